@@ -1,0 +1,92 @@
+"""Connecting to Ray, and refusing plans that would hang on it."""
+
+import os
+from dataclasses import dataclass
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment
+from laclip_ray.errors import UserError
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of a submitted job."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a verb reserves on the cluster at once."""
+
+    verb: str
+    processes: int
+    """Engines, or training workers."""
+    cpus_per_process: float
+    data_cpus: int = 1
+    """CPUs that Ray Data's tasks need beside them."""
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs in all."""
+        return self.processes * self.cpus_per_process + self.data_cpus
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the driver of a job submitted with `ray job submit`."""
+    return JOB_VARIABLE in os.environ
+
+
+def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None:
+    """Connect to the cluster at `RAY_ADDRESS`, or start a local Ray; check plan and outputs first.
+
+    Args:
+        experiment: the experiment that is run.
+        plan: what will be reserved.
+        outputs: config key to directory, for each place that is written to.
+
+    Raises:
+        UserError: the plan leaves Ray Data no CPU, or an output would be lost.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    shared = experiment.ray.shared_paths
+    for setting, url in outputs.items():
+        storage.check_output(url, setting, in_ray_job(), 1, shared)
+    local_cpus = experiment.ray.local_cpus or max(os.cpu_count() or 1, int(plan.cpus + 1))
+    if not address:
+        _check_cpus(plan, local_cpus, "ray.local_cpus")
+    _quiet()
+    import ray
+
+    if not ray.is_initialized():
+        if address:
+            ray.init(address=address, log_to_driver=True)
+        else:
+            ray.init(address="local", num_cpus=local_cpus, log_to_driver=True)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    for setting, url in outputs.items():
+        storage.check_output(url, setting, in_ray_job(), len(nodes), shared)
+    if not experiment.ray.autoscaling:
+        _check_cpus(plan, ray.cluster_resources().get("CPU", 0), "the cluster")
+
+
+def _check_cpus(plan: Plan, available: float, where: str) -> None:
+    if plan.cpus > available:
+        raise UserError(
+            f"laclip {plan.verb} needs {plan.cpus:g} CPUs: {plan.processes} x {plan.cpus_per_process:g} reserved, "
+            f"and {plan.data_cpus} for Ray Data's tasks, without which the run would hang; {where} has {available:g}. "
+            "Use fewer processes or give more CPUs (they are logical: several may share a core)"
+        )
+
+
+def gpus_each(configured: float | None) -> float:
+    """GPUs of an engine or a training worker: as configured, else one if the cluster has any."""
+    if configured is not None:
+        return configured
+    import ray
+
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def _quiet() -> None:
+    """Fewer lines that tell a user nothing; set before Ray is imported."""
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it shows each line of a worker twice
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,0 +1,454 @@
+"""One experiment as one strict, frozen model: what is read, rewritten, trained, evaluated and swept.
+
+An experiment is a YAML file plus dotted overrides (`train.epochs=3`). `${NAME}` in a string is replaced from the
+environment. Unknown keys and wrong types are refused with the key's full path. Values derived from others are
+properties or functions, never written back.
+
+Secrets do not belong here: object-store credentials come from the environment or the cloud's own chain.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from laclip_ray.errors import UserError
+
+DEMO_REWRITER = "demo-rewriter"
+"""The model name that stands for the small rewriter in this package."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where the samples are and how to read them."""
+
+    path: str | list[str]
+    """Files, directories or globs; local or any fsspec URL."""
+    format: Literal["auto", "webdataset", "parquet", "csv", "tsv", "jsonl"] = "auto"
+    """`auto` goes by the file extension."""
+    image_column: str | None = None
+    """Tables: image bytes (Parquet) or image path (manifests). None: a captions-only table."""
+    caption_column: str = "caption"
+    """Tables: the caption; WebDataset: the key of a json member, used where there is no txt member."""
+    id_column: str | None = None
+    """Where ids come from. None: WebDataset key, else image path, else `url` column, else a caption hash."""
+    columns: list[str] | None = None
+    """CSV and TSV files without a header: the names of their columns, in order."""
+    image_root: str | None = None
+    """Manifests: what relative image paths are relative to. None: the manifest's own directory."""
+    max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Larger Parquet files and tables are cut into ranges of at most this many rows."""
+
+
+class WorkerRange(Section):
+    """How many processes of a kind may run."""
+
+    min: PositiveInt = 1
+    """Start when this many are up."""
+    max: PositiveInt = 1
+    """Grow to this many where the cluster has room."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "WorkerRange":
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is smaller than min ({self.min})")
+        return self
+
+
+class SamplingConfig(Section):
+    """How the language model's next token is drawn; the paper's values are the defaults."""
+
+    temperature: NonNegativeFloat = 0.9
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """Nucleus sampling."""
+    max_tokens: PositiveInt = 77
+    """The most tokens a rewrite may have."""
+
+
+class EngineConfig(Section):
+    """The pool of vLLM engines."""
+
+    actors: WorkerRange = WorkerRange()
+    """Engines, one an actor."""
+    gpus_per_actor: NonNegativeFloat | None = None
+    """None: one where the cluster has GPUs, else none."""
+    cpus_per_actor: NonNegativeFloat = 1.0
+    """Logical CPUs reserved for an engine."""
+    shards_in_flight: PositiveInt = 2
+    """Shards an engine works on at a time, so that the slow tail of one does not idle it."""
+    start_timeout_s: PositiveFloat = 900.0
+    """An engine that is not up by then is an error."""
+    cpu_kv_cache_gib: PositiveInt = 1
+    """On a CPU: memory for the key-value cache."""
+    args: dict[str, Any] = {}
+    """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`."""
+
+
+class GateConfig(Section):
+    """What a rewrite must satisfy to be shown in training. Each check can be switched off."""
+
+    min_words: NonNegativeInt = 2
+    """Fewer words is `too_short` (the paper drops rewrites of one word); 0 switches it off."""
+    max_context_tokens: PositiveInt | None = 77
+    """More tokens of CLIP's tokeniser is `too_long`; None switches it off."""
+    drop_truncated: bool = True
+    """Cut off by `sampling.max_tokens` is `truncated`."""
+    drop_copies: bool = True
+    """Equal to the caption, but for case and punctuation, is `copy_of_caption`."""
+    drop_prompt_echo: bool = True
+    """Holding the separator or the instruction is `prompt_echo`; a target of the prompt is `copy_of_example`."""
+    max_repeated_words: NonNegativeInt = 4
+    """The same word more often than this in a row is `looping`; 0 switches it off."""
+
+
+class RewriteConfig(Section):
+    """How captions are rewritten."""
+
+    output: str | None = None
+    """Where the rewrite sets are kept, one directory a prompt set. None: `rewrites` under `output`."""
+    model: str = DEMO_REWRITER
+    """A Hugging Face name, a local directory, or `demo-rewriter` (in this package, knows the demo world only)."""
+    revision: str | None = None
+    """The model's revision on the hub."""
+    prompt_sets: Annotated[list[str], Field(min_length=1)] = [
+        "assistant_concise",
+        "assistant_vivid",
+        "crowd",
+        "human",
+    ]
+    """Built-in names or YAML files; each makes a rewrite set of its own."""
+    mode: Literal["completion", "chat"] = "completion"
+    """`completion` for base models (the paper's), `chat` for instruct models."""
+    heads: PositiveInt = 32
+    """Prompt heads a set: few enough for the engine's prefix cache to hold every one."""
+    rewrites_per_set: PositiveInt = 1
+    """Draws for each caption and prompt set."""
+    max_caption_characters: PositiveInt = 1_000
+    """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
+    sampling: SamplingConfig = SamplingConfig()
+    engine: EngineConfig = EngineConfig()
+    gate: GateConfig = GateConfig()
+    max_engine_deaths: PositiveInt = 3
+    """Engines that may die while working on a shard before the run leaves it out and ends incomplete."""
+
+
+class TextConfig(Section):
+    """Which text an image is shown with."""
+
+    p: Probability = 0.8
+    """The probability of a rewrite. The paper's uniform choice among 1 + M texts is M / (M + 1)."""
+    rewrites: list[str] | None = None
+    """Directories of the rewrite sets to read. None: all that `rewrite.prompt_sets` names."""
+
+
+class StreamConfig(Section):
+    """How samples reach the trainer."""
+
+    order: Literal["fast", "exact"] = "fast"
+    """`fast` promises each epoch's multiset; `exact` gives the same batches at the same world size."""
+    shuffle_buffer_rows: NonNegativeInt = 2_048
+    """Rows each worker shuffles among (`fast` only); 0 leaves only the permutation within shards."""
+    rows_per_block: PositiveInt = 256
+    """Decoded rows that travel together."""
+    prefetch_batches: PositiveInt = 2
+    """Batches each worker prepares ahead."""
+    crop_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
+    """RandomResizedCrop's range of areas (the paper: 0.5 to 1)."""
+
+
+class ModelConfig(Section):
+    """The CLIP model."""
+
+    name: str = "ViT-B-32"
+    """An open_clip model name, or the path of an open_clip model config (JSON)."""
+
+
+class CheckpointConfig(Section):
+    """When the state of training is saved."""
+
+    every_steps: PositiveInt = 500
+    """Steps between checkpoints; the last step always makes one."""
+    keep: PositiveInt = 2
+    """Newest checkpoints kept."""
+
+
+class TrainConfig(Section):
+    """How CLIP is trained; defaults are the paper's for CC3M and CC12M."""
+
+    output: str | None = None
+    """Where the run's checkpoints, metrics and export go. None: `train` under `output`."""
+    epochs: PositiveInt = 35
+    batch_size: PositiveInt = 8192
+    """Samples a step over all workers."""
+    workers: PositiveInt = 1
+    """Ray Train workers."""
+    gpus_per_worker: NonNegativeFloat | None = None
+    """None: one where the cluster has GPUs, else none."""
+    cpus_per_worker: NonNegativeFloat = 1.0
+    """Logical CPUs reserved for a worker; Ray Data needs others for itself."""
+    learning_rate: PositiveFloat = 1e-3
+    learning_rate_start: NonNegativeFloat = 1e-6
+    """Warm-up begins here."""
+    learning_rate_end: NonNegativeFloat = 1e-5
+    """The cosine ends here."""
+    warmup_epochs: NonNegativeFloat = 1.0
+    weight_decay: NonNegativeFloat = 0.5
+    beta1: Probability = 0.9
+    beta2: Probability = 0.98
+    epsilon: PositiveFloat = 1e-8
+    gradient_clip_norm: PositiveFloat | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
+    log_every_steps: PositiveInt = 10
+    max_failures: NonNegativeInt = 3
+    """Worker failures that are repaired from the newest checkpoint before the run gives up."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "TrainConfig":
+        if self.batch_size % self.workers:
+            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of workers ({self.workers})")
+        return self
+
+
+class ZeroShotConfig(Section):
+    """A labelled set in CLIP_benchmark's WebDataset layout."""
+
+    name: str
+    path: str
+    """The directory that holds `classnames.txt`, the templates and the split directories."""
+    split: str = "test"
+
+
+class RetrievalConfig(Section):
+    """Captioned shards to search in."""
+
+    name: str
+    data: DataConfig
+    max_samples: PositiveInt | None = None
+    """The first so many samples; None: all."""
+
+
+class EvaluateConfig(Section):
+    """What a trained model is measured on."""
+
+    checkpoint: str | None = None
+    """An open_clip name or directory. None: what training with this config exported."""
+    output: str | None = None
+    """Where `results.json` goes. None: `evaluate` under `output`."""
+    batch_size: PositiveInt = 128
+    zero_shot: list[ZeroShotConfig] = []
+    retrieval: list[RetrievalConfig] = []
+
+
+class TuneConfig(Section):
+    """A sweep over the augmentation probability."""
+
+    output: str | None = None
+    """Where the trials and the table go. None: `tune` under `output`."""
+    p: Annotated[list[Probability], Field(min_length=1)] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    """Each p is trained once a seed."""
+    max_concurrent_trials: PositiveInt = 1
+
+
+class RayConfig(Section):
+    """How to reach Ray."""
+
+    local_cpus: PositiveInt | None = None
+    """Logical CPUs of a Ray started by this process. None: what the plan needs, at least the machine's."""
+    autoscaling: bool = False
+    """The cluster grows as needed: a plan is not compared with what is there now."""
+    shared_paths: list[str] = []
+    """Local directories that every node sees (NFS, for example); others are refused on several nodes."""
+
+
+class Experiment(Section):
+    """Everything that one experiment is."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Names the run in logs and reports."""
+    seed: int = 0
+    """Every draw (heads, text, crops, order, weights) is a function of it."""
+    output: str
+    """The directory or URL for all that the experiment writes."""
+    data: DataConfig
+    rewrite: RewriteConfig = RewriteConfig()
+    text: TextConfig = TextConfig()
+    stream: StreamConfig = StreamConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tune: TuneConfig = TuneConfig()
+    ray: RayConfig = RayConfig()
+
+    @property
+    def rewrite_output(self) -> str:
+        """Where the rewrite sets are kept."""
+        return self.rewrite.output or _join(self.output, "rewrites")
+
+    @property
+    def train_output(self) -> str:
+        """Where training writes."""
+        return self.train.output or _join(self.output, "train")
+
+    @property
+    def evaluate_output(self) -> str:
+        """Where evaluation writes."""
+        return self.evaluate.output or _join(self.output, "evaluate")
+
+    @property
+    def tune_output(self) -> str:
+        """Where the sweep writes."""
+        return self.tune.output or _join(self.output, "tune")
+
+
+def _join(base: str, name: str) -> str:
+    return f"{base.rstrip('/')}/{name}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2's floats: plain `1e-3` is a number, not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def to_yaml(section: BaseModel) -> str:
+    """The section as YAML that `load_experiment` reads back to an equal one."""
+    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from a YAML file and apply dotted overrides.
+
+    Args:
+        path: the YAML file.
+        overrides: `section.key=value` strings, applied in order; values are YAML (`tune.p=[0, 0.5]`).
+
+    Raises:
+        UserError: the file is missing or not YAML, or a key is unknown or has the wrong type; the message has the
+            full path of every such key and what was expected.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{path}: there is no such config file")
+    try:
+        content = _load_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from error
+    return parse_experiment(content, overrides, where=path)
+
+
+def parse_experiment(content: object, overrides: Sequence[str] = (), where: str = "config") -> Experiment:
+    """Validate the content of a config file; see `load_experiment`."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where}: expected a mapping of sections, got {type(content).__name__}")
+    merged = _expand_environment(dict(content), where)
+    for override in overrides:
+        _apply_override(merged, override)
+    return _validate(merged, where)
+
+
+def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """A copy of `experiment` with values at dotted keys replaced, validated again."""
+    content = experiment.model_dump(mode="json")
+    for key, value in changes.items():
+        _set_dotted(content, key, value, origin=key)
+    return _validate(content, "config")
+
+
+def _validate(content: dict[str, Any], where: str) -> Experiment:
+    try:
+        return Experiment.model_validate(_tuples(content))
+    except ValidationError as error:
+        lines = [f"  {_dotted(issue['loc'])}: {_explain(dict(issue))}" for issue in error.errors()]
+        raise UserError("\n".join([f"{where}: {len(lines)} invalid value(s)", *lines])) from error
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    # YAML has no tuples, and strict validation takes no list for one.
+    scale = content.get("stream", {}).get("crop_scale") if isinstance(content.get("stream"), Mapping) else None
+    if isinstance(scale, list):
+        content = {**content, "stream": {**content["stream"], "crop_scale": tuple(scale)}}
+    return content
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _explain(issue: dict[str, Any]) -> str:
+    if issue["type"] == "extra_forbidden":
+        return "unknown key"
+    if issue["type"] == "missing":
+        return "missing, a value is required"
+    message = str(issue["msg"])
+    message = message[:1].lower() + message[1:]
+    return f"{message}, got {issue['input']!r}" if not isinstance(issue["input"], Mapping) else message
+
+
+def _expand_environment(value: Any, where: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _expand_environment(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand_environment(item, where) for item in value]
+    if isinstance(value, str):
+
+        def replace(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in os.environ:
+                raise UserError(f"{where}: ${{{name}}} is used, but the environment variable {name} is not set")
+            return os.environ[name]
+
+        return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
+    return value
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"override {override!r}: expected key=value, such as train.epochs=3")
+    try:
+        value = _load_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not YAML: {error}") from error
+    _set_dotted(content, key.strip(), value, origin=override)
+
+
+def _set_dotted(content: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    *parents, last = key.split(".")
+    section = content
+    for parent in parents:
+        child = section.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"override {origin!r}: {parent!r} is a value, not a section")
+        section = child
+    section[last] = value

@@ -1,0 +1,441 @@
+"""Shards and the samples in them: WebDataset tars, Parquet files, and tables that name images by path.
+
+A shard is a whole tar, or a range of at most `max_rows_per_shard` rows of a Parquet file or of a text table
+(through a byte offset found when shards are listed). A sample's id is a configured column, else the WebDataset
+key, else the image path, else the `url` column, else a hash of the caption; a repeat of an id within a shard
+becomes `id#2`.
+
+Guarantees: reading with and without images gives the same rows, ids and captions. A bad row never raises: it comes
+out with its `problems`, by the names below. A tar that ends in the middle gives what it holds and one row that
+says so.
+
+Not covered: compressed text tables; row groups larger than memory.
+"""
+
+import csv
+import json
+import posixpath
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laclip_ray import storage
+from laclip_ray.config import DataConfig
+from laclip_ray.errors import UserError
+
+Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
+
+EXTENSIONS: dict[str, Format] = {
+    ".tar": "webdataset",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp")
+
+# What can be wrong with a row. The first three leave it without a usable caption, the next without an image.
+CAPTION_MISSING = "caption_missing"
+CAPTION_EMPTY = "caption_empty"
+SHARD_TRUNCATED = "shard_truncated"
+IMAGE_MISSING = "image_missing"
+# These are only noted: the caption is used.
+CAPTION_NOT_UTF8 = "caption_not_utf8"
+CAPTION_LINE_BREAK = "caption_line_break"
+DUPLICATE_ID = "duplicate_id"
+
+NO_CAPTION = frozenset({CAPTION_MISSING, CAPTION_EMPTY, SHARD_TRUNCATED})
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The unit of scheduling, of commit and of retry."""
+
+    name: str
+    """Unique in the dataset: the file's path below the dataset's root, and the first row of a range."""
+    url: str
+    format: Format
+    start_row: int = 0
+    row_count: int | None = None
+    """None: all rows of the file, counted when it is read."""
+    start_byte: int = 0
+    """Text tables: where `start_row` begins."""
+    columns: tuple[str, ...] | None = None
+    """Text tables: the names of the columns."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a shard."""
+
+    row: int
+    """Its number in the shard, from 0."""
+    id: str
+    caption: str
+    """Empty where there is none."""
+    image: bytes | None
+    """The encoded image; None where images were not asked for, or there is none."""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def caption_hash(self) -> str:
+        """Hash of the caption; joins use it, so that an edited caption is seen."""
+        return hash_caption(self.caption)
+
+
+def hash_caption(caption: str) -> str:
+    """16 hexadecimal digits that identify a caption's exact text."""
+    return blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
+    """All shards of a dataset, by name.
+
+    Args:
+        data: where the dataset is.
+        setting: the config key of `data`, for messages.
+
+    Raises:
+        UserError: a path does not exist, holds no shard, holds two formats, or lacks a configured column.
+    """
+    files: dict[str, str] = {}
+    for entry in [data.path] if isinstance(data.path, str) else data.path:
+        for name, url in _named_files(entry, data, setting).items():
+            if files.setdefault(name, url) != url:
+                raise UserError(
+                    f"{setting}.path: {files[name]} and {url} would both be the shard {name!r}; "
+                    "give the directory above both"
+                )
+    formats = {_format_of(url, data) for url in files.values()}
+    if len(formats) > 1:
+        raise UserError(f"{setting}.path: more than one format ({', '.join(sorted(formats))}); set {setting}.format")
+    (kind,) = formats
+
+    def shards_of(item: tuple[str, str]) -> list[Shard]:
+        name, url = item
+        if kind == "webdataset":
+            return [Shard(name, url, kind)]
+        whole = Shard(name, url, kind)
+        return _parquet_ranges(whole, data, setting) if kind == "parquet" else _table_ranges(whole, data, setting)
+
+    with ThreadPoolExecutor(16) as pool:  # waits for storage, mostly
+        found = [shard for part in pool.map(shards_of, sorted(files.items())) for shard in part]
+    if not found:
+        raise UserError(f"{setting}.path: {data.path!r} holds no rows")
+    return found
+
+
+def _named_files(entry: str, data: DataConfig, setting: str) -> dict[str, str]:
+    found = storage.expand(entry)
+    if not found:
+        what = "matches nothing" if re.search(r"[*?\[]", entry) else "does not exist or is empty"
+        raise UserError(f"{setting}.path: {entry!r} {what}")
+    if len(found) == 1 and not storage.is_directory(entry):
+        return {storage.name_of(found[0]): found[0]}
+    if data.format == "auto":
+        found = [url for url in found if posixpath.splitext(url)[1].lower() in EXTENSIONS]
+        if not found:
+            raise UserError(f"{setting}.path: {entry!r} holds no shards ({', '.join(EXTENSIONS)})")
+    root = posixpath.commonpath([posixpath.dirname(url.replace("://", "/")) for url in found])
+    return {posixpath.relpath(url.replace("://", "/"), root): url for url in found}
+
+
+def _format_of(url: str, data: DataConfig) -> Format:
+    if data.format != "auto":
+        return data.format
+    extension = posixpath.splitext(url)[1].lower()
+    if extension not in EXTENSIONS:
+        raise UserError(f"data.format: cannot tell the format of {url!r} from its name; set it")
+    return EXTENSIONS[extension]
+
+
+def _check_columns(present: Iterable[str], data: DataConfig, url: str, setting: str) -> None:
+    names = list(present)
+    wanted = {
+        f"{setting}.caption_column": data.caption_column,
+        f"{setting}.image_column": data.image_column,
+        f"{setting}.id_column": data.id_column,
+    }
+    for key, column in wanted.items():
+        if column is not None and column not in names:
+            raise UserError(f"{key}: {url} has no column {column!r}; it has {', '.join(names) or 'none'}")
+
+
+def _parquet_ranges(whole: Shard, data: DataConfig, setting: str) -> list[Shard]:
+    fs, path = storage.filesystem(whole.url)
+    try:
+        with fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            rows, names = parquet.metadata.num_rows, parquet.schema_arrow.names
+    except (OSError, ValueError) as error:
+        raise UserError(f"{setting}.path: {whole.url} is not readable as Parquet: {error}") from error
+    _check_columns(names, data, whole.url, setting)
+    return _ranges(whole, [(start, 0) for start in range(0, rows, data.max_rows_per_shard)], rows, data)
+
+
+def _table_ranges(whole: Shard, data: DataConfig, setting: str) -> list[Shard]:
+    starts: list[tuple[int, int]] = []
+    rows = 0
+    columns: tuple[str, ...] | None = tuple(data.columns) if data.columns else None
+    for offset, record in _records(whole, columns, 0):
+        if columns is None and whole.format != "jsonl":
+            columns = tuple(str(field) for field in record)
+            continue
+        if rows == 0:
+            _check_columns(_first_names(whole, record, columns, setting), data, whole.url, setting)
+        if rows % data.max_rows_per_shard == 0:
+            starts.append((rows, offset))
+        rows += 1
+    return _ranges(replace(whole, columns=columns), starts, rows, data)
+
+
+def _first_names(whole: Shard, record: Any, columns: tuple[str, ...] | None, setting: str) -> Iterable[str]:
+    if columns is None:
+        return record if isinstance(record, Mapping) else ()
+    if len(record) != len(columns):
+        raise UserError(
+            f"{setting}.columns: {whole.url} has {len(record)} columns in its first row, {len(columns)} are named"
+        )
+    return columns
+
+
+def _ranges(whole: Shard, starts: list[tuple[int, int]], rows: int, data: DataConfig) -> list[Shard]:
+    many = len(starts) > 1
+    return [
+        replace(
+            whole,
+            name=f"{whole.name}.{start_row:09d}" if many else whole.name,
+            start_row=start_row,
+            row_count=min(data.max_rows_per_shard, rows - start_row),
+            start_byte=start_byte,
+        )
+        for start_row, start_byte in starts
+    ]
+
+
+def _records(shard: Shard, columns: tuple[str, ...] | None, start_byte: int) -> Iterator[tuple[int, Any]]:
+    """(byte offset, record) of a text table: a list of fields, or for JSON lines what the line holds."""
+    lines = storage.iterate_lines(shard.url, start_byte)
+    if shard.format == "jsonl":
+        for offset, line in lines:
+            if line.strip():
+                yield offset, _parse_json(line)
+        return
+    if shard.format == "tsv":
+        for offset, line in lines:
+            if line:
+                yield offset, [_decode_marking(field) for field in line.split(b"\t")]
+        return
+    yield from _csv_records(lines)
+
+
+def _csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:
+    # csv.reader takes as many lines as a record needs (quoted line breaks), so the first line it takes for a
+    # record is where that record starts.
+    offsets: list[int] = []
+
+    def feed() -> Iterator[str]:
+        for offset, line in lines:
+            offsets.append(offset)
+            yield _decode_marking(line) + "\n"
+
+    for record in csv.reader(feed()):
+        start = offsets[0]
+        offsets.clear()
+        if record:
+            yield start, record
+
+
+def _decode_marking(raw: bytes) -> str:
+    """UTF-8 text; bytes that are not become surrogates, which `_caption_of` finds and replaces."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _parse_json(line: bytes) -> Any:
+    try:
+        return json.loads(_decode_marking(line))
+    except ValueError:
+        return None  # a row without fields: its caption is missing
+
+
+def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    """The samples of a shard in the file's order.
+
+    Args:
+        shard: from `list_shards` of the same `data`.
+        with_images: whether image bytes are read; if not, only captions are (tars are seeked through).
+
+    Raises:
+        OSError: the storage failed; nothing is known about the shard then.
+    """
+    if shard.format == "webdataset":
+        rows = _webdataset_rows(shard, data, with_images)
+    elif shard.format == "parquet":
+        rows = _parquet_rows(shard, data, with_images)
+    else:
+        rows = _table_rows(shard, data, with_images)
+    seen: Counter[str] = Counter()
+    for sample in rows:
+        seen[sample.id] += 1
+        if (repeat := seen[sample.id]) > 1:
+            sample = replace(sample, id=f"{sample.id}#{repeat}", problems=(*sample.problems, DUPLICATE_ID))
+        yield sample
+
+
+def _caption_of(value: object) -> tuple[str, tuple[str, ...]]:
+    """The caption as text, and what is wrong with it."""
+    if isinstance(value, bytes):
+        value = _decode_marking(value)
+    if not isinstance(value, str):
+        return "", (CAPTION_MISSING,)
+    problems: list[str] = []
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        problems.append(CAPTION_NOT_UTF8)
+    if not value.strip():
+        return "", (CAPTION_EMPTY,)
+    value = value.strip("\r\n")
+    if "\n" in value or "\r" in value:
+        problems.append(CAPTION_LINE_BREAK)
+    return value, tuple(problems)
+
+
+def _webdataset_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    row = 0
+    fs, path = storage.filesystem(shard.url)
+    with fs.open(path, "rb") as file:
+        groups = tar_groups(file, with_images)
+        try:
+            for key, members in groups:
+                yield _webdataset_sample(row, key, members, data, with_images)
+                row += 1
+        except (tarfile.TarError, EOFError):
+            yield Sample(row, f"{shard.name}#end", "", None, (SHARD_TRUNCATED,))
+
+
+def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+    """The samples of a WebDataset tar: a key, and by extension the members that consecutively have it.
+
+    A member name that repeats starts a new sample (a duplicate id). Without images, their members are None.
+
+    Raises:
+        tarfile.TarError: the tar ends in the middle, or is none; what it holds before was given.
+    """
+    current: str | None = None
+    members: dict[str, bytes | None] = {}
+    with tarfile.open(fileobj=file, mode="r:*") as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            directory, name = posixpath.split(member.name)
+            stem, _, extension = name.partition(".")
+            if not stem or not extension:
+                continue
+            key = posixpath.join(directory, stem)
+            extension = extension.lower()
+            if current is not None and (key != current or extension in members):
+                yield current, members
+                members = {}
+            current = key
+            if with_images or extension not in IMAGE_MEMBERS:
+                content = tar.extractfile(member)
+                members[extension] = content.read() if content is not None else b""
+            else:
+                members[extension] = None
+    if current is not None:
+        yield current, members
+
+
+def _webdataset_sample(
+    row: int, key: str, members: dict[str, bytes | None], data: DataConfig, with_images: bool
+) -> Sample:
+    fields = _parse_json(members["json"]) if members.get("json") else None
+    fields = fields if isinstance(fields, Mapping) else {}
+    caption, problems = _caption_of(members.get("txt", fields.get(data.caption_column)))
+    image_member = next((name for name in IMAGE_MEMBERS if name in members), None)
+    if image_member is None:
+        problems = (*problems, IMAGE_MISSING)
+    image = members[image_member] if image_member and with_images else None
+    configured = fields.get(data.id_column) if data.id_column else None
+    return Sample(row, str(configured) if configured is not None else key, caption, image, problems)
+
+
+def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    fs, path = storage.filesystem(shard.url)
+    assert shard.row_count is not None
+    end_row = shard.start_row + shard.row_count
+    with fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        present = parquet.schema_arrow.names
+        wanted = [data.caption_column, data.id_column, "url"]
+        if data.image_column and (with_images or _is_text(parquet.schema_arrow.field(data.image_column).type)):
+            wanted.append(data.image_column)  # a path is the sample's id, so captions-only reading needs it too
+        columns = [name for name in dict.fromkeys(wanted) if name in present]
+        group_start = 0
+        for group in range(parquet.num_row_groups):
+            group_end = group_start + parquet.metadata.row_group(group).num_rows
+            if group_start < end_row and group_end > shard.start_row:
+                row = group_start
+                for batch in parquet.iter_batches(batch_size=1_024, row_groups=[group], columns=columns):
+                    first, last = max(shard.start_row - row, 0), min(end_row - row, batch.num_rows)
+                    if first < last:
+                        for number, fields in enumerate(batch.slice(first, last - first).to_pylist(), row + first):
+                            yield _table_sample(number - shard.start_row, fields, data, with_images, shard)
+                    row += batch.num_rows
+            group_start = group_end
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _table_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    assert shard.row_count is not None
+    records = _records(shard, shard.columns, shard.start_byte)
+    for row, (_, record) in zip(range(shard.row_count), records, strict=False):
+        if shard.columns is not None:
+            record = dict(zip(shard.columns, record, strict=False))
+        yield _table_sample(row, record if isinstance(record, Mapping) else {}, data, with_images, shard)
+
+
+def _table_sample(row: int, fields: Mapping[str, Any], data: DataConfig, with_images: bool, shard: Shard) -> Sample:
+    caption, problems = _caption_of(fields.get(data.caption_column))
+    source = fields.get(data.image_column) if data.image_column else None
+    image_path = source if isinstance(source, str) else None
+    if isinstance(source, Mapping):  # Hugging Face's image feature: {"bytes": ..., "path": ...}
+        source = source.get("bytes") or source.get("path")
+    image: bytes | None = None
+    if with_images:
+        image = source if isinstance(source, bytes) else _read_image(source, data, shard)
+        if image is None:
+            problems = (*problems, IMAGE_MISSING)
+    configured = fields.get(data.id_column) if data.id_column else None
+    candidates = (configured, image_path, fields.get("url"))
+    sample_id = next((str(value) for value in candidates if value not in (None, "")), None)
+    return Sample(row, _clean_id(sample_id or hash_caption(caption)), caption, image, problems)
+
+
+def _clean_id(sample_id: str) -> str:
+    return sample_id.encode("utf-8", "backslashreplace").decode()
+
+
+def _read_image(source: object, data: DataConfig, shard: Shard) -> bytes | None:
+    if not isinstance(source, str) or not source:
+        return None
+    if "://" not in source and not posixpath.isabs(source):
+        source = storage.join(data.image_root or posixpath.dirname(shard.url), source)
+    try:
+        return storage.read_bytes(source)
+    except (OSError, UserError):
+        return None  # counted by the caller as `image_missing`

@@ -1,0 +1,120 @@
+"""An evaluation as a user starts it: load the model with open_clip, measure it on every configured set."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment
+from laclip_ray.data.shards import list_shards
+from laclip_ray.errors import UserError
+from laclip_ray.evaluation.datasets import (
+    Skipped,
+    batches,
+    captioned_images,
+    labelled_images,
+    open_labelled_set,
+)
+from laclip_ray.evaluation.retrieval import retrieval_metrics
+from laclip_ray.evaluation.zeroshot import zero_shot_metrics
+from laclip_ray.training.checkpoint import CONFIG_FILE, MODEL_FILE
+from laclip_ray.training.run import export_location
+
+HUB_PREFIX = "hf-hub:"
+
+
+def run_evaluation(experiment: Experiment) -> dict[str, Any]:
+    """Measure a model and write `results.json`.
+
+    On a cluster (`RAY_ADDRESS`) the work is a Ray task, with a GPU where there is one; else it is done here.
+
+    Returns:
+        checkpoint, and a list of results with `task`, `dataset`, the metrics, `skipped`, `skipped_names`.
+
+    Raises:
+        UserError: the checkpoint or a set is missing or not usable.
+    """
+    evaluate = experiment.evaluate
+    if not evaluate.zero_shot and not evaluate.retrieval:
+        raise UserError("evaluate: nothing to do; give evaluate.zero_shot or evaluate.retrieval")
+    _check_checkpoint(checkpoint_location(experiment))
+    for zero_shot in evaluate.zero_shot:
+        open_labelled_set(zero_shot)
+    for number, retrieval in enumerate(evaluate.retrieval):
+        list_shards(retrieval.data, f"evaluate.retrieval[{number}].data")
+    if os.environ.get("RAY_ADDRESS"):
+        import ray
+
+        plan = cluster.Plan("evaluate", 1, 1.0, data_cpus=0)
+        cluster.connect(experiment, plan, {"evaluate.output": experiment.evaluate_output})
+        task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None))(measure)
+        results: dict[str, Any] = ray.get(task.remote(experiment))
+    else:
+        storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
+        results = measure(experiment)
+    storage.write_json(storage.join(experiment.evaluate_output, "results.json"), results)
+    return results
+
+
+def checkpoint_location(experiment: Experiment) -> str:
+    """The model that is evaluated."""
+    return experiment.evaluate.checkpoint or export_location(experiment)
+
+
+def _check_checkpoint(location: str) -> None:
+    if location.startswith(HUB_PREFIX):
+        return
+    for name in (CONFIG_FILE, MODEL_FILE):
+        if not storage.exists(storage.join(location, name)):
+            raise UserError(
+                f"evaluate.checkpoint: {location} has no {name}; run `laclip train` first, or give a directory in "
+                f"open_clip's layout or {HUB_PREFIX}ORGANISATION/NAME"
+            )
+
+
+def load_model(location: str, device: Any) -> tuple[Any, Any, Any]:
+    """(model in evaluation mode, transform, tokeniser) of a directory, a URL, or a model on the hub."""
+    import open_clip
+
+    with tempfile.TemporaryDirectory() as directory:
+        name = location
+        if not location.startswith(HUB_PREFIX):
+            for file in (CONFIG_FILE, MODEL_FILE):
+                (Path(directory) / file).write_bytes(storage.read_bytes(storage.join(location, file)))
+            name = f"local-dir:{directory}"
+        model, transform = open_clip.create_model_from_pretrained(name, device=device)
+        return model.eval(), transform, open_clip.get_tokenizer(name)
+
+
+def measure(experiment: Experiment) -> dict[str, Any]:
+    """Measure the configured checkpoint in this process; see `run_evaluation`."""
+    import torch
+
+    evaluate = experiment.evaluate
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    location = checkpoint_location(experiment)
+    model, transform, tokenizer = load_model(location, device)
+    results = []
+    for zero_shot in evaluate.zero_shot:
+        labelled, skipped = open_labelled_set(zero_shot), Skipped()
+        images = batches(labelled_images(labelled, transform, skipped), evaluate.batch_size)
+        metrics = zero_shot_metrics(model, tokenizer, labelled, images, device)
+        results.append(_result("zero-shot", zero_shot.name, metrics, skipped))
+    for number, retrieval in enumerate(evaluate.retrieval):
+        skipped = Skipped()
+        setting = f"evaluate.retrieval[{number}].data"
+        pairs = captioned_images(retrieval.data, retrieval.max_samples, transform, skipped, setting)
+        metrics = retrieval_metrics(model, tokenizer, batches(pairs, evaluate.batch_size), device)
+        results.append(_result("retrieval", retrieval.name, metrics, skipped))
+    return {"checkpoint": location, "results": results}
+
+
+def _result(task: str, dataset: str, metrics: dict[str, Any], skipped: Skipped) -> dict[str, Any]:
+    return {
+        "task": task,
+        "dataset": dataset,
+        **metrics,
+        "skipped": skipped.count,
+        "skipped_names": skipped.names,
+    }

@@ -1,0 +1,228 @@
+"""Language-model engines: the protocol, vLLM behind it, and the guard that no engine outlives its owner.
+
+An engine answers prompts. An error of one request is `RequestError` (the caption is recorded with its reason, the
+engine goes on); a dead engine is `EngineDiedError` (the work is done again by another).
+"""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from laclip_ray.config import EngineConfig, RewriteConfig
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.store import PROMPT_TOO_LONG, model_directory
+
+OWNER_VARIABLE = "LACLIP_ENGINE_OWNER"
+"""In the environment of every process that an engine starts: names the actor that owns them."""
+
+
+class RequestError(Exception):
+    """One prompt could not be answered; the engine is fine. The message is the recorded reason."""
+
+
+class EngineDiedError(RuntimeError):
+    """The engine can answer nothing more."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One continuation of a prompt."""
+
+    text: str
+    truncated: bool
+    """Whether the token limit ended it."""
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine gives for one prompt."""
+
+    completions: Sequence[Completion]
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens found in the prefix cache."""
+
+
+class Engine(Protocol):
+    """What the rewriting actor asks of an engine."""
+
+    async def generate(self, prompt: str, request_id: str) -> Answer:
+        """Draw the recipe's number of continuations.
+
+        Raises:
+            RequestError: this prompt cannot be answered.
+            EngineDiedError: no prompt can be answered any more.
+        """
+
+    def close(self) -> None:
+        """Stop the engine and its processes."""
+
+
+class VllmEngine:
+    """vLLM's `AsyncLLM`, which runs in a process of its own."""
+
+    def __init__(self, rewrite: RewriteConfig, seed: int) -> None:
+        """Start the engine; returns when it can answer.
+
+        On a CPU this takes 20 to 60 s for a small model, on a GPU minutes for a large one.
+        """
+        _prepare_environment(rewrite.engine)
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._sampling = SamplingParams(
+            n=rewrite.rewrites_per_set,
+            temperature=rewrite.sampling.temperature,
+            top_p=rewrite.sampling.top_p,
+            max_tokens=rewrite.sampling.max_tokens,
+            stop=["\n"],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._engine = AsyncLLM.from_engine_args(engine_arguments(rewrite, seed))
+        self._chat = _ChatTemplate(model_directory(rewrite.model)) if rewrite.mode == "chat" else None
+
+    async def generate(self, prompt: str, request_id: str) -> Answer:
+        """See `Engine.generate`."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._chat is not None:
+            prompt = self._chat.render(prompt)
+        result: Any = None
+        try:
+            async for result in self._engine.generate(prompt, self._sampling, request_id):
+                pass
+        except EngineDeadError as error:
+            raise EngineDiedError(str(error)) from error
+        except ValueError as error:  # vLLM's validation: the prompt is longer than the model's context
+            raise RequestError(PROMPT_TOO_LONG) from error
+        assert result is not None, "vLLM ended a request without an output"
+        return Answer(
+            [
+                Completion(output.text, output.finish_reason == "length", len(output.token_ids))
+                for output in result.outputs
+            ],
+            prompt_tokens=len(result.prompt_token_ids),
+            cached_tokens=result.num_cached_tokens or 0,
+        )
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._engine.shutdown()
+
+
+class _ChatTemplate:
+    """Renders a completion prompt as one user turn of the model's chat template, thinking switched off."""
+
+    def __init__(self, model: str) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+
+    def render(self, prompt: str) -> str:
+        request = f"{prompt}\n\nAnswer with the last line's right-hand side only."
+        text: str = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": request}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        return text
+
+
+def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
+    """vLLM's arguments for a configuration.
+
+    Raises:
+        UserError: `rewrite.engine.args` has a key that vLLM does not know, or one that other settings decide.
+    """
+    import dataclasses
+
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    decided = {
+        "model": model_directory(rewrite.model),
+        "revision": rewrite.revision,
+        "seed": seed,
+        "enable_prefix_caching": True,
+        "enable_log_requests": False,
+    }
+    defaults: dict[str, Any] = {"disable_log_stats": True}
+    if not _has_gpu():
+        # Compilation costs more than it gives for the short runs and small models a CPU is used for.
+        defaults |= {"enforce_eager": True, "max_num_seqs": 128}
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    for key in rewrite.engine.args:
+        if key not in known:
+            raise UserError(f"rewrite.engine.args.{key}: vLLM has no such engine argument")
+        if key in decided:
+            raise UserError(f"rewrite.engine.args.{key}: decided by other settings; remove it")
+    return AsyncEngineArgs(**{**defaults, **rewrite.engine.args, **decided})
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _prepare_environment(engine: EngineConfig) -> None:
+    """Settings that vLLM reads when it is imported."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(engine.cpu_kv_cache_gib))
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # `spawn` gives the engine's processes an environment of their own, by which the guard finds them.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+
+
+_GUARD_PROGRAM = """
+import os, signal, sys
+marker = sys.argv[1].encode()
+sys.stdin.buffer.read()  # returns when the owner is gone, however it went
+for _ in range(3):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if marker in file.read().split(b"\\0"):
+                    os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+"""
+
+
+class ProcessGuard:
+    """Has every process that this one starts from now on killed when this one is gone.
+
+    vLLM's engine process does not watch its parent: after a `kill -9` of the owner it would go on holding the
+    GPU's memory. A small process in a session of its own waits for the owner's end of a pipe to close, then kills
+    whatever carries the owner's mark in its environment, so that children started at any time are found.
+
+    Linux only (`/proc`); elsewhere nothing is guarded.
+    """
+
+    def __init__(self) -> None:
+        self._guard: subprocess.Popen[bytes] | None = None
+        if not sys.platform.startswith("linux"):
+            return
+        owner = uuid.uuid4().hex
+        self._guard = subprocess.Popen(
+            [sys.executable, "-S", "-c", _GUARD_PROGRAM, f"{OWNER_VARIABLE}={owner}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={},
+        )
+        os.environ[OWNER_VARIABLE] = owner
+
+    def close(self) -> None:
+        """Kill what is left of the children, now."""
+        if self._guard is not None and self._guard.stdin is not None:
+            os.environ.pop(OWNER_VARIABLE, None)
+            self._guard.stdin.close()
+            self._guard.wait()

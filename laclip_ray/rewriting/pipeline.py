@@ -1,0 +1,545 @@
+"""The rewriting pipeline: shards through Ray Data to a pool of engines, and out as committed rewrite sets.
+
+    work list -> read captions, build prompts (tasks) -> generate (engine actors) -> judge and commit (tasks)
+
+A row of the stream is the work of one shard for one prompt set, as an Arrow table in a binary column, so that no
+block splitting can tear it.
+
+Guarantees: a rerun does only what is not committed; a row that cannot be rewritten is committed with its reason; a
+shard that cannot be read, or that kills its engine too often, is left out and named, and the run is incomplete.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment, RewriteConfig
+from laclip_ray.data.shards import NO_CAPTION, Sample, Shard, list_shards, read_samples
+from laclip_ray.data.tokens import count_tokens, tokenizer_spec
+from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.rewriting import store
+from laclip_ray.rewriting.engine import Engine, EngineDiedError, ProcessGuard, RequestError, VllmEngine
+from laclip_ray.rewriting.gate import Candidate, judge
+from laclip_ray.rewriting.prompts import (
+    SEPARATOR,
+    PromptSet,
+    build_heads,
+    build_prompt,
+    choose_head,
+    head_pairs,
+    load_prompt_set,
+    parse_completion,
+)
+from laclip_ray.rewriting.store import RewriteSet, RewriteSets, Statistics
+
+logger = logging.getLogger(__name__)
+
+SEPARATOR_IN_CAPTION = "separator_in_caption"
+"""A problem that is only noted: the prompt shows the separator in another form."""
+
+BuildEngine = Callable[[RewriteConfig, int], Engine]
+
+_REQUESTS_IN_FLIGHT = 1024
+_STREAM_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("prompt_set", pa.string()),
+        ("payload", pa.large_binary()),  # an Arrow table; empty where `failure` is not
+        ("failure", pa.string()),
+        ("engine", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, and where it goes."""
+
+    experiment: Experiment
+    shards: dict[str, Shard]
+    prompt_sets: dict[str, PromptSet]
+    sets: dict[str, RewriteSet]
+    to_draw: dict[str, list[str]]
+    """Shard name to the prompt sets that have no draws for it."""
+    to_judge: dict[str, list[str]]
+    """Shard name to the prompt sets that have draws, but no verdicts of this gate."""
+
+
+@dataclass
+class Outcome:
+    """How a rewriting run ended."""
+
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+    """By prompt set, over all committed shards."""
+    shards: int = 0
+    shards_done_before: int = 0
+    """Shards that were committed for every set when the run began."""
+    commits: int = 0
+    """Shards times prompt sets committed by this run."""
+    engines: set[str] = field(default_factory=set)
+    """The engines that this run's rewrites came from."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """`prompt set/shard` that is not committed, and why."""
+    elapsed_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        return {
+            "complete": not self.missing,
+            "shards": self.shards,
+            "shards_done_before": self.shards_done_before,
+            "commits": self.commits,
+            "engines": len(self.engines),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "missing": self.missing,
+            "prompt_sets": {name: statistics.to_json() for name, statistics in self.statistics.items()},
+        }
+
+
+def plan_work(experiment: Experiment) -> Work:
+    """Find what is left to do; starts and writes nothing.
+
+    Raises:
+        UserError: the data, a prompt set, the model or the output place is not usable.
+    """
+    rewrite = experiment.rewrite
+    prompt_sets = [load_prompt_set(name) for name in rewrite.prompt_sets]
+    by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
+    if len(by_name) < len(prompt_sets):
+        raise UserError("rewrite.prompt_sets: two sets have the same name")
+    _check_model(rewrite)
+    gate = store.gate_fingerprint(rewrite.gate)
+    sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in by_name}
+    for name, prompt_set in by_name.items():
+        recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
+        store.check_place(sets[name].location, recipe, "rewrite.output")
+    shards = {shard.name: shard for shard in list_shards(experiment.data)}
+    drawn = {name: each.drawn_shards() for name, each in sets.items()}
+    committed = {name: each.committed_shards() for name, each in sets.items()}
+    to_draw, to_judge = {}, {}
+    for shard in shards:
+        if missing := [name for name in sets if shard not in drawn[name]]:
+            to_draw[shard] = missing
+        if unjudged := [name for name in sets if shard in drawn[name] and shard not in committed[name]]:
+            to_judge[shard] = unjudged
+    return Work(experiment, shards, by_name, sets, to_draw, to_judge)
+
+
+def _check_model(rewrite: RewriteConfig) -> None:
+    looks_local = rewrite.model.startswith((".", "/", "~"))
+    directory = store.model_directory(rewrite.model)
+    if looks_local and not storage.exists(storage.join(directory, "config.json")):
+        raise UserError(f"rewrite.model: {rewrite.model!r} is not a directory with a model (no config.json)")
+    if rewrite.engine.args:
+        from laclip_ray.rewriting.engine import engine_arguments
+
+        engine_arguments(rewrite, seed=0)
+
+
+def run_rewriting(experiment: Experiment, build_engine: BuildEngine = VllmEngine) -> Outcome:
+    """Rewrite every caption that has no outcome yet, and commit shard by shard.
+
+    Args:
+        experiment: the configuration; `rewrite.output` holds the result.
+        build_engine: makes an engine inside each actor.
+
+    Raises:
+        UserError: bad input, before any engine starts.
+        IncompleteError: some shards are not committed; all others are.
+    """
+    work = plan_work(experiment)
+    rewrite = experiment.rewrite
+    plan = cluster.Plan(
+        "rewrite", rewrite.engine.actors.min if work.to_draw else 0, rewrite.engine.cpus_per_actor, data_cpus=1
+    )
+    cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
+    for name, prompt_set in work.prompt_sets.items():
+        recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
+        store.open_for_writing(work.sets[name].location, recipe, rewrite.gate, "rewrite.output")
+    started_s = time.monotonic()
+    outcome = Outcome(shards=len(work.shards))
+    outcome.shards_done_before = len(work.shards) - len({*work.to_draw, *work.to_judge})
+    error: Exception | None = None
+    try:
+        _execute(work, build_engine, outcome)
+    except Exception as failure:  # noqa: BLE001 - whatever Ray Data raises, what is committed is counted first
+        error = failure
+    _count(work, outcome)
+    outcome.elapsed_s = time.monotonic() - started_s
+    storage.write_json(storage.join(experiment.rewrite_output, "summary.json"), outcome.to_json())
+    if outcome.missing:
+        raise IncompleteError(_describe_missing(outcome, experiment)) from error
+    return outcome
+
+
+def _describe_missing(outcome: Outcome, experiment: Experiment) -> str:
+    shown = [f"  {name}: {why}" for name, why in list(outcome.missing.items())[:20]]
+    rest = len(outcome.missing) - len(shown)
+    return "\n".join(
+        [
+            f"rewriting is incomplete: {len(outcome.missing)} of {outcome.shards * len(outcome.statistics)} "
+            "(prompt set / shard) are not committed; the same command continues",
+            *shown,
+            *([f"  and {rest} more, in {storage.join(experiment.rewrite_output, 'summary.json')}"] if rest else []),
+        ]
+    )
+
+
+def _count(work: Work, outcome: Outcome) -> None:
+    """Fill in the counts over everything that is committed, by this run and earlier ones."""
+    for name, rewrite_set in work.sets.items():
+        committed = rewrite_set.committed_shards() & work.shards.keys()
+        outcome.statistics[name] = store.read_statistics(rewrite_set, committed)
+        storage.write_json(storage.join(rewrite_set.location, "summary.json"), outcome.statistics[name].to_json())
+        for shard in work.shards.keys() - committed:
+            outcome.missing.setdefault(f"{name}/{shard}", "not done")
+        for shard in committed:
+            outcome.missing.pop(f"{name}/{shard}", None)
+
+
+def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    experiment = work.experiment
+    streams = []
+    if work.to_judge:
+        streams.append(_sources(work.to_judge).map_batches(
+            _ReadDraws(work.sets), batch_size=1, batch_format="pyarrow", num_cpus=1
+        ))  # fmt: skip
+    if work.to_draw:
+        engine = experiment.rewrite.engine
+        prompts = _sources(work.to_draw).map_batches(
+            _ReadPrompts(experiment, work.shards, work.prompt_sets),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=0.5,  # mostly waits for storage; and unlike the actor, so that Ray does not fuse it with that
+        )
+        streams.append(
+            prompts.map_batches(
+                RewritingActor,
+                fn_constructor_args=(experiment.rewrite, experiment.seed, work.sets, build_engine),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=engine.actors.min,
+                    max_size=engine.actors.max,
+                    max_tasks_in_flight_per_actor=engine.shards_in_flight + 1,
+                    max_concurrent_calls_per_actor=engine.shards_in_flight,
+                ),
+                num_cpus=engine.cpus_per_actor,
+                num_gpus=cluster.gpus_each(engine.gpus_per_actor),
+            )
+        )
+    if not streams:
+        return
+    stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
+    done = stream.map_batches(
+        _JudgeAndCommit(experiment, work.sets, work.prompt_sets), batch_size=1, batch_format="pyarrow", num_cpus=1
+    )
+    total = sum(map(len, work.to_draw.values())) + sum(map(len, work.to_judge.values()))
+    for row in done.iter_rows():
+        if row["failure"]:
+            outcome.missing[f"{row['prompt_set']}/{row['shard']}"] = row["failure"]
+            logger.error("%s/%s: %s", row["prompt_set"], row["shard"], row["failure"])
+            continue
+        outcome.commits += 1
+        if row["engine"]:
+            outcome.engines.add(row["engine"])
+        logger.info(
+            "committed %d of %d: %s/%s, %d captions, %d accepted rewrites",
+            outcome.commits, total, row["prompt_set"], row["shard"], row["captions"], row["accepted"],
+        )  # fmt: skip
+
+
+def _sources(todo: dict[str, list[str]]) -> Any:
+    """A dataset with a block for each shard, so that each is a task of its own."""
+    import ray
+
+    items = [{"shard": shard, "prompt_sets": json.dumps(names)} for shard, names in todo.items()]
+    return ray.data.from_items(items, override_num_blocks=len(items))
+
+
+def _stream_row(
+    shard: str, prompt_set: str, table: pa.Table | None, failure: str | None = None, engine: str | None = None
+) -> pa.Table:
+    payload = b""
+    if table is not None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        payload = sink.getvalue().to_pybytes()
+    row = {"shard": shard, "prompt_set": prompt_set, "payload": payload, "failure": failure, "engine": engine}
+    return pa.Table.from_pylist([row], schema=_STREAM_SCHEMA)
+
+
+def _payload(row: dict[str, Any]) -> pa.Table:
+    return pa.ipc.open_stream(row["payload"]).read_all()
+
+
+@dataclass(frozen=True)
+class _ReadPrompts:
+    """Task: one shard in, one stream row a prompt set out; its table has a row a sample, with the prompt."""
+
+    experiment: Experiment
+    shards: dict[str, Shard]
+    prompt_sets: dict[str, PromptSet]
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        (item,) = batch.to_pylist()
+        names = json.loads(item["prompt_sets"])
+        try:
+            samples = list(read_samples(self.shards[item["shard"]], self.experiment.data, with_images=False))
+        except (OSError, ValueError) as error:
+            for name in names:
+                yield _stream_row(item["shard"], name, None, failure=f"cannot be read: {error}")
+            return
+        for name in names:
+            prompts = build_prompts(samples, self.prompt_sets[name], self.experiment)
+            yield _stream_row(item["shard"], name, prompts)
+
+
+@dataclass(frozen=True)
+class _ReadDraws:
+    """Task: one shard in, its committed draws out, to be judged again."""
+
+    sets: dict[str, RewriteSet]
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        (item,) = batch.to_pylist()
+        for name in json.loads(item["prompt_sets"]):
+            draws = storage.read_parquet(self.sets[name].draws_url(item["shard"]))
+            yield _stream_row(item["shard"], name, draws)
+
+
+def build_prompts(samples: Sequence[Sample], prompt_set: PromptSet, experiment: Experiment) -> pa.Table:
+    """The samples of a shard with their prompts.
+
+    Equal captions get one prompt, by the id of the first, so that they are generated once.
+
+    Returns:
+        A row a sample: id, caption_hash, caption, problems, head, prompt (null where `outcome` says why there is
+        none), outcome.
+    """
+    rewrite = experiment.rewrite
+    heads = build_heads(prompt_set, rewrite.heads, experiment.seed)
+    head_of: dict[str, int] = {}
+    rows = []
+    for sample in samples:
+        outcome = store.DRAWN
+        problems = sample.problems
+        if unusable := NO_CAPTION.intersection(problems):
+            outcome = min(unusable)
+        elif len(sample.caption) > rewrite.max_caption_characters:
+            outcome = store.CAPTION_TOO_LONG
+        elif SEPARATOR in sample.caption:
+            problems = (*problems, SEPARATOR_IN_CAPTION)
+        head = prompt = None
+        if outcome == store.DRAWN:
+            head = head_of.setdefault(
+                sample.caption, choose_head(prompt_set.name, sample.id, rewrite.heads, experiment.seed)
+            )
+            prompt = build_prompt(heads[head], sample.caption)
+        rows.append(
+            {
+                "id": sample.id,
+                "caption_hash": sample.caption_hash,
+                "caption": sample.caption,
+                "problems": ",".join(problems),
+                "head": head,
+                "prompt": prompt,
+                "outcome": outcome,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=_PROMPTS_SCHEMA)
+
+
+_PROMPTS_SCHEMA = pa.schema(
+    [
+        *(store.DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head")),
+        pa.field("prompt", pa.string()),
+        store.DRAWS_SCHEMA.field("outcome"),
+    ]
+)
+
+
+class RewritingActor:
+    """Ray Data actor that holds an engine and turns tables of prompts into tables of draws."""
+
+    def __init__(self, rewrite: RewriteConfig, seed: int, sets: dict[str, RewriteSet], build: BuildEngine) -> None:
+        self._rewrite = rewrite
+        self._sets = sets
+        self._name = uuid.uuid4().hex[:12]
+        self._in_hand: set[tuple[str, str]] = set()
+        self._request_slots = asyncio.Semaphore(_REQUESTS_IN_FLIGHT)
+        self._guard = ProcessGuard()
+        self._engine = build(rewrite, seed)
+
+    async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
+        """Generate for one stream row."""
+        (row,) = batch.to_pylist()
+        if row["failure"]:
+            yield batch
+            return
+        shard, prompt_set = row["shard"], row["prompt_set"]
+        deaths = self._read_deaths(prompt_set, shard)
+        if deaths >= self._rewrite.max_engine_deaths:
+            yield _stream_row(shard, prompt_set, None, failure=f"{deaths} engines died while working on it")
+            return
+        self._in_hand.add((prompt_set, shard))
+        try:
+            draws = await self._draw(_payload(row), f"{prompt_set}/{shard}")
+        except EngineDiedError:
+            self._die()
+        self._in_hand.discard((prompt_set, shard))
+        yield _stream_row(shard, prompt_set, draws, engine=self._name)
+
+    def __del__(self) -> None:
+        """Ray Data drops the instance when the pool lets the actor go."""
+        if hasattr(self, "_engine"):
+            self._engine.close()
+        if hasattr(self, "_guard"):
+            self._guard.close()
+
+    async def _draw(self, prompts: pa.Table, request_prefix: str) -> pa.Table:
+        rows = prompts.to_pylist()
+        # Equal prompts are answered once; those of one head are sent together, so that its prefix stays cached.
+        distinct = dict(sorted(((row["prompt"], row["head"]) for row in rows if row["prompt"]), key=lambda each: each[1]))
+
+        async def answer(number: int, prompt: str) -> Any:
+            async with self._request_slots:
+                try:
+                    return await self._engine.generate(prompt, f"{request_prefix}/{number}")
+                except RequestError as error:
+                    return str(error)
+
+        results = await asyncio.gather(*(answer(number, prompt) for number, prompt in enumerate(distinct)))
+        answers = dict(zip(distinct, results, strict=True))
+        charged: set[str] = set()
+        found = [draw for row in rows for draw in _draws_of(row, answers.get(row["prompt"]), charged)]
+        return pa.Table.from_pylist(found, schema=store.DRAWS_SCHEMA)
+
+    def _deaths_url(self, prompt_set: str, shard: str) -> str:
+        return storage.join(self._sets[prompt_set].location, "engine_deaths", f"{shard}.json")
+
+    def _read_deaths(self, prompt_set: str, shard: str) -> int:
+        url = self._deaths_url(prompt_set, shard)
+        return int(storage.read_json(url)["count"]) if storage.exists(url) else 0
+
+    def _die(self) -> None:
+        """Charge the death to every shard in hand and leave; Ray starts another actor and repeats the tasks."""
+        for prompt_set, shard in self._in_hand:
+            count = self._read_deaths(prompt_set, shard) + 1
+            storage.write_json(self._deaths_url(prompt_set, shard), {"count": count})
+        logger.error("the engine died; leaving it to Ray to start another")
+        os._exit(1)
+
+
+def _draws_of(row: dict[str, Any], answer: Any, charged: set[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the draws table for one sample; tokens are counted with the first sample of a prompt."""
+    base = {name: row[name] for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")}
+    nothing = {"text": None, "truncated": False, "prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
+    if row["prompt"] is None or isinstance(answer, str):
+        outcome = answer if row["prompt"] is not None else row["outcome"]
+        yield {**base, **nothing, "draw": 0, "outcome": outcome}
+        return
+    first = row["prompt"] not in charged
+    charged.add(row["prompt"])
+    for number, completion in enumerate(answer.completions):
+        counted = first and number == 0
+        yield {
+            **base,
+            "draw": number,
+            "text": parse_completion(completion.text),
+            "truncated": completion.truncated,
+            "prompt_tokens": answer.prompt_tokens if counted else 0,
+            "cached_tokens": answer.cached_tokens if counted else 0,
+            "output_tokens": completion.output_tokens if first else 0,
+        }
+
+
+@dataclass(frozen=True)
+class _JudgeAndCommit:
+    """Task: judge the draws of one stream row and commit them."""
+
+    experiment: Experiment
+    sets: dict[str, RewriteSet]
+    prompt_sets: dict[str, PromptSet]
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (row,) = batch.to_pylist()
+        captions = accepted = 0
+        if not row["failure"]:
+            rewrite_set = self.sets[row["prompt_set"]]
+            draws = _payload(row)
+            reasons = judge_draws(draws, self.prompt_sets[row["prompt_set"]], self.experiment)
+            if row["engine"]:
+                store.commit_draws(rewrite_set, row["shard"], draws)
+            statistics = store.commit_verdicts(rewrite_set, row["shard"], draws, reasons)
+            captions, accepted = statistics.captions, statistics.accepted
+        report = {
+            **{name: row[name] for name in ("shard", "prompt_set", "failure", "engine")},
+            "captions": captions,
+            "accepted": accepted,
+        }
+        return pa.Table.from_pylist([report], schema=_REPORT_SCHEMA)
+
+
+_REPORT_SCHEMA = pa.schema(
+    [
+        *(_STREAM_SCHEMA.field(name) for name in ("shard", "prompt_set", "failure", "engine")),
+        ("captions", pa.int64()),
+        ("accepted", pa.int64()),
+    ]
+)
+
+
+def judge_draws(draws: pa.Table, prompt_set: PromptSet, experiment: Experiment) -> list[str | None]:
+    """The reason why each draw is refused, or None; a caption without a draw has its outcome as the reason."""
+    rewrite = experiment.rewrite
+    tokenizer = tokenizer_spec(experiment.model.name)
+    pairs = head_pairs(prompt_set, rewrite.heads, experiment.seed)
+    reasons: list[str | None] = []
+    columns = ("outcome", "text", "caption", "truncated", "head")
+    for outcome, text, caption, truncated, head in zip(
+        *(draws.column(name).to_pylist() for name in columns), strict=True
+    ):
+        if outcome != store.DRAWN:
+            reasons.append(outcome)
+            continue
+        reasons.append(judge(Candidate(text, caption, truncated, pairs[head]), rewrite.gate, partial(count_tokens, tokenizer)))
+    return reasons
+
+
+def committed_sets(experiment: Experiment, shards: Sequence[Shard]) -> RewriteSets:
+    """The rewrite sets that training reads.
+
+    Raises:
+        UserError: a set does not exist, or its draws have no verdicts of this experiment's gate.
+    """
+    sets = store.configured_sets(experiment)
+    for each in sets.sets:
+        if not storage.exists(storage.join(each.location, "recipe.json")):
+            raise UserError(
+                f"text.p is {experiment.text.p:g}, but there is no rewrite set at {each.location}; run `laclip rewrite` "
+                "first, name other sets in text.rewrites, or set text.p=0"
+            )
+        unjudged = len(each.drawn_shards() - each.committed_shards())
+        if unjudged and not each.committed_shards():
+            raise UserError(
+                f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
+                "with this config to judge them (no engine is needed)"
+            )
+    return sets

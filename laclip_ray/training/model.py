@@ -1,0 +1,120 @@
+"""The CLIP model: any open_clip name, or an open_clip model config in a JSON file.
+
+A config file is either open_clip's plain model config, or has `model_cfg` and `preprocess_cfg` as in the files that
+open_clip publishes.
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from laclip_ray import storage
+from laclip_ray.data.images import ImageSpec
+from laclip_ray.errors import UserError
+
+INITIAL_LOGIT_SCALE_LOG = 2.6592600369327781
+"""ln(1 / 0.07)."""
+MAX_LOGIT_SCALE_LOG = 4.6051701859880914
+"""ln(100): the temperature is clamped there, as in CLIP."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's architecture and what its images are like; enough to build it anywhere."""
+
+    name: str
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+
+    @property
+    def image(self) -> ImageSpec:
+        """What the model wants its images to be."""
+        return ImageSpec(
+            size_px=self.preprocess_cfg["size"],
+            interpolation=self.preprocess_cfg["interpolation"],
+            mean=tuple(self.preprocess_cfg["mean"]),
+            std=tuple(self.preprocess_cfg["std"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `open_clip_config.json`."""
+        return {"model_cfg": self.model_cfg, "preprocess_cfg": self.preprocess_cfg}
+
+
+def load_model_spec(name: str) -> ModelSpec:
+    """Find a model by open_clip's name for it, or read its config file.
+
+    Raises:
+        UserError: open_clip does not know the name, or the file is not a model config.
+    """
+    import open_clip
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    config: Any
+    if name.endswith(".json"):
+        if not storage.exists(name):
+            raise UserError(f"model.name: {name!r} does not exist")
+        try:
+            config = storage.read_json(name)
+        except ValueError as error:
+            raise UserError(f"model.name: {name!r} is not JSON: {error}") from error
+    else:
+        config = open_clip.get_model_config(name)
+        if config is None:
+            close = [known for known in open_clip.list_models() if known.lower().startswith(name[:5].lower())]
+            raise UserError(
+                f"model.name: open_clip knows no model {name!r}, and it is not a .json file"
+                + (f"; similar: {', '.join(close[:8])}" if close else "")
+            )
+    overlay = {}
+    if isinstance(config, dict) and "model_cfg" in config:
+        config, overlay = config["model_cfg"], config.get("preprocess_cfg", {})
+    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+        raise UserError(f"model.name: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
+    size = config["vision_cfg"].get("image_size", 224)
+    if not isinstance(size, int):
+        raise UserError(f"model.name: {name!r} has images of {size}; only square ones are supported")
+    preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**overlay, "size": size})
+    return ModelSpec(name, copy.deepcopy(config), json.loads(json.dumps(preprocess)))
+
+
+def create_model(spec: ModelSpec, seed: int) -> torch.nn.Module:
+    """A freshly initialised model in training mode; the same weights for the same seed.
+
+    open_clip initialises from torch's global generator, which is restored afterwards.
+    """
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = copy.deepcopy(spec.model_cfg)
+        kind = open_clip.CustomTextCLIP if _has_custom_text(config) else open_clip.CLIP
+        config.pop("custom_text", None)
+        model: torch.nn.Module = kind(**config, output_dict=True)
+    # What open_clip's own factory would note on the image tower; its exporters and users read it there.
+    visual: Any = model.visual
+    visual.image_mean, visual.image_std = tuple(spec.image.mean), tuple(spec.image.std)
+    visual.preprocess_cfg = spec.preprocess_cfg
+    return model.train()
+
+
+def _has_custom_text(config: dict[str, Any]) -> bool:
+    return bool(config.get("custom_text") or "hf_model_name" in config["text_cfg"])
+
+
+def normalise(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with the model's mean and std, on the images' device."""
+    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def clamp_logit_scale(model: torch.nn.Module) -> None:
+    """Keep the temperature at or above 1/100, as in CLIP."""
+    scale = model.logit_scale
+    assert isinstance(scale, torch.Tensor)
+    with torch.no_grad():
+        scale.clamp_(0, MAX_LOGIT_SCALE_LOG)

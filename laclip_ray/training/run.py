@@ -1,0 +1,228 @@
+"""A training run as a user starts it: checks, row counts, the Ray Train trainer, and the export.
+
+A rerun of the same command continues from the newest checkpoint; on a finished run it changes nothing.
+"""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment
+from laclip_ray.data.schedule import Schedule
+from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
+from laclip_ray.data.stream import StreamSpec, build_stream
+from laclip_ray.data.tokens import tokenizer_spec
+from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.rewriting.pipeline import committed_sets
+from laclip_ray.rewriting.store import RewriteSets, fingerprint_of
+from laclip_ray.training.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    RAY_RUN_NAME,
+    STATE_FILE,
+    newest_checkpoint,
+    read_position,
+)
+from laclip_ray.training.loop import LoopInput, text_shares, train_worker
+from laclip_ray.training.model import load_model_spec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training run ended."""
+
+    summary: dict[str, Any]
+    """The content of `summary.json`."""
+    export: str
+    """The directory that open_clip loads (`local-dir:`)."""
+
+
+def export_location(experiment: Experiment) -> str:
+    """Where training exports the model."""
+    return storage.join(experiment.train_output, "export")
+
+
+def run_training(experiment: Experiment) -> TrainingResult:
+    """Train to the end of the schedule, from the newest checkpoint if there is one.
+
+    Raises:
+        UserError: bad input, before any worker starts.
+        IncompleteError: training ended early; the same command continues.
+    """
+    model = load_model_spec(experiment.model.name)
+    shards = list_shards(experiment.data)
+    if experiment.data.image_column is None and shards[0].format != "webdataset":
+        raise UserError("data.image_column: not set, so these are captions without images; training needs both")
+    rewrites = committed_sets(experiment, shards) if experiment.text.p > 0 else None
+    _check_place(experiment)
+    summary_url = storage.join(experiment.train_output, "summary.json")
+    if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
+        return TrainingResult(storage.read_json(summary_url), export_location(experiment))
+    plan = cluster.Plan("train", experiment.train.workers, experiment.train.cpus_per_worker)
+    cluster.connect(experiment, plan, {"train.output": experiment.train_output})
+    storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
+
+    rows = _usable_rows(experiment, shards)
+    samples_per_epoch = sum(rows.values())
+    total_steps = samples_per_epoch * experiment.train.epochs // experiment.train.batch_size
+    if not total_steps:
+        raise UserError(
+            f"train.batch_size: {experiment.train.batch_size} is more than the "
+            f"{samples_per_epoch * experiment.train.epochs} samples of {experiment.train.epochs} epochs"
+        )
+    spec = StreamSpec(
+        data=experiment.data,
+        stream=experiment.stream,
+        shards=tuple(shards),
+        schedule=Schedule(len(shards), experiment.train.epochs, experiment.seed),
+        rewrites=rewrites,
+        p=experiment.text.p,
+        seed=experiment.seed,
+        image=model.image,
+        tokenizer=tokenizer_spec(model.name),
+    )
+    lineage = {
+        "experiment": experiment.model_dump(mode="json"),
+        "rewrite_sets": rewrites.lineage() if rewrites is not None else [],
+    }
+    given = LoopInput(experiment, model, total_steps, samples_per_epoch, lineage)
+    _fit(given, spec)
+    return _finish(given)
+
+
+def _identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two configurations the same training run; the rest may change between restarts."""
+    train = {
+        key: value
+        for key, value in experiment["train"].items()
+        if key not in ("output", "workers", "gpus_per_worker", "cpus_per_worker", "log_every_steps", "max_failures",
+                       "checkpoint")
+    }  # fmt: skip
+    return {**{key: experiment[key] for key in ("seed", "data", "text", "model")}, "train": train}
+
+
+def _check_place(experiment: Experiment) -> None:
+    output = experiment.train_output
+    url = storage.join(output, "experiment.json")
+    if not storage.exists(url):
+        if storage.exists(output) and storage.list_files(output):
+            raise UserError(f"train.output: {output} holds files, but no training run; choose another place")
+        return
+    before, now = _identity(storage.read_json(url)), _identity(experiment.model_dump(mode="json"))
+    if fingerprint_of(before) != fingerprint_of(now):
+        changed = [
+            key if not isinstance(now[key], Mapping) else f"{key}.{name}"
+            for key in now
+            for name in (now[key] if isinstance(now[key], Mapping) else [key])
+            if (before[key].get(name) != now[key][name] if isinstance(now[key], Mapping) else before[key] != now[key])
+        ]
+        raise UserError(
+            f"train.output: {output} holds another training run ({', '.join(changed)} differ); "
+            "choose another place, or set these back"
+        )
+
+
+def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
+    """Rows with a caption and an image member, by shard; counted once and kept beside the run."""
+    import ray
+
+    url = storage.join(experiment.train_output, "rows.json")
+    if storage.exists(url):
+        known: dict[str, int] = storage.read_json(url)
+        if known.keys() == {shard.name for shard in shards}:
+            return known
+    data = experiment.data
+
+    @ray.remote(num_cpus=0.5)  # mostly waits for storage
+    def count(shard: Shard) -> int:
+        unusable = {*NO_CAPTION, IMAGE_MISSING}
+        return sum(1 for each in read_samples(shard, data, with_images=False) if not unusable & {*each.problems})
+
+    counts = ray.get([count.remote(shard) for shard in shards])
+    rows = {shard.name: number for shard, number in zip(shards, counts, strict=True)}
+    storage.write_json(url, rows)
+    return rows
+
+
+def _fit(given: LoopInput, spec: StreamSpec) -> None:
+    import pyarrow.fs
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    experiment = given.experiment
+    train = experiment.train
+    output = experiment.train_output
+
+    def dataset() -> Any:
+        # Called at each start of the worker group, so that it continues from the checkpoint that they load.
+        return build_stream(spec, read_position(output))
+
+    fs, path = storage.filesystem(output)
+    gpus = cluster.gpus_each(train.gpus_per_worker)
+    options = ray.train.DataConfig.default_ingest_options()
+    options.preserve_order = experiment.stream.order == "exact"
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"input": given},
+        datasets={"train": dataset},
+        dataset_config=ray.train.DataConfig(
+            execution_options=options, enable_shard_locality=experiment.stream.order == "fast"
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=RAY_RUN_NAME,
+            storage_path=path if not storage.is_local(output) else str(Path(path).absolute()),
+            storage_filesystem=(
+                None if storage.is_local(output) else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+            ),
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.checkpoint.keep),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        newest = newest_checkpoint(output)
+        where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"
+        raise IncompleteError(f"training ended early ({error}); {where}; the same command continues") from error
+
+
+def _finish(given: LoopInput) -> TrainingResult:
+    """Export the last checkpoint's model and write the summary; the summary last."""
+    experiment = given.experiment
+    newest = newest_checkpoint(experiment.train_output)
+    assert newest is not None, "a training run that ended well has a checkpoint"
+    state = storage.read_json(storage.join(newest, STATE_FILE))
+    export = export_location(experiment)
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (MODEL_FILE, CONFIG_FILE):
+            (Path(directory) / name).write_bytes(storage.read_bytes(storage.join(newest, name)))
+        storage.copy_directory(directory, export)
+    sources = {int(source): count for source, count in state["sources"].items()}
+    summary = {
+        "steps": state["step"],
+        "samples": state["samples"],
+        "epochs": experiment.train.epochs,
+        "samples_per_epoch": given.samples_per_epoch,
+        **text_shares(sources, experiment.text.p),
+        "skipped": state["skipped"],
+        "skipped_names": state["skipped_names"],
+        "not_trained_on": given.samples_per_epoch * experiment.train.epochs - state["samples"],
+        "checkpoint": newest,
+        "export": export,
+        "lineage": given.lineage,
+    }
+    storage.write_json(storage.join(experiment.train_output, "summary.json"), summary)
+    return TrainingResult(summary, export)
