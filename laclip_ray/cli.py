@@ -21,11 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rewrite captions with a language model and train CLIP on them, on a Ray cluster.",
 )
-console = Console()
+# Tables written to a file or a log get their full width, not that of a terminal that is not there.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the experiment.")]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Dotted overrides, such as train.epochs=3.", metavar="[KEY=VALUE]...")
+    list[str] | None,
+    typer.Argument(help="Dotted overrides, such as train.epochs=3.", metavar="[KEY=VALUE]..."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and stop.")]
 

@@ -327,11 +327,16 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2's floats: plain `1e-3` is a number, not a text."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Its counterpart: the text `1e-3` is quoted."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def _load_yaml(text: str) -> Any:
@@ -340,7 +345,7 @@ def _load_yaml(text: str) -> Any:
 
 def to_yaml(section: BaseModel) -> str:
     """The section as YAML that `load_experiment` reads back to an equal one."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(section.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:

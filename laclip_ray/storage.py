@@ -7,7 +7,6 @@ Not covered: concurrent writers of one file; the last one wins.
 """
 
 import json
-import os
 import posixpath
 import uuid
 from collections.abc import Iterator
@@ -70,14 +69,15 @@ def list_files(url: str) -> list[str]:
     fs, path = filesystem(url)
     fs.invalidate_cache()
     return sorted(fs.unstrip_protocol(found) if not is_local(url) else found for found in fs.find(path)
-                  if ASIDE_MARK not in found)  # fmt: skip
+                  if ASIDE_MARK not in name_of(found))  # fmt: skip
 
 
 def expand(url: str) -> list[str]:
     """The files that `url` names: itself, the files of a directory, or the matches of a glob; sorted."""
     fs, path = filesystem(url)
     if any(mark in path for mark in "*?["):
-        found = fs.glob(path)
+        found = [each for each, info in fs.glob(path, detail=True).items()
+                 if info["type"] != "directory" and ASIDE_MARK not in name_of(each)]  # fmt: skip
         return sorted(fs.unstrip_protocol(each) if not is_local(url) else each for each in found)
     if fs.isdir(path):
         return list_files(url)
@@ -174,7 +174,7 @@ def check_output(url: str, setting: str, in_ray_job: bool, node_count: int, shar
     """
     if is_local(url):
         path = url.removeprefix("file://")
-        if in_ray_job and not os.path.isabs(path):
+        if in_ray_job and not Path(path).is_absolute():
             raise UserError(
                 f"{setting}: {url!r} is a relative path; in a Ray job it would be lost with the job's package "
                 "directory. Give an absolute path or a URL"

@@ -141,6 +141,8 @@ class Remaining:
         return len(self.begun) + self.stop - self.start
 
     def __getitem__(self, place: int) -> int:
+        if not 0 <= place < len(self):
+            raise IndexError(place)  # ends an iteration
         return self.begun[place] if place < len(self.begun) else self.start + place - len(self.begun)
 
 

@@ -141,12 +141,18 @@ def _named_files(entry: str, data: DataConfig, setting: str) -> dict[str, str]:
         raise UserError(f"{setting}.path: {entry!r} {what}")
     if len(found) == 1 and not storage.is_directory(entry):
         return {storage.name_of(found[0]): found[0]}
+    by_name = {url: EXTENSIONS.get(posixpath.splitext(url)[1].lower()) for url in found}
     if data.format == "auto":
-        found = [url for url in found if posixpath.splitext(url)[1].lower() in EXTENSIONS]
+        found = [url for url in found if by_name[url]]
         if not found:
             raise UserError(f"{setting}.path: {entry!r} holds no shards ({', '.join(EXTENSIONS)})")
-    root = posixpath.commonpath([posixpath.dirname(url.replace("://", "/")) for url in found])
-    return {posixpath.relpath(url.replace("://", "/"), root): url for url in found}
+    else:  # other files may lie beside the shards; where no name tells, all are taken
+        found = [url for url in found if by_name[url] == data.format] or found
+    # The fixed part of `entry`, so that a name does not depend on which other shards there are.
+    root = storage.filesystem(entry)[1]
+    if mark := re.search(r"[*?\[]", root):
+        root = posixpath.dirname(root[: mark.start()])
+    return {posixpath.relpath(storage.filesystem(url)[1], root or "."): url for url in found}
 
 
 def _format_of(url: str, data: DataConfig) -> Format:
@@ -191,17 +197,19 @@ def _table_ranges(whole: Shard, data: DataConfig, setting: str) -> list[Shard]:
             columns = tuple(str(field) for field in record)
             continue
         if rows == 0:
-            _check_columns(_first_names(whole, record, columns, setting), data, whole.url, setting)
+            _check_columns(_first_names(whole, record, columns, data, setting), data, whole.url, setting)
         if rows % data.max_rows_per_shard == 0:
             starts.append((rows, offset))
         rows += 1
     return _ranges(replace(whole, columns=columns), starts, rows, data)
 
 
-def _first_names(whole: Shard, record: Any, columns: tuple[str, ...] | None, setting: str) -> Iterable[str]:
+def _first_names(
+    whole: Shard, record: Any, columns: tuple[str, ...] | None, data: DataConfig, setting: str
+) -> Iterable[str]:
     if columns is None:
         return record if isinstance(record, Mapping) else ()
-    if len(record) != len(columns):
+    if data.columns and len(record) != len(columns):
         raise UserError(
             f"{setting}.columns: {whole.url} has {len(record)} columns in its first row, {len(columns)} are named"
         )
@@ -248,7 +256,16 @@ def _csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list
             offsets.append(offset)
             yield _decode_marking(line) + "\n"
 
-    for record in csv.reader(feed()):
+    reader = csv.reader(feed())
+    while True:
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:  # a bare carriage return, or a field of more than 128 KiB
+            yield offsets[0], []  # a row without fields: its caption is missing
+            offsets.clear()
+            continue
         start = offsets[0]
         offsets.clear()
         if record:
@@ -287,7 +304,10 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
     for sample in rows:
         seen[sample.id] += 1
         if (repeat := seen[sample.id]) > 1:
-            sample = replace(sample, id=f"{sample.id}#{repeat}", problems=(*sample.problems, DUPLICATE_ID))
+            while (unique := f"{sample.id}#{repeat}") in seen:  # a row may have such an id of its own
+                repeat += 1
+            seen[unique] += 1
+            sample = replace(sample, id=unique, problems=(*sample.problems, DUPLICATE_ID))
         yield sample
 
 
@@ -301,7 +321,7 @@ def _caption_of(value: object) -> tuple[str, tuple[str, ...]]:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        value = re.sub(r"[\ud800-\udfff]", "\ufffd", value)
         problems.append(CAPTION_NOT_UTF8)
     if not value.strip():
         return "", (CAPTION_EMPTY,)
@@ -338,7 +358,7 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
         for member in tar:
             if not member.isfile():
                 continue
-            directory, name = posixpath.split(member.name)
+            directory, name = posixpath.split(_clean_id(member.name))
             stem, _, extension = name.partition(".")
             if not stem or not extension:
                 continue
@@ -353,14 +373,21 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
                 members[extension] = content.read() if content is not None else b""
             else:
                 members[extension] = None
+        # tarfile takes a cut in a header, or a damaged one, for the end; the true end is a block of zeros.
+        assert tar.fileobj is not None
+        tar.fileobj.seek(tar.offset)
+        whole = tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
     if current is not None:
         yield current, members
+    if not whole:
+        raise tarfile.ReadError("no end-of-archive mark")
 
 
 def _webdataset_sample(
     row: int, key: str, members: dict[str, bytes | None], data: DataConfig, with_images: bool
 ) -> Sample:
-    fields = _parse_json(members["json"]) if members.get("json") else None
+    described = members.get("json")
+    fields = _parse_json(described) if described else None
     fields = fields if isinstance(fields, Mapping) else {}
     caption, problems = _caption_of(members.get("txt", fields.get(data.caption_column)))
     image_member = next((name for name in IMAGE_MEMBERS if name in members), None)
@@ -368,7 +395,7 @@ def _webdataset_sample(
         problems = (*problems, IMAGE_MISSING)
     image = members[image_member] if image_member and with_images else None
     configured = fields.get(data.id_column) if data.id_column else None
-    return Sample(row, str(configured) if configured is not None else key, caption, image, problems)
+    return Sample(row, _clean_id(str(configured)) if configured is not None else key, caption, image, problems)
 
 
 def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
@@ -390,14 +417,30 @@ def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator
                 for batch in parquet.iter_batches(batch_size=1_024, row_groups=[group], columns=columns):
                     first, last = max(shard.start_row - row, 0), min(end_row - row, batch.num_rows)
                     if first < last:
-                        for number, fields in enumerate(batch.slice(first, last - first).to_pylist(), row + first):
+                        for number, fields in enumerate(_rows_of(batch.slice(first, last - first)), row + first):
                             yield _table_sample(number - shard.start_row, fields, data, with_images, shard)
                     row += batch.num_rows
             group_start = group_end
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except UnicodeDecodeError:  # not every writer of Parquet checks its texts
+        names = [field.name for field in batch.schema if _is_text(field.type)]
+        for name in names:
+            place = batch.schema.get_field_index(name)
+            batch = batch.set_column(place, name, batch.column(place).cast(pa.large_binary()))
+        rows = batch.to_pylist()
+        for row in rows:
+            row.update({name: _decode_marking(row[name]) for name in names if row[name] is not None})
+    return rows
 
 
 def _table_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
@@ -437,5 +480,5 @@ def _read_image(source: object, data: DataConfig, shard: Shard) -> bytes | None:
         source = storage.join(data.image_root or posixpath.dirname(shard.url), source)
     try:
         return storage.read_bytes(source)
-    except (OSError, UserError):
+    except (OSError, ValueError):  # ValueError: a path or URL that cannot be one
         return None  # counted by the caller as `image_missing`

@@ -186,9 +186,8 @@ def build_stream(spec: StreamSpec, position: Position) -> Any:
     entries = len(remaining)
     # A block an entry: each becomes a task, in the schedule's order.
     dataset = ray.data.range(entries, override_num_blocks=max(1, entries))
-    dataset = dataset.map_batches(
-        ReadEntries(spec, remaining, position.rows), batch_size=1, batch_format="numpy", num_cpus=1
-    )
+    read: Any = ReadEntries(spec, remaining, position.rows)
+    dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1)
     dataset.context.execution_options.preserve_order = spec.stream.order == "exact"
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False

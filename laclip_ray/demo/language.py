@@ -290,9 +290,7 @@ def alt_text(scene: Scene, *keys: Key) -> str:
 def _subject(facts: Facts, *keys: Key) -> tuple[str, bool]:
     """The things a rewrite speaks of, with article or number, and whether they are plural."""
     singular, plural = (
-        NAMES[facts.kind][0]
-        if _chance(0.6, "own name", *keys)
-        else choose(NAMES[facts.kind][1:], "name", *keys)
+        NAMES[facts.kind][0] if _chance(0.6, "own name", *keys) else choose(NAMES[facts.kind][1:], "name", *keys)
     )
     is_plural = facts.several or (facts.count is not None and facts.count > 1)
     words = [facts.colour or "", plural if is_plural else singular]
@@ -307,9 +305,7 @@ def _subject(facts: Facts, *keys: Key) -> tuple[str, bool]:
 
 def rewrite(facts: Facts, style: str, *keys: Key) -> str:
     """A sentence in `style` that says `facts` and nothing else; one line without a line break."""
-    templates = tuple(
-        template for template in TEMPLATES[style] if facts.place is not None or "{Place}" not in template
-    )
+    templates = tuple(template for template in TEMPLATES[style] if facts.place is not None or "{Place}" not in template)
     subject, is_plural = _subject(facts, *keys)
     place = choose(PLACE_PHRASES[facts.place], "place phrase", *keys) if facts.place else ""
     return choose(templates, "template", *keys).format(

@@ -55,9 +55,7 @@ def _ellipse(
 ) -> tuple[Point, ...]:
     """Points along an ellipse, clockwise on the screen from `start_turn` to `end_turn`; 0 is to the right."""
     steps = max(6, round(18 * (end_turn - start_turn)))
-    angles = [
-        2 * math.pi * (start_turn + (end_turn - start_turn) * step / steps) for step in range(steps + 1)
-    ]
+    angles = [2 * math.pi * (start_turn + (end_turn - start_turn) * step / steps) for step in range(steps + 1)]
     return tuple((x + radius_x * math.cos(angle), y + radius_y * math.sin(angle)) for angle in angles)
 
 
@@ -343,9 +341,7 @@ def _draw_desert(draw: ImageDraw.ImageDraw, noise: np.random.Generator, side_px:
     draw.rectangle((0, horizon + 10, side_px, side_px), fill=(216, 158, 92))
     for shade in ((224, 170, 104), (202, 142, 78)):
         peak, base = noise.uniform(0.1, 0.9) * side_px, noise.uniform(0.55, 1.0) * side_px
-        draw.polygon(
-            [(peak - side_px * 0.7, base), (peak, horizon), (peak + side_px * 0.5, base)], fill=shade
-        )
+        draw.polygon([(peak - side_px * 0.7, base), (peak, horizon), (peak + side_px * 0.5, base)], fill=shade)
     _speckle(draw, noise, (0, horizon + 16, side_px, side_px), (180, 124, 66), 12)
 
 

@@ -229,8 +229,7 @@ def pack_texts(tokenizer: PreTrainedTokenizerFast, head: str, pairs: list[tuple[
     head_tokens, *rest = _encode(tokenizer, [head, *captions, *targets])
     end: int = tokenizer.eos_token_id
     continuations = [
-        (caption, [*target, end])
-        for caption, target in zip(rest[: len(pairs)], rest[len(pairs) :], strict=True)
+        (caption, [*target, end]) for caption, target in zip(rest[: len(pairs)], rest[len(pairs) :], strict=True)
     ]
     return pack(head_tokens, continuations)
 
@@ -244,8 +243,7 @@ def training_batch(
         keys = (recipe.seed, step, row)
         prompt_set = prompt_sets[(step * recipe.sequences_per_step + row) % len(prompt_sets)]
         pairs = [
-            world_pair(TRAINING, prompt_set.name, *keys, caption)
-            for caption in range(recipe.captions_per_sequence)
+            world_pair(TRAINING, prompt_set.name, *keys, caption) for caption in range(recipe.captions_per_sequence)
         ]
         headless = step < recipe.steps * recipe.headless_share
         head = "" if headless else random_head(prompt_set, TRAINING, *keys)
@@ -302,7 +300,7 @@ def train(
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             loss = loss_of(model, batch)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm_max)
         optimiser.step()
         loss_sum += loss.detach()
@@ -393,19 +391,14 @@ def print_scores(scores: list[Score]) -> None:
     """Print the scores as a table, then examples and failures."""
     print(f"{'style':20s} {'temperature':>11s} {'faithful':>9s} {'distinct':>9s}")
     for score in scores:
-        print(
-            f"{score.style:20s} {score.temperature:11.1f} {score.faithful_share:9.1%}"
-            f" {score.distinct_share:9.1%}"
-        )
+        print(f"{score.style:20s} {score.temperature:11.1f} {score.faithful_share:9.1%} {score.distinct_share:9.1%}")
     for score in scores:
         for mark, pairs in (("  ", score.examples), ("! ", score.failures)):
             for source, target in pairs:
                 print(f"{mark}{score.style} @{score.temperature}: {source} => {target}")
 
 
-def save(
-    output: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, report: dict[str, object]
-) -> None:
+def save(output: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, report: dict[str, object]) -> None:
     """Write the model (its weights as they are), its tokenizer and the report to `output`."""
     output.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(output)

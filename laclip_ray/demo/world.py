@@ -73,12 +73,8 @@ def write_world(
 ) -> None:
     """Write the data set under `directory` (made if missing; files of the same names are replaced)."""
     _write_split(directory / "train", "train", seed, train_count, samples_per_shard, size_px, digits=5)
-    _write_split(
-        directory / "retrieval", "retrieval", seed, retrieval_count, samples_per_shard, size_px, digits=5
-    )
+    _write_split(directory / "retrieval", "retrieval", seed, retrieval_count, samples_per_shard, size_px, digits=5)
     shards = _write_split(directory / "test", "test", seed, test_count, samples_per_shard, size_px, digits=1)
     _write_file(directory / "test" / "nshards.txt", str(shards).encode())
     _write_file(directory / "classnames.txt", "\n".join(class_names()).encode())
-    _write_file(
-        directory / "zeroshot_classification_templates.txt", "\n".join(zero_shot_templates()).encode()
-    )
+    _write_file(directory / "zeroshot_classification_templates.txt", "\n".join(zero_shot_templates()).encode())

@@ -11,6 +11,7 @@ Images that cannot be decoded are counted and named, never fatal.
 """
 
 import io
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +70,10 @@ def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
     for template in templates:
         if "{c}" not in template:
             raise UserError(f"evaluate.zero_shot: {config.name}: the template {template!r} has no {{c}}")
-    count = int(lines(f"{config.split}/nshards.txt")[0])
+    count_line = lines(f"{config.split}/nshards.txt")[0]
+    if not count_line.isdecimal():
+        raise UserError(f"evaluate.zero_shot: {config.name}: {config.split}/nshards.txt holds {count_line!r}")
+    count = int(count_line)
     shards = [storage.join(config.path, config.split, f"{number}.tar") for number in range(count)]
     for shard in shards:
         if not storage.exists(shard):
@@ -84,11 +88,19 @@ def labelled_images(
     for shard in labelled.shards:
         fs, path = storage.filesystem(shard)
         with fs.open(path, "rb") as file:
-            for key, members in tar_groups(file, with_images=True):
+            groups = tar_groups(file, with_images=True)
+            while True:
+                try:
+                    key, members = next(groups)
+                except StopIteration:
+                    break
+                except (tarfile.TarError, EOFError):  # the tar ends in the middle
+                    skipped.add(f"{storage.name_of(shard)}#end")
+                    break
                 content = next((members[name] for name in IMAGE_MEMBERS if members.get(name)), None)
                 pixels = _decode(content, transform)
-                label = members.get("cls")
-                if pixels is None or label is None or not 0 <= int(label) < len(labelled.class_names):
+                label = (members.get("cls") or b"").strip()
+                if pixels is None or not label.isdigit() or int(label) >= len(labelled.class_names):
                     skipped.add(key)
                     continue
                 yield pixels, int(label)

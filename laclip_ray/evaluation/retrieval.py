@@ -56,4 +56,5 @@ def ranks_of_matches(similarity: torch.Tensor, captions: Sequence[str]) -> torch
     numbers = torch.tensor([number_of.setdefault(caption, len(number_of)) for caption in captions])
     matches = numbers[:, None] == numbers[None, :]
     best = similarity.masked_fill(~matches, float("-inf")).max(dim=1).values
-    return ((similarity >= best[:, None]) & ~matches).sum(dim=1)
+    # Not `>=`: what is not a number, from a model that diverged, counts against the row too.
+    return (~(similarity < best[:, None]) & ~matches).sum(dim=1)

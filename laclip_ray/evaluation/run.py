@@ -24,6 +24,17 @@ from laclip_ray.training.run import export_location
 HUB_PREFIX = "hf-hub:"
 
 
+def check_evaluation(experiment: Experiment) -> None:
+    """Raise UserError unless every configured set can be opened; reads no image."""
+    evaluate = experiment.evaluate
+    if not evaluate.zero_shot and not evaluate.retrieval:
+        raise UserError("evaluate: nothing to do; give evaluate.zero_shot or evaluate.retrieval")
+    for zero_shot in evaluate.zero_shot:
+        open_labelled_set(zero_shot)
+    for number, retrieval in enumerate(evaluate.retrieval):
+        list_shards(retrieval.data, _retrieval_setting(number))
+
+
 def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     """Measure a model and write `results.json`.
 
@@ -35,26 +46,31 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint or a set is missing or not usable.
     """
-    evaluate = experiment.evaluate
-    if not evaluate.zero_shot and not evaluate.retrieval:
-        raise UserError("evaluate: nothing to do; give evaluate.zero_shot or evaluate.retrieval")
+    check_evaluation(experiment)
     _check_checkpoint(checkpoint_location(experiment))
-    for zero_shot in evaluate.zero_shot:
-        open_labelled_set(zero_shot)
-    for number, retrieval in enumerate(evaluate.retrieval):
-        list_shards(retrieval.data, f"evaluate.retrieval[{number}].data")
     if os.environ.get("RAY_ADDRESS"):
-        import ray
-
         plan = cluster.Plan("evaluate", 1, 1.0, data_cpus=0)
         cluster.connect(experiment, plan, {"evaluate.output": experiment.evaluate_output})
-        task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None))(measure)
-        results: dict[str, Any] = ray.get(task.remote(experiment))
-    else:
-        storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
-        results = measure(experiment)
+        return evaluate_on_cluster(experiment)
+    storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
+    return _write(experiment, measure(experiment))
+
+
+def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
+    """`run_evaluation` as a task of the Ray that this process is connected to."""
+    import ray
+
+    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None))(measure)
+    return _write(experiment, ray.get(task.remote(experiment)))
+
+
+def _write(experiment: Experiment, results: dict[str, Any]) -> dict[str, Any]:
     storage.write_json(storage.join(experiment.evaluate_output, "results.json"), results)
     return results
+
+
+def _retrieval_setting(number: int) -> str:
+    return f"evaluate.retrieval[{number}].data"
 
 
 def checkpoint_location(experiment: Experiment) -> str:
@@ -103,8 +119,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
         results.append(_result("zero-shot", zero_shot.name, metrics, skipped))
     for number, retrieval in enumerate(evaluate.retrieval):
         skipped = Skipped()
-        setting = f"evaluate.retrieval[{number}].data"
-        pairs = captioned_images(retrieval.data, retrieval.max_samples, transform, skipped, setting)
+        pairs = captioned_images(retrieval.data, retrieval.max_samples, transform, skipped, _retrieval_setting(number))
         metrics = retrieval_metrics(model, tokenizer, batches(pairs, evaluate.batch_size), device)
         results.append(_result("retrieval", retrieval.name, metrics, skipped))
     return {"checkpoint": location, "results": results}

@@ -1,5 +1,7 @@
 """Tables on the console, one for each verb's result."""
 
+from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -8,12 +10,20 @@ from rich.table import Table
 from laclip_ray.config import Experiment
 from laclip_ray.rewriting.pipeline import Outcome
 from laclip_ray.training.run import TrainingResult
+from laclip_ray.tuning import Sweep
 
 
 def print_rewriting(console: Console, outcome: Outcome, experiment: Experiment) -> None:
     """What became of the captions, by prompt set, and every reason why one was not rewritten."""
     table = Table(title=f"rewrite sets in {experiment.rewrite_output}", title_justify="left")
-    for heading in ("prompt set", "captions", "accepted", "without a rewrite", "output tokens", "cached prompt"):
+    for heading in (
+        "prompt set",
+        "captions",
+        "accepted",
+        "without a rewrite",
+        "output tokens",
+        "cached prompt",
+    ):
         table.add_column(heading, justify="left" if heading == "prompt set" else "right")
     for name, counts in outcome.statistics.items():
         cached = counts.cached_tokens / counts.prompt_tokens if counts.prompt_tokens else 0.0
@@ -30,7 +40,10 @@ def print_rewriting(console: Console, outcome: Outcome, experiment: Experiment) 
         for kind, reasons in (("rejected", counts.rejected), ("noted", counts.problems)):
             for reason, number in reasons.most_common():
                 named = ", ".join(counts.named.get(reason, [])[:3])
-                console.print(f"  {name}: {kind} {reason} {number:,} ({named}{', …' if number > 3 else ''})", markup=False)
+                console.print(
+                    f"  {name}: {kind} {reason} {number:,} ({named}{', …' if number > 3 else ''})",
+                    markup=False,
+                )
     console.print(
         f"{outcome.shards} shards, {outcome.shards_done_before} done before, {outcome.commits} committed now by "
         f"{len(outcome.engines)} engine(s) in {outcome.elapsed_s:.0f} s"
@@ -48,7 +61,9 @@ def print_training(console: Console, result: TrainingResult, experiment: Experim
     fallbacks = ", ".join(f"{reason} {number:,}" for reason, number in summary["fallbacks"].items())
     console.print(f"p {summary['p']:g} asked for, {summary['p_effective']:.4f} shown; fallbacks: {fallbacks}")
     for reason, number in summary["skipped"].items():
-        console.print(f"  skipped {reason} {number:,} ({', '.join(summary['skipped_names'][reason][:3])})", markup=False)
+        console.print(
+            f"  skipped {reason} {number:,} ({', '.join(summary['skipped_names'][reason][:3])})", markup=False
+        )
     console.print(f"open_clip loads the model from local-dir:{result.export}", markup=False)
 
 
@@ -64,3 +79,22 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
         if result["skipped"]:
             table.add_row(result["task"], result["dataset"], "skipped images", f"{result['skipped']:,}")
     console.print(table)
+
+
+def print_sweep(console: Console, sweep: Sweep) -> None:
+    """Each metric against p: mean and standard deviation over the seeds."""
+    table = Table(title=f"sweep in {sweep.output}", title_justify="left")
+    values_of = {metric: sweep.values(metric) for metric in sweep.metrics}
+    for heading in ("p", "seeds", *values_of):
+        table.add_column(heading, justify="right")
+    for p in sorted({result.trial.p for result in sweep.results}):
+        seeds = [result for result in sweep.results if result.trial.p == p and result.error is None]
+        cells = [_mean_and_spread(values.get(p, [])) for values in values_of.values()]
+        table.add_row(f"{p:g}", str(len(seeds)), *cells)
+    console.print(table)
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.2%}" if values else "failed"
+    return f"{fmean(values):.2%} ± {stdev(values):.2%}"

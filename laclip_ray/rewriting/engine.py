@@ -95,8 +95,8 @@ class VllmEngine:
             prompt = self._chat.render(prompt)
         result: Any = None
         try:
-            async for result in self._engine.generate(prompt, self._sampling, request_id):
-                pass
+            async for output in self._engine.generate(prompt, self._sampling, request_id):
+                result = output
         except EngineDeadError as error:
             raise EngineDiedError(str(error)) from error
         except ValueError as error:  # vLLM's validation: the prompt is longer than the model's context

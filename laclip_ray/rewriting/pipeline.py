@@ -2,20 +2,14 @@
 
     work list -> read captions, build prompts (tasks) -> generate (engine actors) -> judge and commit (tasks)
 
-A row of the stream is the work of one shard for one prompt set, as an Arrow table in a binary column, so that no
-block splitting can tear it.
-
 Guarantees: a rerun does only what is not committed; a row that cannot be rewritten is committed with its reason; a
 shard that cannot be read, or that kills its engine too often, is left out and named, and the run is incomplete.
 """
 
-import asyncio
 import json
 import logging
-import os
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +22,8 @@ from laclip_ray.data.shards import NO_CAPTION, Sample, Shard, list_shards, read_
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import Engine, EngineDiedError, ProcessGuard, RequestError, VllmEngine
+from laclip_ray.rewriting.actor import STREAM_SCHEMA, BuildEngine, RewritingActor, payload_of, stream_row
+from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.gate import Candidate, judge
 from laclip_ray.rewriting.prompts import (
     SEPARATOR,
@@ -38,7 +33,6 @@ from laclip_ray.rewriting.prompts import (
     choose_head,
     head_pairs,
     load_prompt_set,
-    parse_completion,
 )
 from laclip_ray.rewriting.store import RewriteSet, RewriteSets, Statistics
 
@@ -46,19 +40,6 @@ logger = logging.getLogger(__name__)
 
 SEPARATOR_IN_CAPTION = "separator_in_caption"
 """A problem that is only noted: the prompt shows the separator in another form."""
-
-BuildEngine = Callable[[RewriteConfig, int], Engine]
-
-_REQUESTS_IN_FLIGHT = 1024
-_STREAM_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("prompt_set", pa.string()),
-        ("payload", pa.large_binary()),  # an Arrow table; empty where `failure` is not
-        ("failure", pa.string()),
-        ("engine", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -160,7 +141,10 @@ def run_rewriting(experiment: Experiment, build_engine: BuildEngine = VllmEngine
     work = plan_work(experiment)
     rewrite = experiment.rewrite
     plan = cluster.Plan(
-        "rewrite", rewrite.engine.actors.min if work.to_draw else 0, rewrite.engine.cpus_per_actor, data_cpus=1
+        "rewrite",
+        rewrite.engine.actors.min if work.to_draw else 0,
+        rewrite.engine.cpus_per_actor,
+        data_cpus=1,
     )
     cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
     for name, prompt_set in work.prompt_sets.items():
@@ -247,7 +231,10 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
         return
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     done = stream.map_batches(
-        _JudgeAndCommit(experiment, work.sets, work.prompt_sets), batch_size=1, batch_format="pyarrow", num_cpus=1
+        _JudgeAndCommit(experiment, work.sets, work.prompt_sets),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=1,
     )
     total = sum(map(len, work.to_draw.values())) + sum(map(len, work.to_judge.values()))
     for row in done.iter_rows():
@@ -272,23 +259,6 @@ def _sources(todo: dict[str, list[str]]) -> Any:
     return ray.data.from_items(items, override_num_blocks=len(items))
 
 
-def _stream_row(
-    shard: str, prompt_set: str, table: pa.Table | None, failure: str | None = None, engine: str | None = None
-) -> pa.Table:
-    payload = b""
-    if table is not None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        payload = sink.getvalue().to_pybytes()
-    row = {"shard": shard, "prompt_set": prompt_set, "payload": payload, "failure": failure, "engine": engine}
-    return pa.Table.from_pylist([row], schema=_STREAM_SCHEMA)
-
-
-def _payload(row: dict[str, Any]) -> pa.Table:
-    return pa.ipc.open_stream(row["payload"]).read_all()
-
-
 @dataclass(frozen=True)
 class _ReadPrompts:
     """Task: one shard in, one stream row a prompt set out; its table has a row a sample, with the prompt."""
@@ -304,11 +274,11 @@ class _ReadPrompts:
             samples = list(read_samples(self.shards[item["shard"]], self.experiment.data, with_images=False))
         except (OSError, ValueError) as error:
             for name in names:
-                yield _stream_row(item["shard"], name, None, failure=f"cannot be read: {error}")
+                yield stream_row(item["shard"], name, None, failure=f"cannot be read: {error}")
             return
         for name in names:
             prompts = build_prompts(samples, self.prompt_sets[name], self.experiment)
-            yield _stream_row(item["shard"], name, prompts)
+            yield stream_row(item["shard"], name, prompts)
 
 
 @dataclass(frozen=True)
@@ -321,7 +291,7 @@ class _ReadDraws:
         (item,) = batch.to_pylist()
         for name in json.loads(item["prompt_sets"]):
             draws = storage.read_parquet(self.sets[name].draws_url(item["shard"]))
-            yield _stream_row(item["shard"], name, draws)
+            yield stream_row(item["shard"], name, draws)
 
 
 def build_prompts(samples: Sequence[Sample], prompt_set: PromptSet, experiment: Experiment) -> pa.Table:
@@ -375,101 +345,6 @@ _PROMPTS_SCHEMA = pa.schema(
 )
 
 
-class RewritingActor:
-    """Ray Data actor that holds an engine and turns tables of prompts into tables of draws."""
-
-    def __init__(self, rewrite: RewriteConfig, seed: int, sets: dict[str, RewriteSet], build: BuildEngine) -> None:
-        self._rewrite = rewrite
-        self._sets = sets
-        self._name = uuid.uuid4().hex[:12]
-        self._in_hand: set[tuple[str, str]] = set()
-        self._request_slots = asyncio.Semaphore(_REQUESTS_IN_FLIGHT)
-        self._guard = ProcessGuard()
-        self._engine = build(rewrite, seed)
-
-    async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
-        """Generate for one stream row."""
-        (row,) = batch.to_pylist()
-        if row["failure"]:
-            yield batch
-            return
-        shard, prompt_set = row["shard"], row["prompt_set"]
-        deaths = self._read_deaths(prompt_set, shard)
-        if deaths >= self._rewrite.max_engine_deaths:
-            yield _stream_row(shard, prompt_set, None, failure=f"{deaths} engines died while working on it")
-            return
-        self._in_hand.add((prompt_set, shard))
-        try:
-            draws = await self._draw(_payload(row), f"{prompt_set}/{shard}")
-        except EngineDiedError:
-            self._die()
-        self._in_hand.discard((prompt_set, shard))
-        yield _stream_row(shard, prompt_set, draws, engine=self._name)
-
-    def __del__(self) -> None:
-        """Ray Data drops the instance when the pool lets the actor go."""
-        if hasattr(self, "_engine"):
-            self._engine.close()
-        if hasattr(self, "_guard"):
-            self._guard.close()
-
-    async def _draw(self, prompts: pa.Table, request_prefix: str) -> pa.Table:
-        rows = prompts.to_pylist()
-        # Equal prompts are answered once; those of one head are sent together, so that its prefix stays cached.
-        distinct = dict(sorted(((row["prompt"], row["head"]) for row in rows if row["prompt"]), key=lambda each: each[1]))
-
-        async def answer(number: int, prompt: str) -> Any:
-            async with self._request_slots:
-                try:
-                    return await self._engine.generate(prompt, f"{request_prefix}/{number}")
-                except RequestError as error:
-                    return str(error)
-
-        results = await asyncio.gather(*(answer(number, prompt) for number, prompt in enumerate(distinct)))
-        answers = dict(zip(distinct, results, strict=True))
-        charged: set[str] = set()
-        found = [draw for row in rows for draw in _draws_of(row, answers.get(row["prompt"]), charged)]
-        return pa.Table.from_pylist(found, schema=store.DRAWS_SCHEMA)
-
-    def _deaths_url(self, prompt_set: str, shard: str) -> str:
-        return storage.join(self._sets[prompt_set].location, "engine_deaths", f"{shard}.json")
-
-    def _read_deaths(self, prompt_set: str, shard: str) -> int:
-        url = self._deaths_url(prompt_set, shard)
-        return int(storage.read_json(url)["count"]) if storage.exists(url) else 0
-
-    def _die(self) -> None:
-        """Charge the death to every shard in hand and leave; Ray starts another actor and repeats the tasks."""
-        for prompt_set, shard in self._in_hand:
-            count = self._read_deaths(prompt_set, shard) + 1
-            storage.write_json(self._deaths_url(prompt_set, shard), {"count": count})
-        logger.error("the engine died; leaving it to Ray to start another")
-        os._exit(1)
-
-
-def _draws_of(row: dict[str, Any], answer: Any, charged: set[str]) -> Iterator[dict[str, Any]]:
-    """The rows of the draws table for one sample; tokens are counted with the first sample of a prompt."""
-    base = {name: row[name] for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")}
-    nothing = {"text": None, "truncated": False, "prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
-    if row["prompt"] is None or isinstance(answer, str):
-        outcome = answer if row["prompt"] is not None else row["outcome"]
-        yield {**base, **nothing, "draw": 0, "outcome": outcome}
-        return
-    first = row["prompt"] not in charged
-    charged.add(row["prompt"])
-    for number, completion in enumerate(answer.completions):
-        counted = first and number == 0
-        yield {
-            **base,
-            "draw": number,
-            "text": parse_completion(completion.text),
-            "truncated": completion.truncated,
-            "prompt_tokens": answer.prompt_tokens if counted else 0,
-            "cached_tokens": answer.cached_tokens if counted else 0,
-            "output_tokens": completion.output_tokens if first else 0,
-        }
-
-
 @dataclass(frozen=True)
 class _JudgeAndCommit:
     """Task: judge the draws of one stream row and commit them."""
@@ -483,7 +358,7 @@ class _JudgeAndCommit:
         captions = accepted = 0
         if not row["failure"]:
             rewrite_set = self.sets[row["prompt_set"]]
-            draws = _payload(row)
+            draws = payload_of(row)
             reasons = judge_draws(draws, self.prompt_sets[row["prompt_set"]], self.experiment)
             if row["engine"]:
                 store.commit_draws(rewrite_set, row["shard"], draws)
@@ -499,7 +374,7 @@ class _JudgeAndCommit:
 
 _REPORT_SCHEMA = pa.schema(
     [
-        *(_STREAM_SCHEMA.field(name) for name in ("shard", "prompt_set", "failure", "engine")),
+        *(STREAM_SCHEMA.field(name) for name in ("shard", "prompt_set", "failure", "engine")),
         ("captions", pa.int64()),
         ("accepted", pa.int64()),
     ]
@@ -519,7 +394,13 @@ def judge_draws(draws: pa.Table, prompt_set: PromptSet, experiment: Experiment) 
         if outcome != store.DRAWN:
             reasons.append(outcome)
             continue
-        reasons.append(judge(Candidate(text, caption, truncated, pairs[head]), rewrite.gate, partial(count_tokens, tokenizer)))
+        reasons.append(
+            judge(
+                Candidate(text, caption, truncated, pairs[head]),
+                rewrite.gate,
+                partial(count_tokens, tokenizer),
+            )
+        )
     return reasons
 
 
@@ -533,8 +414,8 @@ def committed_sets(experiment: Experiment, shards: Sequence[Shard]) -> RewriteSe
     for each in sets.sets:
         if not storage.exists(storage.join(each.location, "recipe.json")):
             raise UserError(
-                f"text.p is {experiment.text.p:g}, but there is no rewrite set at {each.location}; run `laclip rewrite` "
-                "first, name other sets in text.rewrites, or set text.p=0"
+                f"text.p is {experiment.text.p:g}, but there is no rewrite set at {each.location}; "
+                "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
             )
         unjudged = len(each.drawn_shards() - each.committed_shards())
         if unjudged and not each.committed_shards():

@@ -19,7 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -292,11 +292,12 @@ class Statistics:
 
     def _name(self, reason: str, *ids: str) -> None:
         names = self.named.setdefault(reason, [])
-        names.extend(ids[: _NAMES_KEPT - len(names)])
+        names.extend([each for each in ids if each not in names][: _NAMES_KEPT - len(names)])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        # Not `asdict`: it counts a Counter's items anew.
+        return {**vars(self), "rejected": dict(self.rejected), "problems": dict(self.problems)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Statistics":

@@ -151,7 +151,7 @@ class Stepper:
             loss: torch.Tensor = self._loss(
                 features["image_features"], features["text_features"], features["logit_scale"]
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if train.gradient_clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), train.gradient_clip_norm)
         self._optimiser.step()
@@ -162,13 +162,13 @@ class Stepper:
 
 def merge(start: TrainingState, taken: Consumption, step: int) -> TrainingState:
     """The state of the whole run: where it started, and what all workers have taken since."""
-    mine = {
+    mine: dict[str, Any] = {
         "position": taken.position.to_json(),
         "sources": dict(taken.sources),
         "skipped": dict(taken.skipped),
         "skipped_names": taken.skipped_names,
     }
-    parts = [mine]
+    parts: list[dict[str, Any]] = [mine]
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         parts = [{} for _ in range(distributed.get_world_size())]
         distributed.all_gather_object(parts, mine)
@@ -240,13 +240,13 @@ class MetricsLog:
         rows = storage.read_bytes(self._url).decode().splitlines() if storage.exists(self._url) else []
         self._rows = [row for row in map(json.loads, rows) if row["step"] <= from_step]
         self._flushed_s = time.monotonic()
-        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line, and print it."""
         self._rows.append(row)
         for name in ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share"):
-            self._board.add_scalar(f"train/{name}", row[name], row["step"])  # type: ignore[no-untyped-call]
+            self._board.add_scalar(f"train/{name}", row[name], row["step"])
         print(
             f"step {row['step']}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  p {row['p']:g} "
             f"(effective {row['p_effective']:.3f})  {row['images_per_s']:.0f} images/s  "
@@ -259,13 +259,13 @@ class MetricsLog:
     def flush(self) -> None:
         """Commit the file."""
         storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
-        self._board.flush()  # type: ignore[no-untyped-call]
+        self._board.flush()
         self._flushed_s = time.monotonic()
 
     def close(self) -> None:
         """Commit the file and end."""
         self.flush()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def report(

@@ -5,6 +5,7 @@ open_clip publishes.
 """
 
 import copy
+import difflib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -64,10 +65,10 @@ def load_model_spec(name: str) -> ModelSpec:
     else:
         config = open_clip.get_model_config(name)
         if config is None:
-            close = [known for known in open_clip.list_models() if known.lower().startswith(name[:5].lower())]
+            close = difflib.get_close_matches(name, open_clip.list_models(), n=6, cutoff=0.4)
             raise UserError(
                 f"model.name: open_clip knows no model {name!r}, and it is not a .json file"
-                + (f"; similar: {', '.join(close[:8])}" if close else "")
+                + (f"; similar: {', '.join(close)}" if close else "")
             )
     overlay = {}
     if isinstance(config, dict) and "model_cfg" in config:

@@ -9,7 +9,8 @@ from laclip_ray.config import TrainConfig
 
 def build_optimiser(model: torch.nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """AdamW; gains, biases, norms and the temperature are not decayed, as in open_clip's and the paper's code."""
-    decayed, free = [], []
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

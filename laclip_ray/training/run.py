@@ -18,7 +18,7 @@ from laclip_ray.data.stream import StreamSpec, build_stream
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.pipeline import committed_sets
-from laclip_ray.rewriting.store import RewriteSets, fingerprint_of
+from laclip_ray.rewriting.store import fingerprint_of
 from laclip_ray.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -163,6 +163,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
         return build_stream(spec, read_position(output))
 
+    run_config: Any = ray.train.RunConfig  # typed by Ray as an older version without logging_config
     fs, path = storage.filesystem(output)
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
@@ -180,7 +181,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),
-        run_config=ray.train.RunConfig(
+        run_config=run_config(
             name=RAY_RUN_NAME,
             storage_path=path if not storage.is_local(output) else str(Path(path).absolute()),
             storage_filesystem=(

@@ -108,9 +108,7 @@ def test_styles_share_no_wording() -> None:
 def test_zero_shot_wording_appears_in_no_caption() -> None:
     articles = {"a", "an", "the"}
     wording = {
-        word
-        for template in zero_shot_templates()
-        for word in re.findall("[a-z]+", template.replace("{c}", ""))
+        word for template in zero_shot_templates() for word in re.findall("[a-z]+", template.replace("{c}", ""))
     } - articles
     texts = [template for style in STYLES for template in TEMPLATES[style]]
     texts += [phrase for phrases in PLACE_PHRASES.values() for phrase in phrases]

@@ -57,7 +57,6 @@ def test_main_objects_are_visible_on_every_background() -> None:
     base = replace(draw_scene("visible", 5), clutter=(), count=1, size=0.8)
     for place in PLACES:
         pixels = [
-            np.asarray(render(replace(base, place=place, kind=kind)), dtype=np.float64)
-            for kind in ("cup", "tree")
+            np.asarray(render(replace(base, place=place, kind=kind)), dtype=np.float64) for kind in ("cup", "tree")
         ]
         assert np.abs(pixels[0] - pixels[1]).mean() > 2.0

@@ -50,20 +50,14 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
     return tokens
 
 
-def test_a_prompts_tokens_are_its_heads_tokens_then_its_rests(
-    tokenizer: Any, prompt_sets: list[PromptSet]
-) -> None:
+def test_a_prompts_tokens_are_its_heads_tokens_then_its_rests(tokenizer: Any, prompt_sets: list[PromptSet]) -> None:
     captions = ["", "2", "=> ", "  spaced", "'s", "été ☂", "a\nb", "...", "#12"]
     captions += [world_pair(TRAINING, "human", index)[0] for index in range(100)]
     for index, caption in enumerate(captions):
         head = random_head(prompt_sets[index % 4], index)
         prompt = build_prompt(head, caption)
-        assert _tokens(tokenizer, prompt) == _tokens(tokenizer, head) + _tokens(
-            tokenizer, build_prompt("", caption)
-        )
-        assert _tokens(tokenizer, prompt + " A cup.\n") == _tokens(tokenizer, prompt) + _tokens(
-            tokenizer, " A cup.\n"
-        )
+        assert _tokens(tokenizer, prompt) == _tokens(tokenizer, head) + _tokens(tokenizer, build_prompt("", caption))
+        assert _tokens(tokenizer, prompt + " A cup.\n") == _tokens(tokenizer, prompt) + _tokens(tokenizer, " A cup.\n")
 
 
 def test_tokens_give_back_every_text(tokenizer: Any) -> None:

@@ -12,9 +12,7 @@ from laclip_ray.demo.world import write_world
 
 
 def _write(directory: Path, seed: int = 3) -> Path:
-    write_world(
-        directory, seed, train_count=23, test_count=12, retrieval_count=5, samples_per_shard=10, size_px=32
-    )
+    write_world(directory, seed, train_count=23, test_count=12, retrieval_count=5, samples_per_shard=10, size_px=32)
     return directory
 
 

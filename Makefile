@@ -1,0 +1,54 @@
+# Each target makes the environment first, if it is missing or its lock has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# An NVIDIA GPU decides which build of vLLM is installed.
+KIND ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+LOCK := requirements/$(KIND).lock
+READY := $(VENV)/.ready-$(KIND)
+# uv, installed apart: an environment is made with the Python that the locks were resolved for.
+UV := build/uv/bin/uv
+
+.PHONY: demo test check format figures demo-rewriter lock clean
+
+demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
+	$(BIN)/laclip demo
+
+test: check ## All tests
+	$(BIN)/python -m pytest tests
+
+check: $(READY) ## Format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+figures: $(READY) ## Every figure of an area: make figures AREA=path
+	$(BIN)/python -m tests.figures $(AREA)
+
+demo-rewriter: $(READY) ## Train the demo's rewriter again (about 20 minutes on 2 cores)
+	$(BIN)/python -m laclip_ray.demo.train_rewriter --output laclip_ray/demo/rewriter
+
+$(UV):
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet uv
+
+# The locks hold the whole environment, so nothing is resolved when it is installed.
+$(READY): $(LOCK) pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python 3.11 $(VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r $(LOCK)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+COMPILE = $(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+	--override requirements/overrides.txt --extra dev
+
+lock: $(UV) ## Resolve both locks again
+	$(COMPILE) pyproject.toml requirements/cpu.in --output-file requirements/cpu.lock
+	$(COMPILE) --extra gpu pyproject.toml --output-file requirements/gpu.lock
+
+clean:
+	rm -rf $(VENV) build demo-output

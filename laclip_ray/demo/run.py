@@ -1,0 +1,235 @@
+"""`laclip demo`: the whole path on the demo's world, then one table and one HTML report.
+
+It goes through the same functions as the verbs, with an experiment made here. What is finished in the output
+directory is not done again.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from laclip_ray import storage
+from laclip_ray.config import DEMO_REWRITER, Experiment, parse_experiment, with_overrides
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.demo.world import write_world
+from laclip_ray.errors import UserError
+from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.reporting.console import print_rewriting
+from laclip_ray.reporting.report import (
+    Report,
+    ResultRow,
+    Rewrite,
+    RewritingSummary,
+    RewrittenSample,
+    write_report,
+)
+from laclip_ray.rewriting.pipeline import Outcome, plan_work, run_rewriting
+from laclip_ray.training.run import run_training
+
+PROBABILITIES = (0.0, 0.8)
+"""CLIP, and LaCLIP with the paper's uniform choice among the caption and four rewrites."""
+WORLD = {"train_count": 2_000, "test_count": 600, "retrieval_count": 200, "samples_per_shard": 250}
+"""Pictures of the demo's world, by split."""
+SAMPLES_SHOWN = 24
+
+
+def demo_experiment(output: str, model: str | None = None, chat: bool = False) -> Experiment:
+    """The demo's experiment, with everything below the directory `output`."""
+    world = storage.join(output, "world")
+    return parse_experiment(
+        {
+            "name": "demo",
+            "output": output,
+            "data": {"path": storage.join(world, "train")},
+            "rewrite": {"model": model or DEMO_REWRITER, "mode": "chat" if chat else "completion"},
+            "model": {"name": str(Path(__file__).parent / "clip.json")},
+            "stream": {"crop_scale": [0.7, 1.0]},
+            "train": {
+                "epochs": 16,
+                "batch_size": 128,
+                "workers": 2,
+                "learning_rate": 1e-3,
+                "warmup_epochs": 1,
+                "weight_decay": 0.2,
+                "log_every_steps": 10,
+                "checkpoint": {"every_steps": 250, "keep": 1},
+            },
+            "evaluate": {
+                "zero_shot": [{"name": "world", "path": world}],
+                "retrieval": [{"name": "world", "data": {"path": storage.join(world, "retrieval")}}],
+            },
+        },
+        where="demo",
+    )
+
+
+def run_demo(console: Console, output: str, model: str | None = None, chat: bool = False, seeds: int = 1) -> None:
+    """Run the demo and write `report.html`.
+
+    Args:
+        console: where the table goes.
+        output: a directory; made if it is missing.
+        model: a rewriter other than the packaged one.
+        chat: whether that model is an instruct model.
+        seeds: how often each p is trained.
+
+    Raises:
+        UserError: `output` is not a local directory.
+    """
+    if not storage.is_local(output):
+        raise UserError(f"--output: {output!r} is a URL; the demo needs a local directory")
+    output = str(Path(output).absolute())
+    experiment = demo_experiment(output, model, chat)
+    elapsed_s: dict[str, float] = {}
+    with _timed(console, elapsed_s, "draw the world"):
+        write_world(Path(output, "world"), seed=experiment.seed, **WORLD)
+    with _timed(console, elapsed_s, "rewrite its captions"):
+        outcome = run_rewriting(experiment)
+    print_rewriting(console, outcome, experiment)
+    rows, curves = [], {}
+    for seed in range(seeds):
+        for p in PROBABILITIES:
+            name = f"{'LaCLIP' if p else 'CLIP'}, p = {p:g}" + (f", seed {seed}" if seeds > 1 else "")
+            place = storage.join(output, f"p{p:g}-seed{seed}")
+            run = with_overrides(
+                experiment,
+                {
+                    "text.p": p,
+                    "seed": seed,
+                    "train.output": storage.join(place, "train"),
+                    "evaluate.output": storage.join(place, "evaluate"),
+                },
+            )
+            with _timed(console, elapsed_s, f"train {name}"):
+                training = run_training(run)
+            with _timed(console, elapsed_s, f"evaluate {name}"):
+                evaluation = run_evaluation(run)
+            metrics = _metrics(run)
+            curves[name] = [(row["epoch"], row["loss"]) for row in metrics]
+            rows.append(_result(name, p, seed, training.summary, evaluation, metrics))
+    _print_table(console, rows)
+    url = storage.join(output, "report.html")
+    write_report(url, _report(experiment, outcome, rows, curves, elapsed_s))
+    console.print(f"report: {url}", soft_wrap=True)
+
+
+@contextmanager
+def _timed(console: Console, elapsed_s: dict[str, float], stage: str) -> Iterator[None]:
+    console.print(f"[bold]{stage}[/bold]")
+    started_s = time.monotonic()
+    yield
+    elapsed_s[stage] = time.monotonic() - started_s
+
+
+def _metrics(run: Experiment) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in storage.read_bytes(storage.join(run.train_output, "metrics.jsonl")).splitlines()
+    ]
+
+
+def _result(
+    name: str,
+    p: float,
+    seed: int,
+    summary: dict[str, Any],
+    evaluation: dict[str, Any],
+    metrics: list[dict[str, Any]],
+) -> ResultRow:
+    by_task = {result["task"]: result for result in evaluation["results"]}
+    retrieval = by_task["retrieval"]
+    return ResultRow(
+        run=name,
+        p=p,
+        seed=seed,
+        p_effective=summary["p_effective"],
+        steps=summary["steps"],
+        final_loss=metrics[-1]["loss"],
+        zero_shot_top1=by_task["zero-shot"]["top1"],
+        zero_shot_mean_per_class=by_task["zero-shot"]["mean_per_class"],
+        retrieval={name: value for name, value in retrieval.items() if isinstance(value, float)},
+    )
+
+
+def _print_table(console: Console, rows: list[ResultRow]) -> None:
+    table = Table(title="zero-shot on held-out pictures of the demo's world", title_justify="left")
+    for heading in ("run", "p shown", "steps", "loss", "top-1", "image to text R@10", "text to image R@10"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    for row in rows:
+        table.add_row(
+            row.run,
+            f"{row.p_effective:.3f}",
+            str(row.steps),
+            f"{row.final_loss:.3f}",
+            f"{row.zero_shot_top1:.1%}",
+            f"{row.retrieval['image_to_text_r10']:.1%}",
+            f"{row.retrieval['text_to_image_r10']:.1%}",
+        )
+    console.print(table)
+    for p in PROBABILITIES:
+        values = [row.zero_shot_top1 for row in rows if row.p == p]
+        if len(values) > 1:
+            spread = f"{min(values):.1%} to {max(values):.1%}"
+            console.print(f"p = {p:g}: mean top-1 {fmean(values):.1%} over {len(values)} seeds ({spread})")
+
+
+def _report(
+    experiment: Experiment,
+    outcome: Outcome,
+    rows: list[ResultRow],
+    curves: dict[str, list[tuple[float, float]]],
+    elapsed_s: dict[str, float],
+) -> Report:
+    return Report(
+        title="laclip demo",
+        introduction=[
+            "A small world of drawn scenes with terse, noisy alt-texts. A language model rewrote each alt-text in "
+            f"{len(experiment.rewrite.prompt_sets)} styles; CLIP was trained on the alt-texts alone (p = 0) and with a "
+            "rewrite shown in place of the alt-text with probability p.",
+            "The class prompts of the zero-shot test are worded unlike any caption. Retrieval captions are complete "
+            "sentences of the kind that the rewriter writes, which favours p > 0.",
+            "This world is no evidence about natural images.",
+        ],
+        samples=_samples(experiment),
+        rewriting=[
+            RewritingSummary(
+                prompt_set=name,
+                captions=counts.captions,
+                accepted=counts.accepted,
+                captions_without_rewrite=counts.captions_without_rewrite,
+                rejected=counts.rejected,
+                problems=counts.problems,
+            )
+            for name, counts in outcome.statistics.items()
+        ],
+        results=rows,
+        curves=curves,
+        elapsed=elapsed_s,
+        notes=[],
+        versions={name: version(name) for name in ("laclip-ray", "ray", "torch", "open_clip_torch", "transformers")},
+    )
+
+
+def _samples(experiment: Experiment) -> list[RewrittenSample]:
+    """The first samples of the first shard, with what each prompt set made of them."""
+    shard = list_shards(experiment.data)[0]
+    drawn: dict[str, list[Rewrite]] = {}
+    for name, rewrite_set in plan_work(experiment).sets.items():
+        draws = storage.read_parquet(rewrite_set.draws_url(shard.name), columns=["id", "text"]).to_pylist()
+        verdicts = storage.read_parquet(rewrite_set.verdicts_url(shard.name), columns=["reason"]).to_pylist()
+        for draw, verdict in zip(draws, verdicts, strict=True):
+            drawn.setdefault(draw["id"], []).append(Rewrite(name, draw["text"] or "", verdict["reason"]))
+    samples: list[RewrittenSample] = []
+    for sample in read_samples(shard, experiment.data, with_images=True):
+        if len(samples) == SAMPLES_SHOWN:
+            break
+        if sample.image is not None:
+            samples.append(RewrittenSample(sample.id, sample.image, sample.caption, tuple(drawn.get(sample.id, ()))))
+    return samples

@@ -1,0 +1,309 @@
+"""One HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
+
+Guarantees: the page is one file that loads nothing, and says so to the browser in a content policy. Everything in a
+`Report` is shown as text (captions are strangers' words), and an image's type is read from its first bytes. Equal
+reports give equal bytes. A section with nothing in it is left out.
+Not covered: choosing which samples to show, or checking the numbers.
+"""
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from laclip_ray import storage
+from laclip_ray.reporting.plots import loss_curves, metric_against_p
+
+MISSING = "–"
+PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A rewrite of one caption."""
+
+    prompt_set: str
+    text: str
+    reason: str | None
+    """Why the gate refused it; None when it was accepted."""
+
+
+@dataclass(frozen=True)
+class RewrittenSample:
+    """A picture with its caption and what a model made of the caption."""
+
+    sample_id: str
+    image: bytes
+    """Encoded as JPEG or PNG; anything else is named as not shown."""
+    caption: str
+    rewrites: tuple[Rewrite, ...]
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A trained and evaluated run. Accuracies and recalls are shares, 0 to 1."""
+
+    run: str
+    p: float
+    """Augmentation probability asked for."""
+    seed: int
+    p_effective: float
+    """Share of the texts trained on that were rewrites."""
+    steps: int
+    final_loss: float
+    zero_shot_top1: float
+    zero_shot_mean_per_class: float
+    retrieval: Mapping[str, float]
+    """Recall by metric (`image_to_text_r1`)."""
+
+
+@dataclass(frozen=True)
+class RewritingSummary:
+    """What became of the captions under one prompt set."""
+
+    prompt_set: str
+    captions: int
+    accepted: int
+    """Rewrites that the gate accepted."""
+    captions_without_rewrite: int
+    rejected: Mapping[str, int]
+    """Rewrites that the gate refused, by reason."""
+    problems: Mapping[str, int]
+    """Captions with something noted about them, by problem."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows."""
+
+    title: str
+    introduction: Sequence[str] = ()
+    """Paragraphs."""
+    samples: Sequence[RewrittenSample] = ()
+    rewriting: Sequence[RewritingSummary] = ()
+    results: Sequence[ResultRow] = ()
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """By the run's name, its (epoch, loss) points."""
+    elapsed: Mapping[str, float] = field(default_factory=dict)
+    """By stage, seconds."""
+    notes: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """By package."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: the first column names the row, the others are numbers."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A sample as the page shows it."""
+
+    sample_id: str
+    image_url: str | None
+    """A data URL, or None for an image of a type that is not shown."""
+    caption: str
+    rewrites: Mapping[str, Sequence[Rewrite]]
+    """By prompt set."""
+
+
+def write_report(url: str, report: Report) -> None:
+    """Commit the page of `report` at `url`, a path or any fsspec URL."""
+    storage.write_bytes(url, render_report(report).encode("utf-8", "replace"))
+
+
+def render_report(report: Report) -> str:
+    """The page of `report`, a whole HTML document."""
+    # Every value is escaped; only the plots, made here, go in as markup.
+    environment = Environment(
+        loader=PackageLoader("laclip_ray", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    several_seeds = _has_several_seeds(report.results)
+    return environment.get_template("report.html.jinja").render(
+        title=report.title,
+        introduction=report.introduction,
+        result_tables=_result_tables(report.results, several_seeds),
+        plots=_plots(report, several_seeds),
+        cards=[_card(sample) for sample in report.samples],
+        rewriting_tables=_rewriting_tables(report.rewriting),
+        elapsed=[(stage, _duration(seconds)) for stage, seconds in report.elapsed.items()],
+        notes=report.notes,
+        versions=report.versions,
+    )
+
+
+def _by_p(results: Sequence[ResultRow]) -> dict[float, list[ResultRow]]:
+    return {p: [row for row in results if row.p == p] for p in sorted({row.p for row in results})}
+
+
+def _has_several_seeds(results: Sequence[ResultRow]) -> bool:
+    return any(len(rows) > 1 for rows in _by_p(results).values())
+
+
+def _recalls(results: Iterable[ResultRow]) -> list[str]:
+    """Every retrieval metric of any row, as they first appear."""
+    return list(dict.fromkeys(metric for row in results for metric in row.retrieval))
+
+
+def _metric_name(metric: str) -> str:
+    """`image_to_text_r1` as "image to text R@1"."""
+    return re.sub(r"\br(\d+)\b", r"R@\1", metric.replace("_", " "))
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, without the sign, which the table's caption has."""
+    return f"{100 * share:.2f}"
+
+
+def _mean(values: Sequence[float | None], scale: float, digits: int) -> str:
+    """Mean ± standard deviation over seeds; the mean alone for one seed, a dash where a seed has no value."""
+    known = [scale * value for value in values if value is not None]
+    if len(known) < len(values):
+        return MISSING
+    spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 and all(map(math.isfinite, known)) else ""
+    return f"{fmean(known):.{digits}f}{spread}"
+
+
+def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Table]:
+    """The table of means where a p has several seeds, then the table of runs."""
+    if not results:
+        return []
+    recalls = _recalls(results)
+    metrics = ("zero-shot top-1", "zero-shot mean per class", *map(_metric_name, recalls))
+    runs = Table(
+        "Every run; accuracies and recalls in %",
+        ("run", "p", "seed", *metrics, "final loss", "effective p", "steps"),
+        tuple(
+            (
+                row.run,
+                f"{row.p:g}",
+                str(row.seed),
+                _percent(row.zero_shot_top1),
+                _percent(row.zero_shot_mean_per_class),
+                *(_percent(row.retrieval[name]) if name in row.retrieval else MISSING for name in recalls),
+                f"{row.final_loss:.4f}",
+                f"{row.p_effective:.4f}",
+                f"{row.steps:,}",
+            )
+            for row in results
+        ),
+    )
+    if not several_seeds:
+        return [runs]
+    means = Table(
+        "Mean ± standard deviation over seeds, by augmentation probability p; accuracies and recalls in %",
+        ("p", "seeds", *metrics, "final loss", "effective p"),
+        tuple(
+            (
+                f"{p:g}",
+                str(len(rows)),
+                _mean([row.zero_shot_top1 for row in rows], 100, 2),
+                _mean([row.zero_shot_mean_per_class for row in rows], 100, 2),
+                *(_mean([row.retrieval.get(name) for row in rows], 100, 2) for name in recalls),
+                _mean([row.final_loss for row in rows], 1, 3),
+                _mean([row.p_effective for row in rows], 1, 3),
+            )
+            for p, rows in _by_p(results).items()
+        ),
+    )
+    return [means, runs]
+
+
+def _plots(report: Report, several_seeds: bool) -> list[Markup]:
+    """Zero-shot top-1 and the recalls at 1 against p where there are several p, then the loss curves."""
+    plots = []
+    grouped = _by_p(report.results)
+    if len(grouped) > 1:
+        plots.append(
+            metric_against_p(
+                {p: [row.zero_shot_top1 for row in rows] for p, rows in grouped.items()}, "Zero-shot top-1"
+            )
+        )
+        for metric in _recalls(report.results):
+            points = {
+                p: [row.retrieval[metric] for row in rows if metric in row.retrieval] for p, rows in grouped.items()
+            }
+            if metric.endswith("_r1") and sum(map(bool, points.values())) > 1:
+                name = _metric_name(metric)
+                plots.append(metric_against_p(points, f"Retrieval, {name}"))
+    if any(report.curves.values()):
+        plots.append(loss_curves(report.curves))
+    return [Markup(plot) for plot in plots]  # noqa: S704 - escaped where it is made
+
+
+def _image_url(image: bytes) -> str | None:
+    """The image as a data URL, or None where its first bytes are neither a JPEG's nor a PNG's."""
+    if image.startswith(PNG_MAGIC):
+        kind = "png"
+    elif image.startswith(JPEG_MAGIC):
+        kind = "jpeg"
+    else:
+        return None
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _card(sample: RewrittenSample) -> Card:
+    rewrites: dict[str, list[Rewrite]] = {}
+    for rewrite in sample.rewrites:
+        rewrites.setdefault(rewrite.prompt_set, []).append(rewrite)
+    return Card(sample.sample_id, _image_url(sample.image), sample.caption, rewrites)
+
+
+def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
+    """Counts by prompt set; then refusals and problems, each by reason and prompt set."""
+    if not summaries:
+        return []
+    tables = [
+        Table(
+            "Captions and rewrites by prompt set",
+            ("prompt set", "captions", "rewrites accepted", "rewrites refused", "captions without a rewrite"),
+            tuple(
+                (
+                    summary.prompt_set,
+                    f"{summary.captions:,}",
+                    f"{summary.accepted:,}",
+                    f"{sum(summary.rejected.values()):,}",
+                    f"{summary.captions_without_rewrite:,}"
+                    + (f" ({summary.captions_without_rewrite / summary.captions:.1%})" if summary.captions else ""),
+                )
+                for summary in summaries
+            ),
+        )
+    ]
+    names = tuple(summary.prompt_set for summary in summaries)
+    for caption, heading, counts in (
+        ("Rewrites refused, by reason", "reason", [summary.rejected for summary in summaries]),
+        ("Captions with something noted, by problem", "problem", [summary.problems for summary in summaries]),
+    ):
+        totals = {
+            reason: sum(count.get(reason, 0) for count in counts)
+            for reason in dict.fromkeys(reason for count in counts for reason in count)
+        }
+        if totals:
+            ranked = sorted(totals, key=lambda reason: (-totals[reason], reason))
+            rows = tuple((reason, *(f"{count.get(reason, 0):,}" for count in counts)) for reason in ranked)
+            tables.append(Table(caption, (heading, *names), rows))
+    return tables
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, and from two minutes on the same in minutes or hours."""
+    text = f"{seconds:,.1f} s"
+    if seconds >= 7200:
+        return f"{text} ({seconds / 3600:.1f} h)"
+    return f"{text} ({seconds / 60:.1f} min)" if seconds >= 120 else text

@@ -1,0 +1,46 @@
+"""One measured figure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value, and the bar it is held against."""
+
+    show: int
+    """The number of what it shows."""
+    name: str
+    value: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def bar(self) -> str | None:
+        """The bar as text."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return f">= {self.at_least:g}" if self.at_least is not None else None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bar is met; None without a bar."""
+        if self.at_most is not None:
+            return self.value <= self.at_most
+        return self.value >= self.at_least if self.at_least is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "show": self.show,
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "bar": self.bar,
+            "holds": self.holds,
+        }
+
+    def __str__(self) -> str:
+        verdict = {True: "holds", False: "MISSED", None: ""}[self.holds]
+        return f"{self.show}  {self.name}: {self.value:.6g} {self.unit}  {self.bar or ''} {verdict}".rstrip()

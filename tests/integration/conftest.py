@@ -1,0 +1,93 @@
+"""One local Ray for all tests that need one, and small datasets."""
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from laclip_ray.config import Experiment, parse_experiment
+
+MODEL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray with 4 logical CPUs that in-process runs connect to."""
+    import ray
+
+    os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=True)
+    yield
+    ray.shutdown()
+
+
+def jpeg(seed: int, size_px: int = 40) -> bytes:
+    """An encoded picture with some structure."""
+    pixels = np.random.Generator(np.random.Philox(seed)).integers(0, 255, (5, 5, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((size_px, size_px)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_shard(path: Path, samples: Sequence[tuple[str, Mapping[str, bytes]]]) -> None:
+    """A WebDataset tar of (key, members by extension)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key, members in samples:
+            for extension, content in members.items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def good_samples(start: int, count: int) -> list[tuple[str, dict[str, bytes]]]:
+    """Samples with nothing wrong."""
+    return [
+        (f"s{number:05d}", {"jpg": jpeg(number), "txt": f"picture number {number}".encode()})
+        for number in range(start, start + count)
+    ]
+
+
+@pytest.fixture
+def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
+    """An experiment on `tmp_path/data` with a tiny model; keyword sections replace the defaults."""
+    import json
+
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(MODEL))
+
+    def make(**sections: Any) -> Experiment:
+        content: dict[str, Any] = {
+            "name": "test",
+            "output": str(tmp_path / "out"),
+            "data": {"path": str(tmp_path / "data")},
+            "rewrite": {"prompt_sets": ["crowd", "human"]},
+            "model": {"name": str(model)},
+            "stream": {"rows_per_block": 16},
+            "train": {
+                "epochs": 2,
+                "batch_size": 16,
+                "workers": 2,
+                "warmup_epochs": 0.5,
+                "log_every_steps": 2,
+                "checkpoint": {"every_steps": 4},
+            },
+        }
+        for name, section in sections.items():
+            if isinstance(section, dict):
+                content[name] = {**content.get(name, {}), **section}
+            else:
+                content[name] = section
+        return parse_experiment(content)
+
+    return make

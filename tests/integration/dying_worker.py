@@ -1,0 +1,20 @@
+"""A training worker that is gone, as after `kill -9`, at a step of its own."""
+
+import os
+import signal
+from typing import Any
+
+from laclip_ray.training import loop
+
+
+def train_and_die(config: dict[str, Any]) -> None:
+    """Train as usual, and kill this process before the fifth step."""
+    step = loop.Stepper.step
+
+    def dying_step(self: loop.Stepper, batch: Any, number: int) -> Any:
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, number)
+
+    loop.Stepper.step = dying_step  # type: ignore[method-assign]
+    loop.train_worker(config)

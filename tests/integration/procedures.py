@@ -1,0 +1,256 @@
+"""What both a test and a figure measure, so that the figure is of the thing that is tested."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.multiprocessing
+from PIL import Image
+from torch import distributed
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, to_yaml
+from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
+from laclip_ray.demo.language import is_faithful
+from laclip_ray.rewriting.engine import OWNER_VARIABLE
+from laclip_ray.rewriting.pipeline import plan_work
+from laclip_ray.training.loss import build_loss
+from laclip_ray.training.model import create_model, load_model_spec, normalise
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
+    """Return once `condition` holds; fail after `timeout_s`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what} did not happen in {timeout_s:.0f} s"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def engine_processes() -> list[int]:
+    """Processes on this machine that an engine's owner has started."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{OWNER_VARIABLE}=".encode() in (directory / "environ").read_bytes():
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a program that this process starts.
+
+    A Ray started here has written a token, which submitting a job then uses: the head must ask for it too.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return {**environment, "RAY_AUTH_MODE": "token"}
+
+
+@contextmanager
+def head_node(log: Path) -> Iterator[str]:
+    """A head node as `ray start --head` makes it; gives the address that jobs are submitted to."""
+    port, dashboard_port = free_port(), free_port()
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"),
+        *(f"--port={port}", f"--dashboard-port={dashboard_port}", "--ray-client-server-port=0"),
+        "--disable-usage-stats",
+    ]
+
+    def reachable() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", dashboard_port)) == 0
+
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(), start_new_session=True)
+    try:
+        wait_for(reachable, 60, "the head's start")
+        yield f"http://127.0.0.1:{dashboard_port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@dataclass(frozen=True)
+class KillAndResume:
+    """What came of killing a rewriting run and finishing it as a submitted job."""
+
+    units: int
+    """Shards times prompt sets."""
+    committed_before: int
+    committed_after: int
+    """By the second run."""
+    missing_ids: int
+    repeated_ids: int
+    engine_processes_left: int
+    faithful_share: float
+    """Of the demo's rewriter's rewrites."""
+    cached_tokens: int
+    job_exit_code: int
+    job_output: str
+
+
+def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: Path) -> KillAndResume:
+    """`kill -9` a rewriting run's driver after its first commit, then finish it with `ray job submit`."""
+    config = directory / "config.yaml"
+    config.write_text(to_yaml(experiment))
+    sets = plan_work(experiment).sets
+    units = len(sets) * len(plan_work(experiment).shards)
+
+    def committed() -> int:
+        return sum(len(each.committed_shards()) for each in sets.values())
+
+    with (directory / "first.log").open("wb") as log:
+        first = subprocess.Popen(
+            [sys.executable, "-m", "laclip_ray.cli", "rewrite", str(config)],
+            stdout=log, stderr=log, env=child_environment(), cwd=REPOSITORY,
+        )  # fmt: skip
+    wait_for(lambda: committed() or first.poll() is not None, 300, "the first commit")
+    assert first.poll() is None, (directory / "first.log").read_text()
+    assert engine_processes(), "the engine's processes cannot be told"
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: not engine_processes(), 60, "the end of every engine process")
+    before = committed()
+    with head_node(directory / "head.log") as address:
+        job = subprocess.run(
+            [
+                *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+                *("--working-dir", ".", "--", sys.executable, "jobs/rewrite.py", str(config)),
+            ],
+            cwd=REPOSITORY, env=child_environment(), capture_output=True, text=True, timeout=500, check=False,
+        )  # fmt: skip
+        summary = storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))
+        left = len(engine_processes())
+    seen: list[Counter[str]] = []
+    faithful: list[bool] = []
+    cached_tokens = 0
+    for each in sets.values():
+        ids: Counter[str] = Counter()
+        for shard in sorted(each.committed_shards()):
+            for row in storage.read_parquet(each.draws_url(shard)).to_pylist():
+                ids[row["id"]] += 1
+                faithful.append(is_faithful(row["caption"], row["text"] or ""))
+                cached_tokens += row["cached_tokens"]
+        seen.append(ids)
+    return KillAndResume(
+        units=units,
+        committed_before=before,
+        committed_after=summary["commits"],
+        missing_ids=sum(len({*expected_ids} - ids.keys()) for ids in seen),
+        repeated_ids=sum(number > 1 for ids in seen for number in ids.values()),
+        engine_processes_left=left,
+        faithful_share=sum(faithful) / max(1, len(faithful)),
+        cached_tokens=cached_tokens,
+        job_exit_code=job.returncode,
+        job_output=job.stdout + job.stderr,
+    )
+
+
+_STRANGER = """
+import sys, numpy, open_clip, torch
+from PIL import Image
+export, picture, output = sys.argv[1:]
+model, _, transform = open_clip.create_model_and_transforms("local-dir:" + export)
+tokens = open_clip.get_tokenizer("local-dir:" + export)(["a picture of two red cups", "snow"])
+model.eval()
+pixels = transform(Image.open(picture))[None]
+with torch.no_grad():
+    numpy.savez(output, pixels=pixels, image=model.encode_image(pixels), text=model.encode_text(tokens))
+assert not [name for name in sys.modules if name.startswith("laclip_ray")]
+"""
+
+
+def export_differences(experiment: Experiment, checkpoint: str, export: str, directory: Path) -> dict[str, float]:
+    """The largest difference of pixels and features: ours, against a process that only knows open_clip.
+
+    Ours are made from the checkpoint with this package's own model and normalisation, of a picture that has the
+    model's size.
+    """
+    from safetensors.torch import load_file
+
+    spec = load_model_spec(experiment.model.name)
+    size = spec.image.size_px
+    picture = np.random.Generator(np.random.Philox(5)).integers(0, 256, (size, size, 3), np.uint8)
+    Image.fromarray(picture).save(directory / "picture.png")
+    arguments = [export, str(directory / "picture.png"), str(directory / "theirs.npz")]
+    subprocess.run([sys.executable, "-c", _STRANGER, *arguments], check=True, cwd=directory, timeout=300)
+    theirs = np.load(directory / "theirs.npz")
+    model: Any = create_model(spec, seed=0).eval()
+    model.load_state_dict(load_file(f"{checkpoint}/open_clip_model.safetensors"))
+    pixels = normalise(torch.as_tensor(picture)[None], spec.image)
+    tokens = load_tokenizer(tokenizer_spec(experiment.model.name))(["a picture of two red cups", "snow"])
+    with torch.no_grad():
+        ours = {"pixels": pixels, "image": model.encode_image(pixels), "text": model.encode_text(tokens)}
+    return {name: float(np.abs(value.numpy() - theirs[name]).max()) for name, value in ours.items()}
+
+
+_BATCH = 12
+_TWO = 2
+_SMALL_MODEL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 512, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+def _loss_and_gradients(model_path: str, wrap: bool, rows: slice) -> tuple[float, dict[str, torch.Tensor]]:
+    """Some rows of one global batch through a fresh model."""
+    draws = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (_BATCH, 32, 32, 3), dtype=torch.uint8, generator=draws)
+    tokens = torch.randint(1, 511, (_BATCH, 16), generator=draws)
+    spec = load_model_spec(model_path)
+    model: Any = create_model(spec, seed=3)
+    wrapped = torch.nn.parallel.DistributedDataParallel(model) if wrap else model
+    features = wrapped(normalise(pixels[rows], spec.image), tokens[rows])
+    loss = build_loss()(features["image_features"], features["text_features"], features["logit_scale"])
+    loss.backward()
+    return float(loss.detach()), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def _gloo_worker(rank: int, model_path: str, port: int, directory: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=_TWO)
+    share = _BATCH // _TWO
+    torch.save(_loss_and_gradients(model_path, True, slice(rank * share, (rank + 1) * share)), f"{directory}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def gloo_differences(directory: Path) -> dict[str, float]:
+    """The largest difference of loss and gradients: two gloo processes, against one with the same global batch."""
+    model_path = directory / "small.json"
+    model_path.write_text(json.dumps(_SMALL_MODEL))
+    arguments = (str(model_path), free_port(), str(directory))
+    torch.multiprocessing.spawn(_gloo_worker, arguments, nprocs=_TWO)
+    loss, gradients = _loss_and_gradients(str(model_path), False, slice(None))
+    differences = {"loss": 0.0, "gradients": 0.0}
+    for rank in range(_TWO):
+        rank_loss, rank_gradients = torch.load(directory / f"{rank}.pt", weights_only=True)
+        assert rank_gradients.keys() == gradients.keys()
+        largest = max(float((rank_gradients[name] - gradients[name]).abs().max()) for name in gradients)
+        differences["loss"] = max(differences["loss"], abs(rank_loss - loss))
+        differences["gradients"] = max(differences["gradients"], largest)
+    return differences

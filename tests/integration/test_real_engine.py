@@ -1,0 +1,35 @@
+"""The main path with a real vLLM engine: killed in the middle, then finished as a submitted Ray job."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from laclip_ray.config import Experiment
+from laclip_ray.demo.world import write_world
+from tests.integration.procedures import kill_and_resume
+
+pytestmark = pytest.mark.vllm
+
+SHARDS, CAPTIONS = 6, 25
+
+
+def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_process(
+    tmp_path: Path, make_experiment: Callable[..., Experiment]
+) -> None:
+    world = tmp_path / "world"
+    write_world(world, train_count=SHARDS * CAPTIONS, test_count=1, retrieval_count=1, samples_per_shard=CAPTIONS)
+    experiment = make_experiment(
+        data={"path": str(world / "train")},
+        rewrite={"prompt_sets": ["assistant_concise", "human"], "engine": {"shards_in_flight": 1}},
+    )
+    ids = [f"train-{number:06d}" for number in range(SHARDS * CAPTIONS)]
+    found = kill_and_resume(experiment, ids, tmp_path)
+    assert found.job_exit_code == 0, found.job_output[-4000:]
+    assert "succeeded" in found.job_output
+    assert 0 < found.committed_before < found.units, "the kill came too late to show anything"
+    assert found.committed_after == found.units - found.committed_before, "committed shards were done again"
+    assert (found.missing_ids, found.repeated_ids) == (0, 0)
+    assert found.engine_processes_left == 0
+    assert found.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
+    assert found.cached_tokens > 0, "no prompt head was found in the prefix cache"

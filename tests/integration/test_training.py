@@ -1,0 +1,116 @@
+"""Training on a real Ray with two gloo workers."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, with_overrides
+from laclip_ray.data.augment import TextSource
+from laclip_ray.data.schedule import Position
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.training.checkpoint import newest_checkpoint
+from laclip_ray.training.run import run_training
+from tests.integration.conftest import good_samples, jpeg, write_shard
+from tests.integration.procedures import export_differences
+from tests.integration.scripted_engine import EMPTY, ScriptedEngine
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def metrics_of(experiment: Experiment) -> list[dict[str, Any]]:
+    lines = storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def trained(tmp_path: Path, make_experiment: MakeExperiment) -> Experiment:
+    """Two epochs over 66 samples in 3 shards, two of them bad, a quarter without a rewrite."""
+    for number in range(3):
+        samples = good_samples(number * 22, 22)
+        for place, (_, members) in enumerate(samples):
+            if place % 4 == 0:
+                members["txt"] = f"{EMPTY} {number} {place}".encode()
+        if number == 1:
+            samples[5][1]["jpg"] = b"not an image"
+            samples[6][1]["jpg"] = jpeg(0)[:200]
+        write_shard(tmp_path / "data" / f"{number}.tar", samples)
+    experiment = make_experiment(text={"p": 0.5})
+    run_rewriting(experiment, ScriptedEngine)
+    run_training(experiment)
+    return experiment
+
+
+def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(trained: Experiment) -> None:
+    summary = storage.read_json(storage.join(trained.train_output, "summary.json"))
+    # 2 epochs of 64 usable samples are 8 global batches of 16, none left over.
+    assert (summary["steps"], summary["samples"], summary["not_trained_on"]) == (8, 128, 4)
+    assert summary["skipped"] == {"image_unreadable": 4}
+    assert set(summary["skipped_names"]["image_unreadable"]) == {"s00027", "s00028"}
+    checkpoint = newest_checkpoint(trained.train_output)
+    assert checkpoint is not None
+    state = storage.read_json(storage.join(checkpoint, "state.json"))
+    position = Position.from_json(state["position"])
+    assert position.done_below == 6
+    assert not position.rows
+    sources = Counter({int(source): count for source, count in state["sources"].items()})
+    assert sources.total() == 128
+    assert summary["p_effective"] == sources[TextSource.REWRITE] / 128
+    assert summary["fallbacks"]["no_accepted_rewrite"] == sources[TextSource.NO_ACCEPTED_REWRITE] > 0
+    assert sources[TextSource.REWRITE] > 0
+    assert sources[TextSource.NOT_REWRITTEN] == 0
+    lineage = summary["lineage"]
+    assert [each["committed_shards"] for each in lineage["rewrite_sets"]] == [3, 3]
+    assert len({each["fingerprint"] for each in lineage["rewrite_sets"]}) == 2
+    steps = [row["step"] for row in metrics_of(trained)]
+    assert steps == [2, 4, 6, 8]
+    assert list(Path(trained.train_output, "tensorboard").glob("events*"))
+
+    # The same command again changes nothing, another run is refused.
+    before = Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns
+    assert run_training(trained).summary == summary
+    assert Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"holds another training run \(text\.p differ\)"):
+        run_training(with_overrides(trained, {"text.p": 0.7}))
+
+    # A program that has never heard of this package gives the same features and transforms.
+    export = storage.join(trained.train_output, "export")
+    differences = export_differences(trained, checkpoint, export, Path(trained.output))
+    assert max(differences.values()) <= 1e-5, differences
+
+
+def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
+    tmp_path: Path, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 20, 20))
+    experiment = make_experiment(
+        text={"p": 0.0}, train={"epochs": 2, "max_failures": 0, "checkpoint": {"every_steps": 3}}
+    )
+    # The workers die at step 5; the newest checkpoint is of step 3.
+    interrupted = with_overrides(experiment, {"train.workers": 2})
+    from laclip_ray.errors import IncompleteError
+    from laclip_ray.training import run as training_run
+    from tests.integration.dying_worker import train_and_die
+
+    monkeypatch.setattr(training_run, "train_worker", train_and_die)
+    with pytest.raises(IncompleteError, match="the same command continues"):
+        run_training(interrupted)
+    newest = newest_checkpoint(experiment.train_output)
+    assert newest is not None
+    assert storage.read_json(f"{newest}/state.json")["step"] == 3
+    monkeypatch.undo()
+    result = run_training(with_overrides(experiment, {"train.workers": 1}))
+    assert (result.summary["steps"], result.summary["samples"]) == (10, 160)
+    final = newest_checkpoint(experiment.train_output)
+    assert final is not None
+    position = Position.from_json(storage.read_json(f"{final}/state.json")["position"])
+    assert position.done_below == 8
+    assert [row["step"] for row in metrics_of(experiment)] == sorted({row["step"] for row in metrics_of(experiment)})

@@ -1,0 +1,144 @@
+"""Plots: equal bytes, every run and seed in them, nothing of the data as markup, readable on any page."""
+
+import math
+import xml.etree.ElementTree as ET
+
+import matplotlib
+import numpy as np
+import pytest
+
+from laclip_ray.reporting.plots import (
+    CONFIDENCE,
+    DASHES,
+    SERIES_COLOURS,
+    T_QUANTILES,
+    interval_half_width,
+    loss_curves,
+    metric_against_p,
+    t_quantile,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+CURVES = {"p=0": [(0.0, 4.0), (1.0, 3.0), (2.0, 2.5)], "p=0.5": [(0.0, 4.1), (1.0, 3.3), (2.0, 2.9)]}
+POINTS = {0.0: [0.30, 0.32, 0.31], 0.5: [0.40, 0.45, 0.41]}
+
+
+def parsed(svg: str) -> ET.Element:
+    return ET.fromstring(svg)  # noqa: S314 - made by the module under test
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in parsed(svg).iter(f"{SVG}text")]
+
+
+def ids(svg: str) -> set[str]:
+    return {element.attrib["id"] for element in parsed(svg).iter() if "id" in element.attrib}
+
+
+def dots(svg: str) -> int:
+    """Markers drawn in the colour of a single seed's value, less the legend's."""
+    drawn = [element.get("style", "") for element in parsed(svg).iter(f"{SVG}use")]
+    return sum(f"fill: {SERIES_COLOURS[1]}" in style for style in drawn) - ("one seed" in texts(svg))
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_equal_input_gives_equal_bytes() -> None:
+    assert loss_curves(CURVES) == loss_curves(dict(CURVES))
+    assert metric_against_p(POINTS, "top-1") == metric_against_p(dict(POINTS), "top-1")
+
+
+def test_no_date_and_no_address_but_the_namespace() -> None:
+    for svg in (loss_curves(CURVES), metric_against_p(POINTS, "top-1")):
+        assert svg.count("http") == 1
+        assert "metadata" not in svg
+        assert "<style" not in svg  # it would reach the whole page
+
+
+def test_ids_of_two_plots_differ() -> None:
+    first, second = loss_curves(CURVES), metric_against_p(POINTS, "top-1")
+    assert ids(first)
+    assert not ids(first) & (ids(second) | ids(metric_against_p(POINTS, "top-5")))
+    assert not ids(second) & ids(metric_against_p(POINTS, "top-5"))
+
+
+def test_every_run_is_in_the_legend_as_it_is_named() -> None:
+    names = ["_hidden", "<script>alert(1)</script>", 'a "b" & c', "$x^$ 5%", "x" * 90]
+    svg = loss_curves({name: [(0.0, 1.0), (1.0, 0.5)] for name in names})
+    assert set(names) <= set(texts(svg))
+    assert "<script" not in svg
+
+
+def test_names_with_control_characters_are_drawn() -> None:
+    assert "a\ufffdb\ufffd" in texts(loss_curves({"a\x00b\n": [(0.0, 1.0)]}))
+    assert "m\ufffd" in texts(metric_against_p(POINTS, "m\x1b"))
+
+
+def test_runs_beyond_the_colours_get_another_line_style() -> None:
+    assert len(texts(loss_curves({f"run {n}": [(0.0, n), (1.0, n)] for n in range(40)}))) > 40
+    assert len(SERIES_COLOURS) * len(DASHES) >= 32
+
+
+def test_losses_that_are_not_finite_leave_a_gap() -> None:
+    svg = loss_curves({"diverged": [(0.0, 3.0), (1.0, math.nan), (2.0, math.inf), (3.0, 2.0)]})
+    assert "nan" not in svg
+    assert "inf" not in svg
+
+
+def test_no_points_give_empty_axes() -> None:
+    assert "epoch" in texts(loss_curves({}))
+    assert "top-1" in texts(metric_against_p({}, "top-1"))
+
+
+def test_every_seed_is_a_dot() -> None:
+    assert dots(metric_against_p(POINTS, "top-1")) == 6
+    assert dots(metric_against_p({0.0: [0.1], 0.5: [0.2], 1.0: [0.3]}, "top-1")) == 3
+
+
+def test_the_interval_is_named_only_where_there_is_one() -> None:
+    assert "its 95% interval (Student t)" in texts(metric_against_p(POINTS, "top-1"))
+    assert not any("interval" in text for text in texts(metric_against_p({0.0: [0.3], 0.5: [0.4]}, "top-1")))
+
+
+def test_ticks_are_the_probabilities_and_shares_are_per_cent() -> None:
+    shown = texts(metric_against_p({0.0: [0.3], 0.35: [0.4], 1.0: [0.2]}, "top-1"))
+    assert {"0", "0.35", "1"} <= set(shown)
+    assert any(text.endswith(" %") for text in shown)
+    assert not any(text.endswith(" %") for text in texts(metric_against_p(POINTS, "loss", as_share=False)))
+
+
+@pytest.mark.parametrize("degrees", [*range(1, len(T_QUANTILES) + 1), 31, 60, 1000])
+def test_t_quantiles_leave_the_right_share_outside(degrees: int) -> None:
+    # The share between -t and t, with x = sqrt(degrees) tan(a), which maps the density to cos(a) ** (degrees - 1).
+    angles = np.linspace(0, math.atan(t_quantile(degrees) / math.sqrt(degrees)), 20001)
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
+    share = 2 * scale * float(np.trapezoid(np.cos(angles) ** (degrees - 1), angles))
+    assert share == pytest.approx(CONFIDENCE, abs=1e-4)
+
+
+def test_interval_of_known_values() -> None:
+    assert interval_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / math.sqrt(3))
+    assert interval_half_width([0.5, 0.5]) == 0.0
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14171c"])
+@pytest.mark.parametrize("colour", SERIES_COLOURS)
+def test_series_stand_out_from_light_and_dark_pages(colour: str, page: str) -> None:
+    low, high = sorted((luminance(colour), luminance(page)))
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_text_stands_in_the_colour_of_the_page() -> None:
+    svg = loss_curves(CURVES)
+    assert all("fill: currentColor" in text.get("style", "") for text in parsed(svg).iter(f"{SVG}text"))
+
+
+def test_no_global_plotting_state() -> None:
+    before = matplotlib.rcParams.copy()
+    loss_curves(CURVES)
+    metric_against_p(POINTS, "top-1")
+    assert matplotlib.rcParams.copy() == before

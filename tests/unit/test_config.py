@@ -1,0 +1,249 @@
+"""The config is strict and frozen, and every refusal says where it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from laclip_ray.config import (
+    load_experiment,
+    parse_experiment,
+    to_yaml,
+    with_overrides,
+)
+from laclip_ray.errors import UserError
+
+
+def minimal(**sections: Any) -> dict[str, Any]:
+    return {"name": "test", "output": "out", "data": {"path": "shards"}, **sections}
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        (minimal(tran={}), "tran"),
+        (minimal(train={"epoch": 3}), "train.epoch"),
+        (minimal(train={"checkpoint": {"every": 3}}), "train.checkpoint.every"),
+        (minimal(rewrite={"engine": {"actors": {"most": 3}}}), "rewrite.engine.actors.most"),
+        (
+            minimal(evaluate={"retrieval": [{"name": "a", "data": {"path": "b", "caption": "c"}}]}),
+            "evaluate.retrieval[0].data.caption",
+        ),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_full_path(content: dict[str, Any], path: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_experiment(content)
+    assert f"\n  {path}: unknown key" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "got"),
+    [
+        (minimal(train={"epochs": "3"}), "train.epochs", "'3'"),
+        (minimal(train={"epochs": 2.5}), "train.epochs", "2.5"),
+        (minimal(train={"epochs": True}), "train.epochs", "True"),
+        (minimal(train={"epochs": 0}), "train.epochs", "0"),
+        (minimal(text={"p": 1.5}), "text.p", "1.5"),
+        (minimal(stream={"order": "quick"}), "stream.order", "'quick'"),
+        (minimal(stream={"crop_scale": [0.5]}), "stream.crop_scale[1]", "missing"),
+        (minimal(rewrite={"gate": {"drop_copies": "yes"}}), "rewrite.gate.drop_copies", "'yes'"),
+        (minimal(tune={"p": [0.5, "x"]}), "tune.p[1]", "'x'"),
+        (minimal(data={"path": "a", "max_rows_per_shard": 10_001}), "data.max_rows_per_shard", "10001"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_path_and_itself(content: dict[str, Any], path: str, got: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_experiment(content)
+    assert f"  {path}" in str(caught.value)
+    assert got in str(caught.value)
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_experiment({"name": "test", "data": {}})
+    assert "output: missing" in str(caught.value)
+    assert "data.path: missing" in str(caught.value)
+
+
+def test_every_wrong_value_is_reported_at_once() -> None:
+    with pytest.raises(UserError, match=r"2 invalid value") as caught:
+        parse_experiment(minimal(train={"epochs": 0}, text={"p": 2}))
+    assert "train.epochs" in str(caught.value)
+    assert "text.p" in str(caught.value)
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train: .*batch_size \(10\) is not a multiple of workers \(3\)"):
+        parse_experiment(minimal(train={"batch_size": 10, "workers": 3}))
+
+
+def test_a_maximum_below_its_minimum_is_refused() -> None:
+    with pytest.raises(UserError, match=r"rewrite\.engine\.actors: .*max \(1\) is smaller than min \(2\)"):
+        parse_experiment(minimal(rewrite={"engine": {"actors": {"min": 2, "max": 1}}}))
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3])
+def test_a_file_that_is_no_mapping_is_refused(content: object) -> None:
+    with pytest.raises(UserError, match="expected a mapping"):
+        parse_experiment(content)
+
+
+def test_a_missing_file_and_one_that_is_not_yaml_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml: there is no such config file"):
+        load_experiment("none.yaml")
+    with pytest.raises(UserError, match="not readable as YAML"):
+        load_experiment(write(tmp_path, "name: [a"))
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "+1e-3", ".1e-2", "0.001"])
+def test_numbers_with_an_exponent_are_floats(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"name: a\noutput: b\ndata: {{path: c}}\ntrain: {{learning_rate: {text}}}\n")
+    assert load_experiment(path).train.learning_rate == pytest.approx(1e-3)
+    overridden = parse_experiment(minimal(), [f"train.learning_rate={text}"])
+    assert overridden.train.learning_rate == pytest.approx(1e-3)
+
+
+def test_overrides_reach_nested_values_and_sections_that_the_file_leaves_out() -> None:
+    experiment = parse_experiment(
+        minimal(train={"epochs": 1}),
+        ["train.epochs=3", "rewrite.engine.actors.max=4", "data.path=[a, b]", "tune.p=[0, 0.5]", "train.output=null"],
+    )
+    assert experiment.train.epochs == 3
+    assert experiment.rewrite.engine.actors.max == 4
+    assert experiment.data.path == ["a", "b"]
+    assert experiment.tune.p == [0.0, 0.5]
+    assert experiment.train.output is None
+
+
+def test_the_last_of_two_overrides_counts() -> None:
+    assert parse_experiment(minimal(), ["seed=1", "seed=2"]).seed == 2
+
+
+def test_an_override_value_may_hold_an_equals_sign() -> None:
+    assert parse_experiment(minimal(), ["output=s3://bucket/a=b"]).output == "s3://bucket/a=b"
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "  =3", "train.epochs=[1"])
+def test_an_override_that_is_none_is_refused_with_its_text(override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_experiment(minimal(), [override])
+    assert repr(override) in str(caught.value)
+
+
+def test_an_override_below_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match="'seed' is a value, not a section"):
+        parse_experiment(minimal(seed=1), ["seed.more=3"])
+
+
+def test_an_override_with_an_unknown_key_is_refused_with_its_path() -> None:
+    with pytest.raises(UserError, match=r"train\.epoch: unknown key"):
+        parse_experiment(minimal(), ["train.epoch=3"])
+
+
+def test_overrides_leave_the_given_content_as_it_is() -> None:
+    content = minimal(train={"epochs": 1})
+    parse_experiment(content, ["train.epochs=3", "data.path=other"])
+    assert content == minimal(train={"epochs": 1})
+
+
+def test_environment_variables_are_replaced_wherever_a_text_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LACLIP_UNIT", "/there")
+    experiment = parse_experiment(minimal(data={"path": ["${LACLIP_UNIT}/a", "b$c"]}, output="${LACLIP_UNIT}x"))
+    assert experiment.data.path == ["/there/a", "b$c"]
+    assert experiment.output == "/therex"
+
+
+def test_an_environment_variable_that_is_not_set_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LACLIP_UNIT", raising=False)
+    with pytest.raises(UserError, match="the environment variable LACLIP_UNIT is not set"):
+        parse_experiment(minimal(output="${LACLIP_UNIT}/a"))
+
+
+def test_nothing_can_be_assigned_after_validation() -> None:
+    experiment = parse_experiment(minimal())
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.seed = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.train.epochs = 3
+
+
+def test_changes_make_a_new_experiment_and_are_validated() -> None:
+    experiment = parse_experiment(minimal(stream={"crop_scale": [0.2, 0.9]}))
+    changed = with_overrides(experiment, {"text.p": 0.25, "seed": 7})
+    assert (changed.text.p, changed.seed, experiment.seed) == (0.25, 7, 0)
+    assert changed.stream == experiment.stream
+    with pytest.raises(UserError, match=r"text\.p"):
+        with_overrides(experiment, {"text.p": 2.0})
+
+
+def test_places_are_below_output_unless_they_are_set() -> None:
+    experiment = parse_experiment(minimal(output="s3://bucket/run/", tune={"output": "elsewhere"}))
+    assert experiment.rewrite_output == "s3://bucket/run/rewrites"
+    assert experiment.train_output == "s3://bucket/run/train"
+    assert experiment.evaluate_output == "s3://bucket/run/evaluate"
+    assert experiment.tune_output == "elsewhere"
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: "${" not in text
+)
+numberlike = st.sampled_from(["1e5", "1e-3", "3", "null", "true", "2024-01-01", "~", "0x1F", "1:30"])
+experiments = st.fixed_dictionaries(
+    {
+        "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]*", fullmatch=True),
+        "output": st.one_of(texts, numberlike),
+        "seed": st.integers(),
+        "data": st.fixed_dictionaries(
+            {
+                "path": st.one_of(texts, numberlike, st.lists(texts, max_size=3)),
+                "columns": st.none() | st.lists(st.one_of(texts, numberlike)),
+            }
+        ),
+        "train": st.fixed_dictionaries(
+            {
+                "learning_rate": st.floats(1e-12, 1e6),
+                "epsilon": st.floats(1e-12, 1e-3),
+                "epochs": st.integers(1, 10**6),
+                "gradient_clip_norm": st.none() | st.floats(0.1, 10),
+            }
+        ),
+        "tune": st.fixed_dictionaries({"p": st.lists(st.floats(0, 1), min_size=1)}),
+        "stream": st.fixed_dictionaries({"crop_scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(list)}),
+        "rewrite": st.fixed_dictionaries(
+            {
+                "engine": st.fixed_dictionaries(
+                    {"args": st.dictionaries(texts, st.one_of(st.booleans(), st.integers(), numberlike))}
+                )
+            }
+        ),
+    }
+)
+
+
+@given(content=experiments)
+def test_the_dumped_yaml_loads_as_an_equal_experiment(
+    content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    experiment = parse_experiment(content)
+    path = tmp_path_factory.getbasetemp() / "dumped.yaml"
+    path.write_text(to_yaml(experiment), encoding="utf-8")
+    assert load_experiment(str(path)) == experiment
+
+
+@given(epochs=st.integers(1, 10**9), p=st.lists(st.floats(0, 1), min_size=1), output=st.one_of(numberlike, texts))
+def test_an_override_written_as_yaml_gives_its_value(epochs: int, p: list[float], output: str) -> None:
+    quoted = "'" + output.replace("'", "''") + "'"
+    experiment = parse_experiment(minimal(), [f"train.epochs={epochs}", f"tune.p={p}", f"output={quoted}"])
+    assert experiment.train.epochs == epochs
+    assert experiment.tune.p == p
+    assert experiment.output == output
