@@ -86,8 +86,10 @@ def decode_and_crop(
             shrink = min(box[2] - box[0], box[3] - box[1]) // spec.size_px
             if shrink >= 2 and image.format == "JPEG":
                 full_width, full_height = image.size
-                image.draft("RGB", (full_width // shrink, full_height // shrink))
-                horizontal, vertical = image.width / full_width, image.height / full_height
+                drafted = image.draft("RGB", (full_width // shrink, full_height // shrink))
+                # The part of the decoded image that the original covers: its last pixels may lie half outside.
+                _, (_, _, width, height) = drafted or ("", (0, 0, full_width, full_height))
+                horizontal, vertical = width / full_width, height / full_height
                 scaled = (box[0] * horizontal, box[1] * vertical, box[2] * horizontal, box[3] * vertical)
             else:
                 scaled = tuple(map(float, box))  # type: ignore[assignment]

@@ -136,10 +136,11 @@ def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
 
 def _named_files(entry: str, data: DataConfig, setting: str) -> dict[str, str]:
     found = storage.expand(entry)
+    wildcard = re.search(r"[*?\[]", storage.filesystem(entry)[1])
     if not found:
-        what = "matches nothing" if re.search(r"[*?\[]", entry) else "does not exist or is empty"
+        what = "matches nothing" if wildcard else "does not exist or is empty"
         raise UserError(f"{setting}.path: {entry!r} {what}")
-    if len(found) == 1 and not storage.is_directory(entry):
+    if not wildcard and not storage.is_directory(entry):
         return {storage.name_of(found[0]): found[0]}
     by_name = {url: EXTENSIONS.get(posixpath.splitext(url)[1].lower()) for url in found}
     if data.format == "auto":
@@ -150,8 +151,8 @@ def _named_files(entry: str, data: DataConfig, setting: str) -> dict[str, str]:
         found = [url for url in found if by_name[url] == data.format] or found
     # The fixed part of `entry`, so that a name does not depend on which other shards there are.
     root = storage.filesystem(entry)[1]
-    if mark := re.search(r"[*?\[]", root):
-        root = posixpath.dirname(root[: mark.start()])
+    if wildcard:
+        root = posixpath.dirname(root[: wildcard.start()])
     return {posixpath.relpath(storage.filesystem(url)[1], root or "."): url for url in found}
 
 

@@ -53,7 +53,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False) -
             "model": {"name": str(Path(__file__).parent / "clip.json")},
             "stream": {"crop_scale": [0.7, 1.0]},
             "train": {
-                "epochs": 16,
+                "epochs": 20,
                 "batch_size": 128,
                 "workers": 2,
                 "learning_rate": 1e-3,
@@ -62,6 +62,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False) -
                 "log_every_steps": 10,
                 "checkpoint": {"every_steps": 250, "keep": 1},
             },
+            "ray": {"local_cpus": 4},  # two trainers, and Ray Data's tasks beside them
             "evaluate": {
                 "zero_shot": [{"name": "world", "path": world}],
                 "retrieval": [{"name": "world", "data": {"path": storage.join(world, "retrieval")}}],

@@ -174,7 +174,10 @@ def _has_gpu() -> bool:
 def _prepare_environment(engine: EngineConfig) -> None:
     """Settings that vLLM reads when it is imported."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(engine.cpu_kv_cache_gib))
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # Its warnings are about vLLM's own choices; its errors are shown.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     # `spawn` gives the engine's processes an environment of their own, by which the guard finds them.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"

@@ -59,7 +59,8 @@ def test_a_sample_without_rewrites_falls_back_exactly_where_one_with_would_show_
     p: float, seed: int, epoch: int, sample_id: str
 ) -> None:
     given_one = choose_text("caption", ["a"], p, seed, epoch, sample_id).source == TextSource.REWRITE
-    for rewrites in (None, []):
+    nothing: tuple[list[str] | None, ...] = (None, [])
+    for rewrites in nothing:
         assert (choose_text("caption", rewrites, p, seed, epoch, sample_id).source in FALLBACKS) == given_one
 
 
@@ -72,7 +73,8 @@ def test_the_share_of_rewrites_is_p(p: float) -> None:
 
 
 def test_each_rewrite_is_equally_likely() -> None:
-    count, rewrites = 5_000, ["a", "b", "c", "d"]
+    count = 5_000
+    rewrites = ["a", "b", "c", "d"]
     texts = [choose_text("caption", rewrites, 1.0, 1, 0, str(number)).text for number in range(count)]
     for rewrite in rewrites:
         assert abs(texts.count(rewrite) - count / 4) < 5 * sqrt(count * 3 / 16)

@@ -78,7 +78,7 @@ def test_an_image_decodes_to_the_crop_at_the_models_size(kind: str) -> None:
     np.testing.assert_array_equal(pixels, full_decode(content, SMALL, (0.5, 1.0), "a"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(width=st.integers(40, 500), height=st.integers(40, 500), scale=scales, sample_id=st.text(max_size=3))
 def test_a_jpeg_decoded_small_is_close_to_one_decoded_whole(
     width: int, height: int, scale: tuple[float, float], sample_id: str

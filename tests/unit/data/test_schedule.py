@@ -161,7 +161,7 @@ def test_what_remains_is_the_schedule_without_what_is_done(
     remaining = position.remaining(schedule)
     expected = [index for index in range(len(schedule)) if not position.is_done(index)]
     assert [remaining[place] for place in range(len(remaining))] == expected
-    assert list(remaining) == expected
+    assert list(iter(remaining)) == expected
 
 
 def test_what_remains_of_a_huge_schedule_is_not_stored() -> None:

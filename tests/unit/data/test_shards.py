@@ -131,12 +131,10 @@ def test_a_tar_that_ends_in_the_middle_says_so(size: int, tmp_path_factory: pyte
         samples = read(DataConfig(path=str(path)), with_images)
         ends = [sample for sample in samples if shards.SHARD_TRUNCATED in sample.problems]
         assert ends == ([] if complete else samples[-1:])
-        assert captions(sample for sample in samples if not sample.problems) == [
-            f"c{number}" for number in range(min(4, size // 2560))
-        ][: len([sample for sample in samples if not sample.problems])]
+        good = captions(sample for sample in samples if not sample.problems)
+        assert good == ["c0", "c1", "c2", "c3"][: len(good)]
+        assert len(good) >= min(4, size // 2560)  # those that are whole
         assert [sample.row for sample in samples] == list(range(len(samples)))
-    if complete:
-        assert captions(samples) == ["c0", "c1", "c2", "c3"]
 
 
 def test_a_tar_with_a_damaged_header_says_that_it_ends_there(tmp_path: Path) -> None:
@@ -208,7 +206,7 @@ def test_parquet_with_image_paths_has_them_as_ids_with_and_without_images(kind: 
     assert ids(read(data)) == ids(read(data, with_images=False)) == ["x.png", "none.png"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 40), group=st.integers(1, 40), at_most=st.integers(1, 40))
 def test_ranges_of_a_parquet_file_give_every_row_once(
     rows: int, group: int, at_most: int, tmp_path_factory: pytest.TempPathFactory
@@ -220,7 +218,9 @@ def test_ranges_of_a_parquet_file_give_every_row_once(
     found = list_shards(data)
     parts = [list(read_samples(shard, data, with_images=False)) for shard in found]
     assert captions(sample for part in parts for sample in part) == [f"c{n}" for n in range(rows)]
-    assert all(len(part) == shard.row_count <= at_most for part, shard in zip(parts, found, strict=True))
+    assert all(
+        len(part) == shard.row_count and shard.row_count <= at_most for part, shard in zip(parts, found, strict=True)
+    )
     assert all([sample.row for sample in part] == list(range(len(part))) for part in parts)
     assert len({shard.name for shard in found}) == len(found)
 
@@ -306,7 +306,6 @@ table_texts = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(texts=table_texts, kind=st.sampled_from(["csv", "tsv", "jsonl"]), at_most=st.integers(1, 5))
 def test_byte_ranges_of_a_table_give_the_rows_of_the_whole(
     texts: list[str], kind: str, at_most: int, tmp_path_factory: pytest.TempPathFactory

@@ -1,0 +1,109 @@
+"""Zero-shot accuracy of a model whose embeddings are known."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from laclip_ray.evaluation.datasets import LabelledSet
+from laclip_ray.evaluation.zeroshot import zero_shot_metrics
+
+CPU = torch.device("cpu")
+CLASSES = 20  # more than are encoded at a time
+
+
+class Known:
+    """Texts and images of class n have the axis n as their embedding; images may be taken for another class."""
+
+    def __init__(self, taken_for: dict[int, int] | None = None) -> None:
+        self.taken_for = taken_for or {}
+        self.texts: list[str] = []
+
+    def tokenize(self, texts: list[str]) -> torch.Tensor:
+        self.texts += texts
+        return torch.tensor([[int(text.split()[-1])] for text in texts])
+
+    def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
+        assert normalize
+        return torch.eye(CLASSES)[tokens[:, 0]]
+
+    def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+        assert normalize
+        numbers = [self.taken_for.get(int(each), int(each)) for each in pixels[:, 0, 0, 0]]
+        return torch.eye(CLASSES)[numbers]
+
+
+def labelled(classes: int = CLASSES, templates: list[str] | None = None) -> LabelledSet:
+    return LabelledSet("set", [f"class {n}" for n in range(classes)], templates or ["a {c}", "the {c}"], [])
+
+
+def images(labels: list[int], size: int = 7) -> Iterator[tuple[torch.Tensor, list[int]]]:
+    for start in range(0, len(labels), size):
+        part = labels[start : start + size]
+        yield torch.tensor(part).float()[:, None, None, None].expand(-1, 3, 2, 2), part
+
+
+def measure(model: Known, labels: list[int], of: LabelledSet | None = None) -> dict[str, float]:
+    return zero_shot_metrics(model, model.tokenize, of or labelled(), images(labels), CPU)
+
+
+def test_a_model_that_knows_every_class_is_always_right() -> None:
+    assert measure(Known(), list(range(CLASSES)) * 2) == {
+        "top1": 1.0,
+        "top5": 1.0,
+        "mean_per_class": 1.0,
+        "images": 40,
+        "classes": CLASSES,
+    }
+
+
+def test_a_model_that_takes_every_class_for_another_is_never_right() -> None:
+    found = measure(Known({n: (n + 1) % CLASSES for n in range(CLASSES)}), list(range(CLASSES)))
+    assert (found["top1"], found["mean_per_class"]) == (0.0, 0.0)
+
+
+def test_classes_count_alike_in_the_mean_and_by_their_images_in_top1() -> None:
+    found = measure(Known({1: 0}), [0, 0, 0, 1])
+    assert found["top1"] == 0.75
+    assert found["mean_per_class"] == 0.5  # of the classes that have images
+
+
+def test_top5_takes_the_five_most_similar_classes() -> None:
+    class Graded(Known):
+        def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+            """Class 0 is most similar to every image, then 1, and so on."""
+            return torch.linspace(1, 0, CLASSES).expand(len(pixels), -1)
+
+    found = measure(Graded(), list(range(10)))
+    assert (found["top1"], found["top5"]) == (0.1, 0.5)
+
+
+def test_fewer_than_five_classes_are_all_in_the_top5() -> None:
+    found = measure(Known({0: 1}), [0, 1, 2], labelled(3))
+    assert found["top5"] == 1.0
+    assert found["top1"] == pytest.approx(2 / 3)
+
+
+def test_every_class_is_named_in_every_template() -> None:
+    model = Known()
+    measure(model, [0], labelled(3, ["{c} as {c}", "{not} a {c}"]))
+    assert model.texts == [text for n in range(3) for text in (f"class {n} as class {n}", f"{{not}} a class {n}")]
+
+
+def test_a_classs_embedding_is_the_mean_over_its_templates() -> None:
+    class Two(Known):
+        def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
+            """The second template points to the next class, and counts as much as the first."""
+            axes = torch.eye(CLASSES)[tokens[:, 0]]
+            axes[1::2] = axes[1::2].roll(1, 1)
+            return axes
+
+        def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+            numbers = pixels[:, 0, 0, 0].long()
+            return torch.eye(CLASSES)[numbers] * 0.7 + torch.eye(CLASSES)[(numbers + 1) % CLASSES] * 0.7
+
+    assert measure(Two(), list(range(CLASSES)))["top1"] == 1.0
+
+
+def test_no_images_give_no_accuracy() -> None:
+    assert measure(Known(), []) == {"top1": 0.0, "top5": 0.0, "mean_per_class": 0.0, "images": 0, "classes": CLASSES}
