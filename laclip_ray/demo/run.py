@@ -59,7 +59,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False) -
                 "learning_rate": 1e-3,
                 "warmup_epochs": 1,
                 "weight_decay": 0.2,
-                "log_every_steps": 10,
+                "log_every_steps": 26,
                 "checkpoint": {"every_steps": 250, "keep": 1},
             },
             "ray": {"local_cpus": 4},  # two trainers, and Ray Data's tasks beside them

@@ -19,7 +19,7 @@ import pyarrow as pa
 from laclip_ray import storage
 from laclip_ray.config import RewriteConfig
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import Engine, EngineDiedError, ProcessGuard, RequestError
+from laclip_ray.rewriting.engine import Engine, EngineDiedError, RequestError, kill_children_when_gone
 from laclip_ray.rewriting.prompts import parse_completion
 from laclip_ray.rewriting.store import RewriteSet
 
@@ -67,7 +67,7 @@ class RewritingActor:
         self._name = uuid.uuid4().hex[:12]
         self._in_hand: set[tuple[str, str]] = set()
         self._request_slots = asyncio.Semaphore(_REQUESTS_IN_FLIGHT)
-        self._guard = ProcessGuard()
+        kill_children_when_gone()
         self._engine = build(rewrite, seed)
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
@@ -93,8 +93,6 @@ class RewritingActor:
         """Ray Data drops the instance when the pool lets the actor go."""
         if hasattr(self, "_engine"):
             self._engine.close()
-        if hasattr(self, "_guard"):
-            self._guard.close()
 
     async def _draw(self, prompts: pa.Table, request_prefix: str) -> pa.Table:
         rows = prompts.to_pylist()

@@ -4,6 +4,7 @@ An engine answers prompts. An error of one request is `RequestError` (the captio
 engine goes on); a dead engine is `EngineDiedError` (the work is done again by another).
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -113,6 +114,8 @@ class VllmEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
+        # vLLM's handler of outputs logs the end of its engine as an error, also when it was asked for.
+        logging.getLogger("vllm").setLevel(logging.CRITICAL)
         self._engine.shutdown()
 
 
@@ -198,34 +201,28 @@ for _ in range(3):
 """
 
 
-class ProcessGuard:
-    """Has every process that this one starts from now on killed when this one is gone.
+_guard: subprocess.Popen[bytes] | None = None  # lives as long as this process: its pipe closes when that is gone
 
-    vLLM's engine process does not watch its parent: after a `kill -9` of the owner it would go on holding the
-    GPU's memory. A small process in a session of its own waits for the owner's end of a pipe to close, then kills
-    whatever carries the owner's mark in its environment, so that children started at any time are found.
+
+def kill_children_when_gone() -> None:
+    """Have every process that this one starts from now on killed when this one is gone, however it goes.
+
+    vLLM's engine process does not watch its parent: after a `kill -9` of the parent it would go on holding the
+    GPU's memory. A small process in a session of its own waits for this process's end of a pipe to close, then kills
+    whatever carries this process's mark in its environment, so that children started at any time are found.
 
     Linux only (`/proc`); elsewhere nothing is guarded.
     """
-
-    def __init__(self) -> None:
-        self._guard: subprocess.Popen[bytes] | None = None
-        if not sys.platform.startswith("linux"):
-            return
-        owner = uuid.uuid4().hex
-        self._guard = subprocess.Popen(
-            [sys.executable, "-S", "-c", _GUARD_PROGRAM, f"{OWNER_VARIABLE}={owner}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={},
-        )
-        os.environ[OWNER_VARIABLE] = owner
-
-    def close(self) -> None:
-        """Kill what is left of the children, now."""
-        if self._guard is not None and self._guard.stdin is not None:
-            os.environ.pop(OWNER_VARIABLE, None)
-            self._guard.stdin.close()
-            self._guard.wait()
+    global _guard
+    if _guard is not None or not sys.platform.startswith("linux"):
+        return
+    owner = uuid.uuid4().hex
+    _guard = subprocess.Popen(
+        [sys.executable, "-S", "-c", _GUARD_PROGRAM, f"{OWNER_VARIABLE}={owner}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={},
+    )
+    os.environ[OWNER_VARIABLE] = owner

@@ -9,12 +9,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.multiprocessing
 from PIL import Image
@@ -75,22 +76,37 @@ def head_node(log: Path) -> Iterator[str]:
     port, dashboard_port = free_port(), free_port()
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"),
-        *(f"--port={port}", f"--dashboard-port={dashboard_port}", "--ray-client-server-port=0"),
+        *(f"--port={port}", f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={free_port()}"),
+        f"--dashboard-agent-listen-port={free_port()}",
         "--disable-usage-stats",
     ]
-
-    def reachable() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", dashboard_port)) == 0
 
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(), start_new_session=True)
     try:
-        wait_for(reachable, 60, "the head's start")
+        wait_for(lambda: b"will now block" in log.read_bytes(), 60, "the head's start")
         yield f"http://127.0.0.1:{dashboard_port}"
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        # Told to end, a head first drains for half a minute.
+        for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            each.kill()
+        process.wait()
+
+
+def submit_job(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`ray job submit` from the repository's root, followed to the job's end."""
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+        *("--working-dir", ".", "--", sys.executable, *arguments),
+    ]
+    for _ in range(5):
+        job = subprocess.run(
+            command, cwd=REPOSITORY, env=child_environment(), capture_output=True, text=True, timeout=500, check=False
+        )
+        if "No available agent" not in job.stderr:
+            return job
+        time.sleep(1)  # a new head takes a few seconds until it takes jobs
+    return job
 
 
 @dataclass(frozen=True)
@@ -135,15 +151,12 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     wait_for(lambda: not engine_processes(), 60, "the end of every engine process")
     before = committed()
     with head_node(directory / "head.log") as address:
-        job = subprocess.run(
-            [
-                *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
-                *("--working-dir", ".", "--", sys.executable, "jobs/rewrite.py", str(config)),
-            ],
-            cwd=REPOSITORY, env=child_environment(), capture_output=True, text=True, timeout=500, check=False,
-        )  # fmt: skip
+        job = submit_job(address, "jobs/rewrite.py", str(config))
+        assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
         summary = storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))
-        left = len(engine_processes())
+    with suppress(AssertionError):
+        wait_for(lambda: not engine_processes(), 30, "the end of every engine process")
+    left = len(engine_processes())
     seen: list[Counter[str]] = []
     faithful: list[bool] = []
     cached_tokens = 0
@@ -244,7 +257,8 @@ def gloo_differences(directory: Path) -> dict[str, float]:
     model_path = directory / "small.json"
     model_path.write_text(json.dumps(_SMALL_MODEL))
     arguments = (str(model_path), free_port(), str(directory))
-    torch.multiprocessing.spawn(_gloo_worker, arguments, nprocs=_TWO)
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
+    spawn(_gloo_worker, arguments, nprocs=_TWO)
     loss, gradients = _loss_and_gradients(str(model_path), False, slice(None))
     differences = {"loss": 0.0, "gradients": 0.0}
     for rank in range(_TWO):
