@@ -115,6 +115,9 @@ class GateConfig(Section):
     """Holding the separator or the instruction is `prompt_echo`; a target of the prompt is `copy_of_example`."""
     max_repeated_words: NonNegativeInt = 4
     """The same word more often than this in a row is `looping`; 0 switches it off."""
+    min_shared_words: NonNegativeInt = 1
+    """Fewer content words in common with the caption is `unrelated`; 0 switches it off (one-word captions that are
+    rewritten by synonyms, scripts without spaces)."""
 
 
 class RewriteConfig(Section):

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -31,30 +32,51 @@ from laclip_ray.reporting.report import (
     RewrittenSample,
     write_report,
 )
+from laclip_ray.rewriting.actor import BuildEngine
+from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import Outcome, plan_work, run_rewriting
 from laclip_ray.training.run import run_training
 
 PROBABILITIES = (0.0, 0.8)
 """CLIP, and LaCLIP with the paper's uniform choice among the caption and four rewrites."""
-WORLD = {"train_count": 2_000, "test_count": 600, "retrieval_count": 200, "samples_per_shard": 250}
-"""Pictures of the demo's world, by split."""
 SAMPLES_SHOWN = 24
 
 
-def demo_experiment(output: str, model: str | None = None, chat: bool = False) -> Experiment:
+@dataclass(frozen=True)
+class Size:
+    """How much the demo draws and trains."""
+
+    train_count: int = 2_000
+    """Pictures to train on."""
+    test_count: int = 600
+    """Pictures to classify."""
+    retrieval_count: int = 200
+    """Pictures to find, and to find captions for."""
+    samples_per_shard: int = 250
+    epochs: int = 20
+    batch_size: int = 128
+
+
+def demo_experiment(output: str, model: str | None = None, chat: bool = False, size: Size | None = None) -> Experiment:
     """The demo's experiment, with everything below the directory `output`."""
+    size = size or Size()
     world = storage.join(output, "world")
     return parse_experiment(
         {
             "name": "demo",
             "output": output,
             "data": {"path": storage.join(world, "train")},
-            "rewrite": {"model": model or DEMO_REWRITER, "mode": "chat" if chat else "completion"},
+            "rewrite": {
+                "model": model or DEMO_REWRITER,
+                "mode": "chat" if chat else "completion",
+                # Alt-texts of one word are common here, and a synonym of it is a good rewrite.
+                "gate": {"min_shared_words": 0},
+            },
             "model": {"name": str(Path(__file__).parent / "clip.json")},
             "stream": {"crop_scale": [0.7, 1.0]},
             "train": {
-                "epochs": 20,
-                "batch_size": 128,
+                "epochs": size.epochs,
+                "batch_size": size.batch_size,
                 "workers": 2,
                 "learning_rate": 1e-3,
                 "warmup_epochs": 1,
@@ -72,7 +94,15 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False) -
     )
 
 
-def run_demo(console: Console, output: str, model: str | None = None, chat: bool = False, seeds: int = 1) -> None:
+def run_demo(
+    console: Console,
+    output: str,
+    model: str | None = None,
+    chat: bool = False,
+    seeds: int = 1,
+    size: Size | None = None,
+    build_engine: BuildEngine = VllmEngine,
+) -> None:
     """Run the demo and write `report.html`.
 
     Args:
@@ -81,6 +111,8 @@ def run_demo(console: Console, output: str, model: str | None = None, chat: bool
         model: a rewriter other than the packaged one.
         chat: whether that model is an instruct model.
         seeds: how often each p is trained.
+        size: how much is drawn and trained.
+        build_engine: makes the engine in each actor.
 
     Raises:
         UserError: `output` is not a local directory.
@@ -88,12 +120,20 @@ def run_demo(console: Console, output: str, model: str | None = None, chat: bool
     if not storage.is_local(output):
         raise UserError(f"--output: {output!r} is a URL; the demo needs a local directory")
     output = str(Path(output).absolute())
-    experiment = demo_experiment(output, model, chat)
+    size = size or Size()
+    experiment = demo_experiment(output, model, chat, size)
     elapsed_s: dict[str, float] = {}
     with _timed(console, elapsed_s, "draw the world"):
-        write_world(Path(output, "world"), seed=experiment.seed, **WORLD)
+        write_world(
+            Path(output, "world"),
+            seed=experiment.seed,
+            train_count=size.train_count,
+            test_count=size.test_count,
+            retrieval_count=size.retrieval_count,
+            samples_per_shard=size.samples_per_shard,
+        )
     with _timed(console, elapsed_s, "rewrite its captions"):
-        outcome = run_rewriting(experiment)
+        outcome = run_rewriting(experiment, build_engine)
     print_rewriting(console, outcome, experiment)
     rows, curves = [], {}
     for seed in range(seeds):

@@ -1,9 +1,10 @@
 """The gate: which rewrites may be shown in training, and for every other one a named reason.
 
 Pure functions over text. A rewrite is checked in the order of `Rejection`; the first check it fails is its reason.
-Whether a rewrite is *true* of the picture is not covered.
+Whether a rewrite is *true* of the picture, or keeps the caption's every fact, is not covered.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,18 @@ from itertools import groupby
 
 from laclip_ray.config import GateConfig
 from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair
+
+VERSION = 1
+"""Part of the gate's fingerprint; raised with every change of what a check does."""
+
+_STEM_LETTERS = 4
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "and are for from has have her his into its near next not off one out over she some that the their there this "
+        "under was were while who with",
+    )
+)
 
 
 class Rejection(StrEnum):
@@ -25,6 +38,7 @@ class Rejection(StrEnum):
     COPY_OF_CAPTION = "copy_of_caption"
     COPY_OF_EXAMPLE = "copy_of_example"
     LOOPING = "looping"
+    UNRELATED = "unrelated"
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,8 @@ def judge(candidate: Candidate, gate: GateConfig, count_tokens: Callable[[str], 
         return Rejection.COPY_OF_EXAMPLE
     if gate.max_repeated_words and _longest_run(plain.split()) > gate.max_repeated_words:
         return Rejection.LOOPING
+    if _shared_stems(candidate) < gate.min_shared_words:
+        return Rejection.UNRELATED
     return None
 
 
@@ -76,6 +92,21 @@ def _exceeds(text: str, limit: int, count_tokens: Callable[[str], int]) -> bool:
 def _plain(text: str) -> str:
     """Lower case, words only: what two texts are compared by."""
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _shared_stems(candidate: Candidate) -> float:
+    """How many content words of the caption the rewrite has too; infinite where the caption has none.
+
+    Words are compared by their first letters, which takes plurals and tenses for one word, and a few different words
+    too. A synonym is a different word.
+    """
+    wanted = _stems(candidate.caption)
+    return len(wanted & _stems(candidate.text)) if wanted else math.inf
+
+
+def _stems(text: str) -> set[str]:
+    words = (word for word in _plain(text).split() if len(word) > 2 and word not in _FUNCTION_WORDS)
+    return {word.removesuffix("s")[:_STEM_LETTERS] for word in words}
 
 
 def _longest_run(words: Sequence[str]) -> int:

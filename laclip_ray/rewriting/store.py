@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from laclip_ray import storage
 from laclip_ray.config import DEMO_REWRITER, Experiment, GateConfig, RewriteConfig
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.prompts import (
     INSTRUCTION,
     PAIRS_PER_HEAD,
@@ -78,7 +79,7 @@ def fingerprint_of(content: Mapping[str, Any]) -> str:
 
 def gate_fingerprint(gate: GateConfig) -> str:
     """The fingerprint of a gate: verdicts of different gates lie beside each other."""
-    return fingerprint_of(gate.model_dump(mode="json"))
+    return fingerprint_of({"version": GATE_VERSION, **gate.model_dump(mode="json")})
 
 
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:

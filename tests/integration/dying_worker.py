@@ -2,17 +2,19 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 from laclip_ray.training import loop
 
 
 def train_and_die(config: dict[str, Any]) -> None:
-    """Train as usual, and kill this process before the fifth step."""
+    """Train as usual, and kill this process before step 5."""
     step = loop.Stepper.step
 
     def dying_step(self: loop.Stepper, batch: Any, number: int) -> Any:
         if number == 5:
+            time.sleep(6)  # Ray Train registers a reported checkpoint within about two seconds
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, batch, number)
 

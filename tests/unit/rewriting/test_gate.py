@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import GateConfig
 from laclip_ray.rewriting.gate import Candidate, Rejection, judge
-from laclip_ray.rewriting.prompts import INSTRUCTION, ExamplePair
+from laclip_ray.rewriting.prompts import INSTRUCTION, ExamplePair, built_in_prompt_sets, load_prompt_set
 
 PAIRS = (ExamplePair("IMG_1 red car!", "A red car stands in the street."),)
 OFF = GateConfig(
@@ -16,6 +16,7 @@ OFF = GateConfig(
     drop_copies=False,
     drop_prompt_echo=False,
     max_repeated_words=0,
+    min_shared_words=0,
 )
 
 
@@ -33,25 +34,31 @@ CASES = [
     (Rejection.PROMPT_ECHO, candidate("a dog => a cat"), candidate("a dog = a cat"), "drop_prompt_echo"),
     (
         Rejection.PROMPT_ECHO,
-        candidate(f"So: {INSTRUCTION.upper()}"),
-        candidate("So: rewrite each image caption"),
+        candidate(f"So: {INSTRUCTION.upper()}", caption="an image"),
+        candidate("So: rewrite each image caption", caption="an image"),
         "drop_prompt_echo",
     ),
     (Rejection.TOO_SHORT, candidate("dog"), candidate("dog plays"), "min_words"),
     (
         Rejection.TOO_LONG,
-        candidate(" ".join(f"w{n}" for n in range(76))),
-        candidate(" ".join(f"w{n}" for n in range(75))),
+        candidate(" ".join(f"w{n}" for n in range(76)), caption="w10"),
+        candidate(" ".join(f"w{n}" for n in range(75)), caption="w10"),
         "max_context_tokens",
     ),
     (Rejection.COPY_OF_CAPTION, candidate("A Dog in snow!"), candidate("a dog in the snow"), "drop_copies"),
     (
         Rejection.COPY_OF_EXAMPLE,
-        candidate("a red car stands in the street"),
-        candidate("a red car stands in a street"),
+        candidate("a red car stands in the street", caption="a car"),
+        candidate("a red car stands in a street", caption="a car"),
         "drop_prompt_echo",
     ),
-    (Rejection.COPY_OF_EXAMPLE, candidate("IMG_1 Red Car"), candidate("IMG_2 Red Car"), "drop_prompt_echo"),
+    (
+        Rejection.COPY_OF_EXAMPLE,
+        candidate("IMG_1 Red Car", caption="a car"),
+        candidate("IMG_2 Red Car", caption="a car"),
+        "drop_prompt_echo",
+    ),
+    (Rejection.UNRELATED, candidate("a red umbrella"), candidate("two dogs"), "min_shared_words"),
     (Rejection.LOOPING, candidate("a dog dog, Dog dog dog"), candidate("a dog dog dog dog"), "max_repeated_words"),
 ]
 
@@ -101,6 +108,16 @@ def test_texts_that_must_be_short_enough_are_not_counted() -> None:
 
 def test_copies_are_found_beyond_case_in_every_script() -> None:
     assert judge(candidate("STRASSE, NACH Köln", caption="Straße nach köln"), GateConfig(), count) is not None
+
+
+def test_a_caption_without_content_words_has_no_unrelated_rewrites() -> None:
+    assert judge(candidate("a red umbrella", caption="on to 7"), GateConfig(), count) is None
+
+
+def test_no_pair_written_by_people_is_unrelated() -> None:
+    pairs = [pair for name in built_in_prompt_sets() for pair in load_prompt_set(name).pairs]
+    refused = [pair for pair in pairs if judge(Candidate(pair.target, pair.source, False, ()), GateConfig(), count)]
+    assert refused == []
 
 
 @given(text=st.text(), caption=st.text(), truncated=st.booleans())

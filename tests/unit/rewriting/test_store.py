@@ -229,6 +229,7 @@ def test_every_setting_of_a_gate_changes_its_fingerprint() -> None:
         {"drop_copies": False},
         {"drop_prompt_echo": False},
         {"max_repeated_words": 5},
+        {"min_shared_words": 2},
     ]
     assert {name for change in changes for name in change} == set(GateConfig.model_fields)
     assert len({gate_fingerprint(GateConfig(**change)) for change in changes}) == len(changes)
