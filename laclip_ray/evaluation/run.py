@@ -60,7 +60,8 @@ def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
     """`run_evaluation` as a task of the Ray that this process is connected to."""
     import ray
 
-    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None))(measure)
+    # Spread, so that it is outside of a Tune trial's placement group.
+    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None), scheduling_strategy="SPREAD")(measure)
     return _write(experiment, ray.get(task.remote(experiment)))
 
 

@@ -139,7 +139,8 @@ def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
             return known
     data = experiment.data
 
-    @ray.remote(num_cpus=0.5)  # mostly waits for storage
+    # Mostly waits for storage. Spread, so that it is outside of a Tune trial's placement group.
+    @ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")
     def count(shard: Shard) -> int:
         unusable = {*NO_CAPTION, IMAGE_MISSING}
         return sum(1 for each in read_samples(shard, data, with_images=False) if not unusable & {*each.problems})
