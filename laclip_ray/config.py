@@ -92,8 +92,6 @@ class EngineConfig(Section):
     """Logical CPUs reserved for an engine."""
     shards_in_flight: PositiveInt = 2
     """Shards an engine works on at a time, so that the slow tail of one does not idle it."""
-    start_timeout_s: PositiveFloat = 900.0
-    """An engine that is not up by then is an error."""
     cpu_kv_cache_gib: PositiveInt = 1
     """On a CPU: memory for the key-value cache."""
     args: dict[str, Any] = {}

@@ -82,7 +82,7 @@ class VllmEngine:
             temperature=rewrite.sampling.temperature,
             top_p=rewrite.sampling.top_p,
             max_tokens=rewrite.sampling.max_tokens,
-            stop=["\n"],
+            stop=["\n"] if rewrite.mode == "completion" else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._engine = AsyncLLM.from_engine_args(engine_arguments(rewrite, seed))
@@ -201,9 +201,6 @@ for _ in range(3):
 """
 
 
-_guard: subprocess.Popen[bytes] | None = None  # lives as long as this process: its pipe closes when that is gone
-
-
 def kill_children_when_gone() -> None:
     """Have every process that this one starts from now on killed when this one is gone, however it goes.
 
@@ -213,16 +210,18 @@ def kill_children_when_gone() -> None:
 
     Linux only (`/proc`); elsewhere nothing is guarded.
     """
-    global _guard
-    if _guard is not None or not sys.platform.startswith("linux"):
+    if OWNER_VARIABLE in os.environ or not sys.platform.startswith("linux"):
         return
     owner = uuid.uuid4().hex
-    _guard = subprocess.Popen(
+    # A bare file descriptor, which only the system closes, and not before the last of this process's own clean-up.
+    read_end, _ = os.pipe()
+    subprocess.Popen(
         [sys.executable, "-S", "-c", _GUARD_PROGRAM, f"{OWNER_VARIABLE}={owner}"],
-        stdin=subprocess.PIPE,
+        stdin=read_end,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         env={},
     )
+    os.close(read_end)
     os.environ[OWNER_VARIABLE] = owner

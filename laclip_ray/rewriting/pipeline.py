@@ -404,7 +404,7 @@ def judge_draws(draws: pa.Table, prompt_set: PromptSet, experiment: Experiment) 
     return reasons
 
 
-def committed_sets(experiment: Experiment, shards: Sequence[Shard]) -> RewriteSets:
+def committed_sets(experiment: Experiment) -> RewriteSets:
     """The rewrite sets that training reads.
 
     Raises:

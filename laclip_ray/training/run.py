@@ -18,7 +18,6 @@ from laclip_ray.data.stream import StreamSpec, build_stream
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.pipeline import committed_sets
-from laclip_ray.rewriting.store import fingerprint_of
 from laclip_ray.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -59,15 +58,13 @@ def run_training(experiment: Experiment) -> TrainingResult:
     shards = list_shards(experiment.data)
     if experiment.data.image_column is None and shards[0].format != "webdataset":
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
-    rewrites = committed_sets(experiment, shards) if experiment.text.p > 0 else None
+    rewrites = committed_sets(experiment) if experiment.text.p > 0 else None
     _check_place(experiment)
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
     plan = cluster.Plan("train", experiment.train.workers, experiment.train.cpus_per_worker)
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
-    storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
-
     rows = _usable_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
     total_steps = samples_per_epoch * experiment.train.epochs // experiment.train.batch_size
@@ -76,6 +73,8 @@ def run_training(experiment: Experiment) -> TrainingResult:
             f"train.batch_size: {experiment.train.batch_size} is more than the "
             f"{samples_per_epoch * experiment.train.epochs} samples of {experiment.train.epochs} epochs"
         )
+    storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
+    storage.write_json(storage.join(experiment.train_output, "rows.json"), rows)
     spec = StreamSpec(
         data=experiment.data,
         stream=experiment.stream,
@@ -96,15 +95,26 @@ def run_training(experiment: Experiment) -> TrainingResult:
     return _finish(given)
 
 
+_MAY_CHANGE = frozenset(
+    f"train.{key}"
+    for key in (
+        "output",
+        "workers",
+        "gpus_per_worker",
+        "cpus_per_worker",
+        "log_every_steps",
+        "max_failures",
+        "checkpoint",
+    )
+)
+
+
 def _identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two configurations the same training run; the rest may change between restarts."""
-    train = {
-        key: value
-        for key, value in experiment["train"].items()
-        if key not in ("output", "workers", "gpus_per_worker", "cpus_per_worker", "log_every_steps", "max_failures",
-                       "checkpoint")
-    }  # fmt: skip
-    return {**{key: experiment[key] for key in ("seed", "data", "text", "model")}, "train": train}
+    """What makes two configurations the same training run, by dotted key; the rest may change between restarts."""
+    values = {"seed": experiment["seed"], "stream.crop_scale": experiment["stream"]["crop_scale"]}
+    for section in ("data", "text", "model", "train"):
+        values |= {f"{section}.{key}": value for key, value in experiment[section].items()}
+    return {key: value for key, value in values.items() if key not in _MAY_CHANGE}
 
 
 def _check_place(experiment: Experiment) -> None:
@@ -115,13 +125,7 @@ def _check_place(experiment: Experiment) -> None:
             raise UserError(f"train.output: {output} holds files, but no training run; choose another place")
         return
     before, now = _identity(storage.read_json(url)), _identity(experiment.model_dump(mode="json"))
-    if fingerprint_of(before) != fingerprint_of(now):
-        changed = [
-            key if not isinstance(now[key], Mapping) else f"{key}.{name}"
-            for key in now
-            for name in (now[key] if isinstance(now[key], Mapping) else [key])
-            if (before[key].get(name) != now[key][name] if isinstance(now[key], Mapping) else before[key] != now[key])
-        ]
+    if changed := [key for key in now if before.get(key) != now[key]]:
         raise UserError(
             f"train.output: {output} holds another training run ({', '.join(changed)} differ); "
             "choose another place, or set these back"
@@ -129,14 +133,18 @@ def _check_place(experiment: Experiment) -> None:
 
 
 def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
-    """Rows with a caption and an image member, by shard; counted once and kept beside the run."""
+    """Rows with a caption and an image member, by shard; as counted when the run began."""
     import ray
 
     url = storage.join(experiment.train_output, "rows.json")
     if storage.exists(url):
         known: dict[str, int] = storage.read_json(url)
-        if known.keys() == {shard.name for shard in shards}:
-            return known
+        if known.keys() != {shard.name for shard in shards}:
+            raise UserError(
+                f"data.path: the shards are not those that the training run in {experiment.train_output} began with; "
+                "its position would mean other samples. Choose another train.output"
+            )
+        return known
     data = experiment.data
 
     # Mostly waits for storage. Spread, so that it is outside of a Tune trial's placement group.
@@ -146,9 +154,7 @@ def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
         return sum(1 for each in read_samples(shard, data, with_images=False) if not unusable & {*each.problems})
 
     counts = ray.get([count.remote(shard) for shard in shards])
-    rows = {shard.name: number for shard, number in zip(shards, counts, strict=True)}
-    storage.write_json(url, rows)
-    return rows
+    return {shard.name: number for shard, number in zip(shards, counts, strict=True)}
 
 
 def _fit(given: LoopInput, spec: StreamSpec) -> None:
@@ -207,6 +213,11 @@ def _finish(given: LoopInput) -> TrainingResult:
     newest = newest_checkpoint(experiment.train_output)
     assert newest is not None, "a training run that ended well has a checkpoint"
     state = storage.read_json(storage.join(newest, STATE_FILE))
+    if not state["step"]:
+        raise IncompleteError(
+            "no step was made: fewer usable images than one batch. Look at the images in "
+            f"{experiment.data.path}, or lower train.batch_size"
+        )
     export = export_location(experiment)
     with tempfile.TemporaryDirectory() as directory:
         for name in (MODEL_FILE, CONFIG_FILE):
