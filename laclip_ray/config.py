@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from laclip_ray.errors import UserError
 
@@ -31,7 +31,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, and nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DataConfig(Section):
@@ -171,6 +173,19 @@ class StreamConfig(Section):
     """Batches each worker prepares ahead."""
     crop_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
     """RandomResizedCrop's range of areas (the paper: 0.5 to 1)."""
+
+    @field_validator("crop_scale", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        # YAML has no tuples, and strict validation takes no list for one.
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] <= value[1] <= 1:
+            raise ValueError("expected [smallest, largest], shares of the image's area, at most 1")
+        return value
 
 
 class ModelConfig(Section):
@@ -390,23 +405,20 @@ def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experi
 
 def _validate(content: dict[str, Any], where: str) -> Experiment:
     try:
-        return Experiment.model_validate(_tuples(content))
+        return Experiment.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {_dotted(issue['loc'])}: {_explain(dict(issue))}" for issue in error.errors()]
+        found: dict[str, list[str]] = {}
+        for issue in error.errors():
+            found.setdefault(_dotted(issue["loc"]), []).append(_explain(dict(issue)))
+        lines = [f"  {key}: {'; or '.join(explanations)}" for key, explanations in found.items()]
         raise UserError("\n".join([f"{where}: {len(lines)} invalid value(s)", *lines])) from error
-
-
-def _tuples(content: dict[str, Any]) -> dict[str, Any]:
-    # YAML has no tuples, and strict validation takes no list for one.
-    scale = content.get("stream", {}).get("crop_scale") if isinstance(content.get("stream"), Mapping) else None
-    if isinstance(scale, list):
-        content = {**content, "stream": {**content["stream"], "crop_scale": tuple(scale)}}
-    return content
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
+        if part in ("str", "list[str]"):
+            continue  # pydantic's names for the alternatives of one key
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 

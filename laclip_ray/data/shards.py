@@ -12,6 +12,7 @@ says so.
 Not covered: compressed text tables; row groups larger than memory.
 """
 
+import codecs
 import csv
 import json
 import posixpath
@@ -233,7 +234,7 @@ def _ranges(whole: Shard, starts: list[tuple[int, int]], rows: int, data: DataCo
 
 def _records(shard: Shard, columns: tuple[str, ...] | None, start_byte: int) -> Iterator[tuple[int, Any]]:
     """(byte offset, record) of a text table: a list of fields, or for JSON lines what the line holds."""
-    lines = storage.iterate_lines(shard.url, start_byte)
+    lines = _without_byte_order_mark(storage.iterate_lines(shard.url, start_byte))
     if shard.format == "jsonl":
         for offset, line in lines:
             if line.strip():
@@ -245,6 +246,11 @@ def _records(shard: Shard, columns: tuple[str, ...] | None, start_byte: int) -> 
                 yield offset, [_decode_marking(field) for field in line.split(b"\t")]
         return
     yield from _csv_records(lines)
+
+
+def _without_byte_order_mark(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    for offset, line in lines:
+        yield offset, line.removeprefix(codecs.BOM_UTF8) if offset == 0 else line
 
 
 def _csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from laclip_ray import storage
 from laclip_ray.config import Experiment
 from laclip_ray.rewriting.pipeline import Outcome
 from laclip_ray.training.run import TrainingResult
@@ -64,7 +65,9 @@ def print_training(console: Console, result: TrainingResult, experiment: Experim
         console.print(
             f"  skipped {reason} {number:,} ({', '.join(summary['skipped_names'][reason][:3])})", markup=False
         )
-    console.print(f"open_clip loads the model from local-dir:{result.export}", markup=False)
+    local = storage.is_local(result.export)
+    note = f"open_clip loads it as local-dir:{result.export}" if local else "copy it to load it with open_clip"
+    console.print(f"model exported to {result.export}; {note}", markup=False, soft_wrap=True)
 
 
 def print_evaluation(console: Console, results: dict[str, Any]) -> None:

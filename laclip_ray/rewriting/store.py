@@ -68,6 +68,7 @@ VERDICTS_SCHEMA = pa.schema(
     ]
 )
 _STATISTICS_KEY = b"laclip_ray.statistics"
+_DIGEST_KEY = b"laclip_ray.digest"
 _NAMES_KEPT = 20
 
 
@@ -201,8 +202,8 @@ def _lineage(each: RewriteSet) -> dict[str, Any]:
     recipe = storage.read_json(storage.join(each.location, "recipe.json"))
     committed = sorted(each.committed_shards())
     with ThreadPoolExecutor(16) as pool:
-        sizes = pool.map(lambda shard: storage.size_of(each.draws_url(shard)), committed)
-        digest = fingerprint_of(dict(zip(committed, sizes, strict=True)))
+        digests = pool.map(lambda shard: _footer(each, shard)[_DIGEST_KEY].decode(), committed)
+        digest = fingerprint_of(dict(zip(committed, digests, strict=True)))
     return {
         "location": each.location,
         "fingerprint": recipe["fingerprint"],
@@ -356,20 +357,35 @@ def commit_verdicts(
             draws.column("draw"),
             pa.array(reasons, pa.string()),
         ],
-        schema=VERDICTS_SCHEMA.with_metadata({_STATISTICS_KEY: json.dumps(statistics.to_json()).encode()}),
+        schema=VERDICTS_SCHEMA.with_metadata(
+            {
+                _STATISTICS_KEY: json.dumps(statistics.to_json()).encode(),
+                _DIGEST_KEY: _digest(draws, reasons).encode(),
+            }
+        ),
     )
     storage.write_parquet(rewrite_set.verdicts_url(shard_name), table)
     return statistics
+
+
+def _digest(draws: pa.Table, reasons: Sequence[str | None]) -> str:
+    columns = [draws.column(name).to_pylist() for name in ("id", "caption_hash", "draw", "text")]
+    return fingerprint_of({"rows": [*columns, list(reasons)]})
+
+
+def _footer(rewrite_set: RewriteSet, shard_name: str) -> Mapping[bytes, bytes]:
+    """What `commit_verdicts` noted about a shard."""
+    fs, path = storage.filesystem(rewrite_set.verdicts_url(shard_name))
+    with fs.open(path, "rb") as file:
+        metadata: Mapping[bytes, bytes] = pq.read_schema(file).metadata
+    return metadata
 
 
 def read_statistics(rewrite_set: RewriteSet, shard_names: Iterable[str]) -> Statistics:
     """The counts of committed shards, from the footers of their verdicts."""
 
     def one(shard_name: str) -> Statistics:
-        fs, path = storage.filesystem(rewrite_set.verdicts_url(shard_name))
-        with fs.open(path, "rb") as file:
-            metadata = pq.read_schema(file).metadata
-        return Statistics.from_json(json.loads(metadata[_STATISTICS_KEY]))
+        return Statistics.from_json(json.loads(_footer(rewrite_set, shard_name)[_STATISTICS_KEY]))
 
     total = Statistics()
     with ThreadPoolExecutor(16) as pool:

@@ -56,6 +56,9 @@ def test_an_unknown_key_is_refused_with_its_full_path(content: dict[str, Any], p
         (minimal(text={"p": 1.5}), "text.p", "1.5"),
         (minimal(stream={"order": "quick"}), "stream.order", "'quick'"),
         (minimal(stream={"crop_scale": [0.5]}), "stream.crop_scale[1]", "missing"),
+        (minimal(stream={"crop_scale": [0.9, 0.5]}), "stream.crop_scale", "expected [smallest, largest]"),
+        (minimal(train={"learning_rate": float("inf")}), "train.learning_rate", "finite"),
+        (minimal(data={"path": 5}), "data.path", "valid string"),
         (minimal(rewrite={"gate": {"drop_copies": "yes"}}), "rewrite.gate.drop_copies", "'yes'"),
         (minimal(tune={"p": [0.5, "x"]}), "tune.p[1]", "'x'"),
         (minimal(data={"path": "a", "max_rows_per_shard": 10_001}), "data.max_rows_per_shard", "10001"),
@@ -218,7 +221,7 @@ experiments = st.fixed_dictionaries(
             }
         ),
         "tune": st.fixed_dictionaries({"p": st.lists(st.floats(0, 1), min_size=1)}),
-        "stream": st.fixed_dictionaries({"crop_scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(list)}),
+        "stream": st.fixed_dictionaries({"crop_scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted)}),
         "rewrite": st.fixed_dictionaries(
             {
                 "engine": st.fixed_dictionaries(

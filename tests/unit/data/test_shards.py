@@ -1,5 +1,6 @@
 """Every format gives the same rows however it is cut, and a bad row comes out with its problems."""
 
+import codecs
 import csv
 import io
 import json
@@ -513,3 +514,11 @@ def test_more_names_than_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("one\tu1\n", encoding="utf-8")
     message = refused(DataConfig(path=str(tmp_path), columns=["caption", "url", "more"]))
     assert "2 columns in its first row, 3 are named" in message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(codecs.BOM_UTF8 + b"caption,url\na boat,http://x/1\n")
+    data = DataConfig(path=str(path))
+    (shard,) = list_shards(data)
+    assert [(sample.id, sample.caption) for sample in read_samples(shard, data, False)] == [("http://x/1", "a boat")]
