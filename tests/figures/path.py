@@ -17,7 +17,13 @@ from laclip_ray.config import load_experiment, parse_experiment
 from laclip_ray.demo.world import write_world
 from laclip_ray.training.checkpoint import newest_checkpoint
 from tests.figures.figure import Figure
-from tests.integration.procedures import REPOSITORY, export_differences, gloo_differences, kill_and_resume
+from tests.integration.procedures import (
+    REPOSITORY,
+    export_differences,
+    gloo_differences,
+    kill_and_resume,
+    real_data,
+)
 
 _GIB = 2**30
 
@@ -80,9 +86,11 @@ def demo(directory: Path) -> Iterator[Figure]:
 
 def fluent_emoji(directory: Path) -> Iterator[Figure]:
     """Shows 2 and 4: rewrite, train, evaluate real pictures from their config; the export in open_clip's hands."""
-    if "LACLIP_TEST_DATA" not in os.environ:
+    data = real_data()
+    if data is None:
         print("LACLIP_TEST_DATA is not set: the figures on fluent-emoji (shows 2 and 4) are left out")
         return
+    os.environ["LACLIP_TEST_DATA"] = str(data)
     config = "configs/fluent_emoji.yaml"
     output = f"output={directory / 'emoji'}"
     for verb in ("rewrite", "train", "evaluate"):
@@ -128,9 +136,10 @@ def gloo(directory: Path) -> Iterator[Figure]:
 
 
 def test_suite() -> Iterator[Figure]:
-    """Shows 1 and 7: the test suite, bad input included."""
-    finished = run([sys.executable, "-m", "pytest", "-q", "tests"])
-    yield Figure(1, "test suite exit code", finished.exit_code, "", at_most=0)
-    yield Figure(1, "test suite time", finished.elapsed_s, "s", at_most=1200)
-    bad_input = run([sys.executable, "-m", "pytest", "-q", "tests/integration/test_bad_input.py"])
-    yield Figure(7, "bad-input tests' exit code", bad_input.exit_code, "", at_most=0)
+    """Shows 1 and 7: the tests, those of bad input first."""
+    bad_input = "tests/integration/test_bad_input.py"
+    first = run([sys.executable, "-m", "pytest", "-q", bad_input])
+    yield Figure(7, "bad-input tests' exit code", first.exit_code, "", at_most=0)
+    rest = run([sys.executable, "-m", "pytest", "-q", "tests", f"--ignore={bad_input}"])
+    yield Figure(1, "other tests' exit code", rest.exit_code, "", at_most=0)
+    yield Figure(1, "time of all tests", first.elapsed_s + rest.elapsed_s, "s", at_most=1200)

@@ -33,6 +33,13 @@ from laclip_ray.training.model import create_model, load_model_spec, normalise
 REPOSITORY = Path(__file__).parents[2]
 
 
+def real_data() -> Path | None:
+    """The directory of real captions and images, where there is one."""
+    named = os.environ.get("LACLIP_TEST_DATA")
+    directory = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    return directory if directory.is_dir() else None
+
+
 def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
     """Return once `condition` holds; fail after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s

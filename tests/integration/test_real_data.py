@@ -1,0 +1,59 @@
+"""Reading data as others publish it. Skipped where it is absent: set LACLIP_TEST_DATA to its directory."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
+from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.evaluation.datasets import Skipped, labelled_images, open_labelled_set
+from tests.integration.procedures import REPOSITORY, real_data
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = real_data()
+    if found is None:
+        pytest.skip("LACLIP_TEST_DATA is not set")
+    monkeypatch.setenv("LACLIP_TEST_DATA", str(found))
+    return found
+
+
+def test_a_headerless_table_is_cut_into_ranges_that_hold_every_caption_once(data: Path) -> None:
+    experiment = load_experiment(str(REPOSITORY / "configs/cc3m_validation.yaml"))
+    shards = list_shards(experiment.data)
+    assert [shard.row_count for shard in shards] == [10_000, 5_833]
+    captions = [sample.caption for shard in shards for sample in read_samples(shard, experiment.data, False)]
+    lines = (data / "cc3m-validation.tsv").read_text().splitlines()
+    assert captions == [line.split("\t")[0] for line in lines]
+
+
+def test_every_picture_of_a_webdataset_decodes(data: Path) -> None:
+    config = DataConfig(path=str(data / "fluent-emoji"))
+    spec = ImageSpec(64, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    ids: Counter[str] = Counter()
+    for shard in list_shards(config):
+        for sample in read_samples(shard, config, with_images=True):
+            assert not sample.problems
+            assert sample.image is not None
+            assert decode_and_crop(sample.image, spec, (0.5, 1.0), 0, 0, sample.id).shape == (64, 64, 3)
+            ids[sample.id] += 1
+    assert (len(ids), ids.total()) == (2_979, 2_979)
+
+
+def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
+    labelled = open_labelled_set(ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0")))
+    skipped = Skipped()
+    labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), skipped))
+    assert (len(labelled.class_names), skipped.count) == (10, 0)
+    assert set(labels) == set(range(10))
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_in_the_repository_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LACLIP_TEST_DATA", os.environ.get("LACLIP_TEST_DATA", "somewhere"))
+    assert load_experiment(str(path)).name
