@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -35,6 +34,7 @@ from laclip_ray.reporting.report import (
 from laclip_ray.rewriting.actor import BuildEngine
 from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import Outcome, plan_work, run_rewriting
+from laclip_ray.rewriting.store import package_versions
 from laclip_ray.training.run import run_training
 
 PROBABILITIES = (0.0, 0.8)
@@ -254,7 +254,7 @@ def _report(
         curves=curves,
         elapsed=elapsed_s,
         notes=[],
-        versions={name: version(name) for name in ("laclip-ray", "ray", "torch", "open_clip_torch", "transformers")},
+        versions=package_versions(),
     )
 
 

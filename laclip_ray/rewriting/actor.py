@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 BuildEngine = Callable[[RewriteConfig, int], Engine]
 
 _REQUESTS_IN_FLIGHT = 1024
+_DIED = "{deaths} engines died while working on it; to try again, raise rewrite.max_engine_deaths"
 STREAM_SCHEMA = pa.schema(
     [
         ("shard", pa.string()),
@@ -79,7 +80,7 @@ class RewritingActor:
         shard, prompt_set = row["shard"], row["prompt_set"]
         deaths = self._read_deaths(prompt_set, shard)
         if deaths >= self._rewrite.max_engine_deaths:
-            yield stream_row(shard, prompt_set, None, failure=f"{deaths} engines died while working on it")
+            yield stream_row(shard, prompt_set, None, failure=_DIED.format(deaths=deaths))
             return
         self._in_hand.add((prompt_set, shard))
         try:

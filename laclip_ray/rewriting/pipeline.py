@@ -162,19 +162,25 @@ def run_rewriting(experiment: Experiment, build_engine: BuildEngine = VllmEngine
     outcome.elapsed_s = time.monotonic() - started_s
     storage.write_json(storage.join(experiment.rewrite_output, "summary.json"), outcome.to_json())
     if outcome.missing:
-        raise IncompleteError(_describe_missing(outcome, experiment)) from error
+        raise IncompleteError(_describe_missing(outcome, experiment, error)) from error
+    if error is not None:
+        logger.warning("everything is committed, but Ray Data ended with an error: %s", error)
     return outcome
 
 
-def _describe_missing(outcome: Outcome, experiment: Experiment) -> str:
+def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception | None) -> str:
     shown = [f"  {name}: {why}" for name, why in list(outcome.missing.items())[:20]]
-    rest = len(outcome.missing) - len(shown)
+    if rest := len(outcome.missing) - len(shown):
+        shown.append(f"  and {rest} more, in {storage.join(experiment.rewrite_output, 'summary.json')}")
+    if error is not None:
+        cause = str(error).strip() or type(error).__name__
+        shown.append(f"the run was stopped by: {cause.splitlines()[-1]}")
+    units = outcome.shards * len(outcome.statistics)
     return "\n".join(
         [
-            f"rewriting is incomplete: {len(outcome.missing)} of {outcome.shards * len(outcome.statistics)} "
-            "(prompt set / shard) are not committed; the same command continues",
+            f"rewriting is incomplete: {len(outcome.missing)} of {units} (prompt set / shard) are not committed; "
+            "the same command continues",
             *shown,
-            *([f"  and {rest} more, in {storage.join(experiment.rewrite_output, 'summary.json')}"] if rest else []),
         ]
     )
 

