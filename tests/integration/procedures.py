@@ -136,7 +136,11 @@ class KillAndResume:
 
 
 def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: Path) -> KillAndResume:
-    """`kill -9` a rewriting run's driver after its first commit, then finish it with `ray job submit`."""
+    """`kill -9` a rewriting run's actor, then its driver after the first commit; finish it with `ray job submit`.
+
+    Raises:
+        AssertionError: a killed actor's or driver's engine processes do not end.
+    """
     config = directory / "config.yaml"
     config.write_text(to_yaml(experiment))
     sets = plan_work(experiment).sets
@@ -150,6 +154,13 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
             [sys.executable, "-m", "laclip_ray.cli", "rewrite", str(config)],
             stdout=log, stderr=log, env=child_environment(), cwd=REPOSITORY,
         )  # fmt: skip
+    wait_for(lambda: engine_processes() or first.poll() is not None, 120, "the engine's start")
+    assert first.poll() is None, (directory / "first.log").read_text()
+    orphans = {*engine_processes()}
+    actor = psutil.Process(min(orphans)).parent()
+    assert actor is not None
+    actor.kill()
+    wait_for(lambda: not orphans & {*engine_processes()}, 30, "the end of the killed actor's engine processes")
     wait_for(lambda: committed() or first.poll() is not None, 300, "the first commit")
     assert first.poll() is None, (directory / "first.log").read_text()
     assert engine_processes(), "the engine's processes cannot be told"
