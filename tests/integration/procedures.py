@@ -68,6 +68,19 @@ def engine_processes() -> list[int]:
     return found
 
 
+def engine_owners(min_age_s: float = 3.0) -> list[psutil.Process]:
+    """The actors of engine processes that are not only of a moment (vLLM asks the system this and that)."""
+    found = engine_processes()
+    owners = {}
+    for pid in found:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            parent = process.parent()
+            if parent is not None and parent.pid not in found and time.time() - process.create_time() > min_age_s:
+                owners[parent.pid] = parent
+    return list(owners.values())
+
+
 def child_environment() -> dict[str, str]:
     """The environment of a program that this process starts.
 
@@ -154,12 +167,11 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
             [sys.executable, "-m", "laclip_ray.cli", "rewrite", str(config)],
             stdout=log, stderr=log, env=child_environment(), cwd=REPOSITORY,
         )  # fmt: skip
-    wait_for(lambda: engine_processes() or first.poll() is not None, 120, "the engine's start")
+    wait_for(lambda: engine_owners() or first.poll() is not None, 120, "the engine's start")
     assert first.poll() is None, (directory / "first.log").read_text()
     orphans = {*engine_processes()}
-    actor = psutil.Process(min(orphans)).parent()
-    assert actor is not None
-    actor.kill()
+    for actor in engine_owners():
+        actor.kill()
     wait_for(lambda: not orphans & {*engine_processes()}, 30, "the end of the killed actor's engine processes")
     wait_for(lambda: committed() or first.poll() is not None, 300, "the first commit")
     assert first.poll() is None, (directory / "first.log").read_text()
