@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from laclip_ray import __version__
-from laclip_ray.config import Experiment, load_experiment, to_yaml
+from laclip_ray.cluster import in_ray_job
+from laclip_ray.config import Experiment, load_experiment, to_yaml, with_absolute_paths
 from laclip_ray.errors import ExitCode, IncompleteError, UserError
 
 app = typer.Typer(
@@ -37,7 +38,8 @@ def _run_verb(run: Callable[[Experiment], Any], config: str, overrides: list[str
     if dry_run:
         typer.echo(to_yaml(experiment), nl=False)
         return
-    run(experiment)
+    # A job's relative output stays as it is, to be refused.
+    run(with_absolute_paths(experiment, outputs=not in_ray_job()))
 
 
 @app.command()

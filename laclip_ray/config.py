@@ -403,6 +403,43 @@ def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experi
     return _validate(content, "config")
 
 
+def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
+    """A copy whose local paths are absolute: Ray's workers do not all run in this process's directory.
+
+    Args:
+        experiment: as loaded.
+        outputs: whether places that are written to are made absolute too, or only what is read.
+    """
+
+    def absolute(path: str) -> str:
+        return path if "://" in path else str(Path(path).absolute())
+
+    content = experiment.model_dump(mode="json")
+    evaluate = content["evaluate"]
+    for data in (content["data"], *(retrieval["data"] for retrieval in evaluate["retrieval"])):
+        paths = data["path"]
+        data["path"] = absolute(paths) if isinstance(paths, str) else [absolute(path) for path in paths]
+        data["image_root"] = data["image_root"] and absolute(data["image_root"])
+    for zero_shot in evaluate["zero_shot"]:
+        zero_shot["path"] = absolute(zero_shot["path"])
+    if evaluate["checkpoint"] and not evaluate["checkpoint"].startswith("hf-hub:"):
+        evaluate["checkpoint"] = absolute(evaluate["checkpoint"])
+    if content["model"]["name"].endswith(".json"):
+        content["model"]["name"] = absolute(content["model"]["name"])
+    rewrite = content["rewrite"]
+    if rewrite["model"].startswith("."):
+        rewrite["model"] = absolute(rewrite["model"])
+    rewrite["prompt_sets"] = [
+        absolute(name) if name.endswith((".yaml", ".yml")) else name for name in rewrite["prompt_sets"]
+    ]
+    if content["text"]["rewrites"]:
+        content["text"]["rewrites"] = [absolute(location) for location in content["text"]["rewrites"]]
+    if outputs:
+        for section in (content, rewrite, content["train"], evaluate, content["tune"]):
+            section["output"] = section["output"] and absolute(section["output"])
+    return _validate(content, "config")
+
+
 def _validate(content: dict[str, Any], where: str) -> Experiment:
     try:
         return Experiment.model_validate(content)
