@@ -16,8 +16,6 @@ from laclip_ray import storage
 from laclip_ray.data.images import ImageSpec
 from laclip_ray.errors import UserError
 
-INITIAL_LOGIT_SCALE_LOG = 2.6592600369327781
-"""ln(1 / 0.07)."""
 MAX_LOGIT_SCALE_LOG = 4.6051701859880914
 """ln(100): the temperature is clamped there, as in CLIP."""
 
