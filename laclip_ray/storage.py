@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
@@ -52,6 +53,12 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, path
 
 
+def ray_filesystem(url: str) -> tuple[Any, str]:
+    """What Ray's `storage_filesystem` and `storage_path` take for `url`: None and an absolute path if it is local."""
+    fs, path = filesystem(url)
+    return (None if is_local(url) else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))), path
+
+
 def exists(url: str) -> bool:
     """Whether there is a file or directory at `url`."""
     fs, path = filesystem(url)
@@ -82,12 +89,6 @@ def expand(url: str) -> list[str]:
     if fs.isdir(path):
         return list_files(url)
     return [url if not is_local(url) else path] if fs.exists(path) else []
-
-
-def size_of(url: str) -> int:
-    """The size of a file in bytes."""
-    fs, path = filesystem(url)
-    return int(fs.size(path))
 
 
 def read_bytes(url: str) -> bytes:

@@ -112,7 +112,6 @@ def run_sweep(experiment: Experiment) -> Sweep:
 
 
 def _run_trials(experiment: Experiment, trials: Sequence[Trial], concurrent: int) -> list[TrialResult]:
-    import pyarrow.fs
     import ray.tune
 
     def run_trial(config: dict[str, Any]) -> None:
@@ -121,8 +120,7 @@ def _run_trials(experiment: Experiment, trials: Sequence[Trial], concurrent: int
         metrics = flatten(evaluate_on_cluster(variant))
         ray.tune.report({"metrics": metrics, "p_effective": training.summary["p_effective"]})
 
-    fs, path = storage.filesystem(experiment.tune_output)
-    local = storage.is_local(experiment.tune_output)
+    ray_filesystem, path = storage.ray_filesystem(experiment.tune_output)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_trial, {"CPU": 1}),
         param_space={"trial": ray.tune.grid_search([{"p": trial.p, "seed": trial.seed} for trial in trials])},
@@ -130,7 +128,7 @@ def _run_trials(experiment: Experiment, trials: Sequence[Trial], concurrent: int
         run_config=ray.tune.RunConfig(
             name="ray",
             storage_path=path,
-            storage_filesystem=None if local else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
+            storage_filesystem=ray_filesystem,
             verbose=0,
         ),
     )

@@ -33,8 +33,8 @@ from laclip_ray.reporting.report import (
 )
 from laclip_ray.rewriting.actor import BuildEngine
 from laclip_ray.rewriting.engine import VllmEngine
-from laclip_ray.rewriting.pipeline import Outcome, plan_work, run_rewriting
-from laclip_ray.rewriting.store import package_versions
+from laclip_ray.rewriting.pipeline import Outcome, run_rewriting
+from laclip_ray.rewriting.store import configured_sets, package_versions
 from laclip_ray.training.run import run_training
 
 PROBABILITIES = (0.0, 0.8)
@@ -262,11 +262,11 @@ def _samples(experiment: Experiment) -> list[RewrittenSample]:
     """The first samples of the first shard, with what each prompt set made of them."""
     shard = list_shards(experiment.data)[0]
     drawn: dict[str, list[Rewrite]] = {}
-    for name, rewrite_set in plan_work(experiment).sets.items():
+    for rewrite_set in configured_sets(experiment).sets:
         draws = storage.read_parquet(rewrite_set.draws_url(shard.name), columns=["id", "text"]).to_pylist()
         verdicts = storage.read_parquet(rewrite_set.verdicts_url(shard.name), columns=["reason"]).to_pylist()
         for draw, verdict in zip(draws, verdicts, strict=True):
-            drawn.setdefault(draw["id"], []).append(Rewrite(name, draw["text"] or "", verdict["reason"]))
+            drawn.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", verdict["reason"]))
     samples: list[RewrittenSample] = []
     for sample in read_samples(shard, experiment.data, with_images=True):
         if len(samples) == SAMPLES_SHOWN:

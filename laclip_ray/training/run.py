@@ -158,7 +158,6 @@ def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
 
 
 def _fit(given: LoopInput, spec: StreamSpec) -> None:
-    import pyarrow.fs
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -171,7 +170,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         return build_stream(spec, read_position(output))
 
     run_config: Any = ray.train.RunConfig  # typed by Ray as an older version without logging_config
-    fs, path = storage.filesystem(output)
+    ray_filesystem, path = storage.ray_filesystem(output)
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = experiment.stream.order == "exact"
@@ -190,10 +189,8 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         ),
         run_config=run_config(
             name=RAY_RUN_NAME,
-            storage_path=path if not storage.is_local(output) else str(Path(path).absolute()),
-            storage_filesystem=(
-                None if storage.is_local(output) else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
-            ),
+            storage_path=path,
+            storage_filesystem=ray_filesystem,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.checkpoint.keep),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
