@@ -26,8 +26,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-figures: $(READY) ## Every figure of an area: make figures AREA=path
-	$(BIN)/python -m tests.figures $(AREA)
+figures: $(READY) ## Every figure of an area: make figures AREA=path (or some of them: SHOWS="3 4")
+	$(BIN)/python -m tests.figures $(AREA) $(SHOWS)
 
 demo-rewriter: $(READY) ## Train the demo's rewriter again (about 20 minutes on 2 cores)
 	$(BIN)/python -m laclip_ray.demo.train_rewriter --output laclip_ray/demo/rewriter

@@ -4,8 +4,10 @@ Exit codes: 0 complete, 2 bad input (nothing was started or written), 3 incomple
 """
 
 import logging
+import re
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +53,19 @@ def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run
         from laclip_ray.rewriting.pipeline import run_rewriting
 
         print_rewriting(console, run_rewriting(experiment), experiment)
+
+    _run_verb(run, config, overrides, dry_run)
+
+
+@app.command()
+def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Estimate what rewriting takes in tokens, GPU-hours and money; needs no GPU."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.reporting.console import print_estimate
+        from laclip_ray.rewriting.cost import estimate
+
+        print_estimate(console, estimate(experiment))
 
     _run_verb(run, config, overrides, dry_run)
 
@@ -105,6 +120,188 @@ def demo(
     from laclip_ray.demo.run import run_demo
 
     run_demo(console, output, model=model, chat=chat, seeds=seeds)
+
+
+prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")
+app.add_typer(prompts_app, name="prompts")
+
+
+@prompts_app.command("list")
+def list_prompts() -> None:
+    """List the built-in prompt sets."""
+    from rich.table import Table
+
+    from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+
+    table = Table("prompt set", "pairs", "description")
+    for prompt_set in map(load_prompt_set, built_in_prompt_sets()):
+        table.add_row(prompt_set.name, str(len(prompt_set.pairs)), prompt_set.description)
+    console.print(table)
+
+
+@prompts_app.command("import")
+def import_prompts(
+    file: Annotated[str, typer.Argument(help="Python file that assigns lists of captions; it is not executed.")],
+    output: Annotated[str | None, typer.Option(help="YAML file to write; by default NAME.yaml, here.")] = None,
+    name: Annotated[str | None, typer.Option(help="The set's name; by default from the lists' names.")] = None,
+    source: Annotated[str | None, typer.Option(help="The list of captions to rewrite.")] = None,
+    target: Annotated[str | None, typer.Option(help="The list of their rewrites.")] = None,
+    groups: Annotated[str | None, typer.Option(help="The list of groups of captions of one picture.")] = None,
+    pairs: Annotated[str | None, typer.Option(help="The list of (source, target).")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which pair of each group is drawn.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Make a prompt set from a Python file that lists captions."""
+    from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set
+
+    selection = Selection(source=source, target=target, groups=groups, pairs=pairs)
+    imported, path = import_prompt_set(file, selection, output=output, name=name, seed=seed, force=force)
+    if imported.joined_texts:
+        typer.echo(f"{imported.joined_texts} texts of several lines: line breaks became spaces")
+    typer.echo(f"{path}: {len(imported.prompt_set.pairs)} pairs; use it with 'rewrite.prompt_sets=[{path}]'")
+
+
+rewrites_app = typer.Typer(
+    no_args_is_help=True, help="Look at rewrite sets, retry what was refused, import and export them."
+)
+app.add_typer(rewrites_app, name="rewrites")
+
+
+@rewrites_app.command("inspect")
+def inspect_rewrites(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="Show only draws refused for this reason, or `accepted` ones; repeatable.")
+    ] = None,
+    rewrite_set: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="How many to show of each reason.")] = 10,
+    seed: Annotated[int, typer.Option(help="Decides which are shown.")] = 0,
+) -> None:
+    """Count rewrites by reason, and show samples of accepted and refused ones; reads a few shards."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.reporting.console import print_inspection
+        from laclip_ray.rewriting.inspection import inspect_rewrites
+
+        print_inspection(
+            console, inspect_rewrites(experiment, reason or (), rewrite_set or (), samples=samples, seed=seed)
+        )
+
+    _run_verb(run, config, overrides, dry_run=False)
+
+
+@rewrites_app.command("retry")
+def retry_rewrites(
+    config: ConfigArgument,
+    reason: Annotated[list[str], typer.Option(help="Draw again what was refused for this reason; repeatable.")],
+    overrides: OverridesArgument = None,
+) -> None:
+    """Draw again the rewrites that ended with a reason, and only those; and whatever has no outcome yet."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.reporting.console import print_rewriting
+        from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
+        from laclip_ray.rewriting.pipeline import run_rewriting
+
+        check_reasons(reason, RETRYABLE)
+        print_rewriting(console, run_rewriting(experiment, retry=reason), experiment)
+
+    _run_verb(run, config, overrides, dry_run=False)
+
+
+@rewrites_app.command("import")
+def import_rewrites(
+    config: ConfigArgument,
+    captions: Annotated[str, typer.Argument(help="CSV of image path (the sample's id) and caption.")],
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text files, a line a row of the CSV, each a set; NAME.0.txt and NAME.1.txt are one set. "
+            "Then dotted overrides.",
+            metavar="TEXT_FILE... [KEY=VALUE]...",
+        ),
+    ],
+    name: Annotated[list[str] | None, typer.Option(help="The sets' names; by default the files'; repeatable.")] = None,
+    header: Annotated[bool, typer.Option("--header", help="The CSV's first row names its columns.")] = False,
+    id_field: Annotated[int, typer.Option(min=1, help="The CSV's field that is the sample's id.")] = 1,
+    caption_field: Annotated[int, typer.Option(min=1, help="The CSV's field that is the caption.")] = 2,
+) -> None:
+    """Make rewrite sets of line-aligned text files, as the paper's authors publish theirs; needs no engine."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.rewriting.exchange import import_rewrites
+
+        imported = import_rewrites(experiment, captions, files, name or (), header, id_field, caption_field)
+        for each, counts in imported.statistics.items():
+            typer.echo(
+                f"{each}: {counts.captions:,} captions, {counts.accepted:,} rewrites accepted; refused: "
+                + (", ".join(f"{reason} {number:,}" for reason, number in counts.rejected.most_common()) or "none")
+            )
+        if imported.unused_lines:
+            more = ", …" if imported.unused_lines > len(imported.unused_names) else ""
+            typer.echo(
+                f"{imported.unused_lines:,} of {imported.lines:,} rows are not in the data with this id and caption: "
+                f"{', '.join(imported.unused_names)}{more}"
+            )
+        typer.echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
+
+    files = [each for each in texts if not _is_override(each)]
+    _run_verb(run, config, [each for each in texts if _is_override(each)], dry_run=False)
+
+
+def _is_override(argument: str) -> bool:
+    return bool(re.match(r"[A-Za-z_][\w.]*=", argument))
+
+
+class _ExportTarget(StrEnum):
+    PARQUET = "parquet"
+    TEXT = "text"
+    WEBDATASET = "webdataset"
+
+
+@rewrites_app.command("export")
+def export_rewrites(
+    config: ConfigArgument,
+    output: Annotated[str, typer.Argument(help="What is made: a file for parquet, else a directory; or a URL.")],
+    to: Annotated[
+        _ExportTarget,
+        typer.Option(
+            help="One Parquet file; line-aligned text files; or the data's tars with the texts in json members."
+        ),
+    ],
+    overrides: OverridesArgument = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out what is not committed or has changed.")] = False,
+) -> None:
+    """Write accepted rewrites beside their captions, in the formats of others."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.rewriting.exchange import export_rewrites
+
+        exported = export_rewrites(experiment, output, to.value, partial)
+        found = ", ".join(f"{name} {number:,}" for name, number in exported.sets.items())
+        typer.echo(
+            f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
+            f"without a rewrite; rewrites: {found}"
+        )
+        for what, names in (
+            ("left out, not committed", exported.not_committed),
+            ("changed since they were rewritten", exported.changed),
+            ("ended in the middle", exported.truncated),
+        ):
+            if names:
+                typer.echo(f"{len(names):,} shards {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
+        if exported.changed_samples:
+            typer.echo(f"{exported.changed_samples:,} samples are new or have another caption: no rewrites")
+        if exported.json_replaced:
+            typer.echo(f"{exported.json_replaced:,} json members held no JSON object and were replaced")
+        if exported.json_keys:
+            typer.echo(
+                f"open_clip (main branch) draws one of them with --json-text-key '{';'.join(exported.json_keys)}' "
+                f"--json-text-key-probs {' '.join('1' for _ in exported.json_keys)}"
+            )
+
+    _run_verb(run, config, overrides, dry_run=False)
 
 
 @app.command()

@@ -21,6 +21,8 @@ from laclip_ray.errors import UserError
 DEMO_REWRITER = "demo-rewriter"
 """The model name that stands for the small rewriter in this package."""
 
+MAX_REWRITES_PER_SET = 32
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -92,6 +94,12 @@ class EngineConfig(Section):
     """None: one where the cluster has GPUs, else none."""
     cpus_per_actor: NonNegativeFloat = 1.0
     """Logical CPUs reserved for an engine."""
+    tensor_parallel_size: PositiveInt = 1
+    """GPUs of one node that an engine spreads the model over; `gpus_per_actor` follows it."""
+    accelerator_type: str | None = None
+    """Only on nodes with this accelerator, by Ray's name (`H100`, `A100-80G`, `L4`)."""
+    label_selector: dict[str, str] = {}
+    """Only on nodes with these Ray labels, such as `ray.io/market-type: spot`."""
     shards_in_flight: PositiveInt = 2
     """Shards an engine works on at a time, so that the slow tail of one does not idle it."""
     cpu_kv_cache_gib: PositiveInt = 1
@@ -101,7 +109,10 @@ class EngineConfig(Section):
 
 
 class GateConfig(Section):
-    """What a rewrite must satisfy to be shown in training. Each check can be switched off."""
+    """What a rewrite must satisfy to be shown in training. Each check can be switched off.
+
+    Every name in quotes is the reason that is recorded; `docs/gate.md` argues the defaults.
+    """
 
     min_words: NonNegativeInt = 2
     """Fewer words is `too_short` (the paper drops rewrites of one word); 0 switches it off."""
@@ -113,11 +124,31 @@ class GateConfig(Section):
     """Equal to the caption, but for case and punctuation, is `copy_of_caption`."""
     drop_prompt_echo: bool = True
     """Holding the separator or the instruction is `prompt_echo`; a target of the prompt is `copy_of_example`."""
-    max_repeated_words: NonNegativeInt = 4
-    """The same word more often than this in a row is `looping`; 0 switches it off."""
+    drop_repeats: bool = True
+    """Equal to another rewrite of the caption in the set is `copy_of_rewrite`."""
+    drop_chat_phrases: bool = True
+    """A refusal is `refusal`; an assistant's talk beside the rewrite ("Sure, here is") is `chat_phrase`."""
+    drop_wrong_script: bool = True
+    """A fifth of the letters in a script that the caption hardly has is `wrong_script`."""
+    drop_lost_numbers: bool = True
+    """A number of the caption that the rewrite lacks, as digits or as a word, is `numbers_lost`."""
+    drop_changed_placeholders: bool = True
+    """A placeholder such as `<PERSON>` that is lost or invented is `placeholders_changed`."""
+    max_repeated_phrases: NonNegativeInt = 4
+    """A word more often than this in a row, or two to eight words more often than half of it, is `looping`; 0 switches
+    it off."""
     min_shared_words: NonNegativeInt = 1
     """Fewer content words in common with the caption is `unrelated`; 0 switches it off (one-word captions that are
     rewritten by synonyms, scripts without spaces)."""
+
+
+class BudgetConfig(Section):
+    """What rewriting may cost, over all runs into the same output; a run that reaches it ends incomplete."""
+
+    gpu_hours: PositiveFloat | None = None
+    """GPU-hours of the engines. None: no limit."""
+    money: PositiveFloat | None = None
+    """In the price list's currency; needs `rewrite.price`. None: no limit."""
 
 
 class RewriteConfig(Section):
@@ -140,15 +171,27 @@ class RewriteConfig(Section):
     """`completion` for base models (the paper's), `chat` for instruct models."""
     heads: PositiveInt = 32
     """Prompt heads a set: few enough for the engine's prefix cache to hold every one."""
-    rewrites_per_set: PositiveInt = 1
-    """Draws for each caption and prompt set."""
+    rewrites_per_set: Annotated[int, Field(ge=1, le=MAX_REWRITES_PER_SET)] = 1
+    """Rewrites for each caption and prompt set. Raising it draws only those that are missing."""
+    redraws: NonNegativeInt = 1
+    """How often a rewrite that the gate rejects is drawn again."""
+    template: Literal["plain", "reference"] = "plain"
+    """`plain`, or the layout of the prompts of the paper's code, to the byte."""
+    caption_cache_entries: NonNegativeInt = 0
+    """Captions that each engine remembers the rewrites of, for alt-text that repeats across shards; 0: none."""
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
     sampling: SamplingConfig = SamplingConfig()
     engine: EngineConfig = EngineConfig()
     gate: GateConfig = GateConfig()
-    max_engine_deaths: PositiveInt = 3
-    """Engines that may die while working on a shard before the run leaves it out and ends incomplete."""
+    max_engine_deaths: PositiveInt = 2
+    """Engines that may die of one caption, each time with nothing else in hand, before it is recorded as
+    `engine_died`."""
+    price: str | None = None
+    """The name of what a GPU is rented as, in the price list."""
+    prices: str | None = None
+    """The price list. None: the one in the package."""
+    budget: BudgetConfig = BudgetConfig()
 
 
 class TextConfig(Section):

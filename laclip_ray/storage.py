@@ -6,6 +6,7 @@ store one put). Readers never see a part of one.
 Not covered: concurrent writers of one file; the last one wins.
 """
 
+import contextlib
 import json
 import posixpath
 import uuid
@@ -79,6 +80,16 @@ def list_files(url: str) -> list[str]:
                   if ASIDE_MARK not in name_of(found))  # fmt: skip
 
 
+def list_directories(url: str) -> list[str]:
+    """The names of the directories in the directory `url`; empty where there is no such directory."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    try:
+        return sorted(name_of(info["name"]) for info in fs.ls(path, detail=True) if info["type"] == "directory")
+    except FileNotFoundError:
+        return []
+
+
 def expand(url: str) -> list[str]:
     """The files that `url` names: itself, the files of a directory, or the matches of a glob; sorted."""
     fs, path = filesystem(url)
@@ -119,6 +130,24 @@ def write_bytes(url: str, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def remove(url: str) -> None:
+    """Remove a file, if there is one."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def identity(url: str) -> str:
+    """What tells a file from its replacement: its size, and its etag or time of change where the storage has one.
+
+    Another identity does not mean other content (a copy has a new time); an equal one is taken for the same file.
+    """
+    fs, path = filesystem(url)
+    info = fs.info(path)
+    known = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
+    return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, known), "")))
+
+
 def write_json(url: str, content: Any) -> None:
     """Commit a JSON file."""
     write_bytes(url, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
@@ -129,6 +158,13 @@ def write_parquet(url: str, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     write_bytes(url, buffer.getvalue().to_pybytes())
+
+
+def read_parquet_metadata(url: str) -> dict[bytes, bytes]:
+    """The key-value metadata in a Parquet file's footer."""
+    fs, path = filesystem(url)
+    with fs.open(path, "rb") as file:
+        return dict(pq.read_schema(file).metadata or {})
 
 
 def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:

@@ -72,6 +72,8 @@ class Shard:
     """Text tables: where `start_row` begins."""
     columns: tuple[str, ...] | None = None
     """Text tables: the names of the columns."""
+    source: str = ""
+    """What tells the file from a replacement (`storage.identity`)."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
     def shards_of(item: tuple[str, str]) -> list[Shard]:
         name, url = item
         if kind == "webdataset":
-            return [Shard(name, url, kind)]
-        whole = Shard(name, url, kind)
+            return [Shard(name, url, kind, source=storage.identity(url))]
+        whole = Shard(name, url, kind, source=storage.identity(url))
         return _parquet_ranges(whole, data, setting) if kind == "parquet" else _table_ranges(whole, data, setting)
 
     with ThreadPoolExecutor(16) as pool:  # waits for storage, mostly

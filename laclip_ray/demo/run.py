@@ -263,10 +263,10 @@ def _samples(experiment: Experiment) -> list[RewrittenSample]:
     shard = list_shards(experiment.data)[0]
     drawn: dict[str, list[Rewrite]] = {}
     for rewrite_set in configured_sets(experiment).sets:
-        draws = storage.read_parquet(rewrite_set.draws_url(shard.name), columns=["id", "text"]).to_pylist()
-        verdicts = storage.read_parquet(rewrite_set.verdicts_url(shard.name), columns=["reason"]).to_pylist()
-        for draw, verdict in zip(draws, verdicts, strict=True):
-            drawn.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", verdict["reason"]))
+        revision = rewrite_set.committed_revision(shard.name)
+        assert revision is not None, "the demo's rewriting is complete"
+        for draw in rewrite_set.read(shard.name, revision).to_pylist():
+            drawn.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", draw["reason"]))
     samples: list[RewrittenSample] = []
     for sample in read_samples(shard, experiment.data, with_images=True):
         if len(samples) == SAMPLES_SHOWN:

@@ -34,9 +34,9 @@ from laclip_ray.randomness import Key, permutation
 from laclip_ray.rewriting.prompts import (
     INSTRUCTION,
     PAIRS_PER_HEAD,
+    Head,
     PromptSet,
-    build_head,
-    build_prompt,
+    completion_head,
     load_prompt_set,
     parse_completion,
 )
@@ -48,6 +48,8 @@ IGNORED_LABEL = -100
 """What the loss of transformers' models skips."""
 HELD_OUT = "held out"
 TRAINING = "training"
+NO_HEAD = Head((), "", completion_head(()).after)
+"""Makes a prompt's rest: all of it but the head."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ def world_pair(split: str, style: str, *keys: Key) -> tuple[str, str]:
     return rewrite_pair(draw_scene("rewriter", split, *keys), style, "rewriter", split, *keys)
 
 
-def random_head(prompt_set: PromptSet, *keys: Key) -> str:
+def random_head(prompt_set: PromptSet, *keys: Key) -> Head:
     """A head with three random pairs of `prompt_set`."""
     order = permutation(len(prompt_set.pairs), "random head", *keys)
-    return build_head(tuple(prompt_set.pairs[pair] for pair in order[:PAIRS_PER_HEAD]))
+    return completion_head(tuple(prompt_set.pairs[pair] for pair in order[:PAIRS_PER_HEAD]))
 
 
 def train_tokenizer(prompt_sets: list[PromptSet], vocabulary_size: int, seed: int) -> PreTrainedTokenizerFast:
@@ -222,11 +224,11 @@ def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[i
     return tokens
 
 
-def pack_texts(tokenizer: PreTrainedTokenizerFast, head: str, pairs: list[tuple[str, str]]) -> Packed:
+def pack_texts(tokenizer: PreTrainedTokenizerFast, head: Head, pairs: list[tuple[str, str]]) -> Packed:
     """A packed sequence of `head` and (caption, rewrite) pairs."""
-    captions = [build_prompt("", source) for source, _ in pairs]
+    captions = [NO_HEAD.prompt(source) for source, _ in pairs]
     targets = [f" {target}\n" for _, target in pairs]
-    head_tokens, *rest = _encode(tokenizer, [head, *captions, *targets])
+    head_tokens, *rest = _encode(tokenizer, [head.before, *captions, *targets])
     end: int = tokenizer.eos_token_id
     continuations = [
         (caption, [*target, end]) for caption, target in zip(rest[: len(pairs)], rest[len(pairs) :], strict=True)
@@ -246,7 +248,7 @@ def training_batch(
             world_pair(TRAINING, prompt_set.name, *keys, caption) for caption in range(recipe.captions_per_sequence)
         ]
         headless = step < recipe.steps * recipe.headless_share
-        head = "" if headless else random_head(prompt_set, TRAINING, *keys)
+        head = NO_HEAD if headless else random_head(prompt_set, TRAINING, *keys)
         sequences.append(pack_texts(tokenizer, head, pairs))
     return collate(sequences)
 
@@ -367,8 +369,7 @@ def evaluate(
     for prompt_set in prompt_sets:
         sources = [world_pair(HELD_OUT, prompt_set.name, recipe.seed, index)[0] for index in range(count)]
         prompts = [
-            build_prompt(random_head(prompt_set, HELD_OUT, recipe.seed, index), source)
-            for index, source in enumerate(sources)
+            random_head(prompt_set, HELD_OUT, recipe.seed, index).prompt(source) for index, source in enumerate(sources)
         ]
         for temperature in (0.0, 0.9):
             rewrites = complete(model, tokenizer, prompts, temperature, device)

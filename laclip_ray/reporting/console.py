@@ -6,9 +6,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
+from laclip_ray.rewriting.cost import Estimate
+from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.pipeline import Outcome
 from laclip_ray.training.run import TrainingResult
 from laclip_ray.tuning import Sweep
@@ -49,6 +52,76 @@ def print_rewriting(console: Console, outcome: Outcome, experiment: Experiment) 
         f"{outcome.shards} shards, {outcome.shards_done_before} done before, {outcome.commits} committed now by "
         f"{len(outcome.engines)} engine(s) in {outcome.elapsed_s:.0f} s"
     )
+
+
+def print_inspection(console: Console, inspection: Inspection) -> None:
+    """Counts by reason and set, and the samples that were chosen."""
+    counts_of = inspection.statistics
+    table = Table(title="rewrites by outcome", title_justify="left")
+    for heading in ("", *counts_of):
+        table.add_column(Text(heading), justify="right" if heading else "left")
+    table.add_row("shards", *(f"{inspection.shards[name]:,}" for name in counts_of))
+    for label, attribute in (("captions", "captions"), ("without a rewrite", "captions_without_rewrite")):
+        table.add_row(label, *(f"{getattr(counts, attribute):,}" for counts in counts_of.values()))
+    table.add_row("accepted", *(f"{counts.accepted:,}" for counts in counts_of.values()))
+    for reason in sorted({reason for counts in counts_of.values() for reason in counts.rejected}):
+        table.add_row(Text(reason), *(f"{counts.rejected[reason]:,}" for counts in counts_of.values()))
+    console.print(table)
+    for name, missing in inspection.changed.items():
+        console.print(
+            f"{name}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites",
+            markup=False,
+            highlight=False,
+        )
+    for note in inspection.notes:
+        console.print(note, markup=False, highlight=False)
+    reason = ""
+    for shown in inspection.shown:
+        if shown.reason != reason:
+            reason = shown.reason
+            console.print(f"\n{reason}", style="bold", markup=False, highlight=False)
+        console.print(f"  {shown.id} ({shown.rewrite_set})", markup=False, highlight=False)
+        console.print(f"    {shown.caption}", markup=False, highlight=False, emoji=False)
+        if shown.text is not None:
+            console.print(f"    => {shown.text}", markup=False, highlight=False, emoji=False)
+    console.print(f"\nsamples are from {inspection.shards_read} of the committed shards")
+
+
+def print_estimate(console: Console, estimate: Estimate) -> None:
+    """Tokens by prompt set, GPU-hours and money by price, and what the numbers rest on."""
+    about = "" if estimate.captions_are_counted else "about "
+    size = f" ({estimate.billion_parameters:.2g} billion parameters)" if estimate.billion_parameters else ""
+    console.print(
+        f"{about}{estimate.captions:,} captions in {estimate.shards:,} shards, for {estimate.model}{size}; "
+        f"read {estimate.captions_read:,} in {estimate.shards_read} shards, {estimate.distinct_share:.1%} of them to "
+        f"rewrite, and counted the tokens of {estimate.captions_sampled:,}",
+        markup=False,
+    )
+    tokens = Table(title="tokens", title_justify="left")
+    for heading in ("prompt set", "requests", "prompt", "of it cached", "computed", "output"):
+        tokens.add_column(heading, justify="left" if heading == "prompt set" else "right")
+    columns = [(each.requests, each.prompt_tokens, each.computed_tokens, each.output_tokens) for each in estimate.sets]
+    names = [each.prompt_set for each in estimate.sets]
+    for name, counts in zip(
+        [*names, "all"], [*columns, [sum(each) for each in zip(*columns, strict=True)]], strict=True
+    ):
+        requests, prompt, computed, output = counts
+        cached = 1 - computed / prompt if prompt else 0.0
+        tokens.add_row(name, f"{requests:,}", f"{prompt:,}", f"{cached:.0%}", f"{computed:,}", f"{output:,}")
+    console.print(tokens)
+    costs = Table(title=f"cost, throughput {'measured' if estimate.measured else 'assumed'}", title_justify="left")
+    for heading in ("price", "GPU", "GPU-hours", estimate.currency):
+        costs.add_column(heading, justify="left" if heading in ("price", "GPU") else "right")
+    for cost in estimate.costs:
+        money = "no price set" if cost.money is None else f"{cost.money:,.2f}"
+        gpu = f"{cost.accelerator or ''}{'' if cost.fits else ' (does not fit)'}"
+        costs.add_row(cost.name, gpu, f"{cost.gpu_hours:,.2f}", money)
+    console.print(costs)
+    if estimate.spent.gpu_hours:
+        money = "" if estimate.spent.money is None else f", {estimate.spent.money:,.2f} {estimate.spent.currency}"
+        console.print(f"of that, spent already: {estimate.spent.gpu_hours:,.2f} GPU-hours{money}")
+    for note in estimate.notes:
+        console.print(f"  {note}", markup=False)
 
 
 def print_training(console: Console, result: TrainingResult, experiment: Experiment) -> None:

@@ -1,75 +1,209 @@
-"""The engine actor: tables of prompts in, tables of draws out; and the rows that travel to it and from it.
+"""The engine actor: tables of captions in, tables of draws out; and the rows that travel to it and from it.
 
-A row of the stream is the work of one shard for one prompt set, as an Arrow table in a binary column, so that no
-block splitting can tear it.
+A row of the stream is the work of one shard for one prompt set, its tables as Arrow streams in binary columns, so that
+no block splitting can tear it.
 
-Guarantees: equal prompts are answered once; an error of one prompt is recorded as its outcome; when the engine dies,
-the death is charged in storage to every shard in hand, the actor is gone, and no process of the engine is left.
+Guarantees: equal captions of a shard are answered once; a rewrite that the gate refuses is drawn again a bounded
+number of times; an error of one prompt is recorded as its outcome. When the engine or the actor dies, what was in hand
+is found in the shards' ledgers, the shard is done again, and no process of the engine is left.
 """
 
 import asyncio
+import gc
+import json
 import logging
 import os
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from laclip_ray import storage
-from laclip_ray.config import RewriteConfig
+from laclip_ray.config import MAX_REWRITES_PER_SET, Experiment, RewriteConfig
+from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import Engine, EngineDiedError, RequestError, kill_children_when_gone
-from laclip_ray.rewriting.prompts import parse_completion
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.engine import Engine, EngineDiedError, RequestError, build_heads, kill_children_when_gone
+from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.ledger import (
+    MAX_FAILED_CAPTIONS,
+    Ledger,
+    Piece,
+    ledger_url,
+    piece_url,
+    read_ledger,
+    write_ledger,
+)
+from laclip_ray.rewriting.prompts import Head, PromptSet, head_pairs, parse_completion, prompt_texts
+from laclip_ray.rewriting.store import Origin, RewriteSet
+from laclip_ray.rewriting.work import Unit
 
 logger = logging.getLogger(__name__)
 
 BuildEngine = Callable[[RewriteConfig, int], Engine]
 
 _REQUESTS_IN_FLIGHT = 1024
-_DIED = "{deaths} engines died while working on it; to try again, raise rewrite.max_engine_deaths"
+"""Of one shard: more than an engine runs at once, so that its queue is never empty."""
+
+SAMPLES_SCHEMA = pa.schema(
+    [
+        *(store.DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")),
+        pa.field("draws", pa.int64(), nullable=False),  # what is to be drawn, a bit each (lists are slow to read)
+        pa.field("attempt", pa.int16(), nullable=False),  # the number of the first attempt
+        pa.field("others", pa.string()),  # JSON list of accepted rewrites that there are already; null: none
+    ]
+)
+"""What the actor is given of a shard, a row a sample."""
+
+MADE_SCHEMA = pa.schema(
+    [
+        ("row", pa.int32()),  # of the sample in its table
+        *(
+            store.DRAWS_SCHEMA.field(name)
+            for name in ("draw", "attempt", "outcome", "text", "truncated", *store.TOKENS)
+        ),
+        ("reason", pa.string()),
+    ]
+)
+"""What the actor gives, a row a draw, those of a sample together."""
+
 STREAM_SCHEMA = pa.schema(
     [
-        ("shard", pa.string()),
-        ("prompt_set", pa.string()),
-        ("payload", pa.large_binary()),  # an Arrow table; empty where `failure` is not
+        ("unit", pa.string()),  # JSON of a `Unit`
+        ("origin", pa.string()),  # JSON of an `Origin`; null where the shard was not read
+        ("samples", pa.large_binary()),
+        ("made", pa.large_binary()),
         ("failure", pa.string()),
         ("engine", pa.string()),
+        ("engine_s", pa.float64()),
     ]
 )
 
 
 def stream_row(
-    shard: str, prompt_set: str, table: pa.Table | None, failure: str | None = None, engine: str | None = None
+    unit: Unit,
+    origin: Origin | None = None,
+    samples: pa.Table | None = None,
+    failure: str | None = None,
 ) -> pa.Table:
-    """A row of the stream: a table for a shard and a prompt set, or the failure why there is none."""
-    payload = b""
-    if table is not None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        payload = sink.getvalue().to_pybytes()
-    row = {"shard": shard, "prompt_set": prompt_set, "payload": payload, "failure": failure, "engine": engine}
+    """A row of the stream, or the failure why there is none."""
+    row = {
+        "unit": json.dumps(asdict(unit)),
+        "origin": json.dumps(asdict(origin)) if origin else None,
+        "samples": _to_bytes(samples) if samples is not None else None,
+        "made": None,
+        "failure": failure,
+        "engine": None,
+        "engine_s": 0.0,
+    }
     return pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
 
 
-def payload_of(row: dict[str, Any]) -> pa.Table:
-    """The table in a row of the stream."""
-    return pa.ipc.open_stream(row["payload"]).read_all()
+def unit_of(row: Mapping[str, Any]) -> Unit:
+    """The unit of a row of the stream."""
+    content = json.loads(row["unit"])
+    return Unit(**{**content, "retry": tuple(content["retry"])})
+
+
+def origin_of(row: Mapping[str, Any]) -> Origin:
+    """The origin in a row of the stream."""
+    return Origin(**json.loads(row["origin"]))
+
+
+def draw_bits(numbers: Iterable[int]) -> int:
+    """Numbers of draws (below `MAX_REWRITES_PER_SET`) as the bits of an integer."""
+    return sum(1 << number for number in numbers)
+
+
+def draw_numbers(bits: int) -> tuple[int, ...]:
+    """The inverse of `draw_bits`, in ascending order."""
+    return tuple(number for number in range(MAX_REWRITES_PER_SET) if bits >> number & 1)
+
+
+def table_of(content: bytes) -> pa.Table:
+    """A table in a row of the stream."""
+    return pa.ipc.open_stream(content).read_all()
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def build_gate(experiment: Experiment, prompt_set: PromptSet) -> Gate:
+    """The gate of an experiment for the rewrites of one prompt set."""
+    rewrite = experiment.rewrite
+    return Gate(
+        rewrite.gate,
+        head_pairs(prompt_set, rewrite.heads, experiment.seed),
+        partial(count_tokens, tokenizer_spec(experiment.model.name)),
+        prompt_texts(rewrite.mode, rewrite.template),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    draw: int
+    attempt: int
+    text: str
+    truncated: bool
+    output_tokens: int
+    reason: str | None
+
+
+@dataclass(slots=True)
+class _Request:
+    """A caption to be rewritten, for all samples of the shard that have it."""
+
+    caption: str
+    head: int
+    draws: tuple[int, ...]
+    attempt: int
+    others: tuple[str, ...]
+    rows: list[int]
+    outcome: str = store.DRAWN
+    made: list[_Draw] = field(default_factory=list)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    reused: bool = False
 
 
 class RewritingActor:
-    """Ray Data actor that holds an engine and turns tables of prompts into tables of draws."""
+    """Ray Data actor that holds an engine and turns tables of captions into tables of draws."""
 
-    def __init__(self, rewrite: RewriteConfig, seed: int, sets: dict[str, RewriteSet], build: BuildEngine) -> None:
-        self._rewrite = rewrite
+    def __init__(
+        self,
+        experiment: Experiment,
+        prompt_sets: Mapping[str, PromptSet],
+        sets: Mapping[str, RewriteSet],
+        run: str,
+        build: BuildEngine,
+    ) -> None:
+        import ray
+
+        self._started_s = time.monotonic()
+        self._rewrite = experiment.rewrite
         self._sets = sets
+        self._run = run
+        self._node = ray.get_runtime_context().get_node_id()
         self._name = uuid.uuid4().hex[:12]
-        self._in_hand: set[tuple[str, str]] = set()
-        self._request_slots = asyncio.Semaphore(_REQUESTS_IN_FLIGHT)
+        self._turn = asyncio.Condition()
+        self._in_hand = 0
+        self._alone_waits = 0
+        self._cache: OrderedDict[tuple[str, str], list[_Draw]] = OrderedDict()
         kill_children_when_gone()
-        self._engine = build(rewrite, seed)
+        self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
+        self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
+        self._engine = build(self._rewrite, experiment.seed)
+        # What is loaded by now stays; without this, each collection of a shard's objects looks through all of it.
+        gc.freeze()
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Generate for one stream row."""
@@ -77,78 +211,211 @@ class RewritingActor:
         if row["failure"]:
             yield batch
             return
-        shard, prompt_set = row["shard"], row["prompt_set"]
-        deaths = self._read_deaths(prompt_set, shard)
-        if deaths >= self._rewrite.max_engine_deaths:
-            yield stream_row(shard, prompt_set, None, failure=_DIED.format(deaths=deaths))
-            return
-        self._in_hand.add((prompt_set, shard))
+        unit = unit_of(row)
         try:
-            draws = await self._draw(payload_of(row), f"{prompt_set}/{shard}")
-        except EngineDiedError:
-            self._die()
-        self._in_hand.discard((prompt_set, shard))
-        yield stream_row(shard, prompt_set, draws, engine=self._name)
+            made = await self._draw_unit(unit, table_of(row["samples"]))
+        except EngineDiedError as error:
+            # The ledgers of all that is in hand say so. Ray starts another actor and repeats the tasks.
+            logger.critical("the engine died (%s); leaving it to Ray to start another", error)
+            os._exit(1)
+        now_s = time.monotonic()
+        row["engine"], row["engine_s"] = self._name, now_s - self._started_s
+        self._started_s = now_s
+        if made is None:
+            row["failure"] = (
+                f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
+                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)}"
+            )
+        else:
+            row["made"] = _to_bytes(made)
+        yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
 
     def __del__(self) -> None:
         """Ray Data drops the instance when the pool lets the actor go."""
         if hasattr(self, "_engine"):
             self._engine.close()
 
-    async def _draw(self, prompts: pa.Table, request_prefix: str) -> pa.Table:
-        rows = prompts.to_pylist()
-        # Equal prompts are answered once; those of one head are sent together, so that its prefix stays cached.
-        distinct = dict(
-            sorted(((row["prompt"], row["head"]) for row in rows if row["prompt"]), key=lambda each: each[1])
+    async def _draw_unit(self, unit: Unit, samples: pa.Table) -> pa.Table | None:
+        """The draws of a unit; None if too many of its captions kill their engines."""
+        location = self._sets[unit.prompt_set].location
+        url = ledger_url(location, unit.shard)
+        ledger = await asyncio.to_thread(read_ledger, url)
+        if ledger.attempt:
+            ledger = ledger.settle(self._run, _alive_nodes(), self._rewrite.max_engine_deaths)
+        if not ledger.pieces:
+            await self._enter(alone=False)
+            try:
+                begun = ledger.begin(self._run, self._node, 0, samples.num_rows)
+                await asyncio.to_thread(write_ledger, url, begun)
+                made = await self._draw(unit, samples)
+            finally:
+                await self._leave()
+            await asyncio.to_thread(write_ledger, url, Ledger())
+            return made
+        await self._enter(alone=True)
+        try:
+            parts = [await self._draw_piece(unit, samples, piece, ledger, url) for piece in ledger.pieces]
+        finally:
+            await self._leave()
+        await asyncio.to_thread(write_ledger, url, Ledger(ledger.pieces, ledger.failed))
+        found = [part for part in parts if part is not None]
+        return pa.concat_tables(found) if len(found) == len(parts) else None
+
+    async def _draw_piece(
+        self, unit: Unit, samples: pa.Table, piece: Piece, ledger: Ledger, url: str
+    ) -> pa.Table | None:
+        """One piece of a suspect shard, with nothing else in hand; from storage if it is finished."""
+        if len(ledger.failed) > MAX_FAILED_CAPTIONS:
+            return None
+        kept = piece_url(self._sets[unit.prompt_set].location, unit.shard, piece)
+        if await asyncio.to_thread(storage.exists, kept):
+            return table_of(await asyncio.to_thread(storage.read_bytes, kept))
+        part = samples.slice(piece.start, piece.stop - piece.start)
+        if piece.start in ledger.failed and piece.stop - piece.start == 1:
+            outcome = pa.array([store.ENGINE_DIED], pa.string())
+            part = part.set_column(part.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), outcome)
+            logger.error("%s/%s: %s killed its engine", unit.prompt_set, unit.shard, part.column("id")[0])
+        else:
+            begun = ledger.begin(self._run, self._node, piece.start, piece.stop)
+            await asyncio.to_thread(write_ledger, url, begun)
+        made = await self._draw(unit, part, first_row=piece.start)
+        await asyncio.to_thread(storage.write_bytes, kept, _to_bytes(made))
+        return made
+
+    async def _enter(self, alone: bool) -> None:
+        """Wait for a turn: suspects are generated with nothing else in hand."""
+        async with self._turn:
+            self._alone_waits += alone
+            if alone:
+                await self._turn.wait_for(lambda: self._in_hand == 0)
+                self._alone_waits -= 1
+                self._in_hand = 1 << 30  # so that nobody else enters
+            else:
+                await self._turn.wait_for(lambda: not self._alone_waits and self._in_hand < 1 << 30)
+                self._in_hand += 1
+
+    async def _leave(self) -> None:
+        async with self._turn:
+            self._in_hand = 0 if self._in_hand == 1 << 30 else self._in_hand - 1
+            self._turn.notify_all()
+
+    async def _draw(self, unit: Unit, samples: pa.Table, first_row: int = 0) -> pa.Table:
+        requests, outcomes = _requests_of(samples, first_row)
+        # Those of one head are sent together, so that its prefix stays cached.
+        waiting = iter(sorted(requests, key=lambda request: request.head))
+
+        async def work() -> None:
+            for request in waiting:
+                await self._answer(unit, request)
+
+        await asyncio.gather(*(work() for _ in range(min(_REQUESTS_IN_FLIGHT, len(requests)))))
+        return _made_table(requests, outcomes)
+
+    async def _answer(self, unit: Unit, request: _Request) -> None:
+        prompt_set, caption, head = unit.prompt_set, request.caption, request.head
+        known = self._cache.get((prompt_set, caption)) if self._cache else None
+        if known is not None and tuple(sorted({each.draw for each in known})) == request.draws and not request.others:
+            self._cache.move_to_end((prompt_set, caption))
+            request.made, request.reused = known, True
+            return
+        prompt = self._heads[prompt_set][head].prompt(caption)
+        name = f"{prompt_set}/{unit.shard}/{request.rows[0]}"
+        judge = self._gates[prompt_set].judge
+        accepted = list(request.others)
+        pending: Iterable[int] = request.draws
+        redraws = self._rewrite.redraws if self._rewrite.sampling.temperature else 0  # greedy draws are all the same
+        for attempt in range(request.attempt, request.attempt + redraws + 1):
+            numbers = tuple(pending)
+            try:
+                answer = await self._engine.generate(prompt, len(numbers), f"{name}/{attempt}")
+            except RequestError as error:
+                request.outcome = str(error)
+                return
+            request.prompt_tokens += answer.prompt_tokens
+            request.cached_tokens += answer.cached_tokens
+            refused = []
+            for draw, completion in zip(numbers, answer.completions, strict=True):
+                text = parse_completion(completion.text)
+                reason = judge(text, caption, completion.truncated, head, accepted)
+                request.made.append(_Draw(draw, attempt, text, completion.truncated, completion.output_tokens, reason))
+                if reason is None:
+                    accepted.append(text)
+                else:
+                    refused.append(draw)
+            pending = refused
+            if not refused:
+                break
+        if limit := self._rewrite.caption_cache_entries:
+            self._cache[prompt_set, caption] = request.made
+            while len(self._cache) > limit:
+                self._cache.popitem(last=False)
+
+
+def _alive_nodes() -> set[str]:
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _requests_of(samples: pa.Table, first_row: int) -> tuple[list[_Request], dict[int, str]]:
+    """A request for each distinct caption; and the rows that have an outcome without one."""
+    outcomes: dict[int, str] = {}
+    requests: dict[Any, _Request] = {}
+    numbers_of: dict[int, tuple[int, ...]] = {}
+    names = ("caption", "head", "outcome", "draws", "attempt", "others")
+    columns = (samples.column(name).to_pylist() for name in names)
+    for row, (caption, head, outcome, draws, attempt, others) in enumerate(zip(*columns, strict=True), first_row):
+        if not draws:
+            continue
+        if outcome != store.DRAWN:
+            outcomes[row] = outcome
+            continue
+        key = caption if others is None and not attempt else (caption, draws, attempt, others)
+        known = requests.get(key)
+        if known is None:
+            numbers = numbers_of.get(draws) or numbers_of.setdefault(draws, draw_numbers(draws))
+            accepted = tuple(json.loads(others)) if others else ()
+            requests[key] = _Request(caption, head, numbers, attempt, accepted, [row])
+        else:
+            known.rows.append(row)
+    return list(requests.values()), outcomes
+
+
+def _made_table(requests: Iterable[_Request], outcomes: Mapping[int, str]) -> pa.Table:
+    """The draws table; tokens are counted with the first sample of a caption, prompts with its first draw."""
+    rows: list[tuple[Any, ...]] = [
+        (row, 0, 0, outcome, None, False, 0, 0, 0, outcome) for row, outcome in outcomes.items()
+    ]
+    for request in requests:
+        if request.outcome != store.DRAWN:
+            rows.extend((row, 0, 0, request.outcome, None, False, 0, 0, 0, request.outcome) for row in request.rows)
+            continue
+        # Of the draws for one rewrite the attempts stand together.
+        made = (
+            sorted(request.made, key=lambda each: (each.draw, each.attempt)) if len(request.made) > 1 else request.made
         )
-
-        async def answer(number: int, prompt: str) -> Any:
-            async with self._request_slots:
-                try:
-                    return await self._engine.generate(prompt, f"{request_prefix}/{number}")
-                except RequestError as error:
-                    return str(error)
-
-        results = await asyncio.gather(*(answer(number, prompt) for number, prompt in enumerate(distinct)))
-        answers = dict(zip(distinct, results, strict=True))
-        charged: set[str] = set()
-        found = [draw for row in rows for draw in _draws_of(row, answers.get(row["prompt"]), charged)]
-        return pa.Table.from_pylist(found, schema=store.DRAWS_SCHEMA)
-
-    def _deaths_url(self, prompt_set: str, shard: str) -> str:
-        return storage.join(self._sets[prompt_set].location, "engine_deaths", f"{shard}.json")
-
-    def _read_deaths(self, prompt_set: str, shard: str) -> int:
-        url = self._deaths_url(prompt_set, shard)
-        return int(storage.read_json(url)["count"]) if storage.exists(url) else 0
-
-    def _die(self) -> None:
-        """Charge the death to every shard in hand and leave; Ray starts another actor and repeats the tasks."""
-        for prompt_set, shard in self._in_hand:
-            count = self._read_deaths(prompt_set, shard) + 1
-            storage.write_json(self._deaths_url(prompt_set, shard), {"count": count})
-        logger.error("the engine died; leaving it to Ray to start another")
-        os._exit(1)
-
-
-def _draws_of(row: dict[str, Any], answer: Any, charged: set[str]) -> Iterator[dict[str, Any]]:
-    """The rows of the draws table for one sample; tokens are counted with the first sample of a prompt."""
-    base = {name: row[name] for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")}
-    nothing = {"text": None, "truncated": False, "prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
-    if row["prompt"] is None or isinstance(answer, str):
-        outcome = answer if row["prompt"] is not None else row["outcome"]
-        yield {**base, **nothing, "draw": 0, "outcome": outcome}
-        return
-    first = row["prompt"] not in charged
-    charged.add(row["prompt"])
-    for number, completion in enumerate(answer.completions):
-        counted = first and number == 0
-        yield {
-            **base,
-            "draw": number,
-            "text": parse_completion(completion.text),
-            "truncated": completion.truncated,
-            "prompt_tokens": answer.prompt_tokens if counted else 0,
-            "cached_tokens": answer.cached_tokens if counted else 0,
-            "output_tokens": completion.output_tokens if first else 0,
-        }
+        counted = not request.reused
+        for row in request.rows:
+            prompt_tokens, cached_tokens = (request.prompt_tokens, request.cached_tokens) if counted else (0, 0)
+            for each in made:
+                rows.append(
+                    (
+                        row,
+                        each.draw,
+                        each.attempt,
+                        store.DRAWN,
+                        each.text,
+                        each.truncated,
+                        prompt_tokens,
+                        cached_tokens,
+                        each.output_tokens if counted else 0,
+                        each.reason,
+                    )
+                )
+                prompt_tokens = cached_tokens = 0
+            counted = False
+    rows.sort(key=lambda each: each[0])  # stable: the draws of a sample keep their order
+    columns = zip(*rows, strict=True) if rows else [()] * len(MADE_SCHEMA)
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, MADE_SCHEMA.types, strict=True)], schema=MADE_SCHEMA
+    )

@@ -9,12 +9,15 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
+from laclip_ray import storage
 from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.prompts import Head, PromptSet, chat_heads, chat_template_of, completion_heads
 from laclip_ray.rewriting.store import PROMPT_TOO_LONG, model_directory
 
 OWNER_VARIABLE = "LACLIP_ENGINE_OWNER"
@@ -27,6 +30,10 @@ class RequestError(Exception):
 
 class EngineDiedError(RuntimeError):
     """The engine can answer nothing more."""
+
+
+class EngineStartError(RuntimeError):
+    """The engine could not start; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,8 @@ class Answer:
 class Engine(Protocol):
     """What the rewriting actor asks of an engine."""
 
-    async def generate(self, prompt: str, request_id: str) -> Answer:
-        """Draw the recipe's number of continuations.
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """Draw `count` continuations of a prompt.
 
         Raises:
             RequestError: this prompt cannot be answered.
@@ -77,26 +84,36 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._sampling = SamplingParams(
-            n=rewrite.rewrites_per_set,
-            temperature=rewrite.sampling.temperature,
-            top_p=rewrite.sampling.top_p,
-            max_tokens=rewrite.sampling.max_tokens,
-            stop=["\n"] if rewrite.mode == "completion" else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        self._engine = AsyncLLM.from_engine_args(engine_arguments(rewrite, seed))
-        self._chat = _ChatTemplate(model_directory(rewrite.model)) if rewrite.mode == "chat" else None
+        @cache
+        def sampling(count: int) -> SamplingParams:
+            return SamplingParams(
+                n=count,
+                temperature=rewrite.sampling.temperature,
+                top_p=rewrite.sampling.top_p,
+                max_tokens=rewrite.sampling.max_tokens,
+                stop=["\n"] if rewrite.mode == "completion" else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
 
-    async def generate(self, prompt: str, request_id: str) -> Answer:
+        self._sampling = sampling
+        arguments = engine_arguments(rewrite, seed)
+        try:
+            self._engine = AsyncLLM.from_engine_args(arguments)
+        except Exception as error:
+            raise EngineStartError(_start_advice(rewrite, error)) from error
+        # A chat template holds the special tokens itself.
+        self._tokenizer = load_tokenizer(rewrite) if rewrite.mode == "chat" else None
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if self._chat is not None:
-            prompt = self._chat.render(prompt)
+        given: Any = prompt
+        if self._tokenizer is not None:
+            given = {"prompt_token_ids": self._tokenizer.encode(prompt, add_special_tokens=False)}
         result: Any = None
         try:
-            async for output in self._engine.generate(prompt, self._sampling, request_id):
+            async for output in self._engine.generate(given, self._sampling(count), request_id):
                 result = output
         except EngineDeadError as error:
             raise EngineDiedError(str(error)) from error
@@ -119,23 +136,52 @@ class VllmEngine:
         self._engine.shutdown()
 
 
-class _ChatTemplate:
-    """Renders a completion prompt as one user turn of the model's chat template, thinking switched off."""
+def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:
+    text = f"{error} {error.__cause__ or ''}".strip()
+    arguments = "rewrite.engine.args"
+    return (
+        f"the engine for {rewrite.model} could not start: {text.splitlines()[0]}\n"
+        "The cause is in the lines above. If it is memory: lower "
+        f"{arguments}.max_model_len, {arguments}.max_num_seqs or {arguments}.gpu_memory_utilization (another program "
+        f"may hold the rest), give {arguments}.quantization (such as fp8), spread the model with "
+        "rewrite.engine.tensor_parallel_size, or (on a CPU) lower rewrite.engine.cpu_kv_cache_gib"
+    )
 
-    def __init__(self, model: str) -> None:
-        from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(model)
+def load_tokenizer(rewrite: RewriteConfig) -> Any:
+    """The model's own tokeniser.
 
-    def render(self, prompt: str) -> str:
-        request = f"{prompt}\n\nAnswer with the last line's right-hand side only."
-        text: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": request}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-        return text
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model_directory(rewrite.model), revision=rewrite.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"rewrite.model: the tokeniser of {rewrite.model!r} cannot be loaded: {error}") from error
+
+
+def build_heads(rewrite: RewriteConfig, prompt_sets: Iterable[PromptSet], seed: int) -> dict[str, tuple[Head, ...]]:
+    """The prompt heads of each prompt set, as the configured mode and template have them."""
+    if rewrite.mode == "chat":
+        template = chat_template_of(load_tokenizer(rewrite))
+        return {each.name: chat_heads(each, rewrite.heads, seed, template) for each in prompt_sets}
+    return {each.name: completion_heads(each, rewrite.heads, seed, rewrite.template) for each in prompt_sets}
+
+
+def check_engine(rewrite: RewriteConfig) -> None:
+    """Refuse a model or engine arguments that no engine would start with; no GPU is touched.
+
+    Raises:
+        UserError: the model directory holds no model, or vLLM has no such argument, or not of this type.
+    """
+    directory = model_directory(rewrite.model)
+    looks_local = rewrite.model.startswith((".", "/", "~"))
+    if looks_local and not storage.exists(storage.join(directory, "config.json")):
+        raise UserError(f"rewrite.model: {rewrite.model!r} is not a directory with a model (no config.json)")
+    if rewrite.engine.args:
+        engine_arguments(rewrite, seed=0)
 
 
 def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
@@ -154,18 +200,33 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
         "seed": seed,
         "enable_prefix_caching": True,
         "enable_log_requests": False,
+        "tensor_parallel_size": rewrite.engine.tensor_parallel_size,
     }
     defaults: dict[str, Any] = {"disable_log_stats": True}
     if not _has_gpu():
         # Compilation costs more than it gives for the short runs and small models a CPU is used for.
-        defaults |= {"enforce_eager": True, "max_num_seqs": 128}
-    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
-    for key in rewrite.engine.args:
+        # Only whole blocks of a head are shared; vLLM's block on a CPU is 128 tokens, most of a head.
+        defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": 32}
+    known = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
+    for key, value in rewrite.engine.args.items():
         if key not in known:
             raise UserError(f"rewrite.engine.args.{key}: vLLM has no such engine argument")
         if key in decided:
             raise UserError(f"rewrite.engine.args.{key}: decided by other settings; remove it")
+        _check_type(key, value, known[key])
     return AsyncEngineArgs(**{**defaults, **rewrite.engine.args, **decided})
+
+
+def _check_type(key: str, value: Any, kind: Any) -> None:
+    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        reasons = "; ".join(each["msg"] for each in error.errors())
+        raise UserError(f"rewrite.engine.args.{key}: {value!r} is not what vLLM takes: {reasons}") from error
+    except (PydanticSchemaGenerationError, PydanticUserError, NameError):
+        return  # a type of vLLM's own that says nothing about its values: vLLM checks it when the engine starts
 
 
 def _has_gpu() -> bool:

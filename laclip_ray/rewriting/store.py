@@ -2,62 +2,60 @@
 
 A rewrite set is what one recipe wrote for a dataset, in a directory of its own:
 
-    recipe.json                              all that decides what the model writes, and its fingerprint
-    draws/SHARD.parquet                      every draw of a shard, in the shard's order
-    verdicts/GATE_FINGERPRINT/SHARD.parquet  the gate's answer to each of them
-    summary.json                             counts over all committed shards
+    recipe.json                                      all that decides what the model writes, and its fingerprint
+    draws/REVISION/SHARD.parquet                     every draw of a shard, in the shard's order
+    verdicts/GATE_FINGERPRINT/REVISION/SHARD.parquet the gate's answer to each of them
+    attempts/                                        shards that are being generated (`ledger`)
+    summary.json                                     counts over all committed shards
+
+Draws are made once for revision 0. What adds to a shard that has draws (more rewrites, a retry, changed input) writes
+all of them, old and new, to a newer revision, and leaves the old one to who reads it.
 
 Guarantees: a shard is committed by its verdicts, which are written last; each file appears whole. Another recipe
 in the same place is refused. A caption has at least one row in its shard's files: its draws, or the reason why
 there is none. Lookups join by (shard, id, caption hash): an edited caption finds nothing.
 
-Not covered: a shard whose file changes after it was committed keeps the rows it had.
+Not covered: removing old revisions.
 """
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from laclip_ray import storage
 from laclip_ray.config import DEMO_REWRITER, Experiment, GateConfig, RewriteConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
-from laclip_ray.rewriting.prompts import (
-    INSTRUCTION,
-    PAIRS_PER_HEAD,
-    SEPARATOR,
-    PromptSet,
-    load_prompt_set,
-)
+from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, load_prompt_set, template_description
+from laclip_ray.rewriting.statistics import Statistics
 
 DRAWN = "drawn"
 CAPTION_TOO_LONG = "caption_too_long"
 PROMPT_TOO_LONG = "prompt_too_long"
+ENGINE_DIED = "engine_died"
 
+TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 DRAWS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("caption_hash", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
         pa.field("problems", pa.string(), nullable=False),  # comma-separated names of data.shards
-        pa.field("draw", pa.int16(), nullable=False),
+        pa.field("draw", pa.int16(), nullable=False),  # which of the rewrites asked for this is meant to be
+        pa.field("attempt", pa.int16(), nullable=False),  # 0, and one more for each draw in place of a rejected one
         pa.field("head", pa.int16()),
         pa.field("outcome", pa.string(), nullable=False),  # DRAWN, or why there is no text
         pa.field("text", pa.string()),
         pa.field("truncated", pa.bool_(), nullable=False),
-        pa.field("prompt_tokens", pa.int32(), nullable=False),
-        pa.field("cached_tokens", pa.int32(), nullable=False),
-        pa.field("output_tokens", pa.int32(), nullable=False),
+        *(pa.field(name, pa.int32(), nullable=False) for name in TOKENS),
     ]
 )
 VERDICTS_SCHEMA = pa.schema(
@@ -65,12 +63,13 @@ VERDICTS_SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("caption_hash", pa.string(), nullable=False),
         pa.field("draw", pa.int16(), nullable=False),
+        pa.field("attempt", pa.int16(), nullable=False),
         pa.field("reason", pa.string()),  # null: accepted
     ]
 )
+_ORIGIN_KEY = b"laclip_ray.origin"
 _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
-_NAMES_KEPT = 20
 
 
 def fingerprint_of(content: Mapping[str, Any]) -> str:
@@ -85,19 +84,16 @@ def gate_fingerprint(gate: GateConfig) -> str:
 
 
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
-    """All that decides what the model writes for one prompt set."""
+    """All that decides what the model writes for one prompt set; not how often it is asked."""
     return {
         "model": rewrite.model,
         "revision": rewrite.revision,
         "weights": model_digest(rewrite.model),
-        "mode": rewrite.mode,
-        "instruction": INSTRUCTION,
-        "separator": SEPARATOR,
+        "prompt": template_description(rewrite.mode, rewrite.template),
         "pairs_per_head": PAIRS_PER_HEAD,
         "prompt_set": prompt_set.name,
         "pairs": [[pair.source, pair.target] for pair in prompt_set.pairs],
         "heads": rewrite.heads,
-        "rewrites_per_set": rewrite.rewrites_per_set,
         "max_caption_characters": rewrite.max_caption_characters,
         "sampling": rewrite.sampling.model_dump(mode="json"),
         "seed": seed,
@@ -124,57 +120,132 @@ def model_digest(model: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a shard's draws were made from, and what that took."""
+
+    source: str
+    """What told the shard's file from a replacement (`storage.identity`)."""
+    inputs: str
+    """A digest of the ids and captions."""
+    rewrites_per_set: int
+    engine_s: float = 0.0
+    """Seconds of engines' lives."""
+    gpu_s: float = 0.0
+    """`engine_s` times the GPUs of an engine."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What is known of a committed shard without reading its rows."""
+
+    revision: int
+    origin: Origin
+    statistics: Statistics
+    digest: str
+    """Of the draws and their verdicts."""
+
+
+@dataclass(frozen=True)
 class RewriteSet:
     """One rewrite set in storage, as one gate sees it."""
 
     location: str
     gate: str
     """The gate's fingerprint."""
+    newest_revision: int | None = None
+    """Revisions after this one are not read. None: all are."""
 
     @property
     def name(self) -> str:
         """The prompt set's name."""
         return storage.name_of(self.location)
 
-    def draws_url(self, shard_name: str) -> str:
+    def draws_url(self, shard_name: str, revision: int) -> str:
         """Where a shard's draws are."""
-        return storage.join(self.location, "draws", f"{shard_name}.parquet")
+        return storage.join(self.location, "draws", str(revision), f"{shard_name}.parquet")
 
-    def verdicts_url(self, shard_name: str) -> str:
+    def verdicts_url(self, shard_name: str, revision: int) -> str:
         """Where this gate's verdicts on a shard's draws are."""
-        return storage.join(self.location, "verdicts", self.gate, f"{shard_name}.parquet")
+        return storage.join(self.location, "verdicts", self.gate, str(revision), f"{shard_name}.parquet")
 
-    def _names(self, *parts: str) -> set[str]:
+    def _found(self, *parts: str) -> set[tuple[str, int]]:
+        """(shard, revision) of every Parquet file below a directory of revisions."""
         directory = storage.join(self.location, *parts)
         prefix = len(storage.filesystem(directory)[1].rstrip("/")) + 1
-        return {
-            storage.filesystem(url)[1][prefix:].removesuffix(".parquet")
-            for url in storage.list_files(directory)
-            if url.endswith(".parquet")
-        }
+        found = set()
+        for url in storage.list_files(directory):
+            revision, _, name = storage.filesystem(url)[1][prefix:].partition("/")
+            if name.endswith(".parquet") and (self.newest_revision is None or int(revision) <= self.newest_revision):
+                found.add((name.removesuffix(".parquet"), int(revision)))
+        return found
 
-    def drawn_shards(self) -> set[str]:
-        """Names of the shards whose draws are written."""
-        return self._names("draws")
+    def drawn(self) -> dict[str, int]:
+        """The newest revision of each shard that has draws."""
+        return dict(sorted(self._found("draws")))
 
-    def committed_shards(self) -> set[str]:
-        """Names of the shards that are done: drawn, and judged by this gate."""
-        return self._names("verdicts", self.gate) & self.drawn_shards()
+    def committed(self) -> dict[str, int]:
+        """The newest revision of each shard that has draws and this gate's verdicts on them."""
+        return dict(sorted(self._found("verdicts", self.gate) & self._found("draws")))
+
+    def pinned(self) -> "RewriteSet":
+        """This set without the revisions that are yet to come."""
+        directory = storage.join(self.location, "draws")
+        revisions = [int(name) for name in storage.list_directories(directory) if name.isdigit()]
+        return RewriteSet(self.location, self.gate, max(revisions, default=0))
+
+    def committed_revision(self, shard_name: str) -> int | None:
+        """The revision of a shard that is read; None if the shard is not committed."""
+        if self.newest_revision is None:
+            return self.pinned().committed_revision(shard_name)
+        for revision in range(self.newest_revision, -1, -1):
+            if storage.exists(self.verdicts_url(shard_name, revision)):
+                return revision
+        return None
+
+    def read(self, shard_name: str, revision: int) -> pa.Table:
+        """The draws of a committed shard with one more column, `reason` (null: accepted)."""
+        draws = storage.read_parquet(self.draws_url(shard_name, revision))
+        verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision), columns=["reason"])
+        return draws.append_column("reason", verdicts.column("reason"))
 
     def accepted(self, shard_name: str) -> dict[tuple[str, str], list[str]] | None:
-        """The accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not committed."""
-        try:
-            verdicts = storage.read_parquet(self.verdicts_url(shard_name))
-        except FileNotFoundError:
+        """The accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not committed.
+
+        Of the draws for one rewrite the first that was accepted counts, so that each sample has at most as many
+        as were asked for.
+        """
+        revision = self.committed_revision(shard_name)
+        if revision is None:
             return None
-        texts = storage.read_parquet(self.draws_url(shard_name), columns=["text"])
-        found: dict[tuple[str, str], list[str]] = {}
-        columns = (verdicts.column(name).to_pylist() for name in ("id", "caption_hash", "reason"))
-        for sample_id, caption_hash, reason, text in zip(*columns, texts.column("text").to_pylist(), strict=True):
-            rewrites = found.setdefault((sample_id, caption_hash), [])
+        verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision))
+        texts = storage.read_parquet(self.draws_url(shard_name, revision), columns=["text"])
+        found: dict[tuple[str, str], dict[int, str]] = {}
+        columns = (verdicts.column(name).to_pylist() for name in ("id", "caption_hash", "draw", "reason"))
+        for sample_id, caption_hash, draw, reason, text in zip(*columns, texts.column("text").to_pylist(), strict=True):
+            rewrites = found.setdefault((sample_id, caption_hash), {})
             if reason is None:
-                rewrites.append(text)
-        return found
+                rewrites.setdefault(draw, text)
+        return {key: list(rewrites.values()) for key, rewrites in found.items()}
+
+    def describe(self, revisions: Mapping[str, int]) -> dict[str, Committed]:
+        """What is known of committed shards (name to revision)."""
+
+        def one(item: tuple[str, int]) -> Committed:
+            metadata = storage.read_parquet_metadata(self.verdicts_url(*item))
+            return Committed(
+                item[1],
+                Origin(**json.loads(metadata[_ORIGIN_KEY])),
+                Statistics.from_json(json.loads(metadata[_STATISTICS_KEY])),
+                metadata[_DIGEST_KEY].decode(),
+            )
+
+        with ThreadPoolExecutor(16) as pool:
+            return dict(zip(revisions, pool.map(one, revisions.items()), strict=True))
+
+    def origin(self, shard_name: str, revision: int) -> Origin:
+        """What a shard's draws were made from."""
+        metadata = storage.read_parquet_metadata(self.draws_url(shard_name, revision))
+        return Origin(**json.loads(metadata[_ORIGIN_KEY]))
 
 
 @dataclass(frozen=True)
@@ -201,26 +272,27 @@ class RewriteSets:
 
 def _lineage(each: RewriteSet) -> dict[str, Any]:
     recipe = storage.read_json(storage.join(each.location, "recipe.json"))
-    committed = sorted(each.committed_shards())
-    with ThreadPoolExecutor(16) as pool:
-        digests = pool.map(lambda shard: _footer(each, shard)[_DIGEST_KEY].decode(), committed)
-        digest = fingerprint_of(dict(zip(committed, digests, strict=True)))
+    committed = each.describe(each.committed())
     return {
         "location": each.location,
         "fingerprint": recipe["fingerprint"],
         "gate": each.gate,
+        "newest_revision": each.newest_revision,
         "committed_shards": len(committed),
-        "committed_digest": digest,
+        "committed_digest": fingerprint_of({shard: known.digest for shard, known in committed.items()}),
     }
 
 
 def configured_sets(experiment: Experiment) -> RewriteSets:
-    """The rewrite sets that `text.rewrites` names, else those that rewriting with this experiment makes."""
+    """The rewrite sets that `text.rewrites` names, else those that rewriting with this experiment makes.
+
+    Revisions that are made later are not read.
+    """
     gate = gate_fingerprint(experiment.rewrite.gate)
     locations = experiment.text.rewrites or [
         storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
     ]
-    return RewriteSets(tuple(RewriteSet(location, gate) for location in locations))
+    return RewriteSets(tuple(RewriteSet(location, gate).pinned() for location in locations))
 
 
 def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig, setting: str) -> RewriteSet:
@@ -266,131 +338,52 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-@dataclass
-class Statistics:
-    """What happened to the captions of one or more shards of a rewrite set."""
-
-    captions: int = 0
-    accepted: int = 0
-    """Rewrites that the gate accepted."""
-    captions_without_rewrite: int = 0
-    """Captions with no accepted rewrite: training shows the original."""
-    rejected: Counter[str] = field(default_factory=Counter)
-    """Draws and captions by the reason why they give no rewrite."""
-    problems: Counter[str] = field(default_factory=Counter)
-    """Captions by what was wrong with them."""
-    named: dict[str, list[str]] = field(default_factory=dict)
-    """For each problem and each reason the ids of the first few."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, other: "Statistics") -> None:
-        """Add the counts of other shards."""
-        for name in ("captions", "accepted", "captions_without_rewrite", *_TOKENS):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.rejected.update(other.rejected)
-        self.problems.update(other.problems)
-        for reason, ids in other.named.items():
-            self._name(reason, *ids)
-
-    def _name(self, reason: str, *ids: str) -> None:
-        names = self.named.setdefault(reason, [])
-        names.extend([each for each in ids if each not in names][: _NAMES_KEPT - len(names)])
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        # Not `asdict`: it counts a Counter's items anew.
-        return {**vars(self), "rejected": dict(self.rejected), "problems": dict(self.problems)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Statistics":
-        """The inverse of `to_json`."""
-        return cls(
-            **{
-                **content,
-                "rejected": Counter(content["rejected"]),
-                "problems": Counter(content["problems"]),
-            }
-        )
-
-    @classmethod
-    def of(cls, draws: pa.Table, reasons: Sequence[str | None]) -> "Statistics":
-        """Count one shard's draws and their verdicts."""
-        counts = cls()
-        for name in _TOKENS:
-            setattr(counts, name, pc.sum(draws.column(name)).as_py() or 0)
-        accepted_of: Counter[tuple[str, str]] = Counter()
-        columns = (draws.column(name).to_pylist() for name in ("id", "caption_hash", "problems"))
-        for sample_id, caption_hash, problems, reason in zip(*columns, reasons, strict=True):
-            if (sample_id, caption_hash) not in accepted_of:
-                accepted_of[sample_id, caption_hash] = 0
-                for problem in filter(None, problems.split(",")):
-                    counts.problems[problem] += 1
-                    counts._name(problem, sample_id)
-            if reason is None:
-                accepted_of[sample_id, caption_hash] += 1
-            else:
-                counts.rejected[reason] += 1
-                counts._name(reason, sample_id)
-        counts.captions = len(accepted_of)
-        counts.accepted = accepted_of.total()
-        counts.captions_without_rewrite = sum(1 for number in accepted_of.values() if not number)
-        return counts
+def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:
+    """A digest of a shard's samples, in order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for column in (ids, caption_hashes):
+        digest.update("\0".join(column).encode())
+        digest.update(b"\1")
+    return digest.hexdigest()
 
 
-_TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
-
-
-def commit_draws(rewrite_set: RewriteSet, shard_name: str, draws: pa.Table) -> None:
+def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, origin: Origin) -> None:
     """Write a shard's draws; the shard is committed once its verdicts follow."""
-    storage.write_parquet(rewrite_set.draws_url(shard_name), draws.cast(DRAWS_SCHEMA))
+    table = draws.cast(DRAWS_SCHEMA).replace_schema_metadata({_ORIGIN_KEY: json.dumps(asdict(origin)).encode()})
+    storage.write_parquet(rewrite_set.draws_url(shard_name, revision), table)
 
 
 def commit_verdicts(
-    rewrite_set: RewriteSet, shard_name: str, draws: pa.Table, reasons: Sequence[str | None]
+    rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, reasons: pa.Array, origin: Origin
 ) -> Statistics:
-    """Commit a shard: write the gate's verdicts on its draws (same rows, same order)."""
+    """Commit a shard: write the gate's verdicts on its draws (same rows, same order; null: accepted)."""
     statistics = Statistics.of(draws, reasons)
+    statistics.engine_s, statistics.gpu_s = origin.engine_s, origin.gpu_s
     table = pa.table(
-        [
-            draws.column("id"),
-            draws.column("caption_hash"),
-            draws.column("draw"),
-            pa.array(reasons, pa.string()),
-        ],
+        [*(draws.column(name) for name in ("id", "caption_hash", "draw", "attempt")), reasons],
         schema=VERDICTS_SCHEMA.with_metadata(
             {
+                _ORIGIN_KEY: json.dumps(asdict(origin)).encode(),
                 _STATISTICS_KEY: json.dumps(statistics.to_json()).encode(),
                 _DIGEST_KEY: _digest(draws, reasons).encode(),
             }
         ),
     )
-    storage.write_parquet(rewrite_set.verdicts_url(shard_name), table)
+    storage.write_parquet(rewrite_set.verdicts_url(shard_name, revision), table)
     return statistics
 
 
-def _digest(draws: pa.Table, reasons: Sequence[str | None]) -> str:
-    columns = [draws.column(name).to_pylist() for name in ("id", "caption_hash", "draw", "text")]
-    return fingerprint_of({"rows": [*columns, list(reasons)]})
+def restamp_verdicts(rewrite_set: RewriteSet, shard_name: str, revision: int, origin: Origin) -> None:
+    """Note another origin for a committed shard whose content is the same."""
+    url = rewrite_set.verdicts_url(shard_name, revision)
+    verdicts = storage.read_parquet(url)
+    metadata = {**verdicts.schema.metadata, _ORIGIN_KEY: json.dumps(asdict(origin)).encode()}
+    storage.write_parquet(url, verdicts.replace_schema_metadata(metadata))
 
 
-def _footer(rewrite_set: RewriteSet, shard_name: str) -> Mapping[bytes, bytes]:
-    """What `commit_verdicts` noted about a shard."""
-    fs, path = storage.filesystem(rewrite_set.verdicts_url(shard_name))
-    with fs.open(path, "rb") as file:
-        metadata: Mapping[bytes, bytes] = pq.read_schema(file).metadata
-    return metadata
-
-
-def read_statistics(rewrite_set: RewriteSet, shard_names: Iterable[str]) -> Statistics:
-    """The counts of committed shards, from the footers of their verdicts."""
-
-    def one(shard_name: str) -> Statistics:
-        return Statistics.from_json(json.loads(_footer(rewrite_set, shard_name)[_STATISTICS_KEY]))
-
-    total = Statistics()
-    with ThreadPoolExecutor(16) as pool:
-        for part in pool.map(one, sorted(shard_names)):
-            total.add(part)
-    return total
+def _digest(draws: pa.Table, reasons: pa.Array) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for column in (draws.column("id"), draws.column("caption_hash"), draws.column("text"), reasons):
+        digest.update("\0".join(pc.fill_null(column, "").to_pylist()).encode())
+        digest.update(b"\1")
+    return digest.hexdigest()

@@ -11,18 +11,18 @@ from pathlib import Path
 from laclip_ray.rewriting.store import package_versions
 from tests.figures.figure import Figure
 
-AREAS = ("path",)
+AREAS = ("path", "rewriting")
 OUTPUT = Path(__file__).parents[2] / "build" / "figures.jsonl"
 
 
 def main() -> None:
-    """Measure the area named on the command line."""
-    if len(sys.argv) != 2 or sys.argv[1] not in AREAS:
-        raise SystemExit(f"usage: make figures AREA={'|'.join(AREAS)}")
-    area = sys.argv[1]
+    """Measure the area named on the command line, or only some of its shows: `AREA SHOW ...`."""
+    if len(sys.argv) < 2 or sys.argv[1] not in AREAS:
+        raise SystemExit(f"usage: make figures AREA={'|'.join(AREAS)} [SHOWS='3 4']")
+    area, *shows = sys.argv[1:]
     OUTPUT.parent.mkdir(exist_ok=True)
     versions = package_versions()
-    for figure in import_module(f"tests.figures.{area}").figures():
+    for figure in import_module(f"tests.figures.{area}").figures({int(show) for show in shows}):
         assert isinstance(figure, Figure)
         row = {"area": area, **figure.to_json(), "versions": versions}
         with OUTPUT.open("a") as file:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,15 +65,13 @@ def laclip(*arguments: str) -> Run:
     return run([sys.executable, "-m", "laclip_ray.cli", *arguments])
 
 
-def figures() -> Iterator[Figure]:
-    """All of them, in order."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        yield from demo(directory)
-        yield from fluent_emoji(directory)
-        yield from kill(directory)
-        yield from gloo(directory)
-        yield from test_suite()
+def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
+    """Those of the numbered shows, or all."""
+    measure = {demo: {1}, fluent_emoji: {2, 4}, kill: {3, 6}, gloo: {5}, test_suite: {1, 7}}
+    for each, numbers in measure.items():
+        if not shows or numbers & {*shows}:
+            with tempfile.TemporaryDirectory() as name:
+                yield from each(Path(name))
 
 
 def demo(directory: Path) -> Iterator[Figure]:
@@ -135,7 +133,7 @@ def gloo(directory: Path) -> Iterator[Figure]:
         yield Figure(5, f"largest difference of {part}", difference, "", at_most=1e-5)
 
 
-def test_suite() -> Iterator[Figure]:
+def test_suite(directory: Path) -> Iterator[Figure]:
     """Shows 1 and 7: the tests, those of bad input first."""
     bad_input = "tests/integration/test_bad_input.py"
     first = run([sys.executable, "-m", "pytest", "-q", bad_input])

@@ -26,7 +26,7 @@ from laclip_ray.config import Experiment, to_yaml
 from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.demo.language import is_faithful
 from laclip_ray.rewriting.engine import OWNER_VARIABLE
-from laclip_ray.rewriting.pipeline import plan_work
+from laclip_ray.rewriting.work import plan_work
 from laclip_ray.training.loss import build_loss
 from laclip_ray.training.model import create_model, load_model_spec, normalise
 
@@ -160,7 +160,7 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     units = len(sets) * len(plan_work(experiment).shards)
 
     def committed() -> int:
-        return sum(len(each.committed_shards()) for each in sets.values())
+        return sum(len(each.committed()) for each in sets.values())
 
     with (directory / "first.log").open("wb") as log:
         first = subprocess.Popen(
@@ -192,9 +192,9 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     cached_tokens = 0
     for each in sets.values():
         ids: Counter[str] = Counter()
-        for shard in sorted(each.committed_shards()):
-            for row in storage.read_parquet(each.draws_url(shard)).to_pylist():
-                ids[row["id"]] += 1
+        for shard, revision in each.committed().items():
+            for row in each.read(shard, revision).to_pylist():
+                ids[row["id"]] += row["attempt"] == 0
                 faithful.append(is_faithful(row["caption"], row["text"] or ""))
                 cached_tokens += row["cached_tokens"]
         seen.append(ids)

@@ -1,7 +1,12 @@
-"""An engine without a model, for fault injection: what it does with a prompt is written in the caption."""
+"""Engines without a model, for fault injection and scale: what they do with a prompt is written in the caption."""
 
 import asyncio
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
 
 from laclip_ray.config import RewriteConfig
 from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError
@@ -16,6 +21,11 @@ EMPTY = "SAY NOTHING"
 """In a caption: the rewrite is empty."""
 
 
+def caption_of(prompt: str) -> str:
+    """The caption that a prompt asks to rewrite."""
+    return prompt.rsplit("\n", 1)[1].removesuffix(SEPARATOR).strip()
+
+
 @dataclass
 class ScriptedEngine:
     """Answers `a picture of CAPTION, number N`."""
@@ -25,19 +35,105 @@ class ScriptedEngine:
     delay_s: float = 0.0
     """How long each answer takes."""
 
-    async def generate(self, prompt: str, request_id: str) -> Answer:
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
-        caption = prompt.rsplit("\n", 1)[1].removesuffix(SEPARATOR).strip()
-        await asyncio.sleep(self.delay_s)
+        caption = caption_of(prompt)
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
         if POISON in caption:
             raise EngineDiedError(caption)
         if TOO_LONG in caption:
             raise RequestError(PROMPT_TOO_LONG)
-        texts = [
-            "" if EMPTY in caption else f"a picture of {caption}, number {number}"
-            for number in range(self.rewrite.rewrites_per_set)
-        ]
+        texts = ["" if EMPTY in caption else f"a picture of {caption}, number {number}" for number in range(count)]
         return Answer([Completion(text, False, len(text.split())) for text in texts], len(prompt.split()), 0)
 
     def close(self) -> None:
         """Nothing to stop."""
+
+
+REFUSED_PERCENT = 10
+
+
+def seeded_text(caption: str, number: int, attempt: int) -> str:
+    """A rewrite that the gate accepts, or for `REFUSED_PERCENT` of the draws one that it refuses."""
+    drawn = crc32(f"{caption}/{number}/{attempt}".encode())
+    kind = drawn % 100
+    if kind >= REFUSED_PERCENT:
+        return f"a picture that shows {caption}, seen for the {drawn % 97}th time"
+    return ("", caption, f"{caption} and and and and and and", "nothing whatever of the kind", "word")[kind % 5]
+
+
+@dataclass
+class SeededEngine:
+    """Answers by a function of caption and attempt, as fast as can be; some answers are refused by the gate."""
+
+    rewrite: RewriteConfig
+    seed: int
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        caption = prompt.rsplit("\n", 1)[1][: -len(SEPARATOR) - 1]
+        attempt = int(request_id.rsplit("/", 1)[1])
+        return Answer([Completion(seeded_text(caption, each, attempt), False, 12) for each in range(count)], 150, 128)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+_PROCESS = """
+import json, os, sys, time
+from tests.integration.scripted_engine import POISON, caption_of, seeded_text
+for line in sys.stdin:
+    request = json.loads(line)
+    time.sleep(float(sys.argv[1]))
+    caption = caption_of(request["prompt"])
+    if POISON in caption:
+        os._exit(1)
+    texts = [seeded_text(caption, each, request["attempt"]) for each in range(request["count"])]
+    print(json.dumps({"id": request["id"], "texts": texts}), flush=True)
+"""
+
+
+@dataclass
+class ProcessEngine:
+    """`SeededEngine` in a process of its own, as vLLM's is, and at a set pace."""
+
+    rewrite: RewriteConfig
+    seed: int
+    pace_s: float = 0.0
+    """Between two answers."""
+    waiting: dict[str, asyncio.Future[list[str]]] = field(default_factory=dict)
+    process: Any = None
+    reader: Any = None
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROCESS, str(self.pace_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            self.reader = asyncio.create_task(self._read())
+        if self.reader.done():
+            raise EngineDiedError("its process is gone")
+        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self.waiting[request_id] = answer
+        attempt = int(request_id.rsplit("/", 1)[1])
+        line = json.dumps({"id": request_id, "prompt": prompt, "count": count, "attempt": attempt})
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise EngineDiedError("its process is gone") from error
+        return Answer([Completion(text, False, 12) for text in await answer], 150, 128)
+
+    async def _read(self) -> None:
+        while line := await asyncio.to_thread(self.process.stdout.readline):
+            content = json.loads(line)
+            self.waiting.pop(content["id"]).set_result(content["texts"])
+        for answer in self.waiting.values():
+            answer.set_exception(EngineDiedError("its process is gone"))
+
+    def close(self) -> None:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        if self.process is not None:
+            self.process.kill()

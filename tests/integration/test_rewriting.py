@@ -1,6 +1,8 @@
 """The rewriting pipeline on a real Ray, with a scripted engine for what a real one cannot be told to do."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting.pipeline import plan_work, run_rewriting
+from laclip_ray.rewriting import store
+from laclip_ray.rewriting.engine import Answer
+from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.work import plan_work
 from tests.integration.conftest import good_samples, jpeg, write_shard
-from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine
+from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -22,13 +27,15 @@ MakeExperiment = Callable[..., Experiment]
 
 
 def outcomes(experiment: Experiment, prompt_set: str = "crowd") -> dict[str, str | None]:
-    """Id to the reason of its (only) draw, over all committed shards; every id must be there once."""
+    """Id to None or the last reason of its (only) rewrite, over all committed shards."""
     rewrite_set = plan_work(experiment).sets[prompt_set]
     found: dict[str, str | None] = {}
-    for shard in sorted(rewrite_set.committed_shards()):
-        for row in storage.read_parquet(rewrite_set.verdicts_url(shard)).to_pylist():
-            assert row["id"] not in found, f"{row['id']} twice"
-            found[row["id"]] = row["reason"]
+    for shard, revision in rewrite_set.committed().items():
+        reasons: dict[str, list[str | None]] = {}
+        for row in rewrite_set.read(shard, revision).to_pylist():
+            reasons.setdefault(row["id"], []).append(row["reason"])
+        assert not reasons.keys() & found.keys(), "an id is in two shards"
+        found |= {sample_id: None if None in each else each[-1] for sample_id, each in reasons.items()}
     return found
 
 
@@ -81,7 +88,8 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
     }
     accepted = ["good", "bytes", "lines", "separator", "twice", "twice#2"]
     assert outcomes(experiment) == {**reasons, **dict.fromkeys(accepted)}
-    assert counts.rejected == dict.fromkeys(reasons.values(), 1)
+    assert counts.rejected == {**dict.fromkeys(reasons.values(), 1), "empty": 2}, "what is refused is drawn again"
+    assert counts.unfilled == dict.fromkeys(reasons.values(), 1)
     assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (11, 6, 5)
     assert counts.named["caption_too_long"] == ["long"]
     noted = {"bytes": "caption_not_utf8", "lines": "caption_line_break", "twice#2": "duplicate_id"}
@@ -98,7 +106,7 @@ def test_a_prompt_with_a_bad_caption_still_has_one_line_a_pair(tmp_path: Path, m
     write_shard(tmp_path / "data" / "0.tar", [("lines", {"jpg": jpeg(0), "txt": b"one => two\nthree"})])
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     run_rewriting(experiment, ScriptedEngine)
-    draws = storage.read_parquet(plan_work(experiment).sets["crowd"].draws_url("0.tar"))
+    draws = plan_work(experiment).sets["crowd"].read("0.tar", 0)
     assert draws.column("text").to_pylist() == ["a picture of one -> two three, number 0"]
     assert draws.column("caption").to_pylist() == ["one => two\nthree"]
 
@@ -109,11 +117,12 @@ def test_equal_captions_are_generated_once_and_charged_once(tmp_path: Path, make
     write_shard(tmp_path / "data" / "0.tar", samples)
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "rewrites_per_set": 2})
     counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
-    draws = storage.read_parquet(plan_work(experiment).sets["crowd"].draws_url("0.tar")).to_pylist()
+    draws = plan_work(experiment).sets["crowd"].read("0.tar", 0).to_pylist()
     assert (counts.captions, counts.accepted) == (5, 10)
     assert len({row["text"] for row in draws}) == 2
     assert sum(row["prompt_tokens"] > 0 for row in draws) == 1
     assert sum(row["output_tokens"] > 0 for row in draws) == 2
+    assert counts.reused == 4
 
 
 def test_another_gate_judges_again_without_an_engine(tmp_path: Path, make_experiment: MakeExperiment) -> None:
@@ -127,18 +136,112 @@ def test_another_gate_judges_again_without_an_engine(tmp_path: Path, make_experi
     assert outcomes(experiment) == dict.fromkeys(all_ids(experiment)), "the first gate's verdicts are kept"
 
 
-def test_a_shard_that_kills_its_engine_is_left_out_and_named_and_the_rest_is_done(
+def test_a_caption_that_kills_its_engine_is_found_and_named_and_the_rest_is_rewritten(
     tmp_path: Path, make_experiment: MakeExperiment
 ) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 4))
-    write_shard(tmp_path / "data" / "1.tar", [("killer", {"jpg": jpeg(0), "txt": f"a {POISON} pill".encode()})])
-    experiment = make_experiment(
-        rewrite={"prompt_sets": ["crowd"], "max_engine_deaths": 2, "engine": {"shards_in_flight": 1}}
-    )
-    with pytest.raises(IncompleteError, match=r"crowd/1\.tar: 2 engines died"):
+    killer = ("killer", {"jpg": jpeg(0), "txt": f"a {POISON} pill".encode()})
+    write_shard(tmp_path / "data" / "1.tar", [*good_samples(10, 11), killer, *good_samples(30, 8)])
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
+    with pytest.raises(IncompleteError, match="killer"):
         run_rewriting(experiment, ScriptedEngine)
-    assert set(outcomes(experiment)) == {f"s{number:05d}" for number in range(4)}
-    assert storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))["complete"] is False
+    assert outcomes(experiment) == {**dict.fromkeys(all_ids(experiment)), "killer": "engine_died"}
+    left = storage.list_files(storage.join(experiment.rewrite_output, "crowd", "attempts"))
+    assert not left, "a committed shard has no use for its attempts"
+    with pytest.raises(IncompleteError, match="killer"):
+        run_rewriting(experiment, partial(ScriptedEngine, delay_s=1e9))  # nothing is left to do
+    healed = run_rewriting(experiment, HealedEngine, retry=["engine_died"])
+    assert (healed.commits, healed.statistics["crowd"].captions_without_rewrite) == (1, 0)
+    assert outcomes(experiment) == dict.fromkeys(all_ids(experiment))
+
+
+class HealedEngine(ScriptedEngine):
+    """Nothing kills it."""
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        return await super().generate(prompt.replace(POISON, "sugar"), count, request_id)
+
+
+def test_what_the_gate_refuses_is_drawn_again_and_the_first_accepted_draw_is_read(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 200))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "redraws": 2})
+    counts = run_rewriting(experiment, SeededEngine).statistics["crowd"]
+    (rewrite_set,) = store.configured_sets(experiment).sets
+    rows = rewrite_set.read("0.tar", 0).to_pylist()
+    expected = {}
+    for row in rows:
+        assert row["text"] == seeded_text(row["caption"], 0, row["attempt"]).strip()
+        if row["reason"] is None:
+            expected[row["id"], row["caption_hash"]] = [row["text"]]
+    accepted = rewrite_set.accepted("0.tar")
+    assert accepted is not None
+    assert {key: texts for key, texts in accepted.items() if texts} == expected
+    assert max(row["attempt"] for row in rows) in (1, 2)
+    assert counts.rejected.total() > counts.unfilled.total()
+    assert counts.accepted + counts.unfilled.total() == 200
+
+
+def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 6))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
+    run_rewriting(experiment, ScriptedEngine)
+    (before,) = store.configured_sets(experiment).sets
+    more = with_overrides(experiment, {"rewrite.rewrites_per_set": 3})
+    counts = run_rewriting(more, LaterEngine).statistics["crowd"]
+    assert counts.accepted == 18
+    (after,) = store.configured_sets(more).sets
+    texts = [row["text"] for row in after.read("0.tar", 1).to_pylist()]
+    assert sum(text.startswith("later") for text in texts) == 12, "a rewrite that was there was drawn again"
+    kept = before.accepted("0.tar")
+    assert kept is not None
+    assert all(len(rewrites) == 1 for rewrites in kept.values()), "a reader got a revision made after it began"
+    assert run_rewriting(more, ScriptedEngine).commits == 0
+
+
+class LaterEngine(ScriptedEngine):
+    """Answers that can be told from those of the first run."""
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        answer = await super().generate(prompt, count, request_id)
+        return replace(answer, completions=[replace(each, text=f"later {each.text}") for each in answer.completions])
+
+
+def test_changed_captions_are_noticed_and_only_they_are_rewritten(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    shard = tmp_path / "data" / "0.tar"
+    samples = good_samples(0, 6)
+    write_shard(shard, samples)
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
+    run_rewriting(experiment, ScriptedEngine)
+    write_shard(shard, samples)
+    os.utime(shard, (1, 1))
+    assert run_rewriting(experiment, ScriptedEngine).commits == 0, "the same captions in a newer file"
+    assert not plan_work(experiment).to_compare, "the file is known now"
+    samples[2] = (samples[2][0], {**samples[2][1], "txt": b"an edited caption"})
+    write_shard(shard, samples[1:])
+    outcome = run_rewriting(experiment, LaterEngine)
+    assert (outcome.commits, outcome.statistics["crowd"].captions) == (1, 5)
+    rows = plan_work(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
+    assert [row["id"] for row in rows] == [key for key, _ in samples[1:]]
+    assert [row["text"].startswith("later") for row in rows] == [False, True, False, False, False]
+
+
+def test_captions_that_repeat_across_shards_are_remembered_where_asked(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    for number in range(3):
+        same = [(f"{number}-{row}", {"jpg": jpeg(0), "txt": f"caption {row}".encode()}) for row in range(5)]
+        write_shard(tmp_path / "data" / f"{number}.tar", same)
+    rewrite = {"prompt_sets": ["crowd"], "caption_cache_entries": 8, "engine": {"shards_in_flight": 1}}
+    experiment = make_experiment(rewrite=rewrite)
+    counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
+    assert (counts.captions, counts.accepted) == (15, 15)
+    assert counts.reused == 10
 
 
 def test_an_unreadable_shard_is_named_and_the_rest_is_done(tmp_path: Path, make_experiment: MakeExperiment) -> None:

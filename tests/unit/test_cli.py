@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from laclip_ray.cli import main
-from laclip_ray.config import load_experiment
+from laclip_ray.config import Experiment, load_experiment
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import pipeline
+from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
 
 CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"
 
@@ -55,3 +56,98 @@ def test_errors_of_the_program_keep_their_traceback(config: str, monkeypatch: py
     monkeypatch.setattr(pipeline, "run_rewriting", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["rewrite", config])
+
+
+def test_the_built_in_prompt_sets_are_listed_with_their_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["prompts", "list"])
+    printed = capsys.readouterr().out
+    for name in built_in_prompt_sets():
+        prompt_set = load_prompt_set(name)
+        row = next(line for line in printed.splitlines() if f" {name} " in line)
+        assert f" {len(prompt_set.pairs)} " in row
+        assert prompt_set.description.split()[0] in row
+
+
+def test_an_estimate_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"caption": "a small red box"}\n' * 3)
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n")
+    main(["estimate", str(path), "rewrite.price=l4", "rewrite.prompt_sets=[human]"])
+    printed = capsys.readouterr().out
+    for expected in ("3 captions in 1 shards", "human", "GPU-hours", "L4-24GB", "throughput: assumed"):
+        assert expected in printed
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit) as stopped:
+        main(["estimate", str(path), "rewrite.budget.money=5"])
+    assert stopped.value.code == 2
+    assert "rewrite.budget.money needs rewrite.price" in capsys.readouterr().err
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> str:
+    """Four captions in a CSV without a header."""
+    path = tmp_path / "captions.csv"
+    path.write_text("".join(f"{n}.jpg,a dog {n}\n" for n in range(4)))
+    return str(path)
+
+
+def exit_code(arguments: list[str]) -> int:
+    """0 also where the command returns without exiting."""
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def test_rewrites_are_imported_inspected_and_exported(
+    config: str, captions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [f"data.path={captions}", "data.columns=[path, caption]", "data.image_column=path"]
+    (tmp_path / "human.txt").write_text("".join(f"{text}\n" for text in ("the dog 0", "", "the dog 2", "the dog 3")))
+    (tmp_path / "short.txt").write_text("the dog 0\n")
+    assert exit_code(["rewrites", "import", config, captions, "human.txt", "short.txt", *data]) == 2
+    assert "short.txt has 1 lines, but" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+    assert exit_code(["rewrites", "import", config, captions, "human.txt", *data]) == 0
+    printed = capsys.readouterr().out
+    assert "human: 4 captions, 3 rewrites accepted; refused: empty 1" in printed
+    sets = f"text.rewrites=[{tmp_path / 'out' / 'rewrites' / 'human'}]"
+    assert sets in printed
+
+    assert exit_code(["rewrites", "inspect", config, "--reason", "empty", *data, sets]) == 0
+    printed = capsys.readouterr().out
+    assert "1.jpg (human)" in printed
+    assert "the dog" not in printed
+    assert exit_code(["rewrites", "inspect", config, "--set", "unknown", *data, sets]) == 2
+
+    for target, output in (("parquet", "all.parquet"), ("text", "texts")):
+        export = ["rewrites", "export", config, output, "--to", target, *data, sets]
+        assert exit_code(export) == 0
+        assert "4 samples of 1 shards, 1 without a rewrite; rewrites: human 3" in capsys.readouterr().out
+        assert exit_code(export) == 2
+    assert (tmp_path / "texts" / "human.txt").read_text() == (tmp_path / "human.txt").read_text()
+
+    (tmp_path / "captions.csv").write_text("".join(f"{n}.jpg,a cat {n}\n" for n in range(4)))
+    assert exit_code(["rewrites", "export", config, "more", "--to", "text", *data, sets]) == 3
+    assert "rows of 1 shards have changed" in capsys.readouterr().err
+
+
+def test_retry_draws_again_what_ended_with_the_reasons(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def run(experiment: Experiment, retry: list[str]) -> pipeline.Outcome:
+        asked.append((experiment.seed, retry))
+        return pipeline.Outcome(shards=1)
+
+    monkeypatch.setattr(pipeline, "run_rewriting", run)
+    assert exit_code(["rewrites", "retry", config, "--reason", "refusal", "--reason", "engine_died", "seed=3"]) == 0
+    assert asked == [(3, ["refusal", "engine_died"])]
+    assert "1 shards" in capsys.readouterr().out
+    assert exit_code(["rewrites", "retry", config, "--reason", "rude"]) == 2
+    assert "unknown rude; known are empty, truncated, refusal" in capsys.readouterr().err
+    assert exit_code(["rewrites", "retry", config]) == 2
+    assert len(asked) == 1

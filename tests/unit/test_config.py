@@ -272,3 +272,27 @@ def test_local_paths_become_absolute_and_others_stay() -> None:
     assert with_absolute_paths(absolute, outputs=True) == absolute
     assert with_absolute_paths(experiment, outputs=False).output == "runs/x"
     assert with_absolute_paths(parse_experiment(minimal()), outputs=False).model.name == "ViT-B-32"
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXPERIMENTS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "prices.yaml")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_that_comes_along_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LACLIP_TEST_DATA", "LACLIP_DATA", "LACLIP_OUTPUT"):
+        monkeypatch.setenv(name, f"s3://bucket/{name.lower()}")
+    experiment = load_experiment(str(path))
+    assert experiment.name == path.stem.replace("_", "-")
+
+
+@pytest.mark.parametrize("name", ["cc3m", "cc12m", "redcaps", "laion400m"])
+def test_the_papers_model_is_an_override_of_its_experiments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LACLIP_DATA", "s3://bucket/data")
+    monkeypatch.setenv("LACLIP_OUTPUT", "s3://bucket/output")
+    revision = "4782ad278652c7c71b72204d462d6d01eaaf7549"
+    overrides = ["rewrite.model=huggyllama/llama-7b", f"rewrite.revision={revision}", "rewrite.template=reference"]
+    smaller = ["rewrite.engine.args.max_num_seqs=128", "rewrite.engine.args.max_num_batched_tokens=4096"]
+    rewrite = load_experiment(str(CONFIGS / f"{name}.yaml"), [*overrides, *smaller]).rewrite
+    assert (rewrite.model, rewrite.revision, rewrite.template) == ("huggyllama/llama-7b", revision, "reference")
+    assert (rewrite.engine.args["max_num_seqs"], rewrite.engine.args["block_size"]) == (128, 16)

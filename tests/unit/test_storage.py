@@ -1,5 +1,6 @@
 """Files appear whole, listings leave out what is being written, and output that would be lost is refused."""
 
+import os
 import uuid
 from pathlib import Path
 
@@ -181,3 +182,97 @@ def test_a_file_as_output_is_refused(place: str) -> None:
     with pytest.raises(UserError, match=r"out: .* is a file; expected a directory"):
         storage.check_output(url, "out", False, 1, [])
     storage.check_output(place, "out", False, 1, [])
+
+
+def test_a_removed_file_is_gone_and_its_neighbours_are_not(place: str) -> None:
+    for name in ("a", "b"):
+        storage.write_bytes(storage.join(place, "sub", name), b"content")
+    storage.remove(storage.join(place, "sub", "a"))
+    assert not storage.exists(storage.join(place, "sub", "a"))
+    assert [storage.name_of(url) for url in storage.list_files(place)] == ["b"]
+
+
+def test_removing_what_is_not_there_does_nothing(place: str) -> None:
+    storage.remove(storage.join(place, "none"))
+    storage.write_bytes(storage.join(place, "a"), b"content")
+    storage.remove(storage.join(place, "none"))
+    storage.remove(storage.join(place, "sub", "none"))
+    assert [storage.name_of(url) for url in storage.list_files(place)] == ["a"]
+
+
+def test_a_file_keeps_its_identity_while_it_is_not_written(place: str) -> None:
+    url = storage.join(place, "a")
+    storage.write_bytes(url, b"content")
+    before = storage.identity(url)
+    assert storage.read_bytes(url) == b"content"
+    storage.write_bytes(storage.join(place, "b"), b"another")
+    assert storage.identity(url) == before
+
+
+def test_content_of_another_length_is_another_identity(place: str) -> None:
+    url = storage.join(place, "a")
+    found = set()
+    for content in (b"", b"1", b"11"):
+        storage.write_bytes(url, content)
+        found.add(storage.identity(url))
+    assert len(found) == 3
+
+
+def test_a_local_file_that_was_written_later_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"content")
+    before = storage.identity(str(path))
+    changed_ns = path.stat().st_mtime_ns
+    os.utime(path, ns=(changed_ns, changed_ns + 1_000_000_000))
+    assert storage.identity(str(path)) != before
+    os.utime(path, ns=(changed_ns, changed_ns))
+    assert storage.identity(str(path)) == storage.identity(f"file://{path}") == before
+
+
+def test_what_is_not_there_has_no_identity(place: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.identity(storage.join(place, "none"))
+
+
+def test_directories_are_listed_by_name_without_files_and_what_is_below(place: str) -> None:
+    for name in ("b/x", "a/deep/x", "10/x", "file"):
+        storage.write_bytes(storage.join(place, name), b"")
+    assert storage.list_directories(place) == ["10", "a", "b"]
+    assert storage.list_directories(f"{place}/") == ["10", "a", "b"]
+    assert storage.list_directories(storage.join(place, "a")) == ["deep"]
+    assert storage.list_directories(storage.join(place, "b")) == []
+    assert storage.list_directories(storage.join(place, "none")) == []
+
+
+def test_a_directory_that_was_made_since_is_listed(place: str) -> None:
+    storage.write_bytes(storage.join(place, "a", "x"), b"")
+    assert storage.list_directories(place) == ["a"]
+    storage.write_bytes(storage.join(place, "b", "x"), b"")
+    assert storage.list_directories(place) == ["a", "b"]
+
+
+def test_a_parquet_files_metadata_is_read_from_it(place: str) -> None:
+    table = pa.table({"a": [1, 2]})
+    storage.write_parquet(storage.join(place, "plain.parquet"), table)
+    storage.write_parquet(storage.join(place, "a.parquet"), table.replace_schema_metadata({"key": "välue", "b": ""}))
+    assert storage.read_parquet_metadata(storage.join(place, "plain.parquet")) == {}
+    found = storage.read_parquet_metadata(storage.join(place, "a.parquet"))
+    assert found == {b"key": "välue".encode(), b"b": b""}
+    assert storage.read_parquet(storage.join(place, "a.parquet")).schema.metadata == found
+
+
+def test_ray_is_given_no_filesystem_and_an_absolute_path_for_a_local_place(tmp_path: Path) -> None:
+    assert storage.ray_filesystem(str(tmp_path / "a")) == (None, str(tmp_path / "a"))
+    assert storage.ray_filesystem(f"file://{tmp_path}/a") == (None, str(tmp_path / "a"))
+    assert storage.ray_filesystem("a/b") == (None, str(tmp_path / "a" / "b"))
+
+
+def test_ray_reads_and_writes_the_same_files_as_we_do_elsewhere() -> None:
+    url = f"memory://unit-{uuid.uuid4().hex}/a"
+    storage.write_bytes(url, b"ours")
+    fs, path = storage.ray_filesystem(url)
+    with fs.open_input_stream(path) as file:
+        assert file.read() == b"ours"
+    with fs.open_output_stream(f"{path}2") as file:
+        file.write(b"theirs")
+    assert storage.read_bytes(f"{url}2") == b"theirs"

@@ -9,6 +9,7 @@ import torch
 from laclip_ray.demo.language import STYLES
 from laclip_ray.demo.train_rewriter import (
     IGNORED_LABEL,
+    NO_HEAD,
     TRAINING,
     Recipe,
     build_model,
@@ -21,7 +22,7 @@ from laclip_ray.demo.train_rewriter import (
     training_batch,
     world_pair,
 )
-from laclip_ray.rewriting.prompts import PromptSet, build_prompt, load_prompt_set
+from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 
 REWRITER = Path(__file__).parents[3] / "laclip_ray" / "demo" / "rewriter"
 TINY = Recipe(
@@ -55,8 +56,9 @@ def test_a_prompts_tokens_are_its_heads_tokens_then_its_rests(tokenizer: Any, pr
     captions += [world_pair(TRAINING, "human", index)[0] for index in range(100)]
     for index, caption in enumerate(captions):
         head = random_head(prompt_sets[index % 4], index)
-        prompt = build_prompt(head, caption)
-        assert _tokens(tokenizer, prompt) == _tokens(tokenizer, head) + _tokens(tokenizer, build_prompt("", caption))
+        prompt = head.prompt(caption)
+        rest = NO_HEAD.prompt(caption)
+        assert _tokens(tokenizer, prompt) == _tokens(tokenizer, head.before) + _tokens(tokenizer, rest)
         assert _tokens(tokenizer, prompt + " A cup.\n") == _tokens(tokenizer, prompt) + _tokens(tokenizer, " A cup.\n")
 
 
@@ -75,12 +77,12 @@ def test_packed_logits_equal_those_of_separate_prompts(tokenizer: Any, prompt_se
     labels = batch.pop("labels")[0]
     with torch.inference_mode():
         logits = model(**batch).logits[0]
-        start = len(_tokens(tokenizer, head))
+        start = len(_tokens(tokenizer, head.before))
         for source, target in pairs:
-            prompt = _tokens(tokenizer, build_prompt(head, source))
+            prompt = _tokens(tokenizer, head.prompt(source))
             written = [*_tokens(tokenizer, f" {target}\n"), tokenizer.eos_token_id]
             alone = model(input_ids=torch.tensor([prompt + written])).logits[0]
-            own = len(prompt) + len(written) - len(_tokens(tokenizer, head))
+            own = len(prompt) + len(written) - len(_tokens(tokenizer, head.before))
             torch.testing.assert_close(logits[start : start + own], alone[-own:], atol=1e-4, rtol=1e-4)
             labelled = [label for label in labels[start : start + own].tolist() if label != IGNORED_LABEL]
             assert labelled == written

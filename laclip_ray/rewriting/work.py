@@ -1,0 +1,118 @@
+"""What a rewriting run has to do: the shards that lack draws, lack verdicts, or no longer match their input.
+
+Guarantees: planning starts and writes nothing. A shard whose draws and verdicts are there, made from the same input,
+is never done again.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment
+from laclip_ray.data.shards import Shard, list_shards
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting import store
+from laclip_ray.rewriting.cost import check_budget
+from laclip_ray.rewriting.engine import check_engine
+from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
+from laclip_ray.rewriting.store import Committed, RewriteSet
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The work of one shard for one prompt set."""
+
+    prompt_set: str
+    shard: str
+    revision: int
+    """Where the draws go, or are."""
+    previous: int | None = None
+    """The revision whose draws are kept and added to."""
+    retry: tuple[str, ...] = ()
+    """Reasons whose rewrites are drawn again."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, and where it goes."""
+
+    experiment: Experiment
+    shards: dict[str, Shard]
+    prompt_sets: dict[str, PromptSet]
+    sets: dict[str, RewriteSet]
+    committed: dict[str, dict[str, Committed]]
+    """By prompt set and shard: what is done, as far as it was found."""
+    to_draw: list[Unit] = field(default_factory=list)
+    to_judge: list[Unit] = field(default_factory=list)
+    """Shards with draws, but no verdicts of this gate on them."""
+    to_compare: list[Unit] = field(default_factory=list)
+    """Done, but from a file that has been replaced: whether the captions changed is seen by reading them."""
+
+    @property
+    def units(self) -> list[Unit]:
+        """All that is to be done."""
+        return [*self.to_draw, *self.to_judge, *self.to_compare]
+
+    @property
+    def untouched_shards(self) -> int:
+        """Shards for which there is nothing to do."""
+        return len(self.shards.keys() - {unit.shard for unit in self.units})
+
+
+def plan_work(experiment: Experiment, retry: Collection[str] = ()) -> Work:
+    """Find what is left to do.
+
+    Args:
+        experiment: the configuration.
+        retry: reasons; rewrites that ended with one of them are to be drawn again.
+
+    Raises:
+        UserError: the data, a prompt set, the model, the budget or the output place is not usable.
+    """
+    rewrite = experiment.rewrite
+    prompt_sets = [load_prompt_set(name) for name in rewrite.prompt_sets]
+    by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
+    if len(by_name) < len(prompt_sets):
+        raise UserError("rewrite.prompt_sets: two sets have the same name")
+    check_engine(rewrite)
+    check_budget(rewrite)
+    gate = store.gate_fingerprint(rewrite.gate)
+    sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in by_name}
+    for name, prompt_set in by_name.items():
+        recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
+        store.check_place(sets[name].location, recipe, "rewrite.output")
+    shards = {shard.name: shard for shard in list_shards(experiment.data)}
+    work = Work(experiment, shards, by_name, sets, {})
+    for name in sets:
+        _plan_set(work, name, tuple(sorted(retry)))
+    # Shard by shard, so that a shard is complete for every set as early as can be.
+    for units in (work.to_draw, work.to_judge, work.to_compare):
+        units.sort(key=lambda unit: unit.shard)
+    return work
+
+
+def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
+    rewrite_set = work.sets[name]
+    drawn = rewrite_set.drawn()
+    revisions = rewrite_set.committed()
+    done = {
+        shard: revision for shard, revision in revisions.items() if shard in work.shards and drawn[shard] == revision
+    }
+    work.committed[name] = known = rewrite_set.describe(done)
+    # What is drawn again is one revision for the whole set, so that a reader is pinned by a number.
+    next_revision = max(drawn.values(), default=0) + 1
+    for shard in work.shards.values():
+        if shard.name not in drawn:
+            work.to_draw.append(Unit(name, shard.name, 0))
+            continue
+        revision = drawn[shard.name]
+        origin = known[shard.name].origin if shard.name in known else rewrite_set.origin(shard.name, revision)
+        more = origin.rewrites_per_set < work.experiment.rewrite.rewrites_per_set
+        again = shard.name in known and any(known[shard.name].statistics.unfilled[reason] for reason in retry)
+        unit = Unit(name, shard.name, next_revision, previous=revision, retry=retry)
+        if more or again:
+            work.to_draw.append(unit)
+        elif origin.source != shard.source:
+            work.to_compare.append(unit)
+        elif shard.name not in known:
+            work.to_judge.append(Unit(name, shard.name, revision))

@@ -1,0 +1,142 @@
+"""Kill engines, actors and drivers of a rewriting run at random, and start it again until it ends."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from laclip_ray.config import Experiment, load_experiment, to_yaml
+from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.rewriting.engine import VllmEngine
+from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.work import plan_work
+from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
+from tests.integration.scripted_engine import POISON, ProcessEngine
+
+
+class MortalVllmEngine(VllmEngine):
+    """A real engine whose process is killed by a caption with `POISON` in it."""
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Any:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        if POISON in prompt.rsplit("\n", 1)[1]:
+            for pid in engine_processes_of(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+        return await super().generate(prompt, count, request_id)
+
+
+def engine_processes_of(pid: int) -> list[int]:
+    """The engine processes of an actor, without its helpers."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+@dataclass(frozen=True)
+class Chaos:
+    """What came of it."""
+
+    kills: Counter[str]
+    """By what was killed; each while work was unfinished."""
+    starts: int
+    """Of the driver."""
+    exit_code: int
+    """Of the last one."""
+    processes_left: int
+    output: str
+
+
+def run_chaos(
+    experiment: Experiment, victims: list[str], pause_s: float, seed: int, directory: Path, engine: str
+) -> Chaos:
+    """Run `experiment` in a process of its own and kill.
+
+    Args:
+        experiment: what is run.
+        victims: what is killed, one after the other: `engine`, `actor` or `driver`.
+        pause_s: mean time from an engine's start to the next kill.
+        seed: of the times.
+        directory: for the config and the log.
+        engine: `process:PACE_S` or `vllm`.
+    """
+    config, log = directory / "chaos.yaml", directory / "chaos.log"
+    config.write_text(to_yaml(experiment))
+    times = random.Random(seed)
+    kills: Counter[str] = Counter()
+    starts = 0
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as file:
+            command = [sys.executable, "-m", "tests.integration.chaos", str(config), engine]
+            return subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(), cwd=REPOSITORY)
+
+    driver = start()
+    starts += 1
+    for victim in victims:
+        wait_for(lambda: engine_owners(0.5) or driver.poll() is not None, 180, "an engine's start")  # noqa: B023
+        time.sleep(times.uniform(0.2, 1.8) * pause_s)
+        assert driver.poll() is None, f"the run ended before the kills did:\n{log.read_text()[-3000:]}"
+        owners = engine_owners(0.0)
+        if victim == "driver":
+            driver.kill()
+            driver.wait()
+            wait_for(lambda: not engine_processes(), 60, "the end of the killed driver's engine processes")
+            driver = start()
+            starts += 1
+        elif owners:
+            for pid in [owners[0].pid] if victim == "actor" else engine_processes_of(owners[0].pid):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            victim = "nothing"  # the engine had just died of something else
+        kills[victim] += 1
+        time.sleep(0.5)
+    driver.wait(timeout=1_800)
+    time.sleep(2)
+    return Chaos(kills, starts, driver.returncode, len(engine_processes()), log.read_text())
+
+
+def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]]:
+    """By prompt set, (id, draw, attempt) to (text, reason), over all committed shards; each must be there once."""
+    found: dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]] = {}
+    for name, rewrite_set in plan_work(experiment).sets.items():
+        rows: dict[tuple[str, int, int], tuple[str | None, str | None]] = {}
+        for shard, revision in rewrite_set.committed().items():
+            for row in rewrite_set.read(shard, revision).to_pylist():
+                key = (row["id"], row["draw"], row["attempt"])
+                assert key not in rows, f"{key} twice"
+                rows[key] = (row["text"], row["reason"])
+        found[name] = rows
+    return found
+
+
+def main() -> None:
+    """The driver: rewrite with the engine named on the command line."""
+    config, engine, *gpu = sys.argv[1:]
+    name, _, pace_s = engine.partition(":")
+    build: Any = MortalVllmEngine if name == "vllm" else partial(ProcessEngine, pace_s=float(pace_s))
+    if gpu:  # Ray takes our word for it
+        import ray
+
+        ray.init(address="local", num_cpus=4, num_gpus=1)
+    try:
+        outcome = run_rewriting(load_experiment(config, []), build)
+    except (UserError, IncompleteError) as error:
+        print(f"error: {error}", flush=True)
+        raise SystemExit(int(error.exit_code)) from error
+    except KeyboardInterrupt as error:
+        print("interrupted; the same command continues", flush=True)
+        raise SystemExit(3) from error
+    print(json.dumps(outcome.to_json()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

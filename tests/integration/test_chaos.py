@@ -1,0 +1,90 @@
+"""Engines, actors and drivers that are killed: the run, or the rerun, ends with the same set and leaves no process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, to_yaml, with_overrides
+from laclip_ray.rewriting.pipeline import run_rewriting
+from tests.integration.chaos import contents, run_chaos
+from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
+from tests.integration.scripted_engine import SeededEngine
+
+pytestmark = pytest.mark.ray
+
+SHARDS, CAPTIONS = 12, 100
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Experiment:
+    (tmp_path / "data").mkdir()
+    for shard in range(SHARDS):
+        captions = [f"picture {shard} of thing {number}" for number in range(CAPTIONS)]
+        pq.write_table(pa.table({"caption": captions}), tmp_path / "data" / f"{shard:02d}.parquet")
+    return make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_run_whose_engine_actor_and_driver_are_killed_ends_with_the_same_set(
+    tmp_path: Path, experiment: Experiment
+) -> None:
+    found = run_chaos(experiment, ["engine", "actor", "driver"], 2.0, 1, tmp_path, "process:0.015")
+    assert (found.exit_code, found.processes_left, found.kills.total()) == (0, 0, 3), found.output[-3000:]
+    undisturbed = with_overrides(experiment, {"rewrite.output": str(tmp_path / "undisturbed")})
+    run_rewriting(undisturbed, SeededEngine)
+    assert contents(experiment) == contents(undisturbed)
+
+
+def test_sigterm_drops_what_is_in_hand_and_ends_the_run_as_incomplete(tmp_path: Path, experiment: Experiment) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(experiment))
+    command = [sys.executable, "-m", "tests.integration.chaos", str(config), "process:0.05"]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        run = subprocess.Popen(command, env=child_environment(), cwd=REPOSITORY, stdout=file, stderr=file)
+    wait_for(lambda: engine_owners(0.5) or run.poll() is not None, 120, "the engine's start")
+    run.send_signal(signal.SIGTERM)
+    stopped_s = time.monotonic()
+    run.wait(timeout=60)
+    elapsed_s = time.monotonic() - stopped_s
+    assert run.returncode == 3, log.read_text()[-3000:]
+    wait_for(lambda: not engine_processes(), 10, "the end of the engine's processes")
+    assert "the same command continues" in log.read_text()
+    print(f"ended {elapsed_s:.1f} s after SIGTERM")
+
+
+def test_a_run_that_reaches_its_budget_ends_as_incomplete_and_a_larger_one_continues(
+    tmp_path: Path, experiment: Experiment
+) -> None:
+    def run(gpu_hours: float) -> subprocess.CompletedProcess[str]:
+        limited = with_overrides(
+            experiment, {"rewrite.budget.gpu_hours": gpu_hours, "rewrite.engine.gpus_per_actor": 1.0}
+        )
+        config = tmp_path / "config.yaml"
+        config.write_text(to_yaml(limited))
+        command = [sys.executable, "-m", "tests.integration.chaos", str(config), "process:0.005", "gpu"]
+        return subprocess.run(
+            command, env=child_environment(), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    first = run(1 / 3600)
+    assert first.returncode == 3, first.stderr[-3000:]
+    assert "budget" in first.stdout
+    summary = storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))
+    assert summary["gpu_hours"] >= 1 / 3600
+    assert 0 < summary["commits"] < SHARDS
+    second = run(1.0)
+    assert second.returncode == 0, second.stderr[-3000:]
+    after = json.loads(second.stdout.strip().splitlines()[-1])
+    assert 0 < after["commits"] < SHARDS
+    assert after["commits"] + after["shards_done_before"] == SHARDS
+    assert after["gpu_hours"] > summary["gpu_hours"], "what earlier runs cost is not forgotten"

@@ -1,0 +1,160 @@
+"""What is shown of rewrite sets is counted over all shards, and samples depend on the seed and the ids alone."""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.data.shards import hash_caption
+from laclip_ray.errors import UserError
+from laclip_ray.reporting.console import print_inspection
+from laclip_ray.rewriting import inspection, store
+from laclip_ray.rewriting.exchange import import_rewrites
+from laclip_ray.rewriting.gate import Rejection
+from laclip_ray.rewriting.inspection import ACCEPTED, Inspection, inspect_rewrites, open_sets
+
+SHARDS, ROWS_PER_SHARD = 12, 4
+
+
+def text_of(row: int, name: str) -> str:
+    """Of every four rows one is empty and one too short; the last row of all is unrelated to its caption."""
+    if row == SHARDS * ROWS_PER_SHARD - 1:
+        return f"something else entirely {row}"
+    return ["", "short", f"a dog {row}, {name}", f"dog [red] {row}"][row % 4]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    """Two imported sets over twelve shards."""
+    rows = [(f"{row}.jpg", f"dog [/i] {row}") for row in range(SHARDS * ROWS_PER_SHARD)]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    captions = tmp_path / "captions.csv"
+    captions.write_text(buffer.getvalue())
+    texts = []
+    for name in ("one", "two"):
+        texts.append(tmp_path / f"{name}.txt")
+        texts[-1].write_text("".join(f"{text_of(row, name)}\n" for row in range(len(rows))))
+    data = {"path": str(captions), "columns": ["path", "caption"], "image_column": "path"}
+    loaded = parse_experiment(
+        {
+            "name": "test",
+            "output": str(tmp_path / "out"),
+            "data": {**data, "max_rows_per_shard": ROWS_PER_SHARD},
+            "rewrite": {"gate": {"drop_changed_placeholders": False}},
+        }
+    )
+    imported = import_rewrites(loaded, str(captions), [str(path) for path in texts])
+    return with_overrides(loaded, {"text.rewrites": list(imported.locations.values())})
+
+
+def printed(found: Inspection) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    print_inspection(console, found)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_committed_shard_is_counted_and_a_few_are_read(experiment: Experiment) -> None:
+    found = inspect_rewrites(experiment, samples=3)
+    assert found.shards == {"one": SHARDS, "two": SHARDS}
+    for counts in found.statistics.values():
+        assert counts.captions == SHARDS * ROWS_PER_SHARD
+        assert counts.accepted == 2 * SHARDS - 1
+        assert counts.rejected == {Rejection.EMPTY: SHARDS, Rejection.TOO_SHORT: SHARDS, Rejection.UNRELATED: 1}
+    # Eight a set, and one more where the only unrelated rewrite is in none of them.
+    assert 16 <= found.shards_read <= 18
+    shown = Counter(each.reason for each in found.shown)
+    assert shown == {ACCEPTED: 3, Rejection.EMPTY: 3, Rejection.TOO_SHORT: 3, Rejection.UNRELATED: 2}
+
+
+def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
+    rows = {
+        (each.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
+        for each in open_sets(experiment)
+        for shard, revision in each.committed().items()
+        for row in each.read(shard, revision).to_pylist()
+    }
+    found = inspect_rewrites(experiment)
+    assert len(found.shown) == 32
+    for shown in found.shown:
+        assert (shown.caption, shown.text, shown.reason) == rows[shown.rewrite_set, shown.id]
+
+
+def test_samples_are_a_function_of_the_seed(experiment: Experiment) -> None:
+    assert inspect_rewrites(experiment, seed=1) == inspect_rewrites(experiment, seed=1)
+    assert inspect_rewrites(experiment, seed=1).shown != inspect_rewrites(experiment, seed=2).shown
+
+
+def test_reasons_and_sets_can_be_chosen(experiment: Experiment) -> None:
+    found = inspect_rewrites(experiment, reasons=[Rejection.UNRELATED], names=["two"])
+    assert [(each.rewrite_set, each.id, each.reason) for each in found.shown] == [
+        ("two", f"{SHARDS * ROWS_PER_SHARD - 1}.jpg", Rejection.UNRELATED)
+    ]
+    assert found.shards_read == 1
+    assert {each.reason for each in inspect_rewrites(experiment, reasons=[ACCEPTED]).shown} == {ACCEPTED}
+    assert inspect_rewrites(experiment, reasons=[Rejection.REFUSAL]).shown == []
+    with pytest.raises(UserError, match="unknown rude; known are accepted, empty, "):
+        inspect_rewrites(experiment, reasons=["rude"])
+    with pytest.raises(UserError, match="no rewrite set three here; there is one, two"):
+        inspect_rewrites(experiment, names=["three"])
+
+
+def test_texts_are_printed_as_they_are_with_the_counts(experiment: Experiment) -> None:
+    text = printed(inspect_rewrites(experiment, samples=2))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert ["accepted", "23", "23"] in lines
+    assert [Rejection.TOO_SHORT, "12", "12"] in lines
+    assert "dog [/i]" in text
+    assert "=> something else entirely" in text
+
+
+def test_rows_that_changed_are_seen_in_the_shards_that_are_read(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inspect_rewrites(experiment).changed == {}
+    captions = tmp_path / "captions.csv"
+    captions.write_text(captions.read_text().replace("dog [/i] 5\n", "cat [/i] 5\n"))
+    monkeypatch.setattr(inspection, "_SHARDS_READ", SHARDS)
+    found = inspect_rewrites(experiment)
+    assert found.changed == {"one/captions.csv.000000004": 1, "two/captions.csv.000000004": 1}
+    assert "captions.csv.000000004: its rows have changed" in printed(found)
+
+
+def test_sets_can_be_looked_at_where_the_data_is_not(experiment: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").unlink()
+    found = inspect_rewrites(experiment, samples=1)
+    assert (len(found.shown), found.changed) == (4, {})
+    assert "was not checked" in printed(found)
+
+
+def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment) -> None:
+    sample_id, caption = "extra.jpg", "an extra"
+    row = {
+        "id": sample_id, "caption_hash": hash_caption(caption), "caption": caption, "problems": "", "draw": 0,
+        "attempt": 0, "head": None, "outcome": store.CAPTION_TOO_LONG, "text": None, "truncated": False,
+        **dict.fromkeys(store.TOKENS, 0),
+    }  # fmt: skip
+    each = open_sets(experiment)[0]
+    draws = pa.Table.from_pylist([row], schema=store.DRAWS_SCHEMA)
+    origin = store.Origin("", "", 1)
+    store.write_draws(each, "extra", 0, draws, origin)
+    store.commit_verdicts(each, "extra", 0, draws, pa.array([store.CAPTION_TOO_LONG]), origin)
+    found = inspect_rewrites(experiment, reasons=[store.CAPTION_TOO_LONG])
+    assert [(shown.id, shown.text) for shown in found.shown] == [(sample_id, None)]
+    assert found.changed == {"one/extra": 0}  # the data has no such shard
+
+
+def test_sets_that_are_missing_unjudged_or_alike_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no rewrite set at .*/crowd"):
+        open_sets(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))
+    with pytest.raises(UserError, match="12 shards have rewrites, but no verdicts of this gate"):
+        open_sets(with_overrides(experiment, {"rewrite.gate.min_words": 9}))
+    locations = experiment.text.rewrites or []
+    with pytest.raises(UserError, match="more than one set is named one"):
+        open_sets(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))

@@ -1,0 +1,537 @@
+"""What a shard's captions are asked, how the answers become draws, and that nothing is lost or asked twice."""
+
+import asyncio
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laclip_ray.config import MAX_REWRITES_PER_SET, Experiment, parse_experiment
+from laclip_ray.data.shards import Sample, hash_caption
+from laclip_ray.rewriting import store
+from laclip_ray.rewriting.actor import (
+    MADE_SCHEMA,
+    SAMPLES_SCHEMA,
+    RewritingActor,
+    draw_bits,
+    draw_numbers,
+    origin_of,
+    stream_row,
+    table_of,
+    unit_of,
+)
+from laclip_ray.rewriting.engine import Answer, Completion, RequestError, build_heads
+from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.pipeline import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.prompts import choose_head, head_pairs, load_prompt_set
+from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.store import Origin
+from laclip_ray.rewriting.work import Unit
+
+PROMPT_SET = load_prompt_set("human")
+HEADS = 4
+UNANSWERED = "a caption that the engine refuses"
+CAPTIONS = ["a red dog", "A red dog!", "two cats on a sofa", "a blue house", UNANSWERED]
+EXAMPLE = PROMPT_SET.pairs[0].target
+TEXTS = ["a dog", "the red dog", "The red dog.", "two cats", "cats on the sofa", "the house is blue", EXAMPLE, "x", ""]
+
+
+def experiment_of(**rewrite: Any) -> Experiment:
+    content = {"prompt_sets": ["human"], "heads": HEADS, **rewrite}
+    return parse_experiment({"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": content})
+
+
+def gate_of(experiment: Experiment) -> Gate:
+    """The experiment's gate with a tokeniser that takes no time to load."""
+    heads = head_pairs(PROMPT_SET, experiment.rewrite.heads, experiment.seed)
+    return Gate(experiment.rewrite.gate, heads, lambda text: len(text.split()) + 2)
+
+
+@dataclass
+class RandomEngine:
+    """Answers every prompt with random ones of a few texts, so that many are equal and many are refused."""
+
+    random: Random
+    prompts: list[tuple[str, int]] = field(default_factory=list)
+    tokens: Counter[str] = field(default_factory=Counter)
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        self.prompts.append((prompt, count))
+        await asyncio.sleep(0)
+        if UNANSWERED in prompt:
+            raise RequestError(store.PROMPT_TOO_LONG)
+        self.tokens.update(prompt_tokens=7, cached_tokens=5, output_tokens=count)
+        return Answer([self._completion() for _ in range(count)], 7, 5)
+
+    def _completion(self) -> Completion:
+        return Completion(self.random.choice(TEXTS), self.random.random() < 0.1, 1)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class OfflineActor(RewritingActor):
+    """The actor without Ray: it draws and judges, but has no ledgers."""
+
+    def __init__(self, experiment: Experiment, engine: RandomEngine) -> None:
+        """Take what `RewritingActor` makes."""
+        self._rewrite = experiment.rewrite
+        self._cache = OrderedDict()
+        self._gates = {"human": gate_of(experiment)}
+        self._heads = build_heads(experiment.rewrite, [PROMPT_SET], experiment.seed)
+        self._engine = engine
+
+    def draw(self, samples: pa.Table) -> pa.Table:
+        """The draws of a shard, as they were made."""
+        return asyncio.run(self._draw(ROUND_0, samples))
+
+
+def sample(sample_id: str, caption: str, *problems: str) -> Sample:
+    return Sample(0, sample_id, caption, None, problems)
+
+
+ROUND_0 = Unit("human", "0.tar", 0)
+
+
+def samples_of(
+    samples: Sequence[Sample], experiment: Experiment, previous: pa.Table | None = None, retry: Iterable[str] = ()
+) -> pa.Table:
+    unit = ROUND_0 if previous is None else Unit("human", "0.tar", 1, previous=0, retry=tuple(retry))
+    return build_samples(describe_samples(samples, experiment), unit, experiment, previous)
+
+
+def asked(table: pa.Table) -> list[list[int]]:
+    """The numbers of the draws that are asked for each sample."""
+    return [[*draw_numbers(bits)] for bits in table.column("draws").to_pylist()]
+
+
+def known(table: pa.Table) -> list[list[str]]:
+    """The accepted rewrites that the actor is told of for each sample."""
+    return [json.loads(others) if others else [] for others in table.column("others").to_pylist()]
+
+
+def judged(draws: pa.Table, reasons: pa.Array) -> pa.Table:
+    """Draws as they are read back: with their reasons."""
+    return draws.append_column("reason", reasons)
+
+
+captions = st.sampled_from(CAPTIONS)
+some_samples = st.lists(st.one_of(captions, st.just(None)), max_size=8).map(
+    lambda found: [
+        sample(f"s{row}", caption) if caption else sample(f"s{row}", "", "caption_empty")
+        for row, caption in enumerate(found)
+    ]
+)
+randoms = st.integers(0, 2**32).map(Random)
+experiments = st.builds(experiment_of, rewrites_per_set=st.integers(1, 3), redraws=st.integers(0, 2))
+
+
+# --- what is told of samples
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "problems"),
+    [
+        (sample("a", "a caption"), "drawn", ""),
+        (sample("a", "a caption", "duplicate_id", "caption_not_utf8"), "drawn", "duplicate_id,caption_not_utf8"),
+        (sample("a", "", "caption_missing"), "caption_missing", "caption_missing"),
+        (sample("a", "", "caption_empty", "image_missing"), "caption_empty", "caption_empty,image_missing"),
+        (sample("a", "", "shard_truncated"), "shard_truncated", "shard_truncated"),
+        (sample("a", "x" * 20), "drawn", ""),
+        (sample("a", "x" * 21), "caption_too_long", ""),
+        (sample("a", "one => two", "duplicate_id"), "drawn", "duplicate_id,separator_in_caption"),
+    ],
+)
+def test_a_sample_is_described_by_its_problems_and_why_it_is_not_drawn(
+    found: Sample, outcome: str, problems: str
+) -> None:
+    assert describe_samples([found], experiment_of(max_caption_characters=20)) == {
+        "id": ["a"],
+        "caption_hash": [hash_caption(found.caption)],
+        "caption": [found.caption],
+        "problems": [problems],
+        "outcome": [outcome],
+    }
+
+
+@given(samples=some_samples, experiment=experiments)
+def test_at_first_every_rewrite_of_every_sample_is_asked_for(samples: list[Sample], experiment: Experiment) -> None:
+    table = samples_of(samples, experiment)
+    assert table.schema == SAMPLES_SCHEMA
+    assert table.column("id").to_pylist() == [each.id for each in samples]
+    assert asked(table) == [[*range(experiment.rewrite.rewrites_per_set)]] * len(samples)
+    assert {*table.column("attempt").to_pylist()} <= {0}
+    assert not any(known(table))
+
+
+@given(samples=some_samples)
+def test_equal_captions_share_the_head_of_the_first(samples: list[Sample]) -> None:
+    experiment = experiment_of()
+    first: dict[str, str] = {}
+    for each in samples:
+        first.setdefault(each.caption, each.id)
+    expected = [choose_head("human", first[each.caption], HEADS, experiment.seed) for each in samples]
+    assert samples_of(samples, experiment).column("head").to_pylist() == expected
+
+
+# --- one round: what is made of the answers
+
+
+@dataclass
+class Round:
+    """What one run of an actor over a shard gave."""
+
+    samples: pa.Table
+    made: pa.Table
+    draws: pa.Table
+    engine: RandomEngine
+
+    @property
+    def reasons(self) -> pa.Array:
+        return self.made.column("reason").combine_chunks()
+
+    @property
+    def kept(self) -> pa.Table:
+        return judged(self.draws, self.reasons)
+
+
+def run_round(samples: pa.Table, experiment: Experiment, random: Random) -> Round:
+    engine = RandomEngine(random)
+    made = OfflineActor(experiment, engine).draw(samples)
+    return Round(samples, made, join_draws(samples, made), engine)
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_every_sample_has_rows_and_those_of_one_stand_together_in_order(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    assert found.made.schema == MADE_SCHEMA
+    assert found.draws.schema == store.DRAWS_SCHEMA
+    rows = found.draws.to_pylist()
+    assert [*dict.fromkeys(row["id"] for row in rows)] == [each.id for each in samples]
+    keys = [(samples.index(by_id(samples, row["id"])), row["draw"], row["attempt"]) for row in rows]
+    assert keys == sorted({*keys})
+
+
+def by_id(samples: Sequence[Sample], sample_id: str) -> Sample:
+    return next(each for each in samples if each.id == sample_id)
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_a_sample_without_an_answer_has_one_row_with_the_reason(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random).kept.to_pylist()
+    expected = {each.id: "caption_empty" for each in samples if not each.caption}
+    expected |= {each.id: store.PROMPT_TOO_LONG for each in samples if each.caption == UNANSWERED}
+    textless = [row for row in found if row["outcome"] != store.DRAWN]
+    assert {row["id"]: row["outcome"] for row in textless} == expected
+    assert len(textless) == len(expected)
+    assert all(row["text"] is None and row["reason"] == row["outcome"] for row in textless)
+    assert all(row["text"] is not None for row in found if row["outcome"] == store.DRAWN)
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_equal_captions_are_asked_once_and_get_the_same_draws(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    distinct = {each.caption for each in samples if each.caption}
+    assert len({prompt for prompt, _ in found.engine.prompts}) == len(distinct)
+    assert len(found.engine.prompts) <= len(distinct) * (1 + experiment.rewrite.redraws)
+    draws: dict[str, list[tuple[int, int, str | None]]] = {}
+    for row in found.draws.to_pylist():
+        draws.setdefault(row["id"], []).append((row["draw"], row["attempt"], row["text"]))
+    for each in samples:
+        twin = next(other for other in samples if other.caption == each.caption)
+        assert draws[each.id] == draws[twin.id]
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_tokens_are_counted_once_for_each_distinct_caption(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    counts = Statistics.of(found.draws, found.reasons)
+    assert {name: getattr(counts, name) for name in store.TOKENS} == {
+        name: found.engine.tokens[name] for name in store.TOKENS
+    }
+    drawn = [each.caption for each in samples if each.caption not in ("", UNANSWERED)]
+    assert counts.reused == len(drawn) - len({*drawn})
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_every_rewrite_asked_for_is_accepted_or_has_a_reason(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    counts = Statistics.of(found.draws, found.reasons)
+    drawn = [each for each in samples if each.caption not in ("", UNANSWERED)]
+    assert counts.captions == len(samples)
+    assert counts.accepted + counts.unfilled.total() == (
+        len(drawn) * experiment.rewrite.rewrites_per_set + len(samples) - len(drawn)
+    )
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_only_refused_draws_are_drawn_again_and_not_more_often_than_allowed(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random).kept.to_pylist()
+    attempts: dict[tuple[str, int], list[str | None]] = {}
+    for row in found:
+        if row["outcome"] == store.DRAWN:
+            reasons = attempts.setdefault((row["id"], row["draw"]), [])
+            assert row["attempt"] == len(reasons)
+            reasons.append(row["reason"])
+    for reasons in attempts.values():
+        assert None not in reasons[:-1]
+        assert reasons[-1] is None or len(reasons) == 1 + experiment.rewrite.redraws
+
+
+def test_greedy_draws_are_not_drawn_again() -> None:
+    experiment = experiment_of(redraws=2, sampling={"temperature": 0.0}, gate={"min_words": 50})
+    found = run_round(samples_of([sample("a", "a red dog")], experiment), experiment, Random(0))
+    assert found.draws.num_rows == len(found.engine.prompts) == 1
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_judging_again_gives_what_was_found_while_drawing(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    assert judge_draws(found.draws, gate_of(experiment)).equals(found.reasons)
+
+
+def test_a_text_that_two_attempts_give_is_accepted_where_it_was_drawn_first() -> None:
+    texts = [(0, 0, "x"), (0, 1, "the red dog"), (1, 0, "The red dog."), (2, 0, "a big dog"), (2, 1, "the RED dog")]
+    rows = [
+        {
+            **dict.fromkeys(("id", "caption_hash"), "a"),
+            **dict.fromkeys(store.TOKENS, 0),
+            "caption": "a red dog",
+            "problems": "",
+            "draw": draw,
+            "attempt": attempt,
+            "head": 0,
+            "outcome": store.DRAWN,
+            "text": text,
+            "truncated": False,
+        }
+        for draw, attempt, text in texts
+    ]
+    draws = pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
+    reasons = judge_draws(draws, gate_of(experiment_of())).to_pylist()
+    assert reasons == ["too_short", "copy_of_rewrite", None, None, "copy_of_rewrite"]
+
+
+def test_captions_that_are_remembered_are_not_asked_again() -> None:
+    experiment = experiment_of(caption_cache_entries=2, rewrites_per_set=2)
+    engine = RandomEngine(Random(0))
+    actor = OfflineActor(experiment, engine)
+
+    def prompts_for(*found: str) -> int:
+        before = len({*engine.prompts})
+        engine_calls = len(engine.prompts)
+        made = actor.draw(samples_of([sample(f"{before}-{text}", text) for text in found], experiment))
+        assert {*made.column("row").to_pylist()} == {*range(len(found))}
+        return len(engine.prompts) - engine_calls
+
+    assert prompts_for("a red dog", "a blue house") > 0
+    assert prompts_for("a red dog", "a blue house") == 0
+    assert prompts_for("two cats on a sofa") > 0  # in the place of the one that was not used for the longest time
+    assert prompts_for("a blue house") == 0
+    assert prompts_for("a red dog") > 0
+
+
+def test_draws_that_were_remembered_count_as_reused_and_take_no_tokens() -> None:
+    experiment = experiment_of(caption_cache_entries=2)
+    actor = OfflineActor(experiment, RandomEngine(Random(0)))
+    first, second = (samples_of([sample(name, "a red dog")], experiment) for name in "ab")
+    made = [(table, actor.draw(table)) for table in (first, second)]
+    before, after = (
+        Statistics.of(join_draws(table, each), each.column("reason").combine_chunks()) for table, each in made
+    )
+    assert (before.reused, after.reused) == (0, 1)
+    assert (after.prompt_tokens, after.cached_tokens, after.output_tokens) == (0, 0, 0)
+    assert (after.accepted, after.rejected) == (before.accepted, before.rejected)
+
+
+# --- a second round: what is missing, and nothing else
+
+
+@dataclass
+class Case:
+    """A shard that was done, and what there is to do now."""
+
+    before: list[Sample]
+    now: list[Sample]
+    first: Experiment
+    second: Experiment
+    retry: tuple[str, ...]
+    random: Random
+
+
+RETRIED = ("too_short", "copy_of_rewrite", "empty", "prompt_too_long", "caption_empty")
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Samples may have vanished, be edited, be new, or stand in another order; there may be more to draw."""
+    before = draw(some_samples)
+    now = [each for each in before if draw(st.integers(0, 3))]
+    now = [each if draw(st.integers(0, 3)) else sample(each.id, draw(captions)) for each in now]
+    now += [sample(f"new{number}", caption) for number, caption in enumerate(draw(st.lists(captions, max_size=2)))]
+    first = draw(st.integers(1, 3))
+    return Case(
+        before,
+        draw(st.permutations(now)),
+        experiment_of(rewrites_per_set=first, redraws=draw(st.integers(0, 1))),
+        experiment_of(rewrites_per_set=draw(st.integers(first, 3)), redraws=draw(st.integers(0, 1))),
+        tuple(draw(st.lists(st.sampled_from(RETRIED), max_size=2, unique=True))),
+        draw(randoms),
+    )
+
+
+def first_round(case: Case) -> pa.Table:
+    return run_round(samples_of(case.before, case.first), case.first, case.random).kept
+
+
+def by_key(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["id"], row["caption_hash"]), []).append(row)
+    return found
+
+
+def wanted(case: Case, rows: Sequence[Mapping[str, Any]] | None) -> list[int]:
+    """The draws to make for one sample, by the rows that there are for it."""
+    everything = [*range(case.second.rewrite.rewrites_per_set)]
+    if rows is None:
+        return everything
+    if rows[0]["outcome"] != store.DRAWN:
+        return everything if rows[0]["reason"] in case.retry else []
+    found: dict[int, list[str | None]] = {}
+    for row in rows:
+        found.setdefault(row["draw"], []).append(row["reason"])
+    again = {number for number, reasons in found.items() if None not in reasons and reasons[-1] in case.retry}
+    return sorted(again | ({*everything} - found.keys()))
+
+
+@settings(max_examples=80)
+@given(case=cases())
+def test_only_what_is_missing_or_to_be_tried_again_is_asked_for(case: Case) -> None:
+    previous = first_round(case)
+    rows = by_key(previous.to_pylist())
+    table = samples_of(case.now, case.second, previous, case.retry)
+    assert asked(table) == [wanted(case, rows.get((each.id, each.caption_hash))) for each in case.now]
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_nothing_is_asked_of_a_shard_that_is_complete(case: Case) -> None:
+    table = samples_of(case.before, case.first, first_round(case))
+    found = run_round(table, case.first, case.random)
+    assert not any(asked(table))
+    assert found.made.num_rows == len(found.engine.prompts) == 0
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_new_attempts_come_after_the_old_ones_and_know_what_is_accepted(case: Case) -> None:
+    previous = first_round(case)
+    rows = by_key(previous.to_pylist())
+    table = samples_of(case.now, case.second, previous, case.retry)
+    for each, numbers, attempt, others in zip(
+        case.now, asked(table), table.column("attempt").to_pylist(), known(table), strict=True
+    ):
+        old = rows.get((each.id, each.caption_hash), [])
+        if numbers:
+            assert all(row["attempt"] < attempt for row in old)
+            assert others == [row["text"] for row in old if row["reason"] is None]
+
+
+@settings(max_examples=80)
+@given(case=cases())
+def test_old_and_new_draws_are_those_of_the_samples_that_there_are_in_their_order(case: Case) -> None:
+    previous = first_round(case)
+    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    merged = merge_draws(again.samples, previous, again.draws)
+    assert merged.schema == store.DRAWS_SCHEMA
+    keys = [(each.id, each.caption_hash) for each in case.now]
+    old, new, found = (by_key(table.to_pylist()) for table in (previous, again.draws, merged))
+    assert [*found] == keys
+    for key in keys:
+        answered = [row for row in old.get(key, []) if row["outcome"] == store.DRAWN or key not in new]
+        expected = [{name: row[name] for name in store.DRAWS_SCHEMA.names} for row in answered] + new.get(key, [])
+        assert found[key] == sorted(expected, key=lambda row: (row["draw"], row["attempt"]))
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_judging_old_and_new_draws_together_changes_no_verdict(case: Case) -> None:
+    previous = first_round(case)
+    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    merged = merge_draws(again.samples, previous, again.draws)
+
+    def verdicts(table: pa.Table) -> dict[tuple[Any, ...], str | None]:
+        names = ("id", "caption_hash", "draw", "attempt")
+        return {tuple(row[name] for name in names): row["reason"] for row in table.to_pylist()}
+
+    before = {**verdicts(previous), **verdicts(again.kept)}
+    after = verdicts(judged(merged, judge_draws(merged, gate_of(case.second))))
+    assert after == {key: before[key] for key in after}
+
+
+@settings(max_examples=40)
+@given(case=cases())
+def test_a_shard_is_complete_after_its_second_round(case: Case) -> None:
+    previous = first_round(case)
+    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    merged = merge_draws(again.samples, previous, again.draws)
+    complete = judged(merged, judge_draws(merged, gate_of(case.second)))
+    assert not any(asked(samples_of(case.now, case.second, complete)))
+
+
+# --- what travels
+
+
+@given(numbers=st.sets(st.integers(0, MAX_REWRITES_PER_SET - 1)))
+def test_numbers_of_draws_survive_their_bits_in_a_table(numbers: set[int]) -> None:
+    bits = pa.array([draw_bits(numbers)], SAMPLES_SCHEMA.field("draws").type)
+    assert draw_numbers(bits[0].as_py()) == tuple(sorted(numbers))
+
+
+@given(retry=st.lists(st.text(), max_size=2).map(tuple), engine_s=st.floats(0, 1e6), samples=some_samples)
+def test_a_stream_row_holds_its_unit_origin_and_samples(
+    retry: tuple[str, ...], engine_s: float, samples: list[Sample]
+) -> None:
+    unit = Unit("human", "sub/0.tar", 3, 2, retry)
+    origin = Origin("10-1.5", "abc", 2, engine_s)
+    table = samples_of(samples, experiment_of())
+    (row,) = stream_row(unit, origin, table).to_pylist()
+    assert unit_of(row) == unit
+    assert origin_of(row) == origin
+    assert table_of(row["samples"]).equals(table)
+    assert row["failure"] is None
+
+
+def test_a_failure_travels_in_the_place_of_samples() -> None:
+    (row,) = stream_row(ROUND_0, failure="cannot be read").to_pylist()
+    assert (unit_of(row), row["failure"], row["samples"]) == (ROUND_0, "cannot be read", None)
