@@ -84,7 +84,9 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
         console.print(f"    {shown.caption}", markup=False, highlight=False, emoji=False)
         if shown.text is not None:
             console.print(f"    => {shown.text}", markup=False, highlight=False, emoji=False)
-    console.print(f"\nsamples are from {inspection.shards_read} of the committed shards")
+    console.print(
+        f"\ncounts are of all committed shards, samples of {inspection.shards_read} (a few a set)", highlight=False
+    )
 
 
 def print_estimate(console: Console, estimate: Estimate) -> None:

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -27,7 +27,14 @@ from laclip_ray import storage
 from laclip_ray.config import MAX_REWRITES_PER_SET, Experiment, RewriteConfig
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import Engine, EngineDiedError, RequestError, build_heads, kill_children_when_gone
+from laclip_ray.rewriting.engine import (
+    Engine,
+    EngineDiedError,
+    EngineStartError,
+    RequestError,
+    build_heads,
+    kill_children_when_gone,
+)
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.ledger import (
     MAX_FAILED_CAPTIONS,
@@ -78,6 +85,7 @@ STREAM_SCHEMA = pa.schema(
         ("samples", pa.large_binary()),
         ("made", pa.large_binary()),
         ("failure", pa.string()),
+        ("engine_start_failure", pa.string()),
         ("engine", pa.string()),
         ("engine_s", pa.float64()),
     ]
@@ -97,6 +105,7 @@ def stream_row(
         "samples": _to_bytes(samples) if samples is not None else None,
         "made": None,
         "failure": failure,
+        "engine_start_failure": None,
         "engine": None,
         "engine_s": 0.0,
     }
@@ -148,8 +157,7 @@ def build_gate(experiment: Experiment, prompt_set: PromptSet) -> Gate:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Draw:
+class _Draw(NamedTuple):
     draw: int
     attempt: int
     text: str
@@ -201,7 +209,12 @@ class RewritingActor:
         kill_children_when_gone()
         self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
         self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
-        self._engine = build(self._rewrite, experiment.seed)
+        self._engine: Engine | None = None
+        try:
+            self._engine = build(self._rewrite, experiment.seed)
+        except EngineStartError as error:
+            # Said by a row of the stream: an error in here would come out as pages of Ray's own.
+            self._start_failure = str(error)
         # What is loaded by now stays; without this, each collection of a shard's objects looks through all of it.
         gc.freeze()
 
@@ -210,6 +223,11 @@ class RewritingActor:
         (row,) = batch.to_pylist()
         if row["failure"]:
             yield batch
+            return
+        if self._engine is None:
+            yield batch.set_column(
+                batch.schema.get_field_index("engine_start_failure"), "engine_start_failure", [[self._start_failure]]
+            )
             return
         unit = unit_of(row)
         try:
@@ -232,8 +250,9 @@ class RewritingActor:
 
     def __del__(self) -> None:
         """Ray Data drops the instance when the pool lets the actor go."""
-        if hasattr(self, "_engine"):
-            self._engine.close()
+        engine = getattr(self, "_engine", None)
+        if engine is not None:
+            engine.close()
 
     async def _draw_unit(self, unit: Unit, samples: pa.Table) -> pa.Table | None:
         """The draws of a unit; None if too many of its captions kill their engines."""
@@ -326,6 +345,7 @@ class RewritingActor:
         redraws = self._rewrite.redraws if self._rewrite.sampling.temperature else 0  # greedy draws are all the same
         for attempt in range(request.attempt, request.attempt + redraws + 1):
             numbers = tuple(pending)
+            assert self._engine is not None
             try:
                 answer = await self._engine.generate(prompt, len(numbers), f"{name}/{attempt}")
             except RequestError as error:
@@ -397,19 +417,12 @@ def _made_table(requests: Iterable[_Request], outcomes: Mapping[int, str]) -> pa
         counted = not request.reused
         for row in request.rows:
             prompt_tokens, cached_tokens = (request.prompt_tokens, request.cached_tokens) if counted else (0, 0)
-            for each in made:
+            for draw, attempt, text, truncated, output_tokens, reason in made:
+                output_tokens = output_tokens if counted else 0
                 rows.append(
                     (
-                        row,
-                        each.draw,
-                        each.attempt,
-                        store.DRAWN,
-                        each.text,
-                        each.truncated,
-                        prompt_tokens,
-                        cached_tokens,
-                        each.output_tokens if counted else 0,
-                        each.reason,
+                        *(row, draw, attempt, store.DRAWN, text, truncated),
+                        *(prompt_tokens, cached_tokens, output_tokens, reason),
                     )
                 )
                 prompt_tokens = cached_tokens = 0

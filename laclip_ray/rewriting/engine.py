@@ -137,14 +137,13 @@ class VllmEngine:
 
 
 def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:
-    text = f"{error} {error.__cause__ or ''}".strip()
     arguments = "rewrite.engine.args"
     return (
-        f"the engine for {rewrite.model} could not start: {text.splitlines()[0]}\n"
-        "The cause is in the lines above. If it is memory: lower "
-        f"{arguments}.max_model_len, {arguments}.max_num_seqs or {arguments}.gpu_memory_utilization (another program "
-        f"may hold the rest), give {arguments}.quantization (such as fp8), spread the model with "
-        "rewrite.engine.tensor_parallel_size, or (on a CPU) lower rewrite.engine.cpu_kv_cache_gib"
+        f"the engine for {rewrite.model} could not start: {str(error).strip().splitlines()[0]}\n"
+        f"If the lines above speak of memory, lower {arguments}.max_model_len, {arguments}.max_num_seqs or "
+        f"{arguments}.gpu_memory_utilization (another program may hold the rest), give {arguments}.quantization (fp8, "
+        "say), spread the model over more GPUs with rewrite.engine.tensor_parallel_size, or on a CPU lower "
+        "rewrite.engine.cpu_kv_cache_gib"
     )
 
 

@@ -74,7 +74,6 @@ class Gate:
         self._echoes = tuple(dict.fromkeys(f" {echo} " for text in instructions for echo in _sentences(text)))
         self._count_tokens = count_tokens
         self._tokens_of_word = _Cache(self._count_word, size=2**17)
-        self._captions = _Cache(_Caption.of, size=1_024)
         # So many words more than different words has every text that loops.
         self._looping_excess = min(config.max_repeated_phrases, 2 * _phrase_limit(config.max_repeated_phrases))
 
@@ -112,7 +111,7 @@ class Gate:
         if config.max_context_tokens is not None and self._exceeds(text, pieces, config.max_context_tokens):
             return Rejection.TOO_LONG
 
-        source = self._captions[caption]
+        source = _CAPTIONS[caption]
         if config.drop_copies and plain == source.plain:
             return Rejection.COPY_OF_CAPTION
         if others and config.drop_repeats and any(plain == _plain(other) for other in others):
@@ -150,10 +149,15 @@ class Gate:
     def _exceeds(self, text: str, pieces: list[str], limit: int) -> bool:
         # Counting is the dearest of all, and most texts need none. A byte-pair tokeniser gives at most one token a byte
         # and two special ones. Beyond that, words are counted once and remembered: CLIP's tokenisers split at spaces,
-        # so that their sum is the count; twice the sum leaves room for others. Only what is near the limit is left.
+        # so that their sum is the count; twice the sum leaves room for others. A word that was not counted yet has at
+        # most its bytes, which mostly saves counting what is never seen again. Only what is near the limit is left.
         if len(text) + 2 <= limit and len(text.encode("utf-8", "replace")) + 2 <= limit:
             return False
-        if self._special_tokens + 2 * sum(map(self._tokens_of_word.__getitem__, pieces)) <= limit:
+        known = self._tokens_of_word
+        bound = sum([2 * known[word] if word in known else len(word.encode("utf-8", "replace")) for word in pieces])
+        if bound + 2 <= limit:
+            return False
+        if self._special_tokens + 2 * sum(map(known.__getitem__, pieces)) <= limit:
             return False
         return self._count_tokens(text) > limit
 
@@ -201,6 +205,10 @@ class _Cache(dict[str, _Value]):
             self.clear()
         value = self[key] = self._function(key)
         return value
+
+
+_CAPTIONS = _Cache(_Caption.of, size=2**15)
+"""The captions of a few shards: the gates of all prompt sets judge rewrites of the same ones, one set after another."""
 
 
 # Words. A character of a script that is written without spaces is a word of its own.

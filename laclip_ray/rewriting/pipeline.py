@@ -166,11 +166,8 @@ def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception
 
 def _cause(error: BaseException) -> str:
     """What a user can act on in an error that came through Ray."""
-    text = str(error)
-    marker = f"{EngineStartError.__name__}: "
-    if marker in text:
-        return text.rpartition(marker)[2].strip()
-    return (text.strip() or type(error).__name__).splitlines()[-1]
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, EngineStartError | _BudgetReachedError) else text.splitlines()[-1]
 
 
 def _count(work: Work, outcome: Outcome) -> None:
@@ -239,6 +236,7 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.memory_usage_poll_interval_s = None  # it reads the process's maps each second, and nobody asks for it
     streams = []
     if work.to_judge:
         streams.append(_sources(work, work.to_judge).map_batches(
@@ -262,6 +260,8 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
     _check_spent(gpu_s, work.experiment)
     for row in done.iter_rows():
         name = f"{row['prompt_set']}/{row['shard']}"
+        if row["engine_start_failure"]:
+            raise EngineStartError(row["engine_start_failure"])
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
@@ -488,12 +488,13 @@ class _Commit:
             "shard": unit.shard,
             "prompt_set": unit.prompt_set,
             "failure": row["failure"],
+            "engine_start_failure": row["engine_start_failure"],
             "engine": row["engine"],
             "captions": 0,
             "accepted": 0,
             "gpu_s": row["engine_s"] * self.gpus_per_engine,
         }
-        if not row["failure"]:
+        if not (row["failure"] or row["engine_start_failure"]):
             statistics = self._commit(unit, row)
             report |= {"captions": statistics.captions, "accepted": statistics.accepted}
         return pa.Table.from_pylist([report], schema=_REPORT_SCHEMA)
@@ -536,6 +537,7 @@ _REPORT_SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("prompt_set", pa.string()),
         ("failure", pa.string()),
+        ("engine_start_failure", pa.string()),
         ("engine", pa.string()),
         ("captions", pa.int64()),
         ("accepted", pa.int64()),

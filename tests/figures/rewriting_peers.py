@@ -1,4 +1,4 @@
-"""The other side of a ratio, as a process that answers JSON lines: `python -m tests.figures.rewriting_peers KIND CONFIG`.
+"""The other side of a ratio, as a process that answers JSON lines: `... -m tests.figures.rewriting_peers KIND CONFIG`.
 
 `bare` is vLLM's engine alone, given prompts. `published` is what the LaCLIP authors' script does with each caption:
 three random pairs, Hugging Face `generate`, static batches of 100, a fixed number of new tokens.
@@ -125,7 +125,8 @@ class Published:
 async def main() -> None:
     """Answer until standard input ends."""
     kind, config = sys.argv[1:]
-    side = {"bare": Bare, "published": Published}[kind](load_experiment(config, []))
+    experiment = load_experiment(config, [])
+    side = Bare(experiment) if kind == "bare" else Published(experiment)
     while line := await asyncio.to_thread(sys.stdin.readline):
         print(json.dumps(await side.answer(json.loads(line))), flush=True)
     if isinstance(side, Bare):

@@ -365,11 +365,7 @@ def test_import_export_import_gives_equal_rewrites(dataset: tuple[Rows, list[lis
             write_lines(directory / f, each) for f, each in zip(("a.0.txt", "a.1.txt", "b.txt"), lines, strict=True)
         ]
         captions = write_csv(directory / "captions.csv", rows)
-        try:
-            first = import_rewrites(experiment, captions, files)
-        except UserError as error:  # no caption of this example can be matched
-            assert "none of the" in str(error)  # noqa: PT017
-            return
+        first = import_rewrites(experiment, captions, files)
         exported = export_rewrites(reading(experiment, first), str(directory / "export"), "text")
         assert sorted(files_below(directory / "export")) == ["a.0.txt", "a.1.txt", "b.txt", "captions.csv"]
         for file in exported.files:

@@ -86,9 +86,14 @@ def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
         assert (shown.caption, shown.text, shown.reason) == rows[shown.rewrite_set, shown.id]
 
 
-def test_samples_are_a_function_of_the_seed(experiment: Experiment) -> None:
-    assert inspect_rewrites(experiment, seed=1) == inspect_rewrites(experiment, seed=1)
-    assert inspect_rewrites(experiment, seed=1).shown != inspect_rewrites(experiment, seed=2).shown
+@pytest.mark.parametrize("shards", [1, SHARDS])
+def test_samples_are_a_function_of_the_seed(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    monkeypatch.setattr(inspection, "_SHARDS_READ", shards)
+    assert inspect_rewrites(experiment, seed=1, samples=1) == inspect_rewrites(experiment, seed=1, samples=1)
+    shown = [inspect_rewrites(experiment, seed=seed, samples=1, reasons=[ACCEPTED]).shown for seed in range(5)]
+    assert len({each.id for (each,) in shown}) > 1
 
 
 def test_reasons_and_sets_can_be_chosen(experiment: Experiment) -> None:

@@ -346,18 +346,15 @@ def test_captions_that_are_remembered_are_not_asked_again() -> None:
     engine = RandomEngine(Random(0))
     actor = OfflineActor(experiment, engine)
 
-    def prompts_for(*found: str) -> int:
-        before = len({*engine.prompts})
-        engine_calls = len(engine.prompts)
-        made = actor.draw(samples_of([sample(f"{before}-{text}", text) for text in found], experiment))
-        assert {*made.column("row").to_pylist()} == {*range(len(found))}
-        return len(engine.prompts) - engine_calls
+    def is_asked(caption: str) -> bool:
+        before = len(engine.prompts)
+        assert actor.draw(samples_of([sample("a", caption)], experiment)).num_rows >= 2
+        return len(engine.prompts) > before
 
-    assert prompts_for("a red dog", "a blue house") > 0
-    assert prompts_for("a red dog", "a blue house") == 0
-    assert prompts_for("two cats on a sofa") > 0  # in the place of the one that was not used for the longest time
-    assert prompts_for("a blue house") == 0
-    assert prompts_for("a red dog") > 0
+    assert [is_asked(caption) for caption in ("a red dog", "a blue house", "a red dog")] == [True, True, False]
+    assert is_asked("two cats on a sofa")  # in the place of the one that was not used for the longest time
+    assert [is_asked(caption) for caption in ("a red dog", "two cats on a sofa")] == [False, False]
+    assert is_asked("a blue house")
 
 
 def test_draws_that_were_remembered_count_as_reused_and_take_no_tokens() -> None:
@@ -437,7 +434,10 @@ def wanted(case: Case, rows: Sequence[Mapping[str, Any]] | None) -> list[int]:
 @settings(max_examples=80)
 @given(case=cases())
 def test_only_what_is_missing_or_to_be_tried_again_is_asked_for(case: Case) -> None:
-    previous = first_round(case)
+    drawn = first_round(case).drop_columns(["reason"])
+    # Another gate may accept what the first had drawn again.
+    lenient = experiment_of(gate={"min_words": 0, "min_shared_words": 0, "drop_truncated": False})
+    previous = judged(drawn, judge_draws(drawn, gate_of(lenient)))
     rows = by_key(previous.to_pylist())
     table = samples_of(case.now, case.second, previous, case.retry)
     assert asked(table) == [wanted(case, rows.get((each.id, each.caption_hash))) for each in case.now]
@@ -507,6 +507,26 @@ def test_a_shard_is_complete_after_its_second_round(case: Case) -> None:
     merged = merge_draws(again.samples, previous, again.draws)
     complete = judged(merged, judge_draws(merged, gate_of(case.second)))
     assert not any(asked(samples_of(case.now, case.second, complete)))
+
+
+@pytest.mark.xfail(strict=True, reason="a missing draw's outcome is recorded as that of draw 0, which there is")
+def test_a_draw_that_kills_its_engine_is_counted_beside_the_draws_that_there_are() -> None:
+    one, two = experiment_of(gate={"min_words": 0, "min_shared_words": 0}), experiment_of(rewrites_per_set=2)
+    samples = [sample("a", "a red dog")]
+    previous = run_round(samples_of(samples, one), one, Random(1)).kept
+    assert previous.column("reason").to_pylist() == [None]
+    table = samples_of(samples, two, previous)
+    died = table.set_column(
+        table.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), pa.array([store.ENGINE_DIED])
+    )
+    again = run_round(died, two, Random(0))
+    merged = merge_draws(table, previous, again.draws)
+    reasons = judge_draws(merged, gate_of(one))
+    assert list(zip(merged.column("draw").to_pylist(), reasons.to_pylist(), strict=True)) == [
+        (0, None),
+        (1, store.ENGINE_DIED),
+    ]
+    assert Statistics.of(merged, reasons).unfilled == {store.ENGINE_DIED: 1}
 
 
 # --- what travels
