@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -176,7 +176,7 @@ class _Request:
     attempt: int
     others: tuple[str, ...]
     rows: list[int]
-    outcome: str = store.DRAWN
+    outcome: str
     made: list[_Draw] = field(default_factory=list)
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -207,6 +207,7 @@ class RewritingActor:
         self._alone_waits = 0
         self._cache: OrderedDict[tuple[str, str], list[_Draw]] = OrderedDict()
         kill_children_when_gone()
+        count_tokens(tokenizer_spec(experiment.model.name), "")  # loads the tokeniser before the first shard needs it
         self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
         self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
         self._engine: Engine | None = None
@@ -231,7 +232,9 @@ class RewritingActor:
             return
         unit = unit_of(row)
         try:
-            made = await self._draw_unit(unit, table_of(row["samples"]))
+            made = await self._draw_unit(
+                unit, table_of(row["samples"]), store.fingerprint_of({"samples": row["origin"], "unit": row["unit"]})
+            )
         except EngineDiedError as error:
             # The ledgers of all that is in hand say so. Ray starts another actor and repeats the tasks.
             logger.critical("the engine died (%s); leaving it to Ray to start another", error)
@@ -242,7 +245,8 @@ class RewritingActor:
         if made is None:
             row["failure"] = (
                 f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
-                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)}"
+                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)}, and all beside "
+                "it that begins with this name"
             )
         else:
             row["made"] = _to_bytes(made)
@@ -254,11 +258,11 @@ class RewritingActor:
         if engine is not None:
             engine.close()
 
-    async def _draw_unit(self, unit: Unit, samples: pa.Table) -> pa.Table | None:
+    async def _draw_unit(self, unit: Unit, samples: pa.Table, work: str) -> pa.Table | None:
         """The draws of a unit; None if too many of its captions kill their engines."""
         location = self._sets[unit.prompt_set].location
         url = ledger_url(location, unit.shard)
-        ledger = await asyncio.to_thread(read_ledger, url)
+        ledger = (await asyncio.to_thread(read_ledger, url)).of_work(work)
         if ledger.attempt:
             ledger = ledger.settle(self._run, _alive_nodes(), self._rewrite.max_engine_deaths)
         if not ledger.pieces:
@@ -276,7 +280,7 @@ class RewritingActor:
             parts = [await self._draw_piece(unit, samples, piece, ledger, url) for piece in ledger.pieces]
         finally:
             await self._leave()
-        await asyncio.to_thread(write_ledger, url, Ledger(ledger.pieces, ledger.failed))
+        await asyncio.to_thread(write_ledger, url, replace(ledger, attempt=None))
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if len(found) == len(parts) else None
 
@@ -286,7 +290,7 @@ class RewritingActor:
         """One piece of a suspect shard, with nothing else in hand; from storage if it is finished."""
         if len(ledger.failed) > MAX_FAILED_CAPTIONS:
             return None
-        kept = piece_url(self._sets[unit.prompt_set].location, unit.shard, piece)
+        kept = piece_url(self._sets[unit.prompt_set].location, unit.shard, ledger, piece)
         if await asyncio.to_thread(storage.exists, kept):
             return table_of(await asyncio.to_thread(storage.read_bytes, kept))
         part = samples.slice(piece.start, piece.stop - piece.start)
@@ -319,21 +323,22 @@ class RewritingActor:
             self._turn.notify_all()
 
     async def _draw(self, unit: Unit, samples: pa.Table, first_row: int = 0) -> pa.Table:
-        requests, outcomes = _requests_of(samples, first_row)
+        requests = _requests_of(samples, first_row)
+        asked = [request for request in requests if request.outcome == store.DRAWN]
         # Those of one head are sent together, so that its prefix stays cached.
-        waiting = iter(sorted(requests, key=lambda request: request.head))
+        waiting = iter(sorted(asked, key=lambda request: request.head))
 
         async def work() -> None:
             for request in waiting:
                 await self._answer(unit, request)
 
-        await asyncio.gather(*(work() for _ in range(min(_REQUESTS_IN_FLIGHT, len(requests)))))
-        return _made_table(requests, outcomes)
+        await asyncio.gather(*(work() for _ in range(min(_REQUESTS_IN_FLIGHT, len(asked)))))
+        return _made_table(requests)
 
     async def _answer(self, unit: Unit, request: _Request) -> None:
         prompt_set, caption, head = unit.prompt_set, request.caption, request.head
-        known = self._cache.get((prompt_set, caption)) if self._cache else None
-        if known is not None and tuple(sorted({each.draw for each in known})) == request.draws and not request.others:
+        known = self._cache.get((prompt_set, caption)) if self._cache and not request.attempt else None
+        if known is not None and tuple(sorted({each.draw for each in known})) == request.draws:
             self._cache.move_to_end((prompt_set, caption))
             request.made, request.reused = known, True
             return
@@ -365,7 +370,8 @@ class RewritingActor:
             pending = refused
             if not refused:
                 break
-        if limit := self._rewrite.caption_cache_entries:
+        limit = self._rewrite.caption_cache_entries
+        if limit and not request.attempt:
             self._cache[prompt_set, caption] = request.made
             while len(self._cache) > limit:
                 self._cache.popitem(last=False)
@@ -377,9 +383,8 @@ def _alive_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _requests_of(samples: pa.Table, first_row: int) -> tuple[list[_Request], dict[int, str]]:
-    """A request for each distinct caption; and the rows that have an outcome without one."""
-    outcomes: dict[int, str] = {}
+def _requests_of(samples: pa.Table, first_row: int) -> list[_Request]:
+    """A request for each distinct caption; those that have an outcome already are not asked of the engine."""
     requests: dict[Any, _Request] = {}
     numbers_of: dict[int, tuple[int, ...]] = {}
     names = ("caption", "head", "outcome", "draws", "attempt", "others")
@@ -387,28 +392,28 @@ def _requests_of(samples: pa.Table, first_row: int) -> tuple[list[_Request], dic
     for row, (caption, head, outcome, draws, attempt, others) in enumerate(zip(*columns, strict=True), first_row):
         if not draws:
             continue
-        if outcome != store.DRAWN:
-            outcomes[row] = outcome
-            continue
-        key = caption if others is None and not attempt else (caption, draws, attempt, others)
+        fresh = others is None and not attempt and outcome == store.DRAWN
+        key = caption if fresh else (caption, outcome, draws, attempt, others)
         known = requests.get(key)
         if known is None:
             numbers = numbers_of.get(draws) or numbers_of.setdefault(draws, draw_numbers(draws))
             accepted = tuple(json.loads(others)) if others else ()
-            requests[key] = _Request(caption, head, numbers, attempt, accepted, [row])
+            requests[key] = _Request(caption, head, numbers, attempt, accepted, [row], outcome)
         else:
             known.rows.append(row)
-    return list(requests.values()), outcomes
+    return list(requests.values())
 
 
-def _made_table(requests: Iterable[_Request], outcomes: Mapping[int, str]) -> pa.Table:
+def _made_table(requests: Iterable[_Request]) -> pa.Table:
     """The draws table; tokens are counted with the first sample of a caption, prompts with its first draw."""
-    rows: list[tuple[Any, ...]] = [
-        (row, 0, 0, outcome, None, False, 0, 0, 0, outcome) for row, outcome in outcomes.items()
-    ]
+    rows: list[tuple[Any, ...]] = []
     for request in requests:
-        if request.outcome != store.DRAWN:
-            rows.extend((row, 0, 0, request.outcome, None, False, 0, 0, 0, request.outcome) for row in request.rows)
+        if (outcome := request.outcome) != store.DRAWN:
+            rows.extend(
+                (row, draw, request.attempt, outcome, None, False, 0, 0, 0, outcome)
+                for row in request.rows
+                for draw in request.draws
+            )
             continue
         # Of the draws for one rewrite the attempts stand together.
         made = (

@@ -51,11 +51,17 @@ class Attempt:
 class Ledger:
     """The pieces of a shard: empty for one that has killed no engine."""
 
+    work: str = ""
+    """What was being made of which captions, as a fingerprint: pieces of other work are of no use."""
     pieces: tuple[Piece, ...] = ()
     failed: tuple[int, ...] = field(default=())
     """Rows of captions that killed their engines."""
     attempt: Attempt | None = None
     """The attempt that is being made, or was when its actor died."""
+
+    def of_work(self, work: str) -> "Ledger":
+        """The ledger, or an empty one if this is about other work."""
+        return self if self.work == work else Ledger(work)
 
     def settle(self, run: str, alive_nodes: set[str], max_deaths: int) -> "Ledger":
         """What the attempt that was found says about its rows."""
@@ -65,7 +71,7 @@ class Ledger:
         if not self.pieces:
             pieces = Piece(found.start, found.stop).cut()
             # A single caption was alone, though perhaps beside other shards: that does not count against it.
-            return Ledger(tuple(pieces))
+            return Ledger(self.work, tuple(pieces))
         settled: list[Piece] = []
         failed = list(self.failed)
         for piece in self.pieces:
@@ -78,7 +84,7 @@ class Ledger:
             else:
                 settled.append(piece)
                 failed.append(piece.start)
-        return Ledger(tuple(settled), tuple(failed))
+        return Ledger(self.work, tuple(settled), tuple(failed))
 
     def begin(self, run: str, node: str, start: int, stop: int) -> "Ledger":
         """The ledger with an attempt at these rows."""
@@ -90,9 +96,9 @@ def ledger_url(location: str, shard_name: str) -> str:
     return storage.join(location, "attempts", f"{shard_name}.json")
 
 
-def piece_url(location: str, shard_name: str, piece: Piece) -> str:
+def piece_url(location: str, shard_name: str, ledger: Ledger, piece: Piece) -> str:
     """Where the draws of a finished piece are kept until the shard is committed."""
-    return storage.join(location, "attempts", f"{shard_name}.{piece.start}-{piece.stop}.arrow")
+    return storage.join(location, "attempts", f"{shard_name}.{ledger.work}.{piece.start}-{piece.stop}.arrow")
 
 
 def read_ledger(url: str) -> Ledger:
@@ -103,6 +109,7 @@ def read_ledger(url: str) -> Ledger:
         return Ledger()
     attempt = content["attempt"]
     return Ledger(
+        content["work"],
         tuple(Piece(**piece) for piece in content["pieces"]),
         tuple(content["failed"]),
         Attempt(**attempt) if attempt else None,
@@ -110,8 +117,8 @@ def read_ledger(url: str) -> Ledger:
 
 
 def write_ledger(url: str, ledger: Ledger) -> None:
-    """Commit a ledger; an empty one is removed."""
-    if ledger == Ledger():
+    """Commit a ledger; one that says nothing is removed."""
+    if ledger == Ledger(ledger.work):
         storage.remove(url)
     else:
         storage.write_json(url, asdict(ledger))

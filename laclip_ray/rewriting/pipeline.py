@@ -303,7 +303,7 @@ def _draw(work: Work, build_engine: BuildEngine) -> Any:
     if engine.label_selector:
         where["label_selector"] = engine.label_selector
     samples = _sources(work, work.to_draw).map_batches(
-        _Read(experiment, work.sets),
+        _Read(experiment, work.sets, work.prompt_sets),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0.5,  # mostly waits for storage; and unlike the actor, so that Ray does not fuse it with that
@@ -359,6 +359,7 @@ class _Read:
 
     experiment: Experiment
     sets: dict[str, RewriteSet]
+    prompt_sets: dict[str, PromptSet]
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         (item,) = batch.to_pylist()
@@ -375,11 +376,20 @@ class _Read:
             previous = None
             rewrites_per_set = self.experiment.rewrite.rewrites_per_set
             if unit.previous is not None:
-                rewrite_set = self.sets[unit.prompt_set]
-                previous = rewrite_set.read(unit.shard, unit.previous)
-                rewrites_per_set = max(rewrites_per_set, rewrite_set.origin(unit.shard, unit.previous).rewrites_per_set)
+                previous = self._judged(unit, unit.previous)
+                before = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
+                rewrites_per_set = max(rewrites_per_set, before.rewrites_per_set)
             origin = Origin(shard.source, inputs, rewrites_per_set)
-            yield stream_row(unit, origin, build_samples(described, unit, self.experiment, previous))
+            yield stream_row(unit, origin, build_samples(described, unit, self.experiment, rewrites_per_set, previous))
+
+    def _judged(self, unit: Unit, revision: int) -> pa.Table:
+        """Draws with their reasons, judged here if nobody has judged them by this gate."""
+        rewrite_set = self.sets[unit.prompt_set]
+        if storage.exists(rewrite_set.verdicts_url(unit.shard, revision)):
+            return rewrite_set.read(unit.shard, revision)
+        draws = storage.read_parquet(rewrite_set.draws_url(unit.shard, revision))
+        gate = build_gate(self.experiment, self.prompt_sets[unit.prompt_set])
+        return draws.append_column("reason", judge_draws(draws, gate))
 
 
 def describe_samples(samples: Sequence[Sample], experiment: Experiment) -> dict[str, list[Any]]:
@@ -403,7 +413,11 @@ def describe_samples(samples: Sequence[Sample], experiment: Experiment) -> dict[
 
 
 def build_samples(
-    described: Mapping[str, list[Any]], unit: Unit, experiment: Experiment, previous: pa.Table | None = None
+    described: Mapping[str, list[Any]],
+    unit: Unit,
+    experiment: Experiment,
+    rewrites_per_set: int,
+    previous: pa.Table | None = None,
 ) -> pa.Table:
     """The samples of a shard and what is to be drawn for each: a table of `SAMPLES_SCHEMA`.
 
@@ -413,10 +427,11 @@ def build_samples(
         described: from `describe_samples`.
         unit: what is done; its `retry` names the reasons whose rewrites are drawn again.
         experiment: the configuration.
+        rewrites_per_set: how many rewrites each sample is to have.
         previous: the draws that there are, with their `reason`; None: none.
     """
     rewrite = experiment.rewrite
-    everything = range(rewrite.rewrites_per_set)
+    everything = range(rewrites_per_set)
     head_of: dict[str, int] = {}
     heads = []
     for sample_id, caption in zip(described["id"], described["caption"], strict=True):
@@ -446,26 +461,21 @@ class _Kept:
     accepted: dict[int, str] = field(default_factory=dict)
     last_reason: dict[int, str | None] = field(default_factory=dict)
     attempts: int = 0
-    rewritten: bool = False
-    """Whether the model answered at all."""
 
     def missing(self, wanted: Iterable[int], retry: Collection[str]) -> set[int]:
         """Numbers of the draws to make: those that are wanted and not there, and those to be drawn again."""
-        if not self.rewritten:
-            return {*wanted} if self.last_reason[0] in retry else set()
         again = {draw for draw, reason in self.last_reason.items() if draw not in self.accepted and reason in retry}
         return again | {draw for draw in wanted if draw not in self.last_reason}
 
 
 def _kept_draws(previous: pa.Table) -> dict[tuple[str, str], _Kept]:
     kept: dict[tuple[str, str], _Kept] = {}
-    names = ("id", "caption_hash", "draw", "attempt", "outcome", "text", "reason")
-    for sample_id, caption_hash, draw, attempt, outcome, text, reason in zip(
+    names = ("id", "caption_hash", "draw", "attempt", "text", "reason")
+    for sample_id, caption_hash, draw, attempt, text, reason in zip(
         *(previous.column(name).to_pylist() for name in names), strict=True
     ):
         known = kept.setdefault((sample_id, caption_hash), _Kept())
         known.attempts = max(known.attempts, attempt + 1)
-        known.rewritten |= outcome == store.DRAWN
         known.last_reason[draw] = reason
         if reason is None:
             known.accepted.setdefault(draw, text)
@@ -549,8 +559,9 @@ _REPORT_SCHEMA = pa.schema(
 def _remove_attempts(location: str, shard_name: str) -> None:
     """Remove what was kept of a suspect shard while it was not committed."""
     url = ledger_url(location, shard_name)
-    for piece in read_ledger(url).pieces:
-        storage.remove(piece_url(location, shard_name, piece))
+    ledger = read_ledger(url)
+    for piece in ledger.pieces:
+        storage.remove(piece_url(location, shard_name, ledger, piece))
     storage.remove(url)
 
 
@@ -566,13 +577,13 @@ def merge_draws(samples: pa.Table, before: pa.Table, new: pa.Table) -> pa.Table:
     order = {key: row for row, key in enumerate(_keys(samples))}
     both = pa.concat_tables([before.select(store.DRAWS_SCHEMA.names), new])
     draws, attempts = both.column("draw").to_pylist(), both.column("attempt").to_pylist()
-    # Where an attempt gave no text at all, the next one replaces it.
-    redrawn = {*_keys(new)}
+    # Where there was no text, the next attempt takes its place.
+    redrawn = {*zip(_keys(new), new.column("draw").to_pylist(), strict=True)}
     textless = [outcome != store.DRAWN for outcome in before.column("outcome").to_pylist()] + [False] * new.num_rows
     ranked = sorted(
         (order[key], draws[row], attempts[row], row)
         for row, key in enumerate(_keys(both))
-        if key in order and not (textless[row] and key in redrawn)
+        if key in order and not (textless[row] and (key, draws[row]) in redrawn)
     )
     return both.take(pa.array([row for *_, row in ranked], pa.int64()))
 
@@ -588,17 +599,18 @@ def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
     columns = {name: draws.column(name).to_pylist() for name in names}
     by_sample = groupby(range(draws.num_rows), key=columns["id"].__getitem__)
     for _, rows in by_sample:
-        accepted: list[str] = []
+        accepted: dict[int, str] = {}
         # As they were made: every first attempt comes before any second one.
         for row in sorted(rows, key=lambda row: (columns["attempt"][row], columns["draw"][row])):
             if reasons[row] != store.DRAWN:
                 continue
             text = columns["text"][row]
             head = columns["head"][row] or 0  # null: imported, and the gate was made without examples
-            reason = gate.judge(text, columns["caption"][row], columns["truncated"][row], head, accepted)
+            others = [*accepted.values()]
+            reason = gate.judge(text, columns["caption"][row], columns["truncated"][row], head, others)
             reasons[row] = reason
             if reason is None:
-                accepted.append(text)
+                accepted.setdefault(columns["draw"][row], text)  # only the first one of a draw is read
     return pa.array(reasons, pa.string())
 
 

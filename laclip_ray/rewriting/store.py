@@ -175,7 +175,9 @@ class RewriteSet:
         found = set()
         for url in storage.list_files(directory):
             revision, _, name = storage.filesystem(url)[1][prefix:].partition("/")
-            if name.endswith(".parquet") and (self.newest_revision is None or int(revision) <= self.newest_revision):
+            if not (name.endswith(".parquet") and revision.isdigit()):
+                continue
+            if self.newest_revision is None or int(revision) <= self.newest_revision:
                 found.add((name.removesuffix(".parquet"), int(revision)))
         return found
 

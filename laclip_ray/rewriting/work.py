@@ -108,7 +108,8 @@ def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
         revision = drawn[shard.name]
         origin = known[shard.name].origin if shard.name in known else rewrite_set.origin(shard.name, revision)
         more = origin.rewrites_per_set < work.experiment.rewrite.rewrites_per_set
-        again = shard.name in known and any(known[shard.name].statistics.unfilled[reason] for reason in retry)
+        # What is not judged yet is judged where it is read.
+        again = any(shard.name not in known or known[shard.name].statistics.unfilled[reason] for reason in retry)
         unit = Unit(name, shard.name, next_revision, previous=revision, retry=retry)
         if more or again:
             work.to_draw.append(unit)

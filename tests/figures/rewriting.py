@@ -216,7 +216,7 @@ def against_published_way(directory: Path) -> Iterator[Figure]:
 
 def without_engine(directory: Path) -> Iterator[Figure]:
     """Show 3: everything but the engine."""
-    write_captions(directory / "data", made_up_captions(0, 200_000), rows_per_file=10_000)
+    write_captions(directory / "data", made_up_captions(0, 400_000), rows_per_file=10_000)
     two = {"actors": {"min": 2, "max": 2}}
     found = run_pipeline(experiment_on(directory, "run", engine=two), directory, "seeded")
     captions = found.captions / 4  # four prompt sets

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -63,7 +63,7 @@ class Cluster:
             self.finished = {(0, self.captions)}
             return "finished"
         if len(ledger.failed) > MAX_FAILED_CAPTIONS:
-            self.ledger = Ledger(ledger.pieces, ledger.failed)
+            self.ledger = replace(ledger, attempt=None)
             return "given up"
         for piece in ledger.pieces:
             rows = (piece.start, piece.stop)
@@ -75,7 +75,7 @@ class Cluster:
             if self._dies(ledger, piece, alone=True):
                 return None
             self.finished.add(rows)
-        self.ledger = Ledger(ledger.pieces, ledger.failed)
+        self.ledger = replace(ledger, attempt=None)
         return "finished"
 
     def _dies(self, ledger: Ledger, piece: Piece, alone: bool) -> bool:
@@ -216,7 +216,7 @@ def test_a_death_of_another_run_or_with_its_node_changes_nothing(ledger: Ledger,
     found = ledger.attempt
     nodes = {found.node} if found and alive else {"another"} - ({found.node} if found else set())
     if found is None or found.run != run or found.node not in nodes:
-        assert ledger.settle(run, nodes, 1) == Ledger(ledger.pieces, ledger.failed)
+        assert ledger.settle(run, nodes, 1) == replace(ledger, attempt=None)
 
 
 @settings(max_examples=50)
@@ -225,7 +225,7 @@ def test_a_ledger_comes_back_from_storage(ledger: Ledger) -> None:
     url = ledger_url(f"memory://unit-{uuid.uuid4().hex}", "sub/0.tar")
     write_ledger(url, ledger)
     assert read_ledger(url) == ledger
-    assert storage.exists(url) == (ledger != Ledger())
+    assert storage.exists(url) == (ledger != Ledger(ledger.work))
 
 
 @pytest.mark.parametrize("place", ["ledgers", "memory://unit-ledgers"])
@@ -244,9 +244,14 @@ def test_an_empty_ledger_is_no_file(place: str) -> None:
 def test_pieces_lie_beside_their_ledger_each_in_a_place_of_its_own(first: tuple[str, Piece]) -> None:
     shard, piece = first
     others = [Piece(piece.start, piece.stop + 1), Piece(piece.start + 1, piece.stop)]
-    places = [ledger_url("set", shard), *(piece_url("set", shard, each) for each in (piece, *others))]
+    ledger = Ledger("work")
+    places = [
+        ledger_url("set", shard),
+        *(piece_url("set", shard, ledger, each) for each in (piece, *others)),
+        piece_url("set", shard, Ledger("other"), piece),
+    ]
     assert len({*places}) == len(places)
-    assert piece_url("set", shard, Piece(piece.start, piece.stop, deaths=9)) == places[1]
+    assert piece_url("set", shard, ledger, Piece(piece.start, piece.stop, deaths=9)) == places[1]
     assert {storage.filesystem(place)[1].rpartition("/")[0] for place in places} == {
         storage.filesystem("set/attempts")[1]
     }
