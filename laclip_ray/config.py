@@ -108,6 +108,24 @@ class EngineConfig(Section):
     """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`."""
 
 
+class PictureGateConfig(Section):
+    """A second gate: rewrites that are less like their picture than the caption are dropped."""
+
+    model: str
+    """An open_clip name, `hf-hub:ORGANISATION/NAME`, or a directory such as `laclip train` exports."""
+    pretrained: str | None = None
+    """The weights of a named model: open_clip's tag, or a checkpoint file."""
+    margin: NonNegativeFloat = 0.05
+    """How much smaller than the caption's a rewrite's cosine similarity with the picture may be, else it is
+    `unlike_picture`."""
+    batch_size: PositiveInt = 256
+    """Pictures that are scored together."""
+    actors: WorkerRange = WorkerRange()
+    """Processes that score, one model each."""
+    gpus_per_actor: NonNegativeFloat = 0.0
+    """Share of a GPU that such a process is given."""
+
+
 class GateConfig(Section):
     """What a rewrite must satisfy to be shown in training. Each check can be switched off.
 
@@ -140,6 +158,8 @@ class GateConfig(Section):
     min_shared_words: NonNegativeInt = 1
     """Fewer content words in common with the caption is `unrelated`; 0 switches it off (one-word captions that are
     rewritten by synonyms, scripts without spaces)."""
+    picture: PictureGateConfig | None = None
+    """Scores what the other checks accept by the picture. None: pictures are not looked at."""
 
 
 class BudgetConfig(Section):

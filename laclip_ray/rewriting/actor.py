@@ -43,6 +43,7 @@ from laclip_ray.rewriting.ledger import (
     ledger_url,
     piece_url,
     read_ledger,
+    remove_pieces,
     write_ledger,
 )
 from laclip_ray.rewriting.prompts import Head, PromptSet, head_pairs, parse_completion, prompt_texts
@@ -233,7 +234,11 @@ class RewritingActor:
         unit = unit_of(row)
         try:
             made = await self._draw_unit(
-                unit, table_of(row["samples"]), store.fingerprint_of({"samples": row["origin"], "unit": row["unit"]})
+                unit,
+                table_of(row["samples"]),
+                store.fingerprint_of(
+                    {"origin": row["origin"], "unit": row["unit"], "gate": self._sets[unit.prompt_set].gate}
+                ),
             )
         except EngineDiedError as error:
             # The ledgers of all that is in hand say so. Ray starts another actor and repeats the tasks.
@@ -245,8 +250,7 @@ class RewritingActor:
         if made is None:
             row["failure"] = (
                 f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
-                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)}, and all beside "
-                "it that begins with this name"
+                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)[:-5]}.*"
             )
         else:
             row["made"] = _to_bytes(made)
@@ -262,7 +266,10 @@ class RewritingActor:
         """The draws of a unit; None if too many of its captions kill their engines."""
         location = self._sets[unit.prompt_set].location
         url = ledger_url(location, unit.shard)
-        ledger = (await asyncio.to_thread(read_ledger, url)).of_work(work)
+        ledger = await asyncio.to_thread(read_ledger, url)
+        if ledger.work != work:
+            await asyncio.to_thread(remove_pieces, location, unit.shard, ledger)
+            ledger = Ledger(work)
         if ledger.attempt:
             ledger = ledger.settle(self._run, _alive_nodes(), self._rewrite.max_engine_deaths)
         if not ledger.pieces:

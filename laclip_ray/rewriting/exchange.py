@@ -61,9 +61,9 @@ from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import store
+from laclip_ray.rewriting.draws import judge_draws
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.inspection import open_sets, rows_changed
-from laclip_ray.rewriting.pipeline import judge_draws
 from laclip_ray.rewriting.prompts import prompt_texts
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed, Origin, RewriteSet
@@ -138,6 +138,10 @@ def import_rewrites(
     files = _group_files(texts, names)
     shards = list_shards(experiment.data)
     strip_extension = shards[0].format == "webdataset" and experiment.data.id_column is None
+    if experiment.rewrite.gate.picture is not None:
+        raise UserError(
+            "rewrite.gate.picture: an import does not look at pictures; import with rewrite.gate.picture=null"
+        )
     table = _CaptionsTable.open(captions, header, id_field, caption_field, strip_extension)
     with contextlib.ExitStack() as stack:
         opened = {name: [stack.enter_context(_open_lines(url)) for url in urls] for name, urls in files.items()}

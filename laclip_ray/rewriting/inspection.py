@@ -15,10 +15,11 @@ from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.gate import Rejection
+from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
-RETRYABLE = (*(reason.value for reason in Rejection), store.CAPTION_TOO_LONG, store.PROMPT_TOO_LONG, store.ENGINE_DIED)
+RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, store.PROMPT_TOO_LONG, store.ENGINE_DIED)
 """The reasons that another attempt, or other settings, can do away with."""
 
 ACCEPTED = "accepted"

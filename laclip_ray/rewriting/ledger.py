@@ -59,10 +59,6 @@ class Ledger:
     attempt: Attempt | None = None
     """The attempt that is being made, or was when its actor died."""
 
-    def of_work(self, work: str) -> "Ledger":
-        """The ledger, or an empty one if this is about other work."""
-        return self if self.work == work else Ledger(work)
-
     def settle(self, run: str, alive_nodes: set[str], max_deaths: int) -> "Ledger":
         """What the attempt that was found says about its rows."""
         found = self.attempt
@@ -99,6 +95,12 @@ def ledger_url(location: str, shard_name: str) -> str:
 def piece_url(location: str, shard_name: str, ledger: Ledger, piece: Piece) -> str:
     """Where the draws of a finished piece are kept until the shard is committed."""
     return storage.join(location, "attempts", f"{shard_name}.{ledger.work}.{piece.start}-{piece.stop}.arrow")
+
+
+def remove_pieces(location: str, shard_name: str, ledger: Ledger) -> None:
+    """Remove the kept draws of a ledger's pieces."""
+    for piece in ledger.pieces:
+        storage.remove(piece_url(location, shard_name, ledger, piece))
 
 
 def read_ledger(url: str) -> Ledger:

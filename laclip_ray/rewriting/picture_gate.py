@@ -59,7 +59,7 @@ class PictureGate:
         margin: float,
         batch_size: int,
         device: str | None = None,
-        setting: str = "rewrite.picture_gate",
+        setting: str = "rewrite.gate.picture",
     ) -> None:
         """Load the model, its transform and its tokeniser.
 
@@ -134,12 +134,13 @@ class PictureGate:
             return None
         try:
             with Image.open(io.BytesIO(image)) as opened:
-                if max(opened.size) > _MAX_ASPECT_RATIO * min(opened.size):
+                if max(opened.size) >= _MAX_ASPECT_RATIO * min(opened.size):
                     return None
-                pixels: torch.Tensor = self._transform(opened.convert("RGB"))
-                return pixels
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+                picture = opened.convert("RGB")
+        except Exception:  # noqa: BLE001 - Pillow's readers raise what they like (AVIF: RuntimeError)
             return None
+        pixels: torch.Tensor = self._transform(picture)
+        return pixels
 
     def _similarities(self, pixels: Sequence["torch.Tensor"], texts: Sequence[str]) -> list[list[float]]:
         """The cosine similarity of each of N pictures with each of T texts: N lists of T."""
@@ -155,7 +156,7 @@ class PictureGate:
         return found
 
 
-def check_picture_model(model: str, pretrained: str | None, setting: str = "rewrite.picture_gate") -> None:
+def check_picture_model(model: str, pretrained: str | None, setting: str = "rewrite.gate.picture") -> None:
     """Refuse a model that cannot be loaded as far as that can be told without loading or downloading it.
 
     Raises:

@@ -1,8 +1,9 @@
 """Counts of what became of captions: of one shard, of a rewrite set, of a run.
 
-Guarantees: every caption is counted once. `accepted` and `unfilled` add up to the rewrites asked for, so that no
-caption is left without an outcome; `rejected` counts every draw that the gate refused, those that another draw
-replaced too.
+Guarantees: every caption is counted once in `captions`, and every rewrite asked for once in `accepted` or `unfilled`:
+they add up to the pairs of a caption and a draw number that have a row, which for what rewriting makes are the captions
+times the rewrites per set. `rejected` counts every row with a reason: draws that the gate refused, those that another
+attempt replaced too, and rewrites asked for that there was no draw for.
 """
 
 from collections import Counter
@@ -34,7 +35,7 @@ class Statistics:
     unfilled: Counter[str] = field(default_factory=Counter)
     """Rewrites asked for that there is none of, by the last reason."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Draws and captions by the reason why they give no rewrite."""
+    """Draws that the gate refused, and rewrites asked for that there was no draw for, by the reason."""
     problems: Counter[str] = field(default_factory=Counter)
     """Captions by what was wrong with them."""
     named: dict[str, list[str]] = field(default_factory=dict)

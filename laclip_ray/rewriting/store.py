@@ -80,7 +80,10 @@ def fingerprint_of(content: Mapping[str, Any]) -> str:
 
 def gate_fingerprint(gate: GateConfig) -> str:
     """The fingerprint of a gate: verdicts of different gates lie beside each other."""
-    return fingerprint_of({"version": GATE_VERSION, **gate.model_dump(mode="json")})
+    how = {"picture": {"batch_size", "actors", "gpus_per_actor"}}
+    weights = model_digest(gate.picture.model.removeprefix("local-dir:")) if gate.picture else None
+    content = gate.model_dump(mode="json", exclude=how)
+    return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
 
 
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
@@ -295,6 +298,27 @@ def configured_sets(experiment: Experiment) -> RewriteSets:
         storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
     ]
     return RewriteSets(tuple(RewriteSet(location, gate).pinned() for location in locations))
+
+
+def committed_sets(experiment: Experiment) -> RewriteSets:
+    """The rewrite sets that training reads.
+
+    Raises:
+        UserError: a set does not exist, or its draws have no verdicts of this experiment's gate.
+    """
+    sets = configured_sets(experiment)
+    for each in sets.sets:
+        if not storage.exists(storage.join(each.location, "recipe.json")):
+            raise UserError(
+                f"text.p is {experiment.text.p:g}, but there is no rewrite set at {each.location}; "
+                "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
+            )
+        if not each.committed() and (unjudged := len(each.drawn())):
+            raise UserError(
+                f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
+                "with this config to judge them (no engine is needed)"
+            )
+    return sets
 
 
 def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig, setting: str) -> RewriteSet:

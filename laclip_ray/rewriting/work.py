@@ -14,6 +14,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.cost import check_budget
 from laclip_ray.rewriting.engine import check_engine
+from laclip_ray.rewriting.picture_gate import check_picture_model
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
@@ -76,12 +77,16 @@ def plan_work(experiment: Experiment, retry: Collection[str] = ()) -> Work:
         raise UserError("rewrite.prompt_sets: two sets have the same name")
     check_engine(rewrite)
     check_budget(rewrite)
+    shards = {shard.name: shard for shard in list_shards(experiment.data)}
+    if rewrite.gate.picture is not None:
+        check_picture_model(rewrite.gate.picture.model, rewrite.gate.picture.pretrained, "rewrite.gate.picture")
+        if experiment.data.image_column is None and next(iter(shards.values())).format != "webdataset":
+            raise UserError("rewrite.gate.picture: needs pictures, and data.image_column is not set")
     gate = store.gate_fingerprint(rewrite.gate)
     sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in by_name}
     for name, prompt_set in by_name.items():
         recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
         store.check_place(sets[name].location, recipe, "rewrite.output")
-    shards = {shard.name: shard for shard in list_shards(experiment.data)}
     work = Work(experiment, shards, by_name, sets, {})
     for name in sets:
         _plan_set(work, name, tuple(sorted(retry)))

@@ -17,7 +17,7 @@ from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards
 from laclip_ray.data.stream import StreamSpec, build_stream
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.pipeline import committed_sets
+from laclip_ray.rewriting.store import committed_sets
 from laclip_ray.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,

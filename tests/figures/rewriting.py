@@ -196,15 +196,15 @@ def against_published_way(directory: Path) -> Iterator[Figure]:
     accepted, tokens = [], []
     with peer("published", config) as published, peer("bare", config) as bare:
         for run in range(3):
-            answer = published({"captions": captions[:500], "tokens": 77, "seed": run})
+            answer = published({"captions": captions[:200], "tokens": 77, "seed": run})
             good = sum(
                 judge(text, caption, truncated, 0) is None
-                for caption, (text, truncated) in zip(captions[:500], answer["texts"], strict=True)
+                for caption, (text, truncated) in zip(captions[:200], answer["texts"], strict=True)
             )
             found = run_pipeline(experiment_on(directory, f"run-{run}", **rewrite), directory, "vllm")
             accepted.append((found.accepted / found.seconds) / (good / answer["seconds"]))
-            theirs = published({"captions": captions[:300], "tokens": 40, "seed": run})["seconds"]
-            tokens.append(theirs / bare({"captions": captions[:300], "tokens": 40})["seconds"])
+            theirs = published({"captions": captions[:200], "tokens": 40, "seed": run})["seconds"]
+            tokens.append(theirs / bare({"captions": captions[:200], "tokens": 40})["seconds"])
         cache = bare({"captions": captions, "by_head": True})
     yield Figure(
         2, "accepted rewrites a second against the published way", statistics.median(accepted), "ratio", at_least=4

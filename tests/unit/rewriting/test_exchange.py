@@ -29,8 +29,7 @@ from laclip_ray.rewriting.exchange import (
     text_files,
 )
 from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.pipeline import committed_sets
-from laclip_ray.rewriting.store import RewriteSet, gate_fingerprint
+from laclip_ray.rewriting.store import RewriteSet, committed_sets, gate_fingerprint
 from tests.unit.conftest import picture, write_tar
 
 OPEN_GATE = {

@@ -205,6 +205,7 @@ pieces = st.builds(Piece, st.integers(0, 99), st.integers(100, 199), st.integers
 attempts = st.builds(Attempt, st.text(), st.text(), st.integers(0, 99), st.integers(100, 199))
 ledgers = st.builds(
     Ledger,
+    st.text(),
     st.lists(pieces, max_size=4).map(tuple),
     st.lists(st.integers(0, 99), max_size=3).map(tuple),
     st.none() | attempts,
@@ -224,8 +225,19 @@ def test_a_death_of_another_run_or_with_its_node_changes_nothing(ledger: Ledger,
 def test_a_ledger_comes_back_from_storage(ledger: Ledger) -> None:
     url = ledger_url(f"memory://unit-{uuid.uuid4().hex}", "sub/0.tar")
     write_ledger(url, ledger)
-    assert read_ledger(url) == ledger
-    assert storage.exists(url) == (ledger != Ledger(ledger.work))
+    says_something = bool(ledger.pieces or ledger.failed or ledger.attempt)
+    assert storage.exists(url) == says_something
+    assert read_ledger(url) == (ledger if says_something else Ledger())
+
+
+@given(ledger=ledgers, run=st.text(), max_deaths=max_deaths_allowed, piece=pieces)
+def test_a_ledger_stays_one_of_its_work(ledger: Ledger, run: str, max_deaths: int, piece: Piece) -> None:
+    found = ledger.attempt
+    for each in (run, found.run) if found else (run,):
+        settled = ledger.settle(each, {found.node} if found else set(), max_deaths)
+        assert settled.work == ledger.work
+        begun = settled.begin(each, "node", piece.start, piece.stop)
+        assert (begun.work, begun.pieces) == (ledger.work, settled.pieces)
 
 
 @pytest.mark.parametrize("place", ["ledgers", "memory://unit-ledgers"])

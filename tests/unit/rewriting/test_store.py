@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from laclip_ray import storage
-from laclip_ray.config import GateConfig, RewriteConfig, SamplingConfig, parse_experiment
+from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
 from laclip_ray.data.shards import hash_caption
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
@@ -350,7 +350,8 @@ def test_any_change_of_a_value_changes_the_fingerprint(content: dict[str, Any], 
 
 def test_every_setting_of_a_gate_changes_its_fingerprint() -> None:
     defaults = GateConfig().model_dump()
-    changed = {name: not value if isinstance(value, bool) else value + 1 for name, value in defaults.items()}
+    changed = {name: not value if isinstance(value, bool) else (value or 0) + 1 for name, value in defaults.items()}
+    changed["picture"] = PictureGateConfig(model="ViT-B-32", pretrained="openai")
     found = {gate_fingerprint(GateConfig(**{**defaults, name: value})) for name, value in changed.items()}
     assert len({gate_fingerprint(GateConfig()), *found}) == len(defaults) + 1
     assert gate_fingerprint(GateConfig(**defaults)) == gate_fingerprint(GateConfig())

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laclip_ray.config import MAX_REWRITES_PER_SET, Experiment, parse_experiment
-from laclip_ray.data.shards import Sample, hash_caption
+from laclip_ray.config import MAX_REWRITES_PER_SET, DataConfig, Experiment, parse_experiment
+from laclip_ray.data.shards import Sample, Shard, hash_caption, list_shards, read_samples
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.actor import (
     MADE_SCHEMA,
@@ -27,17 +29,21 @@ from laclip_ray.rewriting.actor import (
     table_of,
     unit_of,
 )
-from laclip_ray.rewriting.engine import Answer, Completion, RequestError, build_heads
+from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
 from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.pipeline import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.ledger import Ledger, ledger_url, read_ledger
 from laclip_ray.rewriting.prompts import choose_head, head_pairs, load_prompt_set
 from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.store import Origin
+from laclip_ray.rewriting.store import Origin, RewriteSet
+from laclip_ray.rewriting.tasks import ReadShard
 from laclip_ray.rewriting.work import Unit
+from tests.unit.conftest import write_tar
 
 PROMPT_SET = load_prompt_set("human")
 HEADS = 4
 UNANSWERED = "a caption that the engine refuses"
+DEADLY = "a caption that the engine dies of"
 CAPTIONS = ["a red dog", "A red dog!", "two cats on a sofa", "a blue house", UNANSWERED]
 EXAMPLE = PROMPT_SET.pairs[0].target
 TEXTS = ["a dog", "the red dog", "The red dog.", "two cats", "cats on the sofa", "the house is blue", EXAMPLE, "x", ""]
@@ -68,6 +74,8 @@ class RandomEngine:
         await asyncio.sleep(0)
         if UNANSWERED in prompt:
             raise RequestError(store.PROMPT_TOO_LONG)
+        if DEADLY in prompt:
+            raise EngineDiedError
         self.tokens.update(prompt_tokens=7, cached_tokens=5, output_tokens=count)
         return Answer([self._completion() for _ in range(count)], 7, 5)
 
@@ -78,11 +86,20 @@ class RandomEngine:
         """Nothing to stop."""
 
 
-class OfflineActor(RewritingActor):
-    """The actor without Ray: it draws and judges, but has no ledgers."""
+class ActorDiedError(Exception):
+    """In the place of the end of the actor's process."""
 
-    def __init__(self, experiment: Experiment, engine: RandomEngine) -> None:
+
+class OfflineActor(RewritingActor):
+    """The actor without Ray; without a `location` it draws and judges, but has no ledgers."""
+
+    def __init__(self, experiment: Experiment, engine: RandomEngine, location: str = "") -> None:
         """Take what `RewritingActor` makes."""
+        self._started_s = 0.0
+        self._sets = {"human": RewriteSet(location, "gate")}
+        self._run, self._node, self._name = "run", "node", "actor"
+        self._turn = asyncio.Condition()
+        self._in_hand = self._alone_waits = 0
         self._rewrite = experiment.rewrite
         self._cache = OrderedDict()
         self._gates = {"human": gate_of(experiment)}
@@ -93,6 +110,27 @@ class OfflineActor(RewritingActor):
         """The draws of a shard, as they were made."""
         return asyncio.run(self._draw(ROUND_0, samples))
 
+    def call(self, row: pa.Table) -> dict[str, Any]:
+        """What the actor makes of a stream row.
+
+        Raises:
+            ActorDiedError: with its engine.
+        """
+
+        async def tables() -> list[pa.Table]:
+            return [table async for table in self(row)]
+
+        (table,) = asyncio.run(tables())
+        (found,) = table.to_pylist()
+        assert isinstance(found, dict)
+        return found
+
+    async def _draw_unit(self, unit: Unit, samples: pa.Table, work: str) -> pa.Table | None:
+        try:
+            return await super()._draw_unit(unit, samples, work)
+        except EngineDiedError as error:
+            raise ActorDiedError from error
+
 
 def sample(sample_id: str, caption: str, *problems: str) -> Sample:
     return Sample(0, sample_id, caption, None, problems)
@@ -102,10 +140,14 @@ ROUND_0 = Unit("human", "0.tar", 0)
 
 
 def samples_of(
-    samples: Sequence[Sample], experiment: Experiment, previous: pa.Table | None = None, retry: Iterable[str] = ()
+    samples: Sequence[Sample],
+    experiment: Experiment,
+    previous: pa.Table | None = None,
+    retry: Iterable[str] = (),
+    wanted: int | None = None,
 ) -> pa.Table:
     unit = ROUND_0 if previous is None else Unit("human", "0.tar", 1, previous=0, retry=tuple(retry))
-    wanted = experiment.rewrite.rewrites_per_set
+    wanted = wanted or experiment.rewrite.rewrites_per_set
     return build_samples(describe_samples(samples, experiment), unit, experiment, wanted, previous)
 
 
@@ -122,6 +164,28 @@ def known(table: pa.Table) -> list[list[str]]:
 def judged(draws: pa.Table, reasons: pa.Array) -> pa.Table:
     """Draws as they are read back: with their reasons."""
     return draws.append_column("reason", reasons)
+
+
+def why_unanswered(each: Sample) -> str | None:
+    """The reason why the random engine gives no text for a sample."""
+    return {"": "caption_empty", UNANSWERED: store.PROMPT_TOO_LONG, DEADLY: store.ENGINE_DIED}.get(each.caption)
+
+
+LENIENT = {"min_words": 0, "min_shared_words": 0, "drop_truncated": False}
+
+
+def judged_leniently(draws: pa.Table) -> pa.Table:
+    """Draws as another gate sees them, which may accept what the first had drawn again."""
+    return judged(draws, judge_draws(draws, gate_of(experiment_of(gate=LENIENT))))
+
+
+def first_accepted(rows: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    """The rewrites of one sample that training reads: the first accepted attempt of each draw."""
+    found: dict[int, str] = {}
+    for row in rows:
+        if row["reason"] is None:
+            found.setdefault(row["draw"], row["text"])
+    return found
 
 
 captions = st.sampled_from(CAPTIONS)
@@ -230,16 +294,18 @@ def by_id(samples: Sequence[Sample], sample_id: str) -> Sample:
 
 @settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
-def test_a_sample_without_an_answer_has_one_row_with_the_reason(
+def test_a_sample_without_an_answer_has_a_row_with_the_reason_for_each_rewrite_asked_for(
     samples: list[Sample], experiment: Experiment, random: Random
 ) -> None:
     found = run_round(samples_of(samples, experiment), experiment, random).kept.to_pylist()
-    expected = {each.id: "caption_empty" for each in samples if not each.caption}
-    expected |= {each.id: store.PROMPT_TOO_LONG for each in samples if each.caption == UNANSWERED}
-    textless = [row for row in found if row["outcome"] != store.DRAWN]
-    assert {row["id"]: row["outcome"] for row in textless} == expected
-    assert len(textless) == len(expected)
-    assert all(row["text"] is None and row["reason"] == row["outcome"] for row in textless)
+    everything = range(experiment.rewrite.rewrites_per_set)
+    names = ("id", "draw", "attempt", "outcome", "reason", "text", *store.TOKENS)
+    assert [tuple(row[name] for name in names) for row in found if row["outcome"] != store.DRAWN] == [
+        (each.id, draw, 0, reason, reason, None, 0, 0, 0)
+        for each in samples
+        if (reason := why_unanswered(each))
+        for draw in everything
+    ]
     assert all(row["text"] is not None for row in found if row["outcome"] == store.DRAWN)
 
 
@@ -281,11 +347,12 @@ def test_every_rewrite_asked_for_is_accepted_or_has_a_reason(
 ) -> None:
     found = run_round(samples_of(samples, experiment), experiment, random)
     counts = Statistics.of(found.draws, found.reasons)
-    drawn = [each for each in samples if each.caption not in ("", UNANSWERED)]
+    rewrites_per_set = experiment.rewrite.rewrites_per_set
     assert counts.captions == len(samples)
-    assert counts.accepted + counts.unfilled.total() == (
-        len(drawn) * experiment.rewrite.rewrites_per_set + len(samples) - len(drawn)
-    )
+    assert counts.accepted + counts.unfilled.total() == len(samples) * rewrites_per_set
+    unanswered = Counter(reason for each in samples if (reason := why_unanswered(each)))
+    for reason, count in unanswered.items():
+        assert counts.unfilled[reason] == counts.rejected[reason] == count * rewrites_per_set
 
 
 @settings(max_examples=60)
@@ -320,8 +387,8 @@ def test_judging_again_gives_what_was_found_while_drawing(
     assert judge_draws(found.draws, gate_of(experiment)).equals(found.reasons)
 
 
-def test_a_text_that_two_attempts_give_is_accepted_where_it_was_drawn_first() -> None:
-    texts = [(0, 0, "x"), (0, 1, "the red dog"), (1, 0, "The red dog."), (2, 0, "a big dog"), (2, 1, "the RED dog")]
+def reasons_of_texts(texts: Iterable[tuple[int, int, str]]) -> list[str | None]:
+    """The reasons against texts for one caption, each with its draw and attempt."""
     rows = [
         {
             **dict.fromkeys(("id", "caption_hash"), "a"),
@@ -338,8 +405,33 @@ def test_a_text_that_two_attempts_give_is_accepted_where_it_was_drawn_first() ->
         for draw, attempt, text in texts
     ]
     draws = pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
-    reasons = judge_draws(draws, gate_of(experiment_of())).to_pylist()
-    assert reasons == ["too_short", "copy_of_rewrite", None, None, "copy_of_rewrite"]
+    reasons: list[str | None] = judge_draws(draws, gate_of(experiment_of())).to_pylist()
+    return reasons
+
+
+def test_a_text_that_two_attempts_give_is_accepted_where_it_was_drawn_first() -> None:
+    texts = [(0, 0, "x"), (0, 1, "the red dog"), (1, 0, "The red dog."), (2, 0, "a big dog"), (2, 1, "the RED dog")]
+    assert reasons_of_texts(texts) == ["too_short", "copy_of_rewrite", None, None, "copy_of_rewrite"]
+
+
+def test_only_the_first_accepted_attempt_of_a_draw_is_one_that_others_may_not_copy() -> None:
+    texts = [(0, 0, "the red dog"), (0, 1, "a big dog"), (1, 1, "A big dog."), (2, 1, "The red dog."), (2, 2, "my dog")]
+    assert reasons_of_texts(texts) == [None, None, None, "copy_of_rewrite", None]
+
+
+@settings(max_examples=60)
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_by_any_gate_the_rewrites_that_are_read_differ_and_a_copy_is_one_of_those(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    def plain(text: str) -> str:
+        return text.lower().strip(".!")
+
+    found = run_round(samples_of(samples, experiment), experiment, random)
+    for rows in by_key(judged_leniently(found.draws).to_pylist()).values():
+        read = [plain(text) for text in first_accepted(rows).values()]
+        assert len(read) == len({*read})
+        assert {plain(row["text"]) for row in rows if row["reason"] == "copy_of_rewrite"} <= {*read}
 
 
 def test_captions_that_are_remembered_are_not_asked_again() -> None:
@@ -385,23 +477,27 @@ class Case:
     retry: tuple[str, ...]
     random: Random
 
+    @property
+    def wanted(self) -> int:
+        """How many rewrites each sample is to have: what there was to be is not made less by another configuration."""
+        return max(each.rewrite.rewrites_per_set for each in (self.first, self.second))
+
 
 RETRIED = ("too_short", "copy_of_rewrite", "empty", "prompt_too_long", "caption_empty")
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Samples may have vanished, be edited, be new, or stand in another order; there may be more to draw."""
+    """Samples may have vanished, be edited, be new, or stand in another order; there may be more or less to draw."""
     before = draw(some_samples)
     now = [each for each in before if draw(st.integers(0, 3))]
     now = [each if draw(st.integers(0, 3)) else sample(each.id, draw(captions)) for each in now]
     now += [sample(f"new{number}", caption) for number, caption in enumerate(draw(st.lists(captions, max_size=2)))]
-    first = draw(st.integers(1, 3))
     return Case(
         before,
         draw(st.permutations(now)),
-        experiment_of(rewrites_per_set=first, redraws=draw(st.integers(0, 1))),
-        experiment_of(rewrites_per_set=draw(st.integers(first, 3)), redraws=draw(st.integers(0, 1))),
+        experiment_of(rewrites_per_set=draw(st.integers(1, 3)), redraws=draw(st.integers(0, 1))),
+        experiment_of(rewrites_per_set=draw(st.integers(1, 3)), redraws=draw(st.integers(0, 1))),
         tuple(draw(st.lists(st.sampled_from(RETRIED), max_size=2, unique=True))),
         draw(randoms),
     )
@@ -409,6 +505,10 @@ def cases(draw: st.DrawFn) -> Case:
 
 def first_round(case: Case) -> pa.Table:
     return run_round(samples_of(case.before, case.first), case.first, case.random).kept
+
+
+def second_samples(case: Case, previous: pa.Table) -> pa.Table:
+    return samples_of(case.now, case.second, previous, case.retry, case.wanted)
 
 
 def by_key(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
@@ -420,11 +520,9 @@ def by_key(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapp
 
 def wanted(case: Case, rows: Sequence[Mapping[str, Any]] | None) -> list[int]:
     """The draws to make for one sample, by the rows that there are for it."""
-    everything = [*range(case.second.rewrite.rewrites_per_set)]
+    everything = [*range(case.wanted)]
     if rows is None:
         return everything
-    if rows[0]["outcome"] != store.DRAWN:
-        return everything if rows[0]["reason"] in case.retry else []
     found: dict[int, list[str | None]] = {}
     for row in rows:
         found.setdefault(row["draw"], []).append(row["reason"])
@@ -435,12 +533,9 @@ def wanted(case: Case, rows: Sequence[Mapping[str, Any]] | None) -> list[int]:
 @settings(max_examples=80)
 @given(case=cases())
 def test_only_what_is_missing_or_to_be_tried_again_is_asked_for(case: Case) -> None:
-    drawn = first_round(case).drop_columns(["reason"])
-    # Another gate may accept what the first had drawn again.
-    lenient = experiment_of(gate={"min_words": 0, "min_shared_words": 0, "drop_truncated": False})
-    previous = judged(drawn, judge_draws(drawn, gate_of(lenient)))
+    previous = judged_leniently(first_round(case).drop_columns(["reason"]))
     rows = by_key(previous.to_pylist())
-    table = samples_of(case.now, case.second, previous, case.retry)
+    table = second_samples(case, previous)
     assert asked(table) == [wanted(case, rows.get((each.id, each.caption_hash))) for each in case.now]
 
 
@@ -456,31 +551,51 @@ def test_nothing_is_asked_of_a_shard_that_is_complete(case: Case) -> None:
 @settings(max_examples=60)
 @given(case=cases())
 def test_new_attempts_come_after_the_old_ones_and_know_what_is_accepted(case: Case) -> None:
-    previous = first_round(case)
+    previous = judged_leniently(first_round(case).drop_columns(["reason"]))
     rows = by_key(previous.to_pylist())
-    table = samples_of(case.now, case.second, previous, case.retry)
+    table = second_samples(case, previous)
     for each, numbers, attempt, others in zip(
         case.now, asked(table), table.column("attempt").to_pylist(), known(table), strict=True
     ):
         old = rows.get((each.id, each.caption_hash), [])
         if numbers:
             assert all(row["attempt"] < attempt for row in old)
-            assert others == [row["text"] for row in old if row["reason"] is None]
+            assert others == [*first_accepted(old).values()]
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_just_what_is_asked_for_is_made_from_the_attempt_that_is_asked_for(case: Case) -> None:
+    table = second_samples(case, first_round(case))
+    made = by_key(run_round(table, case.second, case.random).draws.to_pylist())
+    for each, numbers, attempt in zip(case.now, asked(table), table.column("attempt").to_pylist(), strict=True):
+        attempts: dict[int, list[int]] = {}
+        for row in made.pop((each.id, each.caption_hash), []):
+            assert row["outcome"] == (why_unanswered(each) or store.DRAWN)
+            attempts.setdefault(row["draw"], []).append(row["attempt"])
+        assert [*attempts] == numbers
+        more = 0 if why_unanswered(each) else case.second.rewrite.redraws
+        for found in attempts.values():
+            assert found == [*range(attempt, attempt + len(found))]
+            assert len(found) <= 1 + more
+    assert not made
 
 
 @settings(max_examples=80)
 @given(case=cases())
 def test_old_and_new_draws_are_those_of_the_samples_that_there_are_in_their_order(case: Case) -> None:
     previous = first_round(case)
-    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    again = run_round(second_samples(case, previous), case.second, case.random)
     merged = merge_draws(again.samples, previous, again.draws)
     assert merged.schema == store.DRAWS_SCHEMA
     keys = [(each.id, each.caption_hash) for each in case.now]
     old, new, found = (by_key(table.to_pylist()) for table in (previous, again.draws, merged))
     assert [*found] == keys
     for key in keys:
-        answered = [row for row in old.get(key, []) if row["outcome"] == store.DRAWN or key not in new]
-        expected = [{name: row[name] for name in store.DRAWS_SCHEMA.names} for row in answered] + new.get(key, [])
+        made_again = {row["draw"] for row in new.get(key, [])}
+        # Only a reason that stands in the place of a text goes, and only where the same rewrite was tried again.
+        stay = [row for row in old.get(key, []) if row["outcome"] == store.DRAWN or row["draw"] not in made_again]
+        expected = [{name: row[name] for name in store.DRAWS_SCHEMA.names} for row in stay] + new.get(key, [])
         assert found[key] == sorted(expected, key=lambda row: (row["draw"], row["attempt"]))
 
 
@@ -488,7 +603,7 @@ def test_old_and_new_draws_are_those_of_the_samples_that_there_are_in_their_orde
 @given(case=cases())
 def test_judging_old_and_new_draws_together_changes_no_verdict(case: Case) -> None:
     previous = first_round(case)
-    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    again = run_round(second_samples(case, previous), case.second, case.random)
     merged = merge_draws(again.samples, previous, again.draws)
 
     def verdicts(table: pa.Table) -> dict[tuple[Any, ...], str | None]:
@@ -504,10 +619,24 @@ def test_judging_old_and_new_draws_together_changes_no_verdict(case: Case) -> No
 @given(case=cases())
 def test_a_shard_is_complete_after_its_second_round(case: Case) -> None:
     previous = first_round(case)
-    again = run_round(samples_of(case.now, case.second, previous, case.retry), case.second, case.random)
+    again = run_round(second_samples(case, previous), case.second, case.random)
     merged = merge_draws(again.samples, previous, again.draws)
     complete = judged(merged, judge_draws(merged, gate_of(case.second)))
-    assert not any(asked(samples_of(case.now, case.second, complete)))
+    assert not any(asked(samples_of(case.now, case.second, complete, wanted=case.wanted)))
+
+
+@settings(max_examples=80)
+@given(case=cases())
+def test_after_its_second_round_every_rewrite_of_a_shard_is_accepted_or_has_a_reason_by_any_gate(case: Case) -> None:
+    previous = first_round(case)
+    again = run_round(second_samples(case, previous), case.second, case.random)
+    merged = merge_draws(again.samples, previous, again.draws)
+    for found in (judged(merged, judge_draws(merged, gate_of(case.second))), judged_leniently(merged)):
+        counts = Statistics.of(merged, found.column("reason").combine_chunks())
+        assert counts.captions == len(case.now)
+        assert counts.accepted + counts.unfilled.total() == len(case.now) * case.wanted
+        rows = by_key(found.to_pylist())
+        assert counts.accepted == sum(len(first_accepted(each)) for each in rows.values())
 
 
 def test_a_draw_that_kills_its_engine_is_counted_beside_the_draws_that_there_are() -> None:
@@ -527,6 +656,162 @@ def test_a_draw_that_kills_its_engine_is_counted_beside_the_draws_that_there_are
         (1, store.ENGINE_DIED),
     ]
     assert Statistics.of(merged, reasons).unfilled == {store.ENGINE_DIED: 1}
+
+
+# --- how many rewrites a shard that is done again is to have
+
+
+def write_shard(path: Path, captions: Mapping[str, str]) -> Shard:
+    write_tar(path, [(f"{name}.txt", caption.encode()) for name, caption in captions.items()])
+    (shard,) = list_shards(DataConfig(path=str(path.parent)))
+    return shard
+
+
+def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: Unit) -> Mapping[str, Any]:
+    """The stream row that the reading task makes of a unit."""
+    item = {"shard": [json.dumps(asdict(shard))], "units": [json.dumps([asdict(unit)])]}
+    (table,) = ReadShard(experiment, {"human": rewrite_set}, {"human": PROMPT_SET})(pa.table(item))
+    (row,) = table.to_pylist()
+    assert isinstance(row, dict)
+    return row
+
+
+@pytest.mark.parametrize("is_judged", [True, False])
+@pytest.mark.parametrize("then", [1, 3, 4])
+def test_an_edited_shard_has_as_many_rewrites_as_were_ever_asked_for(
+    tmp_path: Path, then: int, is_judged: bool
+) -> None:
+    rewrite_set = RewriteSet(str(tmp_path / "set"), "gate")
+    first, second = experiment_of(rewrites_per_set=3), experiment_of(rewrites_per_set=then)
+    shard = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "two cats on a sofa", "c": " "})
+    found = run_round(samples_of([*read_samples(shard, first.data, with_images=False)], first), first, Random(0))
+    origin = Origin(shard.source, "inputs", 3)
+    store.write_draws(rewrite_set, shard.name, 0, found.draws, origin)
+    if is_judged:
+        store.commit_verdicts(rewrite_set, shard.name, 0, found.draws, found.reasons, origin)
+
+    edited = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "a blue house", "c": " "})
+    row = read_unit(edited, second, rewrite_set, Unit("human", "0.tar", 1, previous=0))
+    most = max(3, then)
+    added = [*range(3, most)]
+    assert origin_of(row).rewrites_per_set == most
+    table = table_of(row["samples"])
+    assert asked(table) == [added, [*range(most)], added]
+
+    again = run_round(table, second, Random(1))
+    merged = merge_draws(table, found.draws, again.draws)
+    counts = Statistics.of(merged, judge_draws(merged, gate_of(second)))
+    assert counts.accepted + counts.unfilled.total() == 3 * most
+    assert counts.unfilled["caption_empty"] == most
+
+
+# --- engines that die
+
+
+def rewrite_until_done(
+    row: pa.Table, experiment: Experiment, location: str, random: Random
+) -> tuple[pa.Table, list[RandomEngine]]:
+    """The draws of a stream row, another actor going on after each death; and the engines that it took."""
+    engines: list[RandomEngine] = []
+    while True:
+        engines.append(RandomEngine(random))
+        assert len(engines) < 100, "there is no end"
+        try:
+            found = OfflineActor(experiment, engines[-1], location).call(row)
+        except ActorDiedError:
+            continue
+        assert found["failure"] is None
+        return table_of(found["made"]), engines
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _node_lives() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("laclip_ray.rewriting.actor._alive_nodes", lambda: {"node"})
+        yield
+
+
+@settings(max_examples=25)
+@given(
+    others=some_samples,
+    places=st.sets(st.integers(0, 8), min_size=1, max_size=3),
+    experiment=experiments,
+    random=randoms,
+)
+def test_captions_that_kill_engines_have_that_reason_for_each_of_their_rewrites(
+    others: list[Sample], places: set[int], experiment: Experiment, random: Random
+) -> None:
+    samples = [*others]
+    for place in sorted(places):
+        samples.insert(place, sample(f"deadly{place}", DEADLY))
+    table = samples_of(samples, experiment)
+    row = stream_row(ROUND_0, Origin("source", "inputs", experiment.rewrite.rewrites_per_set), table)
+    made, engines = rewrite_until_done(row, experiment, f"memory://unit-{uuid.uuid4().hex}", random)
+    assert len(engines) == 2 + experiment.rewrite.max_engine_deaths * len(places)
+    draws, reasons = join_draws(table, made), made.column("reason").combine_chunks()
+    rows = by_key(judged(draws, reasons).to_pylist())
+    assert [*rows] == [(each.id, each.caption_hash) for each in samples]
+    everything = [*range(experiment.rewrite.rewrites_per_set)]
+    for each in samples:
+        found = rows[each.id, each.caption_hash]
+        assert {one["outcome"] for one in found} == {why_unanswered(each) or store.DRAWN}
+        assert [*dict.fromkeys(one["draw"] for one in found)] == everything
+    counts = Statistics.of(draws, reasons)
+    assert counts.accepted + counts.unfilled.total() == len(samples) * len(everything)
+    assert counts.unfilled[store.ENGINE_DIED] == len(places) * len(everything)
+
+
+WITH_DEADLY = [sample("a", "a red dog"), sample("b", DEADLY), sample("c", "two cats on a sofa")]
+ORIGIN = Origin("source", "inputs", 1)
+
+
+def test_what_is_kept_of_a_suspect_shard_is_not_asked_again() -> None:
+    experiment, location = experiment_of(), f"memory://unit-{uuid.uuid4().hex}"
+    row = stream_row(ROUND_0, ORIGIN, samples_of(WITH_DEADLY, experiment))
+    made, _ = rewrite_until_done(row, experiment, location, Random(0))
+    again, (engine,) = rewrite_until_done(row, experiment, location, Random(1))
+    assert again.equals(made)
+    assert not engine.prompts
+
+
+@pytest.mark.parametrize(
+    ("unit", "origin"),
+    [
+        (ROUND_0, replace(ORIGIN, source="another file")),
+        (ROUND_0, replace(ORIGIN, inputs="other captions")),
+        (ROUND_0, replace(ORIGIN, rewrites_per_set=2)),
+        (replace(ROUND_0, revision=1), ORIGIN),
+        (replace(ROUND_0, previous=0), ORIGIN),
+        (replace(ROUND_0, retry=("too_short",)), ORIGIN),
+    ],
+)
+def test_nothing_that_is_kept_of_a_suspect_shard_is_used_for_an_edited_one_or_another_unit(
+    unit: Unit, origin: Origin
+) -> None:
+    experiment, location = experiment_of(), f"memory://unit-{uuid.uuid4().hex}"
+    rewrite_until_done(
+        stream_row(ROUND_0, ORIGIN, samples_of(WITH_DEADLY, experiment)), experiment, location, Random(0)
+    )
+    url = ledger_url(location, ROUND_0.shard)
+    before = read_ledger(url)
+    assert before.failed == (1,)
+
+    edited = [WITH_DEADLY[0], sample("b", "a blue house"), WITH_DEADLY[2]]
+    made, (engine,) = rewrite_until_done(
+        stream_row(unit, origin, samples_of(edited, experiment)), experiment, location, Random(0)
+    )
+    assert {*made.column("outcome").to_pylist()} == {store.DRAWN}
+    assert len({prompt for prompt, _ in engine.prompts}) == 3
+    assert read_ledger(url) == Ledger()
+
+    # A death over it begins a search of its own, which blames nobody yet.
+    deadly = stream_row(unit, origin, samples_of(WITH_DEADLY[::-1], experiment))
+    with pytest.raises(ActorDiedError):
+        OfflineActor(experiment, RandomEngine(Random(0)), location).call(deadly)
+    after = read_ledger(url)
+    assert after.work != before.work
+    assert after.attempt is not None
+    assert (after.pieces, after.failed) == ((), ())
 
 
 # --- what travels

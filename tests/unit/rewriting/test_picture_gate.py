@@ -1,0 +1,341 @@
+"""A rewrite is refused exactly where open_clip says it is less similar than the margin allows, and nothing else is."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from laclip_ray.config import DataConfig
+from laclip_ray.data.shards import hash_caption, list_shards
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting import store
+from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE, PictureGate, SampleKey, read_images, refine
+from laclip_ray.training.checkpoint import save_model
+from laclip_ray.training.model import create_model, load_model_spec
+from tests.unit.conftest import encode, picture, smooth_pixels, write_tar
+
+MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+CAPTIONS = [f"caption number {number} of a {word}" for number, word in enumerate(("dog", "red car", "house", "lake"))]
+REWRITES = [
+    ["a dog runs over the grass", "puppy", "the tax form of 1998"],
+    ["a car in red, parked"],
+    [],
+    ["water below mountains", "four boats on a lake at dawn", "a lake", "nothing of the sort", "lake " * 40],
+]
+
+
+def coloured(seed: int) -> Image.Image:
+    """A picture whose content depends on the seed."""
+    blocks = np.random.Generator(np.random.Philox(seed)).integers(0, 255, (4, 4, 3), np.uint8)
+    return Image.fromarray(blocks).resize((48, 40), Image.Resampling.NEAREST)
+
+
+PICTURES = [encode(coloured(seed)) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model as training exports it: random, and so with similarities that texts differ in."""
+    root = tmp_path_factory.mktemp("picture_gate")
+    (root / "tiny-clip.json").write_text(json.dumps(MODEL))
+    spec = load_model_spec(str(root / "tiny-clip.json"))
+    (root / "export").mkdir()
+    save_model(root / "export", create_model(spec, seed=3), spec)
+    return str(root / "export")
+
+
+@pytest.fixture(scope="module")
+def differences(export: str) -> list[list[float]]:
+    """How much more similar than the caption each rewrite is, computed one text at a time."""
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{export}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{export}")
+    model.eval()
+
+    def cosine(image: Image.Image, text: str) -> float:
+        with torch.no_grad():
+            seen, read = model.encode_image(transform(image)[None])[0], model.encode_text(tokenizer([text]))[0]
+        return float(seen @ read / seen.norm() / read.norm())
+
+    return [
+        [cosine(coloured(row), text) - cosine(coloured(row), CAPTIONS[row]) for text in rewrites]
+        for row, rewrites in enumerate(REWRITES)
+    ]
+
+
+def draws_of(captions: Sequence[str], rewrites: Sequence[Sequence[str | None]]) -> pa.Table:
+    """A draws table; sample n has the id `s<n>`. No text: the caption was too long."""
+    rows = [
+        {
+            "id": f"s{row}",
+            "caption_hash": hash_caption(caption),
+            "caption": caption,
+            "problems": "",
+            "draw": draw,
+            "attempt": 0,
+            "head": 0,
+            "outcome": store.DRAWN if text is not None else store.CAPTION_TOO_LONG,
+            "text": text,
+            "truncated": False,
+            **dict.fromkeys(store.TOKENS, 1),
+        }
+        for row, (caption, texts) in enumerate(zip(captions, rewrites, strict=True))
+        for draw, text in enumerate(texts)
+    ]
+    return pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
+
+
+def images_of(captions: Sequence[str], images: Sequence[bytes | None]) -> list[tuple[SampleKey, bytes | None]]:
+    return [
+        ((f"s{row}", hash_caption(caption)), image)
+        for row, (caption, image) in enumerate(zip(captions, images, strict=True))
+    ]
+
+
+def accepted(draws: pa.Table) -> pa.Array:
+    return pa.nulls(draws.num_rows, pa.string())
+
+
+def test_any_rewrite_is_kept_by_a_margin_beyond_all_cosines(export: str) -> None:
+    kept, unjudged = PictureGate(export, None, 2.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    assert kept == [[True] * len(each) for each in REWRITES]
+    assert unjudged == 0
+
+
+def test_decisions_are_those_of_cosines_computed_by_open_clip_alone(
+    export: str, differences: list[list[float]]
+) -> None:
+    # Margins between any two neighbouring losses (and below and above all), so that every decision flips once.
+    losses = sorted({-difference for row in differences for difference in row if difference < 0})
+    assert len(losses) >= 3, "the model tells too few of the texts apart for this test to mean something"
+    between = [(low + high) / 2 for low, high in zip([0.0, *losses], [*losses, 2.0], strict=True)]
+    margins = [margin for margin in between if all(abs(margin - loss) > 1e-5 for loss in losses)]
+    assert len(margins) >= 3
+    gate = PictureGate(export, None, 0.0, 8)
+    for margin in margins:
+        gate.margin = margin
+        kept, _ = gate.judge(PICTURES, CAPTIONS, REWRITES)
+        assert kept == [[difference >= -margin for difference in row] for row in differences]
+
+
+def test_without_a_margin_the_caption_itself_is_kept(export: str) -> None:
+    kept, _ = PictureGate(export, None, 0.0, 3).judge(PICTURES, CAPTIONS, [[caption] for caption in CAPTIONS])
+    assert kept == [[True]] * 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_the_batch_size_does_not_matter(export: str, differences: list[list[float]], batch_size: int) -> None:
+    kept, _ = PictureGate(export, None, 1e-4, batch_size).judge(PICTURES, CAPTIONS, REWRITES)
+    assert kept == [[difference >= -1e-4 for difference in row] for row in differences]
+    assert not all(map(all, kept))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        b"",
+        b"<html>not found</html>",
+        picture("JPEG")[:300],
+        picture("PNG")[:-60],
+        picture("DDS")[:80] + bytes(4) + picture("DDS")[84:],  # Pillow raises NotImplementedError
+        encode(Image.fromarray(smooth_pixels(4_000, 2))),
+    ],
+    ids=["missing", "empty", "no_image", "cut_jpeg", "cut_png", "unknown_kind_of_pixels", "a_line"],
+)
+def test_without_a_readable_picture_everything_is_kept_and_the_sample_is_counted(
+    export: str, differences: list[list[float]], image: bytes | None
+) -> None:
+    gate = PictureGate(export, None, 0.0, 8)
+    kept, unjudged = gate.judge([PICTURES[0], image, image, PICTURES[3]], CAPTIONS, REWRITES)
+    # The third sample has no rewrite that could have been judged.
+    assert unjudged == 1
+    assert kept == [[each >= 0 for each in differences[0]], [True], [], [each >= 0 for each in differences[3]]]
+
+
+def test_a_directory_may_have_open_clips_prefix_or_be_a_url_or_relative(
+    export: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = PictureGate(export, None, 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    monkeypatch.chdir(Path(export).parent)
+    for model in (f"local-dir:{export}", "export", f"file://{export}"):
+        assert PictureGate(model, None, 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES) == expected
+
+
+def test_a_directory_on_an_object_store_is_copied(export: str) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{export}/", "/picture_gate/export", recursive=True)
+    try:
+        gate = PictureGate("memory://picture_gate/export", None, 0.0, 8)
+    finally:
+        memory.rm("/picture_gate", recursive=True)
+    expected = PictureGate(export, None, 0.0, 8)
+    assert gate.judge(PICTURES, CAPTIONS, REWRITES) == expected.judge(PICTURES, CAPTIONS, REWRITES)
+
+
+def test_a_name_of_open_clip_takes_a_checkpoint_file(
+    export: str, tmp_path: Path, differences: list[list[float]]
+) -> None:
+    # `tiny-clip` is made known to open_clip as its own models are, of which none is small.
+    open_clip.add_model_config(Path(export).parent / "tiny-clip.json")
+    torch.save(open_clip.create_model(f"local-dir:{export}").state_dict(), tmp_path / "weights.pt")
+    kept, _ = PictureGate("tiny-clip", str(tmp_path / "weights.pt"), 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    assert kept == [[difference >= 0 for difference in row] for row in differences]
+
+
+class _Payload:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_unrun(export: str, tmp_path: Path) -> None:
+    open_clip.add_model_config(Path(export).parent / "tiny-clip.json")
+    torch.save({"state_dict": _Payload(tmp_path / "ran")}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        PictureGate("tiny-clip", str(tmp_path / "weights.pt"), 0.0, 8)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        ("ViT-B-23", None, r"here\.model: open_clip knows no model 'ViT-B-23'.*similar: .*ViT-B-32"),
+        ("ViT-B-23", "openai", r"here\.pretrained: .*similar: .*ViT-B-32"),
+        ("ViT-B-32", None, r"here\.pretrained: ViT-B-32 has no weights without it.*laion2b_s34b_b79k"),
+        ("ViT-B-32", "laion_of_2031", r"here\.pretrained: 'laion_of_2031' is neither.*laion2b_s34b_b79k"),
+        ("/no/such/directory", None, r"here\.model: .*no open_clip_config\.json"),
+        ("local-dir:/no/such/directory", None, r"here\.model: .*no open_clip_config\.json"),
+    ],
+)
+def test_an_unknown_model_is_refused(model: str, pretrained: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PictureGate(model, pretrained, 0.1, 8, setting="here")
+
+
+def test_a_directory_without_weights_or_with_damaged_ones_is_refused(export: str, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_bytes((Path(export) / "open_clip_config.json").read_bytes())
+    with pytest.raises(UserError, match="has no weights"):
+        PictureGate(str(tmp_path), None, 0.1, 8)
+    weights = (Path(export) / "open_clip_model.safetensors").read_bytes()
+    (tmp_path / "open_clip_model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        PictureGate(str(tmp_path), None, 0.1, 8)
+
+
+def test_a_directory_takes_no_other_weights(export: str) -> None:
+    with pytest.raises(UserError, match="bring their weights"):
+        PictureGate(export, "openai", 0.1, 8)
+
+
+def test_a_model_that_diverged_is_refused(export: str, tmp_path: Path) -> None:
+    spec = load_model_spec(str(Path(export).parent / "tiny-clip.json"))
+    model = create_model(spec, seed=0)
+    with torch.no_grad():
+        model.get_parameter("text_projection").fill_(float("nan"))
+    save_model(tmp_path, model, spec)
+    with pytest.raises(UserError, match="similarity of nan"):
+        PictureGate(str(tmp_path), None, 0.1, 8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_refining_refuses_what_is_judged_unlike(export: str, differences: list[list[float]], batch_size: int) -> None:
+    draws = draws_of(CAPTIONS, REWRITES)
+    reasons, unjudged = refine(
+        draws, accepted(draws), images_of(CAPTIONS, PICTURES), PictureGate(export, None, 0.0, batch_size)
+    )
+    expected = [None if each >= 0 else UNLIKE_PICTURE for row in differences for each in row]
+    assert reasons.type == pa.string()
+    assert reasons.to_pylist() == expected
+    assert {None, UNLIKE_PICTURE} == set(expected)
+    assert unjudged == 0
+
+
+def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differences: list[list[float]]) -> None:
+    draws = draws_of([*CAPTIONS, "too long"], [*REWRITES, [None]])
+    before = pa.array(
+        ["truncated", None, "looping", "empty", *[None] * 4, "unrelated", store.CAPTION_TOO_LONG], pa.string()
+    )
+    images = images_of([*CAPTIONS, "too long"], [*PICTURES, None])
+    reasons, unjudged = refine(draws, before, images, PictureGate(export, None, 0.0, 2))
+    flat = [each for row in differences for each in row] + [0.0]
+    assert reasons.to_pylist() == [
+        reason or (None if difference >= 0 else UNLIKE_PICTURE)
+        for reason, difference in zip(before.to_pylist(), flat, strict=True)
+    ]
+    assert unjudged == 0
+
+
+def test_refining_counts_samples_without_a_readable_picture(export: str, differences: list[list[float]]) -> None:
+    draws = draws_of(CAPTIONS, REWRITES)
+    gate = PictureGate(export, None, 0.0, 2)
+    # The first is damaged, the caption of the second was edited, the third has no draws; the last is as it should be.
+    images = images_of([CAPTIONS[0], "edited", *CAPTIONS[2:]], [b"damaged", PICTURES[1], None, PICTURES[3]])
+    reasons, unjudged = refine(draws, accepted(draws), images, gate)
+    assert unjudged == 2
+    last = [None if each >= 0 else UNLIKE_PICTURE for each in differences[3]]
+    assert reasons.to_pylist() == [None] * 4 + last
+
+
+def test_refining_reads_a_batch_of_pictures_ahead_and_none_in_vain(export: str) -> None:
+    given: list[int] = []
+    asked: list[tuple[int, int]] = []
+
+    class Watched(PictureGate):
+        """Notes how many pictures it gets, and how many were read by then."""
+
+        def judge(
+            self, images: Sequence[bytes | None], captions: Sequence[str], rewrites: Sequence[Sequence[str]]
+        ) -> tuple[list[list[bool]], int]:
+            asked.append((len(images), len(given)))
+            return super().judge(images, captions, rewrites)
+
+    captions = [f"caption {number}" for number in range(20)]
+    # Only each second sample of the first ten has a draw.
+    draws = draws_of(captions, [["a rewrite"] if number < 10 and number % 2 == 0 else [] for number in range(20)])
+
+    def images() -> Iterator[tuple[SampleKey, bytes | None]]:
+        for number, each in enumerate(images_of(captions, [PICTURES[0]] * 20)):
+            given.append(number)
+            yield each
+
+    refine(draws, accepted(draws), images(), Watched(export, None, 2.0, 2))
+    assert asked == [(2, 3), (2, 7), (1, 9)]
+    assert given == list(range(9))
+
+
+def test_a_shards_pictures_come_by_id_and_caption_hash_as_its_draws_are_known(export: str, tmp_path: Path) -> None:
+    members = [
+        ("s0.png", PICTURES[0]),
+        ("s0.txt", CAPTIONS[0].encode()),
+        ("s1.txt", CAPTIONS[1].encode()),
+        ("s0.png", PICTURES[2]),
+        ("s0.txt", CAPTIONS[0].encode()),
+    ]
+    write_tar(tmp_path / "data" / "0.tar", members)
+    data = DataConfig(path=str(tmp_path / "data"))
+    (shard,) = list_shards(data)
+    images = list(read_images(shard, data))
+    assert images == [
+        (("s0", hash_caption(CAPTIONS[0])), PICTURES[0]),
+        (("s1", hash_caption(CAPTIONS[1])), None),
+        (("s0#2", hash_caption(CAPTIONS[0])), PICTURES[2]),
+    ]
+    draws = draws_of(CAPTIONS[:2], REWRITES[:2])
+    _, unjudged = refine(draws, accepted(draws), read_images(shard, data), PictureGate(export, None, 2.0, 8))
+    assert unjudged == 1
