@@ -86,6 +86,10 @@ def gate_fingerprint(gate: GateConfig) -> str:
     return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
 
 
+_DECIDING_ENGINE_ARGUMENTS = ("dtype", "hf_overrides", "kv_cache_dtype", "quantization", "tokenizer")
+"""Arguments of vLLM's engine that change what the model writes."""
+
+
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
     """All that decides what the model writes for one prompt set; not how often it is asked."""
     return {
@@ -99,6 +103,7 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> di
         "heads": rewrite.heads,
         "max_caption_characters": rewrite.max_caption_characters,
         "sampling": rewrite.sampling.model_dump(mode="json"),
+        "engine": {key: rewrite.engine.args[key] for key in _DECIDING_ENGINE_ARGUMENTS if key in rewrite.engine.args},
         "seed": seed,
     }
 

@@ -395,6 +395,7 @@ def test_every_setting_of_rewriting_is_known_to_decide_what_is_written_or_not_to
 def test_all_that_decides_what_the_model_writes_changes_the_fingerprint() -> None:
     recipes = [recipe(), recipe(seed=1), recipe(prompt_set="crowd")]
     recipes += [recipe(**{name: value}) for name, values in DECIDES.items() for value in values]
+    recipes.append(recipe(engine={"args": {"quantization": "fp8"}}))
     assert len({fingerprint_of(each) for each in recipes}) == len(recipes)
 
 
