@@ -163,8 +163,8 @@ def peer(*arguments: str) -> Iterator[Any]:
 
 def against_bare_engine(directory: Path) -> Iterator[Figure]:
     """Show 1: the pipeline against the engine alone, on the same distinct prompts."""
-    captions = made_up_captions(0, 1_500)
-    write_captions(directory / "data", captions, rows_per_file=250)
+    captions = made_up_captions(0, 4_000)
+    write_captions(directory / "data", captions, rows_per_file=500)
     model = make_model(directory / "model", hidden_size=256, layers=4)
     rewrite = {
         "model": str(model),

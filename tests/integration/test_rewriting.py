@@ -18,6 +18,8 @@ from laclip_ray.rewriting import store
 from laclip_ray.rewriting.engine import Answer
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.work import plan_work
+from laclip_ray.training.checkpoint import save_model
+from laclip_ray.training.model import create_model, load_model_spec
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
@@ -268,3 +270,24 @@ def test_a_slow_shard_does_not_keep_others_from_being_committed(
     outcome = run_rewriting(experiment, partial(ScriptedEngine, delay_s=0.2))
     assert outcome.commits == 4
     assert len(outcome.engines) == 1
+
+
+def test_rewrites_unlike_their_picture_are_refused_without_an_engine_where_only_the_gate_is_new(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 12))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
+    spec = load_model_spec(experiment.model.name)
+    (tmp_path / "clip").mkdir()
+    save_model(tmp_path / "clip", create_model(spec, seed=3), spec)
+    run_rewriting(experiment, ScriptedEngine)
+    accepted = {}
+    for margin in (0.0, 2.0):
+        picture = {"rewrite.gate.picture": {"model": str(tmp_path / "clip"), "margin": margin}}
+        outcome = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
+        counts = outcome.statistics["crowd"]
+        assert not outcome.engines
+        assert counts.accepted + counts.unfilled["unlike_picture"] == 12
+        accepted[margin] = counts.accepted
+    assert accepted[2.0] == 12
+    assert accepted[0.0] < 12
