@@ -250,10 +250,10 @@ def scale(directory: Path) -> Iterator[Figure]:
 
 def kills(directory: Path) -> Iterator[Figure]:
     """Show 5: fifty kills with a scripted engine, five with vLLM."""
-    write_captions(directory / "data", made_up_captions(0, 100_000), rows_per_file=2_500)
+    write_captions(directory / "data", made_up_captions(0, 100_000), rows_per_file=1_250)
     victims = (["engine", "actor", "engine", "actor", "driver"] * 10)[:50]
     experiment = experiment_on(directory, "killed", prompt_sets=["crowd"])
-    found = run_chaos(experiment, victims, 3.0, 7, directory, "process:0.003")
+    found = run_chaos(experiment, victims, 2.5, 7, directory, "process:0.002")
     undisturbed = experiment_on(directory, "undisturbed", prompt_sets=["crowd"])
     run_pipeline(undisturbed, directory, "seeded")
     expected, got = contents(undisturbed)["crowd"], contents(experiment)["crowd"]

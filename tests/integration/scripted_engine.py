@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -104,18 +105,20 @@ class ProcessEngine:
     """Between two answers."""
     waiting: dict[str, asyncio.Future[list[str]]] = field(default_factory=dict)
     process: Any = None
-    reader: Any = None
+    gone: bool = False
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
+        loop = asyncio.get_running_loop()
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _PROCESS, str(self.pace_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            self.reader = asyncio.create_task(self._read())
-        if self.reader.done():
+            # A thread, so that answers are taken also while a request is being written.
+            threading.Thread(target=self._read, args=(loop,), daemon=True).start()
+        if self.gone:
             raise EngineDiedError("its process is gone")
-        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[str]] = loop.create_future()
         self.waiting[request_id] = answer
         attempt = int(request_id.rsplit("/", 1)[1])
         line = json.dumps({"id": request_id, "prompt": prompt, "count": count, "attempt": attempt})
@@ -126,10 +129,14 @@ class ProcessEngine:
             raise EngineDiedError("its process is gone") from error
         return Answer([Completion(text, False, 12) for text in await answer], 150, 128)
 
-    async def _read(self) -> None:
-        while line := await asyncio.to_thread(self.process.stdout.readline):
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in self.process.stdout:
             content = json.loads(line)
-            self.waiting.pop(content["id"]).set_result(content["texts"])
+            loop.call_soon_threadsafe(self.waiting.pop(content["id"]).set_result, content["texts"])
+        loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.gone = True
         for answer in self.waiting.values():
             answer.set_exception(EngineDiedError("its process is gone"))
 
