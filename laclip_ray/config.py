@@ -198,7 +198,8 @@ class RewriteConfig(Section):
     template: Literal["plain", "reference"] = "plain"
     """`plain`, or the layout of the prompts of the paper's code, to the byte."""
     caption_cache_entries: NonNegativeInt = 0
-    """Captions that each engine remembers the rewrites of, for alt-text that repeats across shards; 0: none."""
+    """Captions (by prompt head) that each engine remembers the rewrites of, for alt-text that repeats across shards;
+    0: none."""
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
     sampling: SamplingConfig = SamplingConfig()
@@ -212,6 +213,12 @@ class RewriteConfig(Section):
     prices: str | None = None
     """The price list. None: the one in the package."""
     budget: BudgetConfig = BudgetConfig()
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> "RewriteConfig":
+        if self.sampling.temperature == 0 and self.rewrites_per_set > 1:
+            raise ValueError("sampling.temperature is 0, so that all rewrites_per_set would be the same; set it to 1")
+        return self
 
 
 class TextConfig(Section):

@@ -206,7 +206,7 @@ class RewritingActor:
         self._turn = asyncio.Condition()
         self._in_hand = 0
         self._alone_waits = 0
-        self._cache: OrderedDict[tuple[str, str], list[_Draw]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int, str], list[_Draw]] = OrderedDict()
         kill_children_when_gone()
         count_tokens(tokenizer_spec(experiment.model.name), "")  # loads the tokeniser before the first shard needs it
         self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
@@ -344,9 +344,9 @@ class RewritingActor:
 
     async def _answer(self, unit: Unit, request: _Request) -> None:
         prompt_set, caption, head = unit.prompt_set, request.caption, request.head
-        known = self._cache.get((prompt_set, caption)) if self._cache and not request.attempt else None
+        known = self._cache.get((prompt_set, head, caption)) if self._cache and not request.attempt else None
         if known is not None and tuple(sorted({each.draw for each in known})) == request.draws:
-            self._cache.move_to_end((prompt_set, caption))
+            self._cache.move_to_end((prompt_set, head, caption))
             request.made, request.reused = known, True
             return
         prompt = self._heads[prompt_set][head].prompt(caption)
@@ -379,7 +379,7 @@ class RewritingActor:
                 break
         limit = self._rewrite.caption_cache_entries
         if limit and not request.attempt:
-            self._cache[prompt_set, caption] = request.made
+            self._cache[prompt_set, head, caption] = request.made
             while len(self._cache) > limit:
                 self._cache.popitem(last=False)
 

@@ -18,7 +18,7 @@ from laclip_ray import storage
 from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.prompts import Head, PromptSet, chat_heads, chat_template_of, completion_heads
-from laclip_ray.rewriting.store import PROMPT_TOO_LONG, model_directory
+from laclip_ray.rewriting.store import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED, model_directory
 
 OWNER_VARIABLE = "LACLIP_ENGINE_OWNER"
 """In the environment of every process that an engine starts: names the actor that owns them."""
@@ -106,20 +106,26 @@ class VllmEngine:
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         given: Any = prompt
         if self._tokenizer is not None:
             given = {"prompt_token_ids": self._tokenizer.encode(prompt, add_special_tokens=False)}
+        sampling = self._sampling(count)
         result: Any = None
         try:
-            async for output in self._engine.generate(given, self._sampling(count), request_id):
+            async for output in self._engine.generate(given, sampling, request_id):
                 result = output
         except EngineDeadError as error:
             raise EngineDiedError(str(error)) from error
-        except ValueError as error:  # vLLM's validation: the prompt is longer than the model's context
-            raise RequestError(PROMPT_TOO_LONG) from error
-        assert result is not None, "vLLM ended a request without an output"
+        except (VLLMClientError, ValueError) as error:
+            too_long = any(sign in str(error) for sign in ("longer than", "maximum context length"))
+            raise RequestError(PROMPT_TOO_LONG if too_long else REQUEST_REFUSED) from error
+        except EngineGenerateError as error:
+            raise RequestError(REQUEST_FAILED) from error
+        if result is None or any(output.finish_reason not in ("stop", "length") for output in result.outputs):
+            raise RequestError(REQUEST_FAILED)
         return Answer(
             [
                 Completion(output.text, output.finish_reason == "length", len(output.token_ids))
@@ -285,3 +291,5 @@ def kill_children_when_gone() -> None:
     )
     os.close(read_end)
     os.environ[OWNER_VARIABLE] = owner
+    # vLLM's processes set their titles, which else are written over their environment, the mark with it.
+    os.environ["SPT_NOENV"] = "1"

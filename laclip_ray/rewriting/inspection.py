@@ -19,7 +19,7 @@ from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
-RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, store.PROMPT_TOO_LONG, store.ENGINE_DIED)
+RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, *store.FAILED_REQUESTS)
 """The reasons that another attempt, or other settings, can do away with."""
 
 ACCEPTED = "accepted"

@@ -24,7 +24,7 @@ from laclip_ray.rewriting.cost import budget_reached, cost_per_thousand, spendin
 from laclip_ray.rewriting.engine import EngineStartError, VllmEngine
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tasks import CommitShard, CommitShardByPicture, ReadShard, name_draws, source_row
-from laclip_ray.rewriting.work import Unit, Work, plan_work
+from laclip_ray.rewriting.work import Unit, Work, check_prompts, plan_work
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def run_rewriting(
     started_s = time.monotonic()
     outcome = Outcome(shards=len(work.shards), shards_done_before=work.untouched_shards)
     error: Exception | None = None
-    if work.to_draw or work.to_judge or work.to_compare:
+    if work.units:
+        check_prompts(experiment, work.prompt_sets.values())
         plan = cluster.Plan(
             "rewrite",
             rewrite.engine.actors.min if work.to_draw or work.to_compare else 0,
@@ -189,8 +190,11 @@ def _compare(work: Work) -> None:
     data = work.experiment.data
 
     @ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")
-    def digest(shard: Shard) -> str:
-        samples = list(read_samples(shard, data, with_images=False))
+    def digest(shard: Shard) -> str | None:
+        try:
+            samples = list(read_samples(shard, data, with_images=False))
+        except Exception:  # noqa: BLE001 - it is read again, and the reason given, where it is to be rewritten
+            return None
         return store.digest_inputs((each.id for each in samples), (each.caption_hash for each in samples))
 
     names = sorted({unit.shard for unit in work.to_compare})
@@ -200,7 +204,7 @@ def _compare(work: Work) -> None:
         rewrite_set = work.sets[unit.prompt_set]
         origin = rewrite_set.origin(unit.shard, unit.previous)
         if digests[unit.shard] != origin.inputs:
-            logger.warning("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, unit.shard)
+            logger.info("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, unit.shard)
             work.to_draw.append(unit)
         elif unit.shard in work.committed[unit.prompt_set]:
             stamped = replace(origin, source=work.shards[unit.shard].source)
@@ -231,7 +235,7 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
     done = _commit(stream, work, gpus)
     total = len(work.to_draw) + len(work.to_judge)
     rewrite = work.experiment.rewrite
-    gpu_s = sum(each.statistics.gpu_s for known in work.committed.values() for each in known.values())
+    gpu_s = work.spent_gpu_s
     _check_spent(gpu_s, work.experiment)
     for row in done.iter_rows():
         name = f"{row['prompt_set']}/{row['shard']}"

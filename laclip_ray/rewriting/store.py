@@ -40,7 +40,13 @@ from laclip_ray.rewriting.statistics import Statistics
 DRAWN = "drawn"
 CAPTION_TOO_LONG = "caption_too_long"
 PROMPT_TOO_LONG = "prompt_too_long"
+REQUEST_REFUSED = "request_refused"
+"""The engine does not take this prompt, for another reason than its length."""
+REQUEST_FAILED = "request_failed"
+"""The engine gave up on this prompt."""
 ENGINE_DIED = "engine_died"
+
+FAILED_REQUESTS = (PROMPT_TOO_LONG, REQUEST_REFUSED, REQUEST_FAILED, ENGINE_DIED)
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 DRAWS_SCHEMA = pa.schema(
@@ -140,6 +146,8 @@ class Origin:
     """Seconds of engines' lives."""
     gpu_s: float = 0.0
     """`engine_s` times the GPUs of an engine."""
+    draws_id: str = ""
+    """What tells these draws from those that another run may have written in their place; verdicts repeat it."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +221,18 @@ class RewriteSet:
         return None
 
     def read(self, shard_name: str, revision: int) -> pa.Table:
-        """The draws of a committed shard with one more column, `reason` (null: accepted)."""
+        """The draws of a committed shard with one more column, `reason` (null: accepted).
+
+        Raises:
+            UserError: the verdicts are not of these draws.
+        """
         draws = storage.read_parquet(self.draws_url(shard_name, revision))
         verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision), columns=["reason"])
+        if not _belong_together(draws, verdicts):
+            raise UserError(
+                f"{self.verdicts_url(shard_name, revision)} is not of the draws that are there: two runs wrote this "
+                "shard at once. Remove it, and run `laclip rewrite` again"
+            )
         return draws.append_column("reason", verdicts.column("reason"))
 
     def accepted(self, shard_name: str) -> dict[tuple[str, str], list[str]] | None:
@@ -229,6 +246,8 @@ class RewriteSet:
             return None
         verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision))
         texts = storage.read_parquet(self.draws_url(shard_name, revision), columns=["text"])
+        if not _belong_together(texts, verdicts):
+            return None
         found: dict[tuple[str, str], dict[int, str]] = {}
         columns = (verdicts.column(name).to_pylist() for name in ("id", "caption_hash", "draw", "reason"))
         for sample_id, caption_hash, draw, reason, text in zip(*columns, texts.column("text").to_pylist(), strict=True):
@@ -257,6 +276,16 @@ class RewriteSet:
         metadata = storage.read_parquet_metadata(self.draws_url(shard_name, revision))
         return Origin(**json.loads(metadata[_ORIGIN_KEY]))
 
+    def origins(self, revisions: Mapping[str, int]) -> dict[str, Origin]:
+        """What the draws of shards (name to revision) were made from."""
+        with ThreadPoolExecutor(16) as pool:
+            return dict(zip(revisions, pool.map(lambda item: self.origin(*item), revisions.items()), strict=True))
+
+
+def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:
+    origins = [Origin(**json.loads(table.schema.metadata[_ORIGIN_KEY])) for table in (draws, verdicts)]
+    return origins[0].draws_id == origins[1].draws_id
+
 
 @dataclass(frozen=True)
 class RewriteSets:
@@ -274,6 +303,19 @@ class RewriteSets:
             for key, rewrites in part.items():
                 joined.setdefault(key, []).extend(rewrites)
         return joined
+
+    def revisions(self) -> dict[str, int | None]:
+        """The newest revision that is read of each set, by location."""
+        return {each.location: each.newest_revision for each in self.sets}
+
+    def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
+        """These sets at the revisions that `revisions` gave before; a set that is not in it stays as it is."""
+        return RewriteSets(
+            tuple(
+                RewriteSet(each.location, each.gate, revisions.get(each.location, each.newest_revision))
+                for each in self.sets
+            )
+        )
 
     def lineage(self) -> list[dict[str, Any]]:
         """Each set by its recipe's fingerprint and a digest of the shards that are committed now."""

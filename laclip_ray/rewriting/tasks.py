@@ -6,6 +6,7 @@ they are, whoever wrote them: readers may have seen them.
 
 import json
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -60,21 +61,27 @@ class ReadShard:
         shard, units = _source_of(item)
         try:
             samples = list(read_samples(shard, self.experiment.data, with_images=False))
-        except (OSError, ValueError) as error:
+            described = describe_samples(samples, self.experiment)
+            inputs = store.digest_inputs(described["id"], described["caption_hash"])
+        except Exception as error:  # noqa: BLE001 - file systems raise what they like, and this is one shard of many
             for unit in units:
                 yield stream_row(unit, failure=f"cannot be read: {error}")
             return
-        described = describe_samples(samples, self.experiment)
-        inputs = store.digest_inputs(described["id"], described["caption_hash"])
         for unit in units:
-            previous = None
-            rewrites_per_set = self.experiment.rewrite.rewrites_per_set
-            if unit.previous is not None:
-                previous = self._judged(unit, unit.previous)
-                before = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
-                rewrites_per_set = max(rewrites_per_set, before.rewrites_per_set)
-            origin = Origin(shard.source, inputs, rewrites_per_set)
-            yield stream_row(unit, origin, build_samples(described, unit, self.experiment, rewrites_per_set, previous))
+            try:
+                yield self._describe(unit, shard, described, inputs)
+            except Exception as error:  # noqa: BLE001 - as above
+                yield stream_row(unit, failure=f"its earlier draws cannot be read: {error}")
+
+    def _describe(self, unit: Unit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
+        previous = None
+        rewrites_per_set = self.experiment.rewrite.rewrites_per_set
+        if unit.previous is not None:
+            previous = self._judged(unit, unit.previous)
+            before = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
+            rewrites_per_set = max(rewrites_per_set, before.rewrites_per_set)
+        origin = Origin(shard.source, inputs, rewrites_per_set)
+        return stream_row(unit, origin, build_samples(described, unit, self.experiment, rewrites_per_set, previous))
 
     def _judged(self, unit: Unit, revision: int) -> pa.Table:
         """Draws with their reasons, judged here if nobody has judged them by this gate."""
@@ -109,8 +116,12 @@ class CommitShard:
             "gpu_s": row["engine_s"] * self.gpus_per_engine,
         }
         if not (row["failure"] or row["engine_start_failure"]):
-            statistics = self._commit(unit, row)
-            report |= {"captions": statistics.captions, "accepted": statistics.accepted}
+            try:
+                statistics = self._commit(unit, row)
+                report |= {"captions": statistics.captions, "accepted": statistics.accepted}
+            except Exception as error:
+                logger.exception("%s/%s", unit.prompt_set, unit.shard)
+                report["failure"] = f"cannot be committed: {error}"
         return pa.Table.from_pylist([report], schema=_REPORT_SCHEMA)
 
     def _commit(self, unit: Unit, row: Mapping[str, Any]) -> Statistics:
@@ -134,6 +145,8 @@ class CommitShard:
             reasons = judge_draws(draws, build_gate(self.experiment, self.prompt_sets[unit.prompt_set]))
         reasons = self._look(unit, draws, reasons)
         statistics = store.commit_verdicts(rewrite_set, unit.shard, unit.revision, draws, reasons, origin)
+        if rewrite_set.origin(unit.shard, unit.revision).draws_id != origin.draws_id:
+            return self._commit(unit, row)  # another run has written its own draws in between: judge those
         if row["engine"]:
             _remove_attempts(rewrite_set.location, unit.shard)
         return statistics
@@ -148,7 +161,7 @@ class CommitShard:
         if unit.previous is not None:
             before = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
             engine_s, gpu_s = engine_s + before.engine_s, gpu_s + before.gpu_s
-        return replace(origin, engine_s=engine_s, gpu_s=gpu_s)
+        return replace(origin, engine_s=engine_s, gpu_s=gpu_s, draws_id=uuid.uuid4().hex)
 
 
 class CommitShardByPicture(CommitShard):

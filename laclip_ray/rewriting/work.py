@@ -4,16 +4,17 @@ Guarantees: planning starts and writes nothing. A shard whose draws and verdicts
 is never done again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import BudgetConfig, Experiment
 from laclip_ray.data.shards import Shard, list_shards
+from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.cost import check_budget
-from laclip_ray.rewriting.engine import check_engine
+from laclip_ray.rewriting.engine import build_heads, check_engine
 from laclip_ray.rewriting.picture_gate import check_picture_model
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.store import Committed, RewriteSet
@@ -43,6 +44,8 @@ class Work:
     sets: dict[str, RewriteSet]
     committed: dict[str, dict[str, Committed]]
     """By prompt set and shard: what is done, as far as it was found."""
+    spent_gpu_s: float = 0.0
+    """What everything drawn into this output took, of other prompt sets too; only known where there is a budget."""
     to_draw: list[Unit] = field(default_factory=list)
     to_judge: list[Unit] = field(default_factory=list)
     """Shards with draws, but no verdicts of this gate on them."""
@@ -87,13 +90,28 @@ def plan_work(experiment: Experiment, retry: Collection[str] = ()) -> Work:
     for name, prompt_set in by_name.items():
         recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
         store.check_place(sets[name].location, recipe, "rewrite.output")
-    work = Work(experiment, shards, by_name, sets, {})
+    spent_gpu_s = _spent_gpu_s(experiment) if rewrite.budget != BudgetConfig() else 0.0
+    work = Work(experiment, shards, by_name, sets, {}, spent_gpu_s)
     for name in sets:
         _plan_set(work, name, tuple(sorted(retry)))
     # Shard by shard, so that a shard is complete for every set as early as can be.
     for units in (work.to_draw, work.to_judge, work.to_compare):
         units.sort(key=lambda unit: unit.shard)
     return work
+
+
+def check_prompts(experiment: Experiment, prompt_sets: Iterable[PromptSet]) -> None:
+    """Refuse what would stop the engines' actors before their first shard.
+
+    Raises:
+        UserError: the model has no chat template that can ask for rewrites, or open_clip no tokeniser of `model.name`.
+    """
+    if experiment.rewrite.mode == "chat":
+        build_heads(experiment.rewrite, prompt_sets, experiment.seed)
+    try:
+        load_tokenizer(tokenizer_spec(experiment.model.name))
+    except Exception as error:
+        raise UserError(f"model.name: no tokeniser for {experiment.model.name!r}: {error}") from error
 
 
 def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
@@ -104,6 +122,7 @@ def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
         shard: revision for shard, revision in revisions.items() if shard in work.shards and drawn[shard] == revision
     }
     work.committed[name] = known = rewrite_set.describe(done)
+    unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
     # What is drawn again is one revision for the whole set, so that a reader is pinned by a number.
     next_revision = max(drawn.values(), default=0) + 1
     for shard in work.shards.values():
@@ -111,7 +130,7 @@ def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
             work.to_draw.append(Unit(name, shard.name, 0))
             continue
         revision = drawn[shard.name]
-        origin = known[shard.name].origin if shard.name in known else rewrite_set.origin(shard.name, revision)
+        origin = known[shard.name].origin if shard.name in known else unjudged[shard.name]
         more = origin.rewrites_per_set < work.experiment.rewrite.rewrites_per_set
         # What is not judged yet is judged where it is read.
         again = any(shard.name not in known or known[shard.name].statistics.unfilled[reason] for reason in retry)
@@ -122,3 +141,13 @@ def _plan_set(work: Work, name: str, retry: tuple[str, ...]) -> None:
             work.to_compare.append(unit)
         elif shard.name not in known:
             work.to_judge.append(Unit(name, shard.name, revision))
+
+
+def _spent_gpu_s(experiment: Experiment) -> float:
+    """The GPU-seconds of all draws in the output, whatever prompt set they are of and whatever gate judged them."""
+    spent = 0.0
+    for name in storage.list_directories(experiment.rewrite_output):
+        rewrite_set = RewriteSet(storage.join(experiment.rewrite_output, name), gate="")
+        if storage.exists(storage.join(rewrite_set.location, "recipe.json")):
+            spent += sum(origin.gpu_s for origin in rewrite_set.origins(rewrite_set.drawn()).values())
+    return spent

@@ -60,6 +60,9 @@ def run_training(experiment: Experiment) -> TrainingResult:
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
     rewrites = committed_sets(experiment) if experiment.text.p > 0 else None
     _check_place(experiment)
+    revisions_url = storage.join(experiment.train_output, "rewrite_revisions.json")
+    if rewrites is not None and storage.exists(revisions_url):
+        rewrites = rewrites.pinned_at(storage.read_json(revisions_url))  # those that the run began with
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
@@ -75,6 +78,8 @@ def run_training(experiment: Experiment) -> TrainingResult:
         )
     storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
     storage.write_json(storage.join(experiment.train_output, "rows.json"), rows)
+    if rewrites is not None:
+        storage.write_json(revisions_url, rewrites.revisions())
     spec = StreamSpec(
         data=experiment.data,
         stream=experiment.stream,

@@ -61,7 +61,8 @@ def engine_processes() -> list[int]:
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{OWNER_VARIABLE}=".encode() in (directory / "environ").read_bytes():
+            marked = f"{OWNER_VARIABLE}=".encode() in (directory / "environ").read_bytes()
+            if marked or (directory / "cmdline").read_bytes().startswith(b"VLLM::"):
                 found.append(int(directory.name))
         except OSError:
             continue

@@ -7,6 +7,8 @@ import pytest
 
 from laclip_ray.config import Experiment
 from laclip_ray.demo.world import write_world
+from laclip_ray.rewriting.work import plan_work
+from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import kill_and_resume
 
 pytestmark = pytest.mark.vllm
@@ -19,11 +21,13 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
 ) -> None:
     world = tmp_path / "world"
     write_world(world, train_count=SHARDS * CAPTIONS, test_count=1, retrieval_count=1, samples_per_shard=CAPTIONS)
+    # More tokens than the model's context has, in fewer characters than a caption may have.
+    write_shard(world / "train" / "long.tar", [("long", {"jpg": jpeg(0), "txt": ("雪地里的一只狗" * 100).encode()})])
     experiment = make_experiment(
         data={"path": str(world / "train")},
         rewrite={"prompt_sets": ["assistant_concise", "human"], "engine": {"shards_in_flight": 1}},
     )
-    ids = [f"train-{number:06d}" for number in range(SHARDS * CAPTIONS)]
+    ids = ["long", *(f"train-{number:06d}" for number in range(SHARDS * CAPTIONS))]
     found = kill_and_resume(experiment, ids, tmp_path)
     assert found.job_exit_code == 0, found.job_output[-4000:]
     assert "succeeded" in found.job_output
@@ -33,3 +37,6 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
     assert found.engine_processes_left == 0
     assert found.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
     assert found.cached_tokens > 0, "no prompt head was found in the prefix cache"
+    for rewrite_set in plan_work(experiment).sets.values():
+        (row,) = rewrite_set.read("long.tar", 0).to_pylist()
+        assert row["reason"] == "prompt_too_long"

@@ -239,7 +239,7 @@ def test_captions_that_repeat_across_shards_are_remembered_where_asked(
     for number in range(3):
         same = [(f"{number}-{row}", {"jpg": jpeg(0), "txt": f"caption {row}".encode()}) for row in range(5)]
         write_shard(tmp_path / "data" / f"{number}.tar", same)
-    rewrite = {"prompt_sets": ["crowd"], "caption_cache_entries": 8, "engine": {"shards_in_flight": 1}}
+    rewrite = {"prompt_sets": ["crowd"], "heads": 1, "caption_cache_entries": 8, "engine": {"shards_in_flight": 1}}
     experiment = make_experiment(rewrite=rewrite)
     counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
     assert (counts.captions, counts.accepted) == (15, 15)

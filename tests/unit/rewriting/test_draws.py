@@ -451,7 +451,7 @@ def test_captions_that_are_remembered_are_not_asked_again() -> None:
 
 
 def test_draws_that_were_remembered_count_as_reused_and_take_no_tokens() -> None:
-    experiment = experiment_of(caption_cache_entries=2)
+    experiment = experiment_of(caption_cache_entries=2, heads=1)
     actor = OfflineActor(experiment, RandomEngine(Random(0)))
     first, second = (samples_of([sample(name, "a red dog")], experiment) for name in "ab")
     made = [(table, actor.draw(table)) for table in (first, second)]
