@@ -56,11 +56,9 @@ def print_rewriting(console: Console, outcome: Outcome, experiment: Experiment) 
         money = f", {costs['money']:,.2f} {costs['currency']}" if costs["money"] is not None else ""
         each = costs["cost_per_thousand_accepted"]
         per_thousand = f", {each:.4f} {costs['currency']} a thousand accepted rewrites" if each is not None else ""
-        console.print(
-            f"all runs: {costs['engine_hours']:.2f} engine-hours, {costs['gpu_hours']:.2f} GPU-hours{money}{per_thousand}"
-            f"; {costs['prompt_tokens']:,} prompt tokens ({costs['cached_share']:.0%} cached), "
-            f"{costs['output_tokens']:,} written"
-        )
+        hours = f"{costs['engine_hours']:.2f} engine-hours, {costs['gpu_hours']:.2f} GPU-hours"
+        tokens = f"{costs['prompt_tokens']:,} prompt tokens ({costs['cached_share']:.0%} cached)"
+        console.print(f"all runs: {hours}{money}{per_thousand}; {tokens}, {costs['output_tokens']:,} written")
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
