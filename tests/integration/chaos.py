@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,8 @@ def run_chaos(
         kills[victim] += 1
         time.sleep(0.5)
     driver.wait(timeout=1_800)
-    time.sleep(2)
+    with suppress(AssertionError):
+        wait_for(lambda: not engine_processes(), 30, "the end of every engine process")
     return Chaos(kills, starts, driver.returncode, len(engine_processes()), log.read_text())
 
 

@@ -52,6 +52,7 @@ def test_sigterm_drops_what_is_in_hand_and_ends_the_run_as_incomplete(tmp_path: 
     with log.open("wb") as file:
         run = subprocess.Popen(command, env=child_environment(), cwd=REPOSITORY, stdout=file, stderr=file)
     wait_for(lambda: engine_owners(0.5) or run.poll() is not None, 120, "the engine's start")
+    assert run.poll() is None, log.read_text()[-3000:]
     run.send_signal(signal.SIGTERM)
     stopped_s = time.monotonic()
     run.wait(timeout=60)
