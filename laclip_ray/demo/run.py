@@ -69,8 +69,9 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
             "rewrite": {
                 "model": model or DEMO_REWRITER,
                 "mode": "chat" if chat else "completion",
-                # Alt-texts of one word are common here, and a synonym of it is a good rewrite.
-                "gate": {"min_shared_words": 0},
+                # Alt-texts of one word are common here, and a synonym of it is a good rewrite; and many have a number
+                # that is noise ("stock 4821"), which a good rewrite leaves out.
+                "gate": {"min_shared_words": 0, "drop_lost_numbers": False},
             },
             "model": {"name": str(Path(__file__).parent / "clip.json")},
             "stream": {"crop_scale": [0.7, 1.0]},
