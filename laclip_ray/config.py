@@ -94,6 +94,8 @@ class EngineConfig(Section):
     """None: one where the cluster has GPUs, else none."""
     cpus_per_actor: NonNegativeFloat = 1.0
     """Logical CPUs reserved for an engine."""
+    cpu_threads: PositiveInt | None = None
+    """Threads that an engine computes with on a CPU. None: as many as the node has cores."""
     tensor_parallel_size: PositiveInt = 1
     """GPUs of one node that an engine spreads the model over; `gpus_per_actor` follows it."""
     accelerator_type: str | None = None

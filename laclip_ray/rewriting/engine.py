@@ -71,6 +71,9 @@ class Engine(Protocol):
         """Stop the engine and its processes."""
 
 
+_IN_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+
 class VllmEngine:
     """vLLM's `AsyncLLM`, which runs in a process of its own."""
 
@@ -212,6 +215,10 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
         # Compilation costs more than it gives for the short runs and small models a CPU is used for.
         # Only whole blocks of a head are shared; vLLM's block on a CPU is 128 tokens, most of a head.
         defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": 32}
+        if rewrite.engine.tensor_parallel_size == 1:
+            # vLLM would put the model in a process of its own and turn the one that schedules into a loop that never
+            # sleeps, which takes a core from the model.
+            defaults |= {"distributed_executor_backend": _IN_ONE_PROCESS}
     known = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
     for key, value in rewrite.engine.args.items():
         if key not in known:
@@ -248,6 +255,9 @@ def _prepare_environment(engine: EngineConfig) -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if not _has_gpu():
+        # Ray sets one thread for each logical CPU of the actor, which is one.
+        os.environ["OMP_NUM_THREADS"] = str(engine.cpu_threads or os.cpu_count() or 1)
     # `spawn` gives the engine's processes an environment of their own, by which the guard finds them.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 

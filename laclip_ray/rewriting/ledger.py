@@ -11,7 +11,7 @@ count: the node was lost, or the driver was (its run is another).
 Not covered: two captions that kill only together.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from laclip_ray import storage
@@ -54,7 +54,7 @@ class Ledger:
     work: str = ""
     """What was being made of which captions, as a fingerprint: pieces of other work are of no use."""
     pieces: tuple[Piece, ...] = ()
-    failed: tuple[int, ...] = field(default=())
+    failed: tuple[int, ...] = ()
     """Rows of captions that killed their engines."""
     attempt: Attempt | None = None
     """The attempt that is being made, or was when its actor died."""

@@ -197,20 +197,24 @@ def _compare(work: Work) -> None:
             return None
         return store.digest_inputs((each.id for each in samples), (each.caption_hash for each in samples))
 
-    names = sorted({unit.shard for unit in work.to_compare})
+    to_compare = [(unit, unit.previous) for unit in work.to_compare if unit.previous is not None]
+    names = sorted({unit.shard for unit, _ in to_compare})
     digests = dict(zip(names, ray.get([digest.remote(work.shards[name]) for name in names]), strict=True))
-    for unit in work.to_compare:
-        assert unit.previous is not None
+    origins = {
+        name: rewrite_set.origins({unit.shard: drawn for unit, drawn in to_compare if unit.prompt_set == name})
+        for name, rewrite_set in work.sets.items()
+    }
+    for unit, drawn in to_compare:
         rewrite_set = work.sets[unit.prompt_set]
-        origin = rewrite_set.origin(unit.shard, unit.previous)
+        origin = origins[unit.prompt_set][unit.shard]
         if digests[unit.shard] != origin.inputs:
             logger.info("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, unit.shard)
             work.to_draw.append(unit)
         elif unit.shard in work.committed[unit.prompt_set]:
             stamped = replace(origin, source=work.shards[unit.shard].source)
-            store.restamp_verdicts(rewrite_set, unit.shard, unit.previous, stamped)
+            store.restamp_verdicts(rewrite_set, unit.shard, drawn, stamped)
         else:
-            work.to_judge.append(Unit(unit.prompt_set, unit.shard, unit.previous))
+            work.to_judge.append(Unit(unit.prompt_set, unit.shard, drawn))
     work.to_compare.clear()
 
 
@@ -221,22 +225,30 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.memory_usage_poll_interval_s = None  # it reads the process's maps each second, and nobody asks for it
+    # What is drawn is judged also where nothing more may be drawn.
+    reached = _limit_reached(work.spent_gpu_s, work.experiment) if work.to_draw else None
+    to_draw = [] if reached else work.to_draw
     streams = []
     if work.to_judge:
         streams.append(_sources(work, work.to_judge).map_batches(
             name_draws, batch_size=1, batch_format="pyarrow", num_cpus=0.5
         ))  # fmt: skip
-    if work.to_draw:
-        streams.append(_draw(work, build_engine))
-    if not streams:
-        return
+    if to_draw:
+        streams.append(_draw(work, to_draw, build_engine))
+    if streams:
+        _report(streams, work, to_draw, outcome)
+    if reached:
+        raise _BudgetReachedError(reached)
+
+
+def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome) -> None:
+    """Run the streams, and note each unit as it is committed."""
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
-    gpus = cluster.gpus_each(_gpus_configured(work.experiment)) if work.to_draw else 0.0
+    gpus = cluster.gpus_each(_gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
-    total = len(work.to_draw) + len(work.to_judge)
-    rewrite = work.experiment.rewrite
+    total = len(to_draw) + len(work.to_judge)
     gpu_s = work.spent_gpu_s
-    _check_spent(gpu_s, work.experiment)
+    drawn = 0
     for row in done.iter_rows():
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
@@ -247,14 +259,15 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
             continue
         outcome.commits += 1
         if row["engine"]:
+            drawn += 1
             outcome.engines.add(row["engine"])
         logger.info(
             "committed %d of %d: %s, %d captions, %d accepted rewrites",
             outcome.commits, total, name, row["captions"], row["accepted"],
         )  # fmt: skip
         gpu_s += row["gpu_s"]
-        if outcome.commits < total and rewrite.budget != type(rewrite.budget)():
-            _check_spent(gpu_s, work.experiment)
+        if drawn < len(to_draw) and (reached := _limit_reached(gpu_s, work.experiment)):
+            raise _BudgetReachedError(reached)
 
 
 def _commit(stream: Any, work: Work, gpus_per_engine: float) -> Any:
@@ -276,10 +289,8 @@ def _commit(stream: Any, work: Work, gpus_per_engine: float) -> Any:
     )
 
 
-def _check_spent(gpu_s: float, experiment: Experiment) -> None:
-    reached = budget_reached(spending(gpu_s / 3600, experiment.rewrite), experiment.rewrite.budget)
-    if reached:
-        raise _BudgetReachedError(reached)
+def _limit_reached(gpu_s: float, experiment: Experiment) -> str | None:
+    return budget_reached(spending(gpu_s / 3600, experiment.rewrite), experiment.rewrite.budget)
 
 
 def _gpus_configured(experiment: Experiment) -> float | None:
@@ -289,7 +300,7 @@ def _gpus_configured(experiment: Experiment) -> float | None:
     return engine.gpus_per_actor
 
 
-def _draw(work: Work, build_engine: BuildEngine) -> Any:
+def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine) -> Any:
     """The stream of drawn units."""
     import ray
 
@@ -300,7 +311,7 @@ def _draw(work: Work, build_engine: BuildEngine) -> Any:
         where["accelerator_type"] = engine.accelerator_type
     if engine.label_selector:
         where["label_selector"] = engine.label_selector
-    samples = _sources(work, work.to_draw).map_batches(
+    samples = _sources(work, units).map_batches(
         ReadShard(experiment, work.sets, work.prompt_sets),
         batch_size=1,
         batch_format="pyarrow",

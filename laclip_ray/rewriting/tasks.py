@@ -17,7 +17,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment
 from laclip_ray.data.shards import Shard, read_samples
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.actor import build_gate, origin_of, stream_row, table_of, unit_of
+from laclip_ray.rewriting.actor import build_gate, origin_of, stream_row, table_of
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.ledger import ledger_url, read_ledger, remove_pieces
 from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 def source_row(shard: Shard, units: list[Unit]) -> dict[str, str]:
     """What the pipeline begins with: a row a shard, with all that is to be done for it."""
-    return {"shard": json.dumps(asdict(shard)), "units": json.dumps([asdict(unit) for unit in units])}
+    return {"shard": json.dumps(asdict(shard)), "units": json.dumps([unit.to_json() for unit in units])}
 
 
 def _source_of(item: Mapping[str, str]) -> tuple[Shard, list[Unit]]:
     described = json.loads(item["shard"])
     columns = described["columns"]
     shard = Shard(**{**described, "columns": tuple(columns) if columns is not None else None})
-    return shard, [Unit(**{**each, "retry": tuple(each["retry"])}) for each in json.loads(item["units"])]
+    return shard, [Unit.from_json(each) for each in json.loads(item["units"])]
 
 
 def name_draws(batch: pa.Table) -> Iterator[pa.Table]:
@@ -86,8 +86,10 @@ class ReadShard:
     def _judged(self, unit: Unit, revision: int) -> pa.Table:
         """Draws with their reasons, judged here if nobody has judged them by this gate."""
         rewrite_set = self.sets[unit.prompt_set]
-        if storage.exists(rewrite_set.verdicts_url(unit.shard, revision)):
+        try:
             return rewrite_set.read(unit.shard, revision)
+        except FileNotFoundError:
+            pass  # drawn, and the run ended before it was judged
         draws = storage.read_parquet(rewrite_set.draws_url(unit.shard, revision))
         gate = build_gate(self.experiment, self.prompt_sets[unit.prompt_set])
         return draws.append_column("reason", judge_draws(draws, gate))
@@ -104,7 +106,7 @@ class CommitShard:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (row,) = batch.to_pylist()
-        unit = unit_of(row)
+        unit = Unit.from_json(row["unit"])
         report = {
             "shard": unit.shard,
             "prompt_set": unit.prompt_set,
@@ -126,11 +128,10 @@ class CommitShard:
 
     def _commit(self, unit: Unit, row: Mapping[str, Any]) -> Statistics:
         rewrite_set = self.sets[unit.prompt_set]
-        url = rewrite_set.draws_url(unit.shard, unit.revision)
         reasons: pa.Array | None = None
-        if storage.exists(url):
+        draws = _draws_of(rewrite_set, unit)
+        if draws is not None:
             # Judged by another gate, or an earlier attempt at this commit: what readers may have seen stays.
-            draws = storage.read_parquet(url)
             origin = rewrite_set.origin(unit.shard, unit.revision)
         else:
             origin = self._origin(unit, row)
@@ -206,6 +207,13 @@ _REPORT_SCHEMA = pa.schema(
         ("gpu_s", pa.float64()),
     ]
 )
+
+
+def _draws_of(rewrite_set: RewriteSet, unit: Unit) -> pa.Table | None:
+    try:
+        return storage.read_parquet(rewrite_set.draws_url(unit.shard, unit.revision))
+    except FileNotFoundError:
+        return None
 
 
 def _remove_attempts(location: str, shard_name: str) -> None:

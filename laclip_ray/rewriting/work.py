@@ -4,8 +4,9 @@ Guarantees: planning starts and writes nothing. A shard whose draws and verdicts
 is never done again.
 """
 
+import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, Experiment
@@ -32,6 +33,16 @@ class Unit:
     """The revision whose draws are kept and added to."""
     retry: tuple[str, ...] = ()
     """Reasons whose rewrites are drawn again."""
+
+    def to_json(self) -> str:
+        """As it travels in a row of the stream."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Unit":
+        """The inverse of `to_json`."""
+        content = json.loads(text)
+        return cls(**{**content, "retry": tuple(content["retry"])})
 
 
 @dataclass(frozen=True)

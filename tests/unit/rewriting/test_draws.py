@@ -5,7 +5,7 @@ import json
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +27,6 @@ from laclip_ray.rewriting.actor import (
     origin_of,
     stream_row,
     table_of,
-    unit_of,
 )
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
@@ -36,7 +35,7 @@ from laclip_ray.rewriting.ledger import Ledger, ledger_url, read_ledger
 from laclip_ray.rewriting.prompts import choose_head, head_pairs, load_prompt_set
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Origin, RewriteSet
-from laclip_ray.rewriting.tasks import ReadShard
+from laclip_ray.rewriting.tasks import ReadShard, source_row
 from laclip_ray.rewriting.work import Unit
 from tests.unit.conftest import write_tar
 
@@ -99,7 +98,7 @@ class OfflineActor(RewritingActor):
         self._sets = {"human": RewriteSet(location, "gate")}
         self._run, self._node, self._name = "run", "node", "actor"
         self._turn = asyncio.Condition()
-        self._in_hand = self._alone_waits = 0
+        self._in_hand = self._suspects = 0
         self._rewrite = experiment.rewrite
         self._cache = OrderedDict()
         self._gates = {"human": gate_of(experiment)}
@@ -669,7 +668,7 @@ def write_shard(path: Path, captions: Mapping[str, str]) -> Shard:
 
 def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: Unit) -> Mapping[str, Any]:
     """The stream row that the reading task makes of a unit."""
-    item = {"shard": [json.dumps(asdict(shard))], "units": [json.dumps([asdict(unit)])]}
+    item = {name: [value] for name, value in source_row(shard, [unit]).items()}
     (table,) = ReadShard(experiment, {"human": rewrite_set}, {"human": PROMPT_SET})(pa.table(item))
     (row,) = table.to_pylist()
     assert isinstance(row, dict)
@@ -831,7 +830,7 @@ def test_a_stream_row_holds_its_unit_origin_and_samples(
     origin = Origin("10-1.5", "abc", 2, engine_s)
     table = samples_of(samples, experiment_of())
     (row,) = stream_row(unit, origin, table).to_pylist()
-    assert unit_of(row) == unit
+    assert Unit.from_json(row["unit"]) == unit
     assert origin_of(row) == origin
     assert table_of(row["samples"]).equals(table)
     assert row["failure"] is None
@@ -839,4 +838,4 @@ def test_a_stream_row_holds_its_unit_origin_and_samples(
 
 def test_a_failure_travels_in_the_place_of_samples() -> None:
     (row,) = stream_row(ROUND_0, failure="cannot be read").to_pylist()
-    assert (unit_of(row), row["failure"], row["samples"]) == (ROUND_0, "cannot be read", None)
+    assert (Unit.from_json(row["unit"]), row["failure"], row["samples"]) == (ROUND_0, "cannot be read", None)
