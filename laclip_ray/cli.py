@@ -304,6 +304,60 @@ def export_rewrites(
     _run_verb(run, config, overrides, dry_run=False)
 
 
+checkpoint_app = typer.Typer(no_args_is_help=True, help="Take in released checkpoints, and write models for others.")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+
+@checkpoint_app.command("import")
+def import_model(
+    file: Annotated[str, typer.Argument(help="A checkpoint that the authors released (.pt), or a URL of one.")],
+    target: Annotated[str, typer.Argument(help="A new directory or URL, which open_clip loads.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model it is of, as model.name takes it; by default told by its shapes.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the authors' or of open_clip's into one that open_clip loads."""
+    from laclip_ray.training.exchange import import_checkpoint
+
+    imported = import_checkpoint(file, target, model)
+    epoch = f", epoch {imported.epoch}" if imported.epoch is not None else ""
+    typer.echo(f"{target}: {imported.model} (the file has the {imported.layout} layout{epoch})")
+    if imported.lookalike is not None:
+        typer.echo(
+            f"{imported.model} was told by its shapes, and {imported.lookalike} has the same; if this is one of those, "
+            f"import it again with --model {imported.lookalike}"
+        )
+
+
+class _ExportLayout(StrEnum):
+    OPEN_CLIP = "open_clip"
+    HUGGING_FACE = "hugging_face"
+
+
+@checkpoint_app.command("export")
+def export_model(
+    source: Annotated[str, typer.Argument(help="A run's export or checkpoint, or an import.")],
+    target: Annotated[str, typer.Argument(help="A new directory or URL.")],
+    layout: Annotated[
+        _ExportLayout, typer.Option(help="For open_clip (every model), or for transformers.")
+    ] = _ExportLayout.OPEN_CLIP,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            help="Where it will be loaded from: hf-hub:ORGANISATION/NAME or local-dir:/PATH. A laclip_vit model with "
+            "its home needs open_clip alone."
+        ),
+    ] = None,
+) -> None:
+    """Write a model for others, with a model card and its lineage."""
+    from laclip_ray.training.exchange import export_checkpoint
+
+    found = export_checkpoint(source, target, layout.value, home)
+    typer.echo(f"{target}: README.md says how to load it")
+    if not found:
+        typer.echo(f"{source} does not say what it was made from, so lineage.json does not, either")
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

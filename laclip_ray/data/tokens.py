@@ -18,7 +18,9 @@ class TokenizerSpec:
 
 
 def tokenizer_spec(model_name: str) -> TokenizerSpec:
-    """The tokeniser of an open_clip model name or of a model config file (`*.json`)."""
+    """The tokeniser of an open_clip model name, of one of the paper's, or of a model config file (`*.json`)."""
+    if model_name.startswith("laclip_vit_"):  # the paper's models; open_clip does not know them
+        return TokenizerSpec(None, 77)
     if not model_name.endswith(".json"):
         return TokenizerSpec(model_name)
     config = storage.read_json(model_name)

@@ -94,6 +94,8 @@ def load_model(location: str, device: Any) -> tuple[Any, Any, Any]:
     """(model in evaluation mode, transform, tokeniser) of a directory, a URL, or a model on the hub."""
     import open_clip
 
+    import laclip_ray.training.paper_models  # noqa: F401 - timm knows the paper's image towers by it
+
     with tempfile.TemporaryDirectory() as directory:
         name = location
         if not location.startswith(HUB_PREFIX):

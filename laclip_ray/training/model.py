@@ -1,12 +1,14 @@
-"""The CLIP model: any open_clip name, or an open_clip model config in a JSON file.
+"""The CLIP model: any open_clip name, one of the paper's (`paper_models`), or an open_clip config in a JSON file.
 
 A config file is either open_clip's plain model config, or has `model_cfg` and `preprocess_cfg` as in the files that
 open_clip publishes.
 """
 
 import copy
+import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,39 +45,48 @@ class ModelSpec:
         return {"model_cfg": self.model_cfg, "preprocess_cfg": self.preprocess_cfg}
 
 
-def load_model_spec(name: str) -> ModelSpec:
-    """Find a model by open_clip's name for it, or read its config file.
+def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
+    """Find a model by its name, or read its config file.
+
+    Args:
+        name: of open_clip's or the paper's, or a path or URL that ends with `.json`.
+        setting: where the name comes from, for messages.
 
     Raises:
-        UserError: open_clip does not know the name, or the file is not a model config.
+        UserError: nobody knows the name, or the file is not a model config.
     """
     import open_clip
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
+    from laclip_ray.training import paper_models
+
     config: Any
     if name.endswith(".json"):
         if not storage.exists(name):
-            raise UserError(f"model.name: {name!r} does not exist")
+            raise UserError(f"{setting}: {name!r} does not exist")
         try:
             config = storage.read_json(name)
         except ValueError as error:
-            raise UserError(f"model.name: {name!r} is not JSON: {error}") from error
+            raise UserError(f"{setting}: {name!r} is not JSON: {error}") from error
+    elif name in paper_models.NAMES:
+        config = paper_models.model_config(name)
     else:
         config = open_clip.get_model_config(name)
         if config is None:
-            close = difflib.get_close_matches(name, open_clip.list_models(), n=6, cutoff=0.4)
+            names = [*paper_models.NAMES, *open_clip.list_models()]
+            close = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
             raise UserError(
-                f"model.name: open_clip knows no model {name!r}, and it is not a .json file"
+                f"{setting}: open_clip knows no model {name!r}, and it is not a .json file"
                 + (f"; similar: {', '.join(close)}" if close else "")
             )
     overlay = {}
     if isinstance(config, dict) and "model_cfg" in config:
         config, overlay = config["model_cfg"], config.get("preprocess_cfg", {})
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise UserError(f"model.name: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
+        raise UserError(f"{setting}: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
     size = config["vision_cfg"].get("image_size", 224)
     if not isinstance(size, int):
-        raise UserError(f"model.name: {name!r} has images of {size}; only square ones are supported")
+        raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")
     preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**overlay, "size": size})
     return ModelSpec(name, copy.deepcopy(config), json.loads(json.dumps(preprocess)))
 
@@ -83,9 +94,12 @@ def load_model_spec(name: str) -> ModelSpec:
 def create_model(spec: ModelSpec, seed: int) -> torch.nn.Module:
     """A freshly initialised model in training mode; the same weights for the same seed.
 
-    open_clip initialises from torch's global generator, which is restored afterwards.
+    open_clip initialises from torch's global generator, which is restored afterwards. The paper's models get the first
+    weights of its authors' code.
     """
     import open_clip
+
+    from laclip_ray.training import paper_models
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -93,6 +107,8 @@ def create_model(spec: ModelSpec, seed: int) -> torch.nn.Module:
         kind = open_clip.CustomTextCLIP if _has_custom_text(config) else open_clip.CLIP
         config.pop("custom_text", None)
         model: torch.nn.Module = kind(**config, output_dict=True)
+        if paper_models.paper_model_of(config) is not None:
+            paper_models.initialise(model)
     # What open_clip's own factory would note on the image tower; its exporters and users read it there.
     visual: Any = model.visual
     visual.image_mean, visual.image_std = tuple(spec.image.mean), tuple(spec.image.std)
@@ -117,3 +133,15 @@ def clamp_logit_scale(model: torch.nn.Module) -> None:
     assert isinstance(scale, torch.Tensor)
     with torch.no_grad():
         scale.clamp_(0, MAX_LOGIT_SCALE_LOG)
+
+
+def with_loss(spec: ModelSpec, kind: str) -> ModelSpec:
+    """The model with the temperature and bias that a loss begins with, where its config does not say.
+
+    SigLIP (Zhai et al., 2023, section 3.2) begins at a scale of 10 and a bias of -10.
+    """
+    if kind != "siglip":
+        return spec
+    return dataclasses.replace(
+        spec, model_cfg={"init_logit_scale": math.log(10), "init_logit_bias": -10, **spec.model_cfg}
+    )

@@ -1,0 +1,101 @@
+"""The paper's models, `laclip_vit_s16`, `laclip_vit_b16` and `laclip_vit_l16`: their architecture and first weights.
+
+Importing this module makes their image towers known to timm, in this process. open_clip 3.3 names an image tower of
+timm's but hands no arguments to it, and timm publishes none with these: a ViT with a LayerNorm on the queries and keys
+of each head. Nor can open_clip's own ViT, which has `qk_norm`, stand in: its `quick_gelu` is one switch for both
+towers, and here only the text tower has QuickGELU. So whoever loads such a checkpoint by open_clip imports this module
+first. An export that knows its home (`exchange.export_checkpoint`) describes the tower in a file that timm reads, and
+needs open_clip alone.
+
+What is here is from the authors' code (https://github.com/LijieFan/LaCLIP: models.py for architecture and first
+weights, train.py for images, at commits d648735 and 6120005) and from timm 0.5.4, which it is written for.
+"""
+
+from typing import Any
+
+import timm
+import torch
+from timm.models import register_model
+
+TRUNKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "laclip_vit_s16": ("vit_small_patch16_224", {"num_heads": 12, "qk_norm": True}),
+    "laclip_vit_b16": ("vit_base_patch16_224", {"qk_norm": True}),
+    "laclip_vit_l16": ("vit_large_patch16_224", {"qk_norm": True}),
+}
+"""By model, the architecture of timm that its image tower is, and the arguments that make it so."""
+
+NAMES = tuple(TRUNKS)
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """What `open_clip_config.json` says of one of the paper's models: `model_cfg` and `preprocess_cfg`."""
+    return {
+        "model_cfg": {
+            "embed_dim": 512,
+            "quick_gelu": True,  # of the text tower: timm's towers have their own activation, GELU
+            "vision_cfg": {
+                "image_size": 224,
+                "timm_model_name": name,
+                "timm_model_pretrained": False,
+                "timm_pool": "token",
+                "timm_proj": "linear",
+            },
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+        },
+        "preprocess_cfg": {
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "interpolation": "bilinear",
+        },
+    }
+
+
+def paper_model_of(model_cfg: dict[str, Any]) -> str | None:
+    """Which of the paper's image towers an open_clip model config has; None if another."""
+    name = model_cfg["vision_cfg"].get("timm_model_name")
+    return name if name in TRUNKS else None
+
+
+def timm_config(name: str) -> dict[str, Any]:
+    """The `config.json` from which timm builds the image tower of one of the paper's models without this module."""
+    architecture, arguments = TRUNKS[name]
+    images = model_config(name)["preprocess_cfg"]
+    return {
+        "architecture": architecture,
+        "num_classes": 0,
+        "model_args": arguments,
+        "pretrained_cfg": {**images, "input_size": [3, 224, 224], "fixed_input_size": True, "num_classes": 0},
+    }
+
+
+def described_by(config: Any) -> str | None:
+    """The paper's model whose `timm_config` this is; None if of none."""
+    return next((name for name in NAMES if timm_config(name) == config), None)
+
+
+def initialise(model: Any) -> None:
+    """Draw the first weights of one of the paper's models, where the authors draw others than open_clip and timm now.
+
+    The authors put their transformer blocks into timm's model after it drew its weights, so that the blocks' linear
+    layers keep torch's own (uniform, biases too). The rest is as timm 0.5.4 had it; the text tower is as open_clip's.
+    """
+    trunk = model.visual.trunk
+    for module in trunk.blocks.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.reset_parameters()
+    torch.nn.init.trunc_normal_(trunk.cls_token, std=0.02)
+    torch.nn.init.normal_(model.visual.head.proj.weight, std=trunk.embed_dim**-0.5)
+
+
+def _register(name: str) -> None:
+    def entry_point(**settings: Any) -> Any:
+        architecture, arguments = TRUNKS[name]
+        return timm.create_model(architecture, **arguments, **settings)
+
+    entry_point.__name__ = name  # by which timm registers it
+    register_model(entry_point)
+
+
+for _name in NAMES:
+    if not timm.is_model(_name):
+        _register(_name)
