@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from laclip_ray.errors import UserError
 
@@ -28,6 +28,15 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+def _number_or_mapping(value: object) -> str:
+    """Which of the alternatives of one key a value is meant to be, so that errors speak of that one."""
+    return "<mapping>" if isinstance(value, Mapping | BaseModel) else "<number>"
+
+
+def _number_name_or_mapping(value: object) -> str:
+    return "<name>" if isinstance(value, str) else _number_or_mapping(value)
 
 
 class Section(BaseModel):
@@ -223,13 +232,45 @@ class RewriteConfig(Section):
         return self
 
 
+class RampConfig(Section):
+    """A probability that changes from epoch to epoch, in equal steps."""
+
+    start: Probability
+    """In the first epoch."""
+    end: Probability
+    """From epoch `epochs` on."""
+    epochs: PositiveInt | None = None
+    """Epochs that the ramp takes, the first and the last included. None: all."""
+
+
 class TextConfig(Section):
     """Which text an image is shown with."""
 
-    p: Probability = 0.8
-    """The probability of a rewrite. The paper's uniform choice among 1 + M texts is M / (M + 1)."""
+    mode: Literal["sample", "both", "multi"] = "sample"
+    """`sample`: one text, a rewrite with probability p. `both`: the caption and a rewrite, each with a loss of its own.
+    `multi`: all texts (LaCLIP-MT), of which p draws the one that finds its image."""
+    p: Annotated[
+        Annotated[Probability, Tag("<number>")]
+        | Annotated[Literal["uniform"], Tag("<name>")]
+        | Annotated[RampConfig, Tag("<mapping>")],
+        Discriminator(_number_name_or_mapping),
+    ] = 0.8
+    """The probability of a rewrite (in `both`, every image shows one). `uniform` is the paper's choice among 1 + M
+    texts: M / (M + 1), with M rewrites a sample in all sets together."""
     rewrites: list[str] | None = None
     """Directories of the rewrite sets to read. None: all that `rewrite.prompt_sets` names."""
+    weights: dict[str, NonNegativeFloat] = {}
+    """How often a rewrite is of which set (by its directory's name), where one is shown: 0 leaves a set out, and sets
+    that are not named have 1. Empty: every accepted rewrite of a sample is as likely as any other."""
+    max_rewrites: PositiveInt | None = None
+    """Only the first so many rewrites of each sample. None: all."""
+
+    @property
+    def reads_rewrites(self) -> bool:
+        """Whether any text can be a rewrite."""
+        if self.mode != "sample" or isinstance(self.p, str):
+            return True
+        return self.p.start > 0 or self.p.end > 0 if isinstance(self.p, RampConfig) else self.p > 0
 
 
 class StreamConfig(Section):
@@ -272,8 +313,12 @@ class CheckpointConfig(Section):
 
     every_steps: PositiveInt = 500
     """Steps between checkpoints; the last step always makes one."""
+    every_minutes: PositiveFloat | None = None
+    """A checkpoint also where the last one is this old (looked at every `train.log_every_steps`)."""
     keep: PositiveInt = 2
-    """Newest checkpoints kept."""
+    """Checkpoints kept: the newest."""
+    keep_lowest_loss: bool = False
+    """Of the kept ones all but the newest are those with the lowest mean loss since the checkpoint before."""
 
 
 class TrainConfig(Section):
@@ -284,8 +329,12 @@ class TrainConfig(Section):
     epochs: PositiveInt = 35
     batch_size: PositiveInt = 8192
     """Samples a step over all workers."""
-    workers: PositiveInt = 1
-    """Ray Train workers."""
+    workers: Annotated[
+        Annotated[PositiveInt, Tag("<number>")] | Annotated[WorkerRange, Tag("<mapping>")],
+        Discriminator(_number_or_mapping),
+    ] = 1
+    """Ray Train workers. With `min` and `max`: as many as the cluster has room for; where their number does not divide
+    `batch_size`, the batch is the next smaller multiple."""
     gpus_per_worker: NonNegativeFloat | None = None
     """None: one where the cluster has GPUs, else none."""
     cpus_per_worker: NonNegativeFloat = 1.0
@@ -301,6 +350,23 @@ class TrainConfig(Section):
     beta2: Probability = 0.98
     epsilon: PositiveFloat = 1e-8
     gradient_clip_norm: PositiveFloat | None = None
+    loss: Literal["clip", "siglip"] = "clip"
+    """The softmax over the batch, or SigLIP's sigmoid for each pair."""
+    local_loss: bool = False
+    """Each worker holds only its own rows of the batch's similarities (`clip`): less memory in a large world."""
+    micro_batch_size: PositiveInt | None = None
+    """Samples that go through a worker's model at a time. More are taken one micro-batch after another, with the whole
+    global batch as negatives, as if they had been one; it costs a second forward pass. None: a worker's whole share."""
+    on_non_finite_loss: Literal["stop", "skip"] = "stop"
+    """`skip` leaves such a batch out, counts it, and waits for the device at each step to see it."""
+    compile: bool = False
+    """`torch.compile` the model."""
+    gradient_checkpointing: bool = False
+    """Make activations again in the backward pass instead of keeping them."""
+    channels_last: bool = False
+    """Images in NHWC memory: for convolutional image towers."""
+    bucket_mib: PositiveFloat = 25.0
+    """Gradients that DDP sends together."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     log_every_steps: PositiveInt = 10
@@ -310,9 +376,16 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _divisible(self) -> "TrainConfig":
-        if self.batch_size % self.workers:
+        if isinstance(self.workers, int) and self.batch_size % self.workers:
             raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of workers ({self.workers})")
+        if self.batch_size < self.worker_range.max:
+            raise ValueError(f"batch_size ({self.batch_size}) is less than workers ({self.worker_range.max})")
         return self
+
+    @property
+    def worker_range(self) -> WorkerRange:
+        """The fewest and the most workers."""
+        return WorkerRange(min=self.workers, max=self.workers) if isinstance(self.workers, int) else self.workers
 
 
 class ZeroShotConfig(Section):
@@ -385,6 +458,15 @@ class Experiment(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
     ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "Experiment":
+        if self.text.mode == "multi" and self.train.loss == "siglip":
+            raise ValueError(
+                "text.mode: multi averages the image-to-text half of the loss, and train.loss: siglip has no halves; "
+                "use text.mode: both, or train.loss: clip"
+            )
+        return self
 
     @property
     def rewrite_output(self) -> str:
@@ -504,6 +586,8 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
     rewrite["prompt_sets"] = [
         absolute(name) if name.endswith((".yaml", ".yml")) else name for name in rewrite["prompt_sets"]
     ]
+    if (picture := rewrite["gate"]["picture"]) and picture["model"].startswith("."):
+        picture["model"] = absolute(picture["model"])
     if content["text"]["rewrites"]:
         content["text"]["rewrites"] = [absolute(location) for location in content["text"]["rewrites"]]
     if outputs:
@@ -526,8 +610,8 @@ def _validate(content: dict[str, Any], where: str) -> Experiment:
 def _dotted(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        if part in ("str", "list[str]"):
-            continue  # pydantic's names for the alternatives of one key
+        if part in ("str", "list[str]") or str(part).startswith("<"):
+            continue  # names of the alternatives of one key
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 

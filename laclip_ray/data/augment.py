@@ -7,10 +7,13 @@ Guarantees: the choice is a function of (seed, epoch, id, texts) alone. It is ne
 rewrite at some p shows the same rewrite at every larger p.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
+from typing import Any, NamedTuple
 
+from laclip_ray.config import RampConfig, TextConfig
 from laclip_ray.randomness import uniform
 
 
@@ -30,32 +33,124 @@ class TextSource(IntEnum):
 FALLBACKS = (TextSource.NO_ACCEPTED_REWRITE, TextSource.NOT_REWRITTEN)
 
 
-@dataclass(frozen=True)
-class TextChoice:
-    """The text an image is shown with, and why."""
+class Rewrites(NamedTuple):
+    """The accepted rewrites of a sample, in the order of their sets and draws."""
 
-    text: str
+    texts: Sequence[str]
+    weights: Sequence[float] = ()
+    """How likely each is, in proportion; empty: all the same."""
+
+
+class TextChoice(NamedTuple):
+    """What an image is shown with, and why."""
+
+    texts: tuple[str, ...]
+    """As many as the mode has slots."""
+    distinct: int
+    """The first so many are different texts of the sample; the others repeat them."""
+    sampled: int
+    """The one that was drawn."""
     source: TextSource
 
+    @property
+    def text(self) -> str:
+        """The one that was drawn."""
+        return self.texts[self.sampled]
 
-def choose_text(
-    caption: str, rewrites: Sequence[str] | None, p: float, seed: int, epoch: int, sample_id: str
-) -> TextChoice:
-    """Choose between a caption and its accepted rewrites.
+
+@dataclass(frozen=True)
+class TextPlan:
+    """How texts are chosen in a run."""
+
+    mode: str
+    """`sample`, `both` or `multi`, as `text.mode` says."""
+    slots: int
+    """Texts an image has in a batch."""
+    start: float
+    """p in the first epoch."""
+    end: float
+    """p in the last epoch of the ramp, and after it."""
+    ramp_epochs: int
+    """Epochs from `start` to `end`, both included."""
+
+    def p(self, epoch: int) -> float:
+        """The probability of a rewrite in an epoch (from 0)."""
+        if self.ramp_epochs < 2:
+            return self.end
+        return self.start + (self.end - self.start) * min(1.0, epoch / (self.ramp_epochs - 1))
+
+    def choose(self, caption: str, rewrites: Rewrites | None, seed: int, epoch: int, sample_id: str) -> TextChoice:
+        """The texts that a sample's image is shown with.
+
+        Args:
+            caption: the original.
+            rewrites: the accepted rewrites; None where none are committed.
+            seed: the experiment's seed.
+            epoch: the epoch, from 0.
+            sample_id: the sample's id.
+        """
+        which, source = choose_rewrite(rewrites, self.p(epoch), seed, epoch, sample_id)
+        if self.mode == "sample":
+            return TextChoice((caption if which is None else _at(rewrites, which),), 1, 0, source)
+        if self.mode == "both":
+            return TextChoice((caption, caption if which is None else _at(rewrites, which)), 2, 0, source)
+        own = (caption, *(rewrites.texts if rewrites is not None else ()))[: self.slots]
+        repeated = tuple(own[slot % len(own)] for slot in range(self.slots))
+        return TextChoice(repeated, len(own), 0 if which is None else min(which + 1, len(own) - 1), source)
+
+
+def plan_texts(text: TextConfig, epochs: int, rewrites: int) -> TextPlan:
+    """How texts are chosen with a configuration.
 
     Args:
-        caption: the original.
-        rewrites: the accepted rewrites, in the order of their sets and draws; None where none are committed.
-        p: the probability of a rewrite.
-        seed: the experiment's seed.
-        epoch: the epoch, from 0.
-        sample_id: the sample's id.
+        text: the configuration.
+        epochs: of the run.
+        rewrites: M, the most rewrites that a sample can have.
     """
+    slots = {"sample": 1, "both": 2, "multi": 1 + rewrites}[text.mode]
+    if text.mode == "both":
+        return TextPlan(text.mode, slots, 1.0, 1.0, 1)
+    if isinstance(text.p, RampConfig):
+        return TextPlan(text.mode, slots, text.p.start, text.p.end, text.p.epochs or epochs)
+    p = rewrites / (rewrites + 1) if isinstance(text.p, str) else text.p
+    return TextPlan(text.mode, slots, p, p, 1)
+
+
+def choose_rewrite(
+    rewrites: Rewrites | None, p: float, seed: int, epoch: int, sample_id: str
+) -> tuple[int | None, TextSource]:
+    """The number of the rewrite that is shown, None for the caption, and why."""
     if uniform("text", seed, epoch, sample_id) >= p:
-        return TextChoice(caption, TextSource.CAPTION)
+        return None, TextSource.CAPTION
     if rewrites is None:
-        return TextChoice(caption, TextSource.NOT_REWRITTEN)
-    if not rewrites:
-        return TextChoice(caption, TextSource.NO_ACCEPTED_REWRITE)
-    which = int(uniform("rewrite", seed, epoch, sample_id) * len(rewrites))
-    return TextChoice(rewrites[which], TextSource.REWRITE)
+        return None, TextSource.NOT_REWRITTEN
+    if not rewrites.texts:
+        return None, TextSource.NO_ACCEPTED_REWRITE
+    draw = uniform("rewrite", seed, epoch, sample_id)
+    if not rewrites.weights:
+        return int(draw * len(rewrites.texts)), TextSource.REWRITE
+    bounds = list(accumulate(rewrites.weights))
+    reached = draw * bounds[-1]
+    return next(number for number, bound in enumerate(bounds) if reached < bound), TextSource.REWRITE
+
+
+def _at(rewrites: Rewrites | None, which: int) -> str:
+    assert rewrites is not None
+    return rewrites.texts[which]
+
+
+Sources = Mapping[int, Mapping[int, int]]
+"""Samples by epoch and `TextSource`."""
+
+
+def text_shares(sources: Sources, plan: TextPlan) -> dict[str, Any]:
+    """The p asked for, the share of samples that showed a rewrite, and the fallbacks by reason."""
+    totals = {epoch: sum(counts.values()) for epoch, counts in sources.items()}
+    total = sum(totals.values())
+    by_source = {source: sum(counts.get(source, 0) for counts in sources.values()) for source in TextSource}
+    asked = sum(count * plan.p(epoch) for epoch, count in totals.items())
+    return {
+        "p": asked / total if total else plan.p(0),
+        "p_effective": by_source[TextSource.REWRITE] / total if total else 0.0,
+        "fallbacks": {source.name.lower(): by_source[source] for source in FALLBACKS},
+    }

@@ -146,6 +146,30 @@ class Remaining:
         return self.begun[place] if place < len(self.begun) else self.start + place - len(self.begun)
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """Places in a long list, dealt to few tasks, so that tasks that run side by side stay near the list's order.
+
+    Tasks come in groups of `width`. Of the `width * length` places of its group a task has every `width`-th one.
+    """
+
+    places: int
+    """The list's length."""
+    length: int
+    """The most places a task has."""
+    width: int = 1
+    """Tasks that are expected to run at once; 1: a task's places stand together, and all are in the list's order."""
+
+    def __len__(self) -> int:
+        groups, rest = divmod(self.places, self.length * self.width)
+        return groups * self.width + min(self.width, rest)
+
+    def __getitem__(self, task: int) -> range:
+        group, lane = divmod(task, self.width)
+        start = group * self.length * self.width
+        return range(start + lane, min(start + self.length * self.width, self.places), self.width)
+
+
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     first = last = None
     for number in sorted(numbers):

@@ -15,16 +15,16 @@ resume.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from laclip_ray.config import DataConfig, StreamConfig
-from laclip_ray.data.augment import choose_text
+from laclip_ray.data.augment import Rewrites, TextChoice, TextPlan
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop
-from laclip_ray.data.schedule import Position, Remaining, Schedule, row_order
+from laclip_ray.data.schedule import Lanes, Position, Remaining, Schedule, row_order
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Sample, Shard, read_samples
 from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
 
@@ -32,17 +32,22 @@ IMAGE_UNREADABLE = "image_unreadable"
 """A reason to skip a row: its bytes are not a whole image."""
 
 _WINDOW_ROWS = 2_048
-"""Rows of a shard that are held (encoded) and permuted at a time."""
+_WINDOW_BYTES = 128 * 2**20
+"""Rows of a shard, and bytes of their encoded images, that are held and permuted at a time."""
+
+_MAX_TASKS = 4_096
+"""Of one run's stream."""
 
 Batch = dict[str, np.ndarray]
-"""Columns of rows: image uint8 [N, H, W, 3], tokens int64 [N, L], schedule_index int64 [N], row int32 [N],
-row_count int32 [N] (-1 where not known), text_source int8 [N], skipped str [N] (JSON; mostly empty)."""
+"""Columns of rows: image uint8 [N, H, W, 3], tokens int64 [N, S, L] of S texts an image, text_count and text_sampled
+int16 [N] (see `TextChoice`), text_source int8 [N], id str [N], schedule_index int64 [N], row int32 [N], row_count int32
+[N] (-1 where not known), skipped str [N] (JSON; mostly empty)."""
 
 
 class RewriteLookup(Protocol):
     """Where accepted rewrites come from."""
 
-    def accepted(self, shard_name: str) -> Mapping[tuple[str, str], Sequence[str]] | None:
+    def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
         """Accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not rewritten."""
 
 
@@ -56,25 +61,29 @@ class StreamSpec:
     schedule: Schedule
     rewrites: RewriteLookup | None
     """None: every text is the caption (p = 0)."""
-    p: float
+    text: TextPlan
     seed: int
     image: ImageSpec
     tokenizer: TokenizerSpec
+    dealt_rows: int
+    """Rows that a worker is dealt at a time in `exact` order; a whole number of times in a worker's batch."""
 
 
 @dataclass(frozen=True)
 class ReadEntries:
-    """Task: places in the remaining schedule in, rows out."""
+    """Task: numbers of lanes of the remaining schedule in, rows out."""
 
     spec: StreamSpec
     remaining: Remaining
+    lanes: Lanes
     consumed: dict[int, set[int]]
     """Rows of begun entries that are not to be read again."""
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[Batch]:
-        for place in batch["id"].tolist():
-            index = self.remaining[place]
-            yield from read_entry(self.spec, index, self.consumed.get(index, set()))
+        for lane in batch["id"].tolist():
+            for place in self.lanes[lane]:
+                index = self.remaining[place]
+                yield from read_entry(self.spec, index, self.consumed.get(index, set()))
 
 
 @dataclass
@@ -83,8 +92,7 @@ class _Row:
 
     sample: Sample
     image: np.ndarray
-    text: str
-    source: int
+    choice: TextChoice
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     row_count: int = -1
 
@@ -127,7 +135,7 @@ def _decoded(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[_Row 
     """Usable rows, (row, id, reason) of skipped ones, and at the end the number of the shard's rows."""
     entry = spec.schedule.entry(index)
     shard = spec.shards[entry.shard]
-    accepted = spec.rewrites.accepted(shard.name) if spec.rewrites is not None else None
+    accepted = spec.rewrites.rewrites(shard.name) if spec.rewrites is not None else None
     row_count = 0
     for number, window in enumerate(_windows(read_samples(shard, spec.data, with_images=True))):
         row_count += len(window)
@@ -149,31 +157,36 @@ def _decoded(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[_Row 
                 yield sample.row, sample.id, IMAGE_UNREADABLE
                 continue
             rewrites = None if accepted is None else accepted.get((sample.id, sample.caption_hash))
-            choice = choose_text(sample.caption, rewrites, spec.p, spec.seed, entry.epoch, sample.id)
-            yield _Row(sample, image, choice.text, int(choice.source))
+            choice = spec.text.choose(sample.caption, rewrites, spec.seed, entry.epoch, sample.id)
+            yield _Row(sample, image, choice)
     yield row_count
 
 
 def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
     window: list[Sample] = []
+    size = 0
     for sample in samples:
         window.append(sample)
-        if len(window) == _WINDOW_ROWS:
+        size += len(sample.image or b"")
+        if len(window) == _WINDOW_ROWS or size >= _WINDOW_BYTES:
             yield window
-            window = []
+            window, size = [], 0
     if window:
         yield window
 
 
 def _to_batch(spec: StreamSpec, index: int, rows: list[_Row]) -> Batch:
-    tokens = load_tokenizer(spec.tokenizer)([row.text for row in rows])
+    tokens = load_tokenizer(spec.tokenizer)([text for row in rows for text in row.choice.texts])
     return {
         "image": np.stack([row.image for row in rows]),
-        "tokens": tokens.numpy(),
+        "tokens": tokens.numpy().reshape(len(rows), spec.text.slots, -1),
+        "text_count": np.array([row.choice.distinct for row in rows], np.int16),
+        "text_sampled": np.array([row.choice.sampled for row in rows], np.int16),
+        "id": np.array([row.sample.id for row in rows], object),
         "schedule_index": np.full(len(rows), index, np.int64),
         "row": np.array([row.sample.row for row in rows], np.int32),
         "row_count": np.array([row.row_count for row in rows], np.int32),
-        "text_source": np.array([row.source for row in rows], np.int8),
+        "text_source": np.array([row.choice.source for row in rows], np.int8),
         "skipped": np.array([json.dumps(row.skipped) if row.skipped else "" for row in rows], object),
     }
 
@@ -183,12 +196,18 @@ def build_stream(spec: StreamSpec, position: Position) -> Any:
     import ray
 
     remaining = position.remaining(spec.schedule)
-    entries = len(remaining)
-    # A block an entry: each becomes a task, in the schedule's order.
-    dataset = ray.data.range(entries, override_num_blocks=max(1, entries))
-    read: Any = ReadEntries(spec, remaining, position.rows)
+    is_exact = spec.stream.order == "exact"
+    # Ray Data makes all blocks of its input before the first task: of a schedule of a million entries, few.
+    length = max(1, -(-len(remaining) // _MAX_TASKS))
+    lanes = Lanes(len(remaining), length, 1 if is_exact else max(1, int(ray.cluster_resources().get("CPU", 1))))
+    dataset = ray.data.range(len(lanes), override_num_blocks=max(1, len(lanes)))
+    read: Any = ReadEntries(spec, remaining, lanes, position.rows)
     dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1)
-    dataset.context.execution_options.preserve_order = spec.stream.order == "exact"
+    if is_exact:
+        # Dealt in turn in pieces of one size, the workers' batches are together a run of rows in the stream's order,
+        # and what is left after any step is the rest of that order.
+        dataset = dataset.repartition(target_num_rows_per_block=spec.dealt_rows, strict=True)
+    dataset.context.execution_options.preserve_order = is_exact
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     return dataset
@@ -199,16 +218,21 @@ class Consumption:
     """What a worker has taken from the stream since it started."""
 
     position: Position
-    sources: Counter[int] = field(default_factory=Counter)
-    """Rows by `TextSource`."""
+    shard_count: int
+    """Shards of the schedule, which tell an entry's epoch."""
+    sources: dict[int, Counter[int]] = field(default_factory=dict)
+    """Rows by epoch and `TextSource`."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Skipped rows by reason."""
     skipped_names: dict[str, list[str]] = field(default_factory=dict)
     """The ids of the first few, by reason."""
 
-    def add(self, batch: Mapping[str, Any]) -> None:
-        """Record that a batch has been trained on."""
-        self.sources.update(np.asarray(batch["text_source"]).tolist())
+    def add(self, batch: Mapping[str, Any], is_trained: bool = True) -> None:
+        """Record that a batch has been trained on, or taken and left out."""
+        epochs = np.asarray(batch["schedule_index"]) // self.shard_count
+        for epoch in np.unique(epochs).tolist() if is_trained else ():
+            shown = np.asarray(batch["text_source"])[epochs == epoch].tolist()
+            self.sources.setdefault(epoch, Counter()).update(shown)
         columns = (np.asarray(batch[name]).tolist() for name in ("schedule_index", "row", "row_count", "skipped"))
         for index, row, row_count, skipped_json in zip(*columns, strict=True):
             rows = [row]

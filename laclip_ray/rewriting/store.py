@@ -20,9 +20,9 @@ Not covered: removing old revisions.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 
 from laclip_ray import storage
 from laclip_ray.config import DEMO_REWRITER, Experiment, GateConfig, RewriteConfig
+from laclip_ray.data.augment import Rewrites
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, load_prompt_set, template_description
@@ -292,17 +293,40 @@ class RewriteSets:
     """The rewrite sets that a training run reads, in order."""
 
     sets: tuple[RewriteSet, ...]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """How often a rewrite is of which set, by the set's name; empty: every rewrite is as likely as any other."""
+    max_rewrites: int | None = None
+    """The most that are read of a sample."""
 
-    def accepted(self, shard_name: str) -> dict[tuple[str, str], list[str]] | None:
+    def rewrites(self, shard_name: str) -> dict[tuple[str, str], Rewrites] | None:
         """Accepted rewrites by (id, caption hash), all sets joined; None if no set has the shard."""
-        parts = [part for each in self.sets if (part := each.accepted(shard_name)) is not None]
-        if not parts:
+        weights = [self.weights.get(each.name, 1.0) for each in self.sets]
+        found = [
+            (part, weight)
+            for each, weight in zip(self.sets, weights, strict=True)
+            if weight and (part := each.accepted(shard_name)) is not None
+        ]
+        if not found:
             return None
-        joined: dict[tuple[str, str], list[str]] = {}
-        for part in parts:
-            for key, rewrites in part.items():
-                joined.setdefault(key, []).extend(rewrites)
-        return joined
+        joined: dict[tuple[str, str], list[tuple[str, float]]] = {}
+        for part, weight in found:
+            for key, texts in part.items():
+                # A set's weight is shared by its rewrites of a sample.
+                joined.setdefault(key, []).extend((text, weight / len(texts)) for text in texts)
+        return {key: self._rewrites(weighted[: self.max_rewrites]) for key, weighted in joined.items()}
+
+    def _rewrites(self, weighted: Sequence[tuple[str, float]]) -> Rewrites:
+        texts = [text for text, _ in weighted]
+        return Rewrites(texts, [weight for _, weight in weighted] if self.weights else ())
+
+    def most_rewrites(self) -> int:
+        """M: how many rewrites a sample has at most."""
+        most = sum(
+            max((origin.rewrites_per_set for origin in each.origins(each.drawn()).values()), default=0)
+            for each in self.sets
+            if self.weights.get(each.name, 1.0)
+        )
+        return most if self.max_rewrites is None else min(most, self.max_rewrites)
 
     def revisions(self) -> dict[str, int | None]:
         """The newest revision that is read of each set, by location."""
@@ -310,12 +334,11 @@ class RewriteSets:
 
     def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
         """These sets at the revisions that `revisions` gave before; a set that is not in it stays as it is."""
-        return RewriteSets(
-            tuple(
-                RewriteSet(each.location, each.gate, revisions.get(each.location, each.newest_revision))
-                for each in self.sets
-            )
+        pinned = tuple(
+            RewriteSet(each.location, each.gate, revisions.get(each.location, each.newest_revision))
+            for each in self.sets
         )
+        return replace(self, sets=pinned)
 
     def lineage(self) -> list[dict[str, Any]]:
         """Each set by its recipe's fingerprint and a digest of the shards that are committed now."""
@@ -344,20 +367,29 @@ def configured_sets(experiment: Experiment) -> RewriteSets:
     locations = experiment.text.rewrites or [
         storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
     ]
-    return RewriteSets(tuple(RewriteSet(location, gate).pinned() for location in locations))
+    sets = tuple(RewriteSet(location, gate).pinned() for location in locations)
+    return RewriteSets(sets, experiment.text.weights, experiment.text.max_rewrites)
 
 
 def committed_sets(experiment: Experiment) -> RewriteSets:
     """The rewrite sets that training reads.
 
     Raises:
-        UserError: a set does not exist, or its draws have no verdicts of this experiment's gate.
+        UserError: a set does not exist, or its draws have no verdicts of this experiment's gate, or the weights are of
+            other sets.
     """
     sets = configured_sets(experiment)
+    names = [each.name for each in sets.sets]
+    if unknown := sets.weights.keys() - set(names):
+        raise UserError(f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(names)}")
+    if not any(sets.weights.get(name, 1.0) for name in names):
+        raise UserError(
+            "text.weights: every rewrite set has 0, so that no rewrite is ever shown; set text.p=0 for that"
+        )
     for each in sets.sets:
         if not storage.exists(storage.join(each.location, "recipe.json")):
             raise UserError(
-                f"text.p is {experiment.text.p:g}, but there is no rewrite set at {each.location}; "
+                f"text: rewrites are to be shown, but there is no rewrite set at {each.location}; "
                 "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
             )
         if not each.committed() and (unjudged := len(each.drawn())):

@@ -9,6 +9,7 @@ Train registered, never a directory listing.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,25 +39,31 @@ class TrainingState:
     samples: int = 0
     """Samples trained on."""
     position: Position = field(default_factory=Position)
-    sources: dict[int, int] = field(default_factory=dict)
-    """Samples by `TextSource`."""
+    sources: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Samples by epoch and `TextSource`."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Skipped rows by reason."""
     skipped_names: dict[str, list[str]] = field(default_factory=dict)
     """Ids of the first few skipped rows, by reason."""
+    skipped_batches: int = 0
+    """Batches whose loss was not finite."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        content = {**asdict(self), "position": self.position.to_json()}
-        content["sources"] = {str(source): count for source, count in self.sources.items()}
-        return content
+        return {**asdict(self), "position": self.position.to_json()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "TrainingState":
         """The inverse of `to_json`; keys that belong to others are left out."""
-        known = {name: content[name] for name in ("step", "samples", "skipped", "skipped_names")}
-        sources = {int(source): count for source, count in content["sources"].items()}
-        return cls(**known, sources=sources, position=Position.from_json(content["position"]))
+        known = {name: content[name] for name in ("step", "samples", "skipped", "skipped_names", "skipped_batches")}
+        return cls(
+            **known, sources=sources_from_json(content["sources"]), position=Position.from_json(content["position"])
+        )
+
+
+def sources_from_json(content: Mapping[str, Mapping[str, int]]) -> dict[int, dict[int, int]]:
+    """Counts by epoch and `TextSource`, whose keys JSON has made texts."""
+    return {int(epoch): {int(source): count for source, count in counts.items()} for epoch, counts in content.items()}
 
 
 def save_model(directory: Path, model: torch.nn.Module, spec: ModelSpec) -> None:

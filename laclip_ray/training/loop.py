@@ -5,10 +5,11 @@ workers merged, as of the step it was made at; counts in metrics and checkpoints
 """
 
 import json
+import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from torch import distributed
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
-from laclip_ray.data.augment import FALLBACKS, TextSource
+from laclip_ray.data.augment import TextPlan, text_shares
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.stream import Consumption
 from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from laclip_ray.training.loss import build_loss
-from laclip_ray.training.model import ModelSpec, clamp_logit_scale, create_model, normalise
-from laclip_ray.training.optim import build_optimiser, learning_rate, set_learning_rate
+from laclip_ray.training.loss import ContrastiveLoss
+from laclip_ray.training.model import ModelSpec, create_model
+from laclip_ray.training.optim import build_optimiser, learning_rate
+from laclip_ray.training.step import Stepper
 
 _METRICS_FLUSH_S = 20.0
 
@@ -36,10 +38,17 @@ class LoopInput:
 
     experiment: Experiment
     model: ModelSpec
+    text: TextPlan
+    shard_count: int
     total_steps: int
     """Steps of the whole run, if no image is skipped: what the learning rate is planned for."""
     samples_per_epoch: int
     lineage: dict[str, Any]
+
+
+def non_finite_url(train_output: str) -> str:
+    """Where a run that stops because its loss is not finite says so, with the ids of the batch."""
+    return storage.join(train_output, "non_finite_loss.json")
 
 
 def train_worker(config: dict[str, LoopInput]) -> None:
@@ -61,43 +70,64 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     if (checkpoint := ray.train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as directory:
             state = load_checkpoint(Path(directory), model, optimiser, device)
-    taken = Consumption(state.position)
-    stepper = Stepper(given, model, optimiser, device, world_size)
+    taken = Consumption(state.position, given.shard_count)
+    loss = ContrastiveLoss(train.loss, given.experiment.text.mode, train.local_loss)
+    stepper = Stepper(model, given.model, optimiser, loss, train, given.total_steps, device)
     metrics = MetricsLog(given, state.step) if rank == 0 else None
-    window = Window(state.step)
-
-    batches = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, world_size)
-    saved_step = state.step
+    batch_size = train.batch_size // world_size
+    window = Window(batch_size * world_size)
+    saver = Saver(given, model, optimiser, rank, state.step)
     step = state.step
+
+    def settle(is_log_due: bool, is_save_due: bool) -> bool:
+        """Agree with all workers on what was done so far, log it, save it; False if training is to stop."""
+        mine = Report(taken, window.skipped_batches, is_save_due or saver.is_old(), window.non_finite_batch())
+        merged = merge(state, mine, step)
+        taken.position = merged.state.position
+        if merged.non_finite is not None:
+            # Said in storage and not by an error, which would be taken for a worker's and tried again.
+            if rank == 0:
+                storage.write_json(non_finite_url(given.experiment.train_output), merged.non_finite)
+            return False
+        is_save_due = merged.is_save_due
+        if is_log_due:
+            row = window.report(step, given, merged.state, stepper)
+            if metrics is not None:
+                metrics.append(row)
+            if ray.train.get_preemption_info() is None:
+                saver.saved_for_preemption = False
+            elif not saver.saved_for_preemption:
+                saver.saved_for_preemption = is_save_due = True
+        if is_save_due:
+            saver.save(merged.state, window.mean_since_save(), metrics)
+        return True
+
+    batches = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size)
     started_s = time.monotonic()
     for batch in batches:
         window.waiting_s += time.monotonic() - started_s
-        loss = stepper.step(batch, step)
-        taken.add(batch)
+        batch_loss, is_trained = stepper.step(batch, step)
+        taken.add(batch, is_trained)
         step += 1
-        window.add(loss)
-        if step % train.log_every_steps == 0 or step == given.total_steps:
-            merged = merge(state, taken, step)
-            row = window.report(step, given, merged, stepper)
-            if metrics is not None:
-                metrics.append(row)
-        if step % train.checkpoint.every_steps == 0:
-            report(given, model, optimiser, merge(state, taken, step), rank, metrics)
-            saved_step = step
+        window.add(step, batch_loss, is_trained, batch["id"])
+        is_log_due = step % train.log_every_steps == 0 or step == given.total_steps
+        is_save_due = step % train.checkpoint.every_steps == 0
+        if (is_log_due or is_save_due) and not settle(is_log_due, is_save_due):
+            return
         started_s = time.monotonic()
-    if step != saved_step or step == state.step == 0:
-        report(given, model, optimiser, merge(state, taken, step), rank, metrics)
+    if not settle(window.has_losses, step != saver.saved_step or step == 0):
+        return
     if metrics is not None:
         metrics.close()
 
 
-def prefetched_batches(shard: Any, experiment: Experiment, world_size: int) -> Iterator[dict[str, Any]]:
-    """This worker's batches, all of the same size; a last incomplete one is dropped."""
+def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> Iterator[dict[str, Any]]:
+    """This worker's batches, all of `batch_size`; a last incomplete one is dropped."""
     stream = experiment.stream
     shuffled = stream.order == "fast" and stream.shuffle_buffer_rows
     batches: Iterator[dict[str, Any]] = iter(
         shard.iter_batches(
-            batch_size=experiment.train.batch_size // world_size,
+            batch_size=batch_size,
             batch_format="numpy",
             prefetch_batches=stream.prefetch_batches,
             drop_last=True,
@@ -108,122 +138,132 @@ def prefetched_batches(shard: Any, experiment: Experiment, world_size: int) -> I
     return batches
 
 
-class Stepper:
-    """One optimiser step on one batch."""
+@dataclass(frozen=True)
+class Report:
+    """What one worker tells the others."""
 
-    def __init__(
-        self,
-        given: LoopInput,
-        model: torch.nn.Module,
-        optimiser: torch.optim.Optimizer,
-        device: torch.device,
-        world_size: int,
-    ) -> None:
-        self._given = given
-        self._model = model
-        self._optimiser = optimiser
-        self._device = device
-        self._loss = build_loss()
-        self._wrapped: torch.nn.Module = model
-        if world_size > 1:
-            self._wrapped = torch.nn.parallel.DistributedDataParallel(
-                model, device_ids=[device] if device.type == "cuda" else None
-            )
-        precision = given.experiment.train.precision
-        self._autocast = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    taken: Consumption
+    skipped_batches: int
+    is_save_due: bool
+    """In its opinion; the first worker's counts."""
+    non_finite: dict[str, Any] | None
+    """The step and the ids of its part of a batch whose loss is not finite."""
 
-    @property
-    def logit_scale(self) -> float:
-        """The factor on the cosine similarities."""
-        scale = self._model.logit_scale
-        assert isinstance(scale, torch.Tensor)
-        return float(scale.detach().exp())
-
-    def step(self, batch: Mapping[str, np.ndarray], step: int) -> torch.Tensor:
-        """Train on a batch (columns of `data.stream.Batch`) and return the loss, still on the device."""
-        train = self._given.experiment.train
-        set_learning_rate(self._optimiser, learning_rate(step, self._given.total_steps, train))
-        pixels = torch.as_tensor(np.ascontiguousarray(batch["image"])).to(self._device, non_blocking=True)
-        tokens = torch.as_tensor(np.ascontiguousarray(batch["tokens"])).to(self._device, non_blocking=True)
-        images = normalise(pixels, self._given.model.image)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            features = self._wrapped(images, tokens)
-            loss: torch.Tensor = self._loss(
-                features["image_features"], features["text_features"], features["logit_scale"]
-            )
-        loss.backward()
-        if train.gradient_clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), train.gradient_clip_norm)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        clamp_logit_scale(self._model)
-        return loss.detach()
+    def to_json(self) -> dict[str, Any]:
+        """As it travels."""
+        return {
+            "position": self.taken.position.to_json(),
+            "sources": {epoch: dict(counts) for epoch, counts in self.taken.sources.items()},
+            "skipped": dict(self.taken.skipped),
+            "skipped_names": self.taken.skipped_names,
+            "skipped_batches": self.skipped_batches,
+            "is_save_due": self.is_save_due,
+            "non_finite": self.non_finite,
+        }
 
 
-def merge(start: TrainingState, taken: Consumption, step: int) -> TrainingState:
-    """The state of the whole run: where it started, and what all workers have taken since."""
-    mine: dict[str, Any] = {
-        "position": taken.position.to_json(),
-        "sources": dict(taken.sources),
-        "skipped": dict(taken.skipped),
-        "skipped_names": taken.skipped_names,
-    }
-    parts: list[dict[str, Any]] = [mine]
+@dataclass(frozen=True)
+class Merged:
+    """What all workers together have done."""
+
+    state: TrainingState
+    is_save_due: bool
+    non_finite: dict[str, Any] | None
+
+
+def merge(start: TrainingState, mine: Report, step: int) -> Merged:
+    """What the whole run has done: where it started, and what all workers have taken since; the same for each."""
+    parts = [mine.to_json()]
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         parts = [{} for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(parts, mine)
+        distributed.all_gather_object(parts, mine.to_json())
     position = Position.from_json(parts[0]["position"])
-    sources, skipped = Counter(start.sources), Counter(start.skipped)
+    sources = {epoch: Counter(counts) for epoch, counts in start.sources.items()}
+    skipped = Counter(start.skipped)
     names = {reason: list(ids) for reason, ids in start.skipped_names.items()}
     for part in parts:
         position.merge(Position.from_json(part["position"]))
-        sources.update(part["sources"])
+        for epoch, counts in part["sources"].items():
+            sources.setdefault(epoch, Counter()).update(counts)
         skipped.update(part["skipped"])
         for reason, ids in part["skipped_names"].items():
             names[reason] = [*names.get(reason, []), *ids][:20]
-    return TrainingState(step, sum(sources.values()), position, dict(sources), dict(skipped), names)
-
-
-def text_shares(sources: Mapping[int, int], p: float) -> dict[str, Any]:
-    """The p asked for, the share of samples that showed a rewrite, and the fallbacks by reason."""
-    total = sum(sources.values())
-    return {
-        "p": p,
-        "p_effective": sources.get(TextSource.REWRITE, 0) / total if total else 0.0,
-        "fallbacks": {source.name.lower(): sources.get(source, 0) for source in FALLBACKS},
-    }
+    plain_sources = {epoch: dict(counts) for epoch, counts in sorted(sources.items())}
+    samples = sum(sum(counts.values()) for counts in plain_sources.values())
+    skipped_batches = start.skipped_batches + parts[0]["skipped_batches"]
+    state = TrainingState(step, samples, position, plain_sources, dict(skipped), names, skipped_batches)
+    found = [part["non_finite"] for part in parts if part["non_finite"] is not None]
+    non_finite = None
+    if found:
+        first = min(each["step"] for each in found)
+        ids = [sample_id for each in found if each["step"] == first for sample_id in each["ids"]]
+        non_finite = {"step": first, "ids": ids}
+    return Merged(state, parts[0]["is_save_due"], non_finite)
 
 
 class Window:
-    """Sums since the last line of metrics."""
+    """Sums since the last line of metrics, and since the last checkpoint."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
         self._losses: list[torch.Tensor] = []
+        self._ids: list[tuple[int, Any]] = []
+        self._unsaved: list[torch.Tensor] = []
         self._started_s = time.monotonic()
         self.waiting_s = 0.0
+        self.skipped_batches = 0
+        """Since the worker started."""
 
-    def add(self, loss: torch.Tensor) -> None:
-        """Add a step's loss."""
-        self._losses.append(loss)
+    @property
+    def has_losses(self) -> bool:
+        """Whether a step was made since the last line."""
+        return bool(self._losses)
+
+    def add(self, step: int, loss: torch.Tensor, is_trained: bool, ids: Any) -> None:
+        """Add the loss of a step (from 1) on the samples `ids`."""
+        if is_trained:
+            self._losses.append(loss)
+            self._unsaved.append(loss)
+            self._ids.append((step, ids))
+        else:
+            self.skipped_batches += 1
+
+    def non_finite_batch(self) -> dict[str, Any] | None:
+        """The first step whose loss is not finite, and its ids; waits for the device."""
+        if not self._losses:
+            return None
+        finite = torch.isfinite(torch.stack(self._losses)).tolist()
+        if all(finite):
+            return None
+        step, ids = self._ids[finite.index(False)]
+        return {"step": step, "ids": np.asarray(ids).tolist()}
 
     def report(self, step: int, given: LoopInput, merged: TrainingState, stepper: Stepper) -> dict[str, Any]:
         """One line of metrics; begins the next window."""
         elapsed_s = time.monotonic() - self._started_s
-        train = given.experiment.train
+        losses = torch.stack(self._losses).tolist() if self._losses else []
         row = {
             "step": step,
             "epoch": merged.samples / given.samples_per_epoch,
             "samples": merged.samples,
-            "loss": float(torch.stack(self._losses).mean()),
-            "learning_rate": learning_rate(step - 1, given.total_steps, train),
+            "batch_size": self._batch_size,
+            "loss": sum(losses) / len(losses) if losses else None,
+            "learning_rate": learning_rate(step - 1, given.total_steps, given.experiment.train),
             "logit_scale": stepper.logit_scale,
-            **text_shares(merged.sources, given.experiment.text.p),
+            **text_shares(merged.sources, given.text),
             "skipped": merged.skipped,
-            "images_per_s": len(self._losses) * train.batch_size / elapsed_s,
+            "skipped_batches": merged.skipped_batches,
+            "images_per_s": len(losses) * self._batch_size / elapsed_s,
             "waiting_share": self.waiting_s / elapsed_s,
         }
-        self._losses, self._started_s, self.waiting_s = [], time.monotonic(), 0.0
+        self._losses, self._ids, self._started_s, self.waiting_s = [], [], time.monotonic(), 0.0
         return row
+
+    def mean_since_save(self) -> float | None:
+        """The mean loss of the steps since this was asked last."""
+        mean = float(torch.stack(self._unsaved).mean()) if self._unsaved else None
+        self._unsaved = []
+        return mean
 
 
 class MetricsLog:
@@ -246,9 +286,11 @@ class MetricsLog:
         """Add a line, and print it."""
         self._rows.append(row)
         for name in ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share"):
-            self._board.add_scalar(f"train/{name}", row[name], row["step"])
+            if row[name] is not None:
+                self._board.add_scalar(f"train/{name}", row[name], row["step"])
+        loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
         print(
-            f"step {row['step']}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}  p {row['p']:g} "
+            f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
             f"(effective {row['p_effective']:.3f})  {row['images_per_s']:.0f} images/s  "
             f"waiting {row['waiting_share']:.0%}",
             flush=True,
@@ -268,31 +310,48 @@ class MetricsLog:
         self._board.close()
 
 
-def report(
-    given: LoopInput,
-    model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    state: TrainingState,
-    rank: int,
-    metrics: MetricsLog | None,
-) -> None:
-    """Report to Ray Train, with a checkpoint from rank 0."""
-    import ray.train
+class Saver:
+    """Checkpoints, uploaded beside training."""
 
-    summary = {"step": state.step, "samples": state.samples}
-    # The name is unique to step and world size: parts of another attempt never stay in a directory.
-    name = f"checkpoint-{state.step:08d}-{time.time_ns()}"
-    if rank:
-        ray.train.report(summary, checkpoint=None, checkpoint_dir_name=_from_rank_zero(name))
-        return
-    if metrics is not None:
-        metrics.flush()
-    with tempfile.TemporaryDirectory() as directory:
-        save_checkpoint(Path(directory), model, given.model, optimiser, state, given.lineage)
+    def __init__(
+        self, given: LoopInput, model: torch.nn.Module, optimiser: torch.optim.Optimizer, rank: int, step: int
+    ) -> None:
+        self._given = given
+        self._model = model
+        self._optimiser = optimiser
+        self._rank = rank
+        self._saved_s = time.monotonic()
+        self.saved_step = step
+        """The step of the newest checkpoint."""
+        self.saved_for_preemption = False
+        """Whether a checkpoint was made since nodes were announced to go."""
+
+    def is_old(self) -> bool:
+        """Whether it is time for a checkpoint by the clock."""
+        minutes = self._given.experiment.train.checkpoint.every_minutes
+        return minutes is not None and time.monotonic() - self._saved_s > 60 * minutes
+
+    def save(self, state: TrainingState, loss: float | None, metrics: MetricsLog | None) -> None:
+        """Report to Ray Train, with a checkpoint from rank 0; returns when it is written to local disk."""
+        import ray.train
+
+        self._saved_s, self.saved_step = time.monotonic(), state.step
+        summary = {"step": state.step, "samples": state.samples, "loss": math.inf if loss is None else loss}
+        # The name is unique to step and world size: parts of another attempt never stay in a directory.
+        name = _from_rank_zero(f"checkpoint-{state.step:08d}-{time.time_ns()}")
+        if self._rank:
+            ray.train.report(summary, checkpoint=None, checkpoint_dir_name=name)
+            return
+        if metrics is not None:
+            metrics.flush()
+        directory = tempfile.mkdtemp()  # removed once it is uploaded
+        save_checkpoint(Path(directory), self._model, self._given.model, self._optimiser, state, self._given.lineage)
         ray.train.report(
             summary,
             checkpoint=ray.train.Checkpoint.from_directory(directory),
-            checkpoint_dir_name=_from_rank_zero(name),
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
         )
 
 

@@ -4,6 +4,7 @@ A rerun of the same command continues from the newest checkpoint; on a finished 
 """
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, TrainConfig
+from laclip_ray.data.augment import plan_texts, text_shares
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
 from laclip_ray.data.stream import StreamSpec, build_stream
@@ -25,9 +27,10 @@ from laclip_ray.training.checkpoint import (
     STATE_FILE,
     newest_checkpoint,
     read_position,
+    sources_from_json,
 )
-from laclip_ray.training.loop import LoopInput, text_shares, train_worker
-from laclip_ray.training.model import load_model_spec
+from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker
+from laclip_ray.training.model import load_model_spec, with_loss
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +57,11 @@ def run_training(experiment: Experiment) -> TrainingResult:
         UserError: bad input, before any worker starts.
         IncompleteError: training ended early; the same command continues.
     """
-    model = load_model_spec(experiment.model.name)
+    model = with_loss(load_model_spec(experiment.model.name), experiment.train.loss)
     shards = list_shards(experiment.data)
     if experiment.data.image_column is None and shards[0].format != "webdataset":
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
-    rewrites = committed_sets(experiment) if experiment.text.p > 0 else None
+    rewrites = committed_sets(experiment) if experiment.text.reads_rewrites else None
     _check_place(experiment)
     revisions_url = storage.join(experiment.train_output, "rewrite_revisions.json")
     if rewrites is not None and storage.exists(revisions_url):
@@ -66,7 +69,7 @@ def run_training(experiment: Experiment) -> TrainingResult:
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
-    plan = cluster.Plan("train", experiment.train.workers, experiment.train.cpus_per_worker)
+    plan = cluster.Plan("train", experiment.train.worker_range.min, experiment.train.cpus_per_worker)
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
     rows = _usable_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
@@ -80,24 +83,32 @@ def run_training(experiment: Experiment) -> TrainingResult:
     storage.write_json(storage.join(experiment.train_output, "rows.json"), rows)
     if rewrites is not None:
         storage.write_json(revisions_url, rewrites.revisions())
+    text = plan_texts(experiment.text, experiment.train.epochs, rewrites.most_rewrites() if rewrites is not None else 0)
     spec = StreamSpec(
         data=experiment.data,
         stream=experiment.stream,
         shards=tuple(shards),
         schedule=Schedule(len(shards), experiment.train.epochs, experiment.seed),
         rewrites=rewrites,
-        p=experiment.text.p,
+        text=text,
         seed=experiment.seed,
         image=model.image,
         tokenizer=tokenizer_spec(model.name),
+        dealt_rows=_dealt_rows(experiment.train),
     )
     lineage = {
         "experiment": experiment.model_dump(mode="json"),
         "rewrite_sets": rewrites.lineage() if rewrites is not None else [],
     }
-    given = LoopInput(experiment, model, total_steps, samples_per_epoch, lineage)
+    given = LoopInput(experiment, model, text, len(shards), total_steps, samples_per_epoch, lineage)
+    storage.remove(non_finite_url(experiment.train_output))  # it says why an earlier attempt stopped
     _fit(given, spec)
     return _finish(given)
+
+
+def _dealt_rows(train: TrainConfig) -> int:
+    """A number of rows that is contained in a worker's batch at every world size."""
+    return math.gcd(*(train.batch_size // size for size in range(train.worker_range.min, train.worker_range.max + 1)))
 
 
 _MAY_CHANGE = frozenset(
@@ -110,6 +121,13 @@ _MAY_CHANGE = frozenset(
         "log_every_steps",
         "max_failures",
         "checkpoint",
+        "micro_batch_size",
+        "local_loss",
+        "on_non_finite_loss",
+        "compile",
+        "gradient_checkpointing",
+        "channels_last",
+        "bucket_mib",
     )
 )
 
@@ -179,6 +197,9 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = experiment.stream.order == "exact"
+    workers: Any = train.workers  # typed by Ray as an older version without ranges
+    if not isinstance(workers, int):
+        workers = (workers.min, workers.max)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"input": given},
@@ -188,7 +209,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         ),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train.workers,
+            num_workers=workers,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
         ),
@@ -197,7 +218,11 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
             storage_path=path,
             storage_filesystem=ray_filesystem,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.checkpoint.keep),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=train.checkpoint.keep,
+                checkpoint_score_attribute="loss" if train.checkpoint.keep_lowest_loss else None,
+                checkpoint_score_order="min",
+            ),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -207,6 +232,16 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         newest = newest_checkpoint(output)
         where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"
         raise IncompleteError(f"training ended early ({error}); {where}; the same command continues") from error
+    stopped = non_finite_url(output)
+    if storage.exists(stopped):
+        found = storage.read_json(stopped)
+        ids = found["ids"]
+        raise IncompleteError(
+            f"the loss of step {found['step']} is not finite; its batch is {', '.join(ids[:10])}"
+            + (f" and {len(ids) - 10} more, in {stopped}" if len(ids) > 10 else "")
+            + ". Look at these samples, lower train.learning_rate, set train.gradient_clip_norm, or leave such batches "
+            "out with train.on_non_finite_loss=skip; the same command continues from the newest checkpoint"
+        )
 
 
 def _finish(given: LoopInput) -> TrainingResult:
@@ -225,14 +260,16 @@ def _finish(given: LoopInput) -> TrainingResult:
         for name in (MODEL_FILE, CONFIG_FILE):
             (Path(directory) / name).write_bytes(storage.read_bytes(storage.join(newest, name)))
         storage.copy_directory(directory, export)
-    sources = {int(source): count for source, count in state["sources"].items()}
+    sources = sources_from_json(state["sources"])
     summary = {
         "steps": state["step"],
         "samples": state["samples"],
         "epochs": experiment.train.epochs,
         "samples_per_epoch": given.samples_per_epoch,
-        **text_shares(sources, experiment.text.p),
+        **text_shares(sources, given.text),
+        "by_epoch": {epoch: text_shares({epoch: counts}, given.text) for epoch, counts in sources.items()},
         "skipped": state["skipped"],
+        "skipped_batches": state["skipped_batches"],
         "skipped_names": state["skipped_names"],
         "not_trained_on": given.samples_per_epoch * experiment.train.epochs - state["samples"],
         "checkpoint": newest,

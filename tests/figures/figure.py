@@ -1,5 +1,8 @@
-"""One measured figure."""
+"""One measured figure, and those that tests are."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,3 +47,10 @@ class Figure:
     def __str__(self) -> str:
         verdict = {True: "holds", False: "MISSED", None: ""}[self.holds]
         return f"{self.show}  {self.name}: {self.value:.6g} {self.unit}  {self.bar or ''} {verdict}".rstrip()
+
+
+def outcomes_of_tests(show: int, *files: str) -> Iterator[Figure]:
+    """The exit codes of files of unit tests."""
+    for file in files:
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", f"tests/unit/{file}"], check=False)
+        yield Figure(show, f"exit code of {file}", done.returncode, "", at_most=0)

@@ -20,10 +20,10 @@ from tests.figures.figure import Figure
 from tests.integration.procedures import (
     REPOSITORY,
     export_differences,
-    gloo_differences,
     kill_and_resume,
     real_data,
 )
+from tests.unit.training.worlds import Case, differences, steps_in_world, take_step, write_model
 
 _GIB = 2**30
 
@@ -129,7 +129,9 @@ def kill(directory: Path) -> Iterator[Figure]:
 
 def gloo(directory: Path) -> Iterator[Figure]:
     """Show 5: two gloo processes against one."""
-    for part, difference in gloo_differences(directory).items():
+    one = take_step(write_model(directory), Case(), slice(None))
+    world = [steps[0] for steps in steps_in_world(2, [Case()], directory)]
+    for part, difference in differences(one, world).items():
         yield Figure(5, f"largest difference of {part}", difference, "", at_most=1e-5)
 
 

@@ -27,7 +27,7 @@ from laclip_ray.demo.scenes import draw_scene
 from laclip_ray.rewriting.actor import build_gate
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
-from tests.figures.figure import Figure
+from tests.figures.figure import Figure, outcomes_of_tests
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
 
@@ -346,20 +346,14 @@ def accounting(directory: Path) -> Iterator[Figure]:
 
 def round_trips(directory: Path) -> Iterator[Figure]:
     """Show 7: import, export, import again; a shard whose rows changed."""
-    yield from _tests(7, "exchange", "work")
+    yield from outcomes_of_tests(7, "rewriting/test_exchange.py", "rewriting/test_work.py")
 
 
 def pure(directory: Path) -> Iterator[Figure]:
     """Show 8: the property tests, and what the gate refuses of what is good and of what is not."""
-    yield from _tests(8, "prompts", "gate", "store", "ledger", "statistics", "pipeline")
+    modules = ("prompts", "gate", "store", "ledger", "statistics", "draws")
+    yield from outcomes_of_tests(8, *(f"rewriting/test_{module}.py" for module in modules))
     yield from gate.figures()
-
-
-def _tests(show: int, *names: str) -> Iterator[Figure]:
-    for name in names:
-        command = [sys.executable, "-m", "pytest", "-q", f"tests/unit/rewriting/test_{name}.py"]
-        done = subprocess.run(command, cwd=REPOSITORY, check=False)
-        yield Figure(show, f"exit code of the tests of {name}", done.returncode, "", at_most=0)
 
 
 def to_bare(experiment: Experiment, directory: Path) -> str:

@@ -1,6 +1,5 @@
 """What both a test and a figure measure, so that the figure is of the thing that is tested."""
 
-import json
 import os
 import signal
 import socket
@@ -17,9 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-import torch.multiprocessing
 from PIL import Image
-from torch import distributed
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, to_yaml
@@ -27,7 +24,6 @@ from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.demo.language import is_faithful
 from laclip_ray.rewriting.engine import OWNER_VARIABLE
 from laclip_ray.rewriting.work import plan_work
-from laclip_ray.training.loss import build_loss
 from laclip_ray.training.model import create_model, load_model_spec, normalise
 
 REPOSITORY = Path(__file__).parents[2]
@@ -249,53 +245,3 @@ def export_differences(experiment: Experiment, checkpoint: str, export: str, dir
     with torch.no_grad():
         ours = {"pixels": pixels, "image": model.encode_image(pixels), "text": model.encode_text(tokens)}
     return {name: float(np.abs(value.numpy() - theirs[name]).max()) for name, value in ours.items()}
-
-
-_BATCH = 12
-_TWO = 2
-_SMALL_MODEL = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 16, "vocab_size": 512, "width": 32, "heads": 2, "layers": 2},
-}
-
-
-def _loss_and_gradients(model_path: str, wrap: bool, rows: slice) -> tuple[float, dict[str, torch.Tensor]]:
-    """Some rows of one global batch through a fresh model."""
-    draws = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (_BATCH, 32, 32, 3), dtype=torch.uint8, generator=draws)
-    tokens = torch.randint(1, 511, (_BATCH, 16), generator=draws)
-    spec = load_model_spec(model_path)
-    model: Any = create_model(spec, seed=3)
-    wrapped = torch.nn.parallel.DistributedDataParallel(model) if wrap else model
-    features = wrapped(normalise(pixels[rows], spec.image), tokens[rows])
-    loss = build_loss()(features["image_features"], features["text_features"], features["logit_scale"])
-    loss.backward()
-    return float(loss.detach()), {name: parameter.grad for name, parameter in model.named_parameters()}
-
-
-def _gloo_worker(rank: int, model_path: str, port: int, directory: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=_TWO)
-    share = _BATCH // _TWO
-    torch.save(_loss_and_gradients(model_path, True, slice(rank * share, (rank + 1) * share)), f"{directory}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def gloo_differences(directory: Path) -> dict[str, float]:
-    """The largest difference of loss and gradients: two gloo processes, against one with the same global batch."""
-    model_path = directory / "small.json"
-    model_path.write_text(json.dumps(_SMALL_MODEL))
-    arguments = (str(model_path), free_port(), str(directory))
-    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
-    spawn(_gloo_worker, arguments, nprocs=_TWO)
-    loss, gradients = _loss_and_gradients(str(model_path), False, slice(None))
-    differences = {"loss": 0.0, "gradients": 0.0}
-    for rank in range(_TWO):
-        rank_loss, rank_gradients = torch.load(directory / f"{rank}.pt", weights_only=True)
-        assert rank_gradients.keys() == gradients.keys()
-        largest = max(float((rank_gradients[name] - gradients[name]).abs().max()) for name in gradients)
-        differences["loss"] = max(differences["loss"], abs(rank_loss - loss))
-        differences["gradients"] = max(differences["gradients"], largest)
-    return differences

@@ -14,7 +14,7 @@ from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.training.checkpoint import newest_checkpoint
+from laclip_ray.training.checkpoint import newest_checkpoint, sources_from_json
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.procedures import export_differences
@@ -60,7 +60,10 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(tra
     position = Position.from_json(state["position"])
     assert position.done_below == 6
     assert not position.rows
-    sources = Counter({int(source): count for source, count in state["sources"].items()})
+    by_epoch = sources_from_json(state["sources"])
+    # A global batch holds the end of one epoch and the beginning of the next.
+    assert {epoch: sum(counts.values()) for epoch, counts in by_epoch.items()} == {0: 64, 1: 64}
+    sources = sum(map(Counter, by_epoch.values()), Counter[int]())
     assert sources.total() == 128
     assert summary["p_effective"] == sources[TextSource.REWRITE] / 128
     assert summary["fallbacks"]["no_accepted_rewrite"] == sources[TextSource.NO_ACCEPTED_REWRITE] > 0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from laclip_ray.config import (
+    WorkerRange,
     load_experiment,
     parse_experiment,
     to_yaml,
@@ -84,6 +85,47 @@ def test_every_wrong_value_is_reported_at_once() -> None:
         parse_experiment(minimal(train={"epochs": 0}, text={"p": 2}))
     assert "train.epochs" in str(caught.value)
     assert "text.p" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"text": {"p": "often"}}, "text.p: input should be 'uniform', got 'often'"),
+        ({"text": {"p": {"start": 0.1}}}, "text.p.end: missing"),
+        ({"text": {"p": [0.1]}}, "text.p: input should be a valid number"),
+        ({"train": {"workers": {"min": 3, "max": 1}}}, r"train.workers: .*max \(1\) is smaller than min \(3\)"),
+        ({"train": {"workers": "two"}}, "train.workers: input should be a valid integer"),
+        ({"text": {"mode": "multi"}, "train": {"loss": "siglip"}}, "use text.mode: both, or train.loss: clip"),
+    ],
+)
+def test_of_a_key_with_alternatives_the_error_is_about_the_one_that_was_meant(
+    sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        parse_experiment(minimal(**sections))
+    assert "1 invalid value" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ({"p": 0.0}, False),
+        ({"p": 0.1}, True),
+        ({"p": "uniform"}, True),
+        ({"p": {"start": 0.0, "end": 0.0}}, False),
+        ({"p": {"start": 0.0, "end": 0.5}}, True),
+        ({"p": 0.0, "mode": "both"}, True),
+        ({"p": 0.0, "mode": "multi"}, True),
+    ],
+)
+def test_rewrites_are_read_where_a_text_can_be_one(text: dict[str, Any], reads: bool) -> None:
+    assert parse_experiment(minimal(text=text)).text.reads_rewrites == reads
+
+
+def test_workers_may_be_a_range() -> None:
+    train = parse_experiment(minimal(train={"workers": {"min": 1, "max": 3}, "batch_size": 8})).train
+    assert (train.worker_range.min, train.worker_range.max) == (1, 3)
+    assert parse_experiment(minimal(train={"workers": 2})).train.worker_range == WorkerRange(min=2, max=2)
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:

@@ -7,12 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.data.augment import FALLBACKS, TextSource, choose_text
+from laclip_ray.config import RampConfig, TextConfig
+from laclip_ray.data.augment import (
+    FALLBACKS,
+    Rewrites,
+    TextChoice,
+    TextPlan,
+    TextSource,
+    plan_texts,
+    text_shares,
+)
 
 shares = st.floats(0.0, 1.0)
 seeds = st.integers(0, 2**40)
 epochs = st.integers(0, 100)
 rewrite_lists = st.none() | st.lists(st.text(), max_size=5)
+
+
+def choose_text(
+    caption: str, rewrites: list[str] | None, p: float, seed: int, epoch: int, sample_id: str
+) -> TextChoice:
+    found = None if rewrites is None else Rewrites(rewrites)
+    return TextPlan("sample", 1, p, p, 1).choose(caption, found, seed, epoch, sample_id)
 
 
 @given(p=shares, seed=seeds, epoch=epochs, sample_id=st.text(), rewrites=rewrite_lists)
@@ -99,3 +115,79 @@ def test_epochs_seeds_and_ids_draw_independently() -> None:
     for other in (rewritten(1, 0, "x"), rewritten(0, 1, "x"), rewritten(0, 0, "y")):
         agreeing = sum(one == two for one, two in zip(base, other, strict=True))
         assert abs(agreeing - count / 2) < 5 * sqrt(count / 4)
+
+
+# --- p of an epoch
+
+
+def test_a_ramp_goes_from_start_to_end_in_equal_steps_and_stays_there() -> None:
+    plan = plan_texts(TextConfig(p=RampConfig(start=0.2, end=0.8, epochs=4)), epochs=6, rewrites=4)
+    assert [plan.p(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_a_ramp_without_a_length_ends_with_the_last_epoch() -> None:
+    plan = plan_texts(TextConfig(p=RampConfig(start=1.0, end=0.0)), epochs=3, rewrites=4)
+    assert [plan.p(epoch) for epoch in range(3)] == pytest.approx([1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("rewrites", [0, 1, 4])
+def test_uniform_is_the_papers_p(rewrites: int) -> None:
+    assert plan_texts(TextConfig(p="uniform"), epochs=2, rewrites=rewrites).p(1) == rewrites / (rewrites + 1)
+
+
+def test_shares_weigh_the_p_of_each_epoch_by_its_samples() -> None:
+    plan = plan_texts(TextConfig(p=RampConfig(start=0.0, end=1.0)), epochs=2, rewrites=1)
+    counts: dict[int, dict[int, int]] = {
+        0: {TextSource.CAPTION: 30},
+        1: {TextSource.REWRITE: 6, TextSource.NOT_REWRITTEN: 4},
+    }
+    assert text_shares(counts, plan) == {
+        "p": 0.25,
+        "p_effective": 0.15,
+        "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 4},
+    }
+
+
+# --- weights
+
+
+def test_a_rewrite_is_shown_in_proportion_to_its_weight() -> None:
+    count = 5_000
+    rewrites = Rewrites(["a", "b", "c"], [3.0, 0.0, 1.0])
+    plan = plan_texts(TextConfig(p=1.0), 1, 3)
+    texts = [plan.choose("caption", rewrites, 1, 0, str(number)).text for number in range(count)]
+    assert texts.count("b") == 0
+    assert abs(texts.count("a") - 0.75 * count) < 5 * sqrt(count * 3 / 16)
+
+
+@given(weights=st.lists(st.floats(0.001, 1e6), min_size=1, max_size=6), seed=seeds, epoch=epochs, sample_id=st.text())
+def test_any_weights_give_one_of_the_rewrites(weights: list[float], seed: int, epoch: int, sample_id: str) -> None:
+    rewrites = Rewrites([str(number) for number in range(len(weights))], weights)
+    choice = plan_texts(TextConfig(p=1.0), 1, 6).choose("caption", rewrites, seed, epoch, sample_id)
+    assert choice.text in rewrites.texts
+
+
+# --- several texts an image
+
+
+@given(rewrites=rewrite_lists, seed=seeds, epoch=epochs, sample_id=st.text())
+def test_both_shows_the_caption_and_a_rewrite_where_there_is_one(
+    rewrites: list[str] | None, seed: int, epoch: int, sample_id: str
+) -> None:
+    found = None if rewrites is None else Rewrites(rewrites)
+    choice = plan_texts(TextConfig(mode="both", p=0.0), 1, 5).choose("caption", found, seed, epoch, sample_id)
+    assert choice.texts == ("caption", choose_text("caption", rewrites, 1.0, seed, epoch, sample_id).text)
+    assert (choice.source == TextSource.REWRITE) == bool(rewrites)
+
+
+@given(p=shares, rewrites=rewrite_lists, seed=seeds, epoch=epochs, sample_id=st.text())
+def test_multi_shows_every_text_and_draws_the_one_that_sample_would_show(
+    p: float, rewrites: list[str] | None, seed: int, epoch: int, sample_id: str
+) -> None:
+    found = None if rewrites is None else Rewrites(rewrites)
+    choice = plan_texts(TextConfig(mode="multi", p=p), 1, 5).choose("caption", found, seed, epoch, sample_id)
+    assert len(choice.texts) == 6
+    assert choice.texts[: choice.distinct] == ("caption", *(rewrites or []))
+    assert set(choice.texts) == set(choice.texts[: choice.distinct])
+    expected = choose_text("caption", rewrites, p, seed, epoch, sample_id)
+    assert (choice.text, choice.source) == (expected.text, expected.source)

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.data.schedule import Position, Schedule, row_order
+from laclip_ray.data.schedule import Lanes, Position, Schedule, row_order
 
 schedules = st.builds(Schedule, st.integers(1, 12), st.integers(1, 5), st.integers(0, 2**40))
 
@@ -178,3 +178,34 @@ def test_rows_are_kept_as_runs() -> None:
     position = Position()
     position.consume(0, [*range(1_000), 2_000])
     assert position.to_json()["rows"] == {"0": [[0, 999], [2_000, 2_000]]}
+
+
+# --- lanes
+
+
+def dealt_places(lanes: Lanes) -> list[list[int]]:
+    return [list(lanes[task]) for task in range(len(lanes))]
+
+
+lanes_of_any_size = st.builds(Lanes, st.integers(0, 200), st.integers(1, 9), st.integers(1, 9))
+
+
+@given(lanes=lanes_of_any_size)
+def test_every_place_is_in_one_lane_and_no_lane_is_empty_or_too_long(lanes: Lanes) -> None:
+    dealt = dealt_places(lanes)
+    assert sorted(place for lane in dealt for place in lane) == list(range(lanes.places))
+    assert all(0 < len(lane) <= lanes.length for lane in dealt)
+    assert all(lane == sorted(lane) for lane in dealt)
+
+
+@given(lanes=lanes_of_any_size)
+def test_lanes_that_are_read_side_by_side_stay_as_near_to_each_other_as_they_are_many(lanes: Lanes) -> None:
+    dealt = dealt_places(lanes)
+    for group in range(0, len(dealt), lanes.width):
+        for places in zip(*dealt[group : group + lanes.width], strict=False):
+            assert max(places) - min(places) < lanes.width
+
+
+@given(places=st.integers(0, 200), length=st.integers(1, 9))
+def test_lanes_of_width_1_are_the_list_in_its_order(places: int, length: int) -> None:
+    assert [place for lane in dealt_places(Lanes(places, length)) for place in lane] == list(range(places))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import DataConfig, StreamConfig
 from laclip_ray.data import shards, stream
-from laclip_ray.data.augment import TextSource, choose_text
+from laclip_ray.data.augment import Rewrites, TextPlan, TextSource
 from laclip_ray.data.images import decode_and_crop
-from laclip_ray.data.schedule import Position, Schedule
+from laclip_ray.data.schedule import Lanes, Position, Schedule
 from laclip_ray.data.shards import hash_caption, list_shards
 from laclip_ray.data.stream import Consumption, ReadEntries, StreamSpec, read_entry
 from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
@@ -29,13 +29,18 @@ ROWS = 12
 
 
 @dataclass(frozen=True)
-class Rewrites:
+class Lookup:
     """A lookup of given rewrites."""
 
     found: Mapping[str, Mapping[tuple[str, str], Sequence[str]]]
 
-    def accepted(self, shard_name: str) -> Mapping[tuple[str, str], Sequence[str]] | None:
-        return self.found.get(shard_name)
+    def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
+        found = self.found.get(shard_name)
+        return None if found is None else {key: Rewrites(texts) for key, texts in found.items()}
+
+
+def plan(p: float) -> TextPlan:
+    return TextPlan("sample", 1, p, p, 1)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +65,12 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> StreamSpec:
         stream=StreamConfig(rows_per_block=3),
         shards=tuple(list_shards(data)),
         schedule=Schedule(1, 3, 5),
-        rewrites=Rewrites({"0.tar": accepted}),
-        p=0.6,
+        rewrites=Lookup({"0.tar": accepted}),
+        text=plan(0.6),
         seed=5,
         image=SMALL,
         tokenizer=TOKENIZER,
+        dealt_rows=4,
     )
 
 
@@ -90,7 +96,7 @@ def rows_of(batches: Iterable[stream.Batch]) -> list[Row]:
                     int(batch["row"][place]),
                     int(batch["row_count"][place]),
                     batch["image"][place].tobytes(),
-                    tuple(batch["tokens"][place].tolist()),
+                    tuple(batch["tokens"][place, 0].tolist()),
                     int(batch["text_source"][place]),
                     tuple(tuple(each) for each in skipped),
                 )
@@ -122,7 +128,7 @@ def test_rows_come_in_blocks_of_the_configured_size_and_the_stated_types(spec: S
     for batch in batches:
         count = len(batch["row"])
         assert batch["image"].shape == (count, 16, 16, 3)
-        assert batch["tokens"].shape == (count, 16)
+        assert batch["tokens"].shape == (count, 1, 16)
         assert {name: batch[name].dtype for name in ("image", "tokens", "schedule_index", "row", "row_count")} == {
             "image": np.uint8,
             "tokens": np.int64,
@@ -135,7 +141,7 @@ def test_rows_come_in_blocks_of_the_configured_size_and_the_stated_types(spec: S
 
 def test_a_row_holds_the_crop_and_the_text_that_the_pure_functions_give(spec: StreamSpec) -> None:
     assert spec.rewrites is not None
-    accepted = spec.rewrites.accepted("0.tar")
+    accepted = spec.rewrites.rewrites("0.tar")
     assert accepted is not None
     samples = {sample.row: sample for sample in shards.read_samples(spec.shards[0], spec.data, with_images=True)}
     sources = set()
@@ -143,7 +149,7 @@ def test_a_row_holds_the_crop_and_the_text_that_the_pure_functions_give(spec: St
         for row in rows_of(read_entry(spec, epoch, set())):
             sample = samples[row.row]
             rewrites = accepted.get((sample.id, sample.caption_hash))
-            choice = choose_text(sample.caption, rewrites, spec.p, spec.seed, epoch, sample.id)
+            choice = spec.text.choose(sample.caption, rewrites, spec.seed, epoch, sample.id)
             assert sample.image is not None
             pixels = decode_and_crop(sample.image, SMALL, spec.stream.crop_scale, spec.seed, epoch, sample.id)
             assert row.image == pixels.tobytes()
@@ -154,11 +160,11 @@ def test_a_row_holds_the_crop_and_the_text_that_the_pure_functions_give(spec: St
 
 
 def test_captions_are_shown_where_there_are_no_rewrites_or_an_edited_caption(spec: StreamSpec) -> None:
-    none = replace(spec, rewrites=None, p=0.0)
+    none = replace(spec, rewrites=None, text=plan(0.0))
     assert {row.source for row in rows_of(read_entry(none, 0, set()))} == {TextSource.CAPTION}
-    not_rewritten = replace(spec, rewrites=Rewrites({}), p=1.0)
+    not_rewritten = replace(spec, rewrites=Lookup({}), text=plan(1.0))
     assert {row.source for row in rows_of(read_entry(not_rewritten, 0, set()))} == {TextSource.NOT_REWRITTEN}
-    edited = replace(spec, rewrites=Rewrites({"0.tar": {("k0", hash_caption("other")): ["stale"]}}), p=1.0)
+    edited = replace(spec, rewrites=Lookup({"0.tar": {("k0", hash_caption("other")): ["stale"]}}), text=plan(1.0))
     assert {row.source for row in rows_of(read_entry(edited, 0, set()))} == {TextSource.NOT_REWRITTEN}
 
 
@@ -181,7 +187,7 @@ def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
     one_by_one = replace(spec, stream=StreamConfig(rows_per_block=1))
     batches = list(read_entry(one_by_one, index, set()))
     order = data.draw(st.permutations(range(len(batches))))
-    first = Consumption(Position())
+    first = Consumption(Position(), 1)
     for place in order[:taken]:
         first.add(batches[place])
     assert first.position.is_done(index) == (taken == len(USABLE))
@@ -192,20 +198,22 @@ def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
     rest = list(read_entry(spec, index, start.rows.get(index, set())))
     consumed = {whole[place].row for place in order[:taken]}
     assert [content(row) for row in rows_of(rest)] == [content(row) for row in whole if row.row not in consumed]
-    second = Consumption(start)
+    second = Consumption(start, 1)
     for batch in rest:
         assert not second.position.is_done(index)
         second.add(batch)
     assert second.position.is_done(index)
     assert first.skipped + second.skipped == Counter(SKIPPED.values())
-    assert first.sources + second.sources == Counter(row.source for row in whole)
+    assert first.sources.get(index, Counter()) + second.sources.get(index, Counter()) == Counter(
+        row.source for row in whole
+    )
 
 
 @settings(max_examples=25)
 @given(dealt=st.lists(st.integers(0, 2), min_size=len(USABLE), max_size=len(USABLE)), order=st.permutations(range(3)))
 def test_any_split_among_workers_completes_the_entry(spec: StreamSpec, dealt: list[int], order: list[int]) -> None:
     one_by_one = replace(spec, stream=StreamConfig(rows_per_block=1))
-    workers = [Consumption(Position()) for _ in range(3)]
+    workers = [Consumption(Position(), 1) for _ in range(3)]
     for worker, batch in zip(dealt, read_entry(one_by_one, 0, set()), strict=True):
         workers[worker].add(batch)
     merged = Position()
@@ -215,18 +223,19 @@ def test_any_split_among_workers_completes_the_entry(spec: StreamSpec, dealt: li
 
 
 def test_consumption_names_what_was_skipped(spec: StreamSpec) -> None:
-    taken = Consumption(Position())
+    taken = Consumption(Position(), 1)
     for batch in read_entry(spec, 0, set()):
         taken.add(batch)
     assert taken.skipped == Counter(SKIPPED.values())
     assert taken.skipped_names == {reason: [f"k{row}"] for row, reason in SKIPPED.items()}
 
 
-def test_places_in_what_remains_are_read_without_what_was_consumed(spec: StreamSpec) -> None:
+@pytest.mark.parametrize("length", [1, 2])
+def test_places_in_what_remains_are_read_without_what_was_consumed(spec: StreamSpec, length: int) -> None:
     position = Position(done_below=1)
     position.consume(1, USABLE[:6])
-    task = ReadEntries(spec, position.remaining(spec.schedule), position.rows)
-    batches = list(task({"id": np.array([0, 1])}))
+    task = ReadEntries(spec, position.remaining(spec.schedule), Lanes(2, length), position.rows)
+    batches = list(task({"id": np.arange(2 // length)}))
     read = [
         (int(index), int(row))
         for batch in batches
@@ -245,6 +254,11 @@ def test_windows_of_a_large_shard_are_each_permuted_and_resumed(
     assert whole[-1].row_count == ROWS
     rest = rows_of(read_entry(spec, 0, {whole[0].row, whole[3].row}))
     assert [content(row) for row in rest] == [content(row) for row in (*whole[1:3], *whole[4:])]
+
+
+def test_a_window_holds_no_more_bytes_than_it_may(spec: StreamSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_WINDOW_BYTES", 1)
+    assert [row.row for row in rows_of(read_entry(spec, 0, set()))] == USABLE
 
 
 def test_an_entry_without_a_usable_row_gives_nothing(spec: StreamSpec, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
+from laclip_ray.data.augment import Rewrites
 from laclip_ray.data.shards import hash_caption
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
@@ -27,6 +28,7 @@ from laclip_ray.rewriting.store import (
     build_recipe,
     check_place,
     commit_verdicts,
+    committed_sets,
     configured_sets,
     digest_inputs,
     fingerprint_of,
@@ -478,12 +480,58 @@ def test_sets_are_joined_in_their_order_and_missing_ones_left_out(tmp_path: Path
     commit(sets[1], "0.tar", [Draw("a", "caption a", "other a"), Draw("d", "caption d", "d d")])
     ours, others = ACCEPTED[A], ["other a"]
     for order, joined in [((0, 1, 2), [*ours, *others]), ((2, 1, 0), [*others, *ours])]:
-        assert RewriteSets(tuple(sets[number] for number in order)).accepted("0.tar") == {
-            **ACCEPTED,
-            A: joined,
-            ("d", hash_caption("caption d")): ["d d"],
-        }
-    assert RewriteSets(tuple(sets)).accepted("1.tar") is None
+        expected = {**ACCEPTED, A: joined, ("d", hash_caption("caption d")): ["d d"]}
+        found = RewriteSets(tuple(sets[number] for number in order)).rewrites("0.tar")
+        assert found == {key: Rewrites(texts) for key, texts in expected.items()}
+    assert RewriteSets(tuple(sets)).rewrites("1.tar") is None
+
+
+def three_and_one(tmp_path: Path) -> tuple[RewriteSet, ...]:
+    """A set with three rewrites of a sample, and one with one."""
+    sets = tuple(RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two"))
+    commit(sets[0], "0.tar", DRAWS)
+    commit(sets[1], "0.tar", [Draw("a", "caption a", "other a")])
+    return sets
+
+
+def test_a_sets_weight_is_shared_by_its_rewrites_of_a_sample(tmp_path: Path) -> None:
+    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}).rewrites("0.tar")
+    assert found is not None
+    assert list(found[A].texts) == [*ACCEPTED[A], "other a"]
+    assert list(found[A].weights) == pytest.approx([0.2, 0.2, 0.2, 1.0])
+
+
+def test_a_set_of_weight_0_is_not_read(tmp_path: Path) -> None:
+    sets = RewriteSets(three_and_one(tmp_path), {"one": 0.0})
+    assert sets.rewrites("0.tar") == {A: Rewrites(["other a"], [1.0])}
+    assert sets.most_rewrites() == ORIGIN.rewrites_per_set
+
+
+def test_only_the_first_rewrites_of_each_sample_are_read_where_so_many_are_wanted(tmp_path: Path) -> None:
+    sets = RewriteSets(three_and_one(tmp_path), max_rewrites=2)
+    found = sets.rewrites("0.tar")
+    assert found is not None
+    assert found[A] == Rewrites(ACCEPTED[A][:2])
+    assert sets.most_rewrites() == 2
+
+
+def test_the_most_rewrites_are_those_asked_for_in_all_sets_together(tmp_path: Path) -> None:
+    sets = [RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two")]
+    for rewrite_set, counts in zip(sets, [(1, 3), (2, 2)], strict=True):
+        for shard, count in enumerate(counts):
+            origin = replace(ORIGIN, rewrites_per_set=count)
+            write_draws(rewrite_set, f"{shard}.tar", 0, table_of(DRAWS), origin)
+    assert RewriteSets(tuple(sets)).most_rewrites() == 5
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"nobody": 1.0}, "there is no rewrite set 'nobody'; the sets are human"), ({"human": 0.0}, "text.p=0")],
+)
+def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], message: str) -> None:
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human"]}}
+    with pytest.raises(UserError, match=message):
+        committed_sets(parse_experiment({**content, "text": {"weights": weights}}))
 
 
 def claimed() -> RewriteSet:
@@ -554,5 +602,5 @@ def test_configured_sets_ignore_revisions_that_are_made_later(tmp_path: Path) ->
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}
     sets = configured_sets(parse_experiment(content))
     commit(rewrite_set, "0.tar", one("new"), 2)
-    assert sets.accepted("0.tar") == {A: ["old"]}
-    assert configured_sets(parse_experiment(content)).accepted("0.tar") == {A: ["new"]}
+    assert sets.rewrites("0.tar") == {A: Rewrites(["old"])}
+    assert configured_sets(parse_experiment(content)).rewrites("0.tar") == {A: Rewrites(["new"])}

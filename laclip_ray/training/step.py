@@ -1,0 +1,187 @@
+"""One optimiser step on one batch, whole or in micro-batches.
+
+Micro-batches give the same step as the whole batch (GradCache; Gao et al., 2021, arXiv:2101.06983): the features of
+all of them are made without gradients, the loss of the whole global batch gives the gradient of each feature, and each
+micro-batch goes through the model once more to carry it on to the weights. So every image still competes with every
+other text of the global batch.
+
+Not covered: batch normalisation (CLIP's ResNets) sees micro-batches, and each of them twice.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from laclip_ray.config import TrainConfig
+from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
+from laclip_ray.training.model import ModelSpec, clamp_logit_scale, normalise
+from laclip_ray.training.optim import learning_rate, set_learning_rate
+
+
+class Stepper:
+    """Trains a model, a batch at a time."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        spec: ModelSpec,
+        optimiser: torch.optim.Optimizer,
+        loss: ContrastiveLoss,
+        train: TrainConfig,
+        total_steps: int,
+        device: torch.device,
+    ) -> None:
+        """Prepare a model that is on its device; `total_steps` is what the learning rate is planned for."""
+        self._model = model
+        self._spec = spec
+        self._optimiser = optimiser
+        self._loss = loss
+        self._train = train
+        self._total_steps = total_steps
+        self._device = device
+        self._autocast = train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
+        if train.gradient_checkpointing:
+            _method(model, "set_grad_checkpointing")(True)
+        if train.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._wrapped = model
+        if _world_size() > 1:
+            self._wrapped = torch.nn.parallel.DistributedDataParallel(
+                model,
+                device_ids=[device] if device.type == "cuda" else None,
+                bucket_cap_mb=train.bucket_mib,
+                gradient_as_bucket_view=True,
+            )
+        self._forward: Any = torch.compile(self._wrapped) if train.compile else self._wrapped
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on the cosine similarities."""
+        scale = self._model.logit_scale
+        assert isinstance(scale, torch.Tensor)
+        return float(scale.detach().exp())
+
+    def step(self, batch: Mapping[str, np.ndarray], step: int) -> tuple[torch.Tensor, bool]:
+        """Train on a batch (columns of `data.stream.Batch`).
+
+        Returns:
+            The loss, still on the device, and whether a step was made: not where the loss is not finite and the
+            configuration says to skip such batches.
+        """
+        set_learning_rate(self._optimiser, learning_rate(step, self._total_steps, self._train))
+        pixels, tokens = self._to_device(batch["image"]), self._to_device(batch["tokens"])
+        texts = Texts(self._to_device(batch["text_count"]).long(), self._to_device(batch["text_sampled"]).long())
+        rows = self._train.micro_batch_size or len(pixels)
+        if rows >= len(pixels):
+            loss = self._loss(self._features(self._forward, pixels, tokens), texts)
+            if self._is_to_be_skipped(loss):
+                return loss.detach(), False
+            loss.backward()
+        else:
+            parts = list(zip(pixels.split(rows), tokens.split(rows), strict=True))
+            cached, states = self._cache(parts)
+            loss = self._loss(cached, texts)
+            if self._is_to_be_skipped(loss):
+                return loss.detach(), False
+            loss.backward()
+            self._carry_on(parts, cached, states)
+        if self._train.gradient_clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._train.gradient_clip_norm)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        clamp_logit_scale(self._model)
+        return loss.detach(), True
+
+    def _to_device(self, column: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(column)).to(self._device, non_blocking=True)
+
+    def _features(self, model: Any, pixels: torch.Tensor, tokens: torch.Tensor) -> Features:
+        """Features of uint8 images [B, H, W, 3] and tokens [B, S, L]."""
+        images = normalise(pixels, self._spec.image)
+        if self._train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            made = model(images, tokens.flatten(0, 1))
+        texts = made["text_features"].unflatten(0, tokens.shape[:2])
+        return Features(made["image_features"], texts, made["logit_scale"], made.get("logit_bias"))
+
+    def _is_to_be_skipped(self, loss: torch.Tensor) -> bool:
+        """Whether all workers leave this batch out."""
+        if self._train.on_non_finite_loss != "skip":
+            return False  # not looked at here: that would wait for the device at each step
+        finite = torch.isfinite(loss.detach()).to(torch.int32)
+        if _world_size() > 1:
+            distributed.all_reduce(finite, distributed.ReduceOp.MIN)
+        if finite:
+            return False
+        self._optimiser.zero_grad(set_to_none=True)
+        return True
+
+    def _cache(
+        self, parts: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[Features, list[tuple[torch.Tensor, torch.Tensor | None]]]:
+        """The features of all micro-batches as leaves of the loss, and torch's random state before each."""
+        states = []
+        found: list[Features] = []
+        with torch.no_grad():
+            for pixels, tokens in parts:
+                cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
+                states.append((torch.get_rng_state(), cuda))
+                found.append(self._features(self._forward, pixels, tokens))
+        last = found[-1]
+        leaves = Features(
+            torch.cat([each.image for each in found]).requires_grad_(),
+            torch.cat([each.texts for each in found]).requires_grad_(),
+            last.scale.detach().clone().requires_grad_(),
+            last.bias.detach().clone().requires_grad_() if last.bias is not None else None,
+        )
+        return leaves, states
+
+    def _carry_on(
+        self,
+        parts: list[tuple[torch.Tensor, torch.Tensor]],
+        cached: Features,
+        states: list[tuple[torch.Tensor, torch.Tensor | None]],
+    ) -> None:
+        """Bring the gradients of the cached features to the weights."""
+        start = 0
+        for number, (pixels, tokens) in enumerate(parts):
+            is_last = number == len(parts) - 1
+            stop = start + len(pixels)
+            waits = nullcontext() if is_last or self._wrapped is self._model else _method(self._wrapped, "no_sync")()
+            with waits, self._replayed(*states[number]):
+                made = self._features(self._forward, pixels, tokens)
+                product = (made.image * _gradient(cached.image)[start:stop]).sum()
+                product = product + (made.texts * _gradient(cached.texts)[start:stop]).sum()
+                # Scale and bias come out of each micro-batch, and have their gradient once.
+                product = product + made.scale * (_gradient(cached.scale) if is_last else 0)
+                if made.bias is not None and cached.bias is not None:
+                    product = product + made.bias * (_gradient(cached.bias) if is_last else 0)
+                product.backward()
+            start = stop
+
+    @contextmanager
+    def _replayed(self, state: torch.Tensor, cuda: torch.Tensor | None) -> Iterator[None]:
+        """Draws (patch dropout) as they were when the features were cached."""
+        with torch.random.fork_rng([self._device] if cuda is not None else []):
+            torch.set_rng_state(state)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda, self._device)
+            yield
+
+
+def _gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """A leaf's gradient; where the loss does not depend on it (a slot of no image's), there is none."""
+    return tensor.grad if tensor.grad is not None else torch.zeros_like(tensor)
+
+
+def _method(module: torch.nn.Module, name: str) -> Any:
+    return getattr(module, name)
+
+
+def _world_size() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -1,0 +1,166 @@
+"""Figures of training: parity with a plain loop, the cost of the text choice, kills."""
+
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from laclip_ray.config import DataConfig, Experiment, TextConfig, parse_experiment, with_overrides
+from laclip_ray.data.augment import Rewrites, plan_texts
+from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.shards import Sample, list_shards, read_samples
+from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
+from laclip_ray.training.run import export_location, run_training
+from tests.figures.figure import Figure, outcomes_of_tests
+from tests.integration.conftest import MODEL, good_samples, write_shard
+from tests.integration.procedures import real_data
+from tests.integration.training_chaos import run_chaos, trained_samples
+from tests.unit.training.test_loss import CASES
+from tests.unit.training.worlds import (
+    Case,
+    differences,
+    losses_of_both_loops,
+    steps_in_world,
+    take_step,
+    write_model,
+)
+
+
+def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
+    """Those of the numbered shows, or all, in order."""
+    measure = {1: parity, 2: text_cost, 3: kills, 6: released_checkpoints}
+    for number, show in measure.items():
+        if not shows or number in shows:
+            with tempfile.TemporaryDirectory() as name:
+                yield from show(Path(name))
+
+
+def parity(directory: Path) -> Iterator[Figure]:
+    """Show 1: 50 steps against a plain loop; every loss in 1, 2 and 4 processes, whole and in micro-batches."""
+    model_path = write_model(directory)
+    largest = max(abs(ours - theirs) for ours, theirs in losses_of_both_loops(model_path, steps=50))
+    yield Figure(1, "largest difference of loss in 50 steps, plain loop", largest, "", at_most=1e-5)
+    cases = [*CASES, Case(micro_batch_size=2), Case(mode="multi", micro_batch_size=1)]
+    ones = [take_step(model_path, case, slice(None)) for case in cases]
+    for world_size in (2, 4):
+        ranks = steps_in_world(world_size, cases, directory)
+        found = [differences(one, [steps[number] for steps in ranks]) for number, one in enumerate(ones)]
+        for part in found[0]:
+            value = max(each[part] for each in found)
+            yield Figure(1, f"largest difference of {part}, {world_size} processes", value, "", at_most=1e-5)
+    yield from outcomes_of_tests(1, "training/test_loss.py", "training/test_step.py")
+
+
+def text_cost(directory: Path) -> Iterator[Figure]:
+    """Show 2: choosing, looking up and tokenising texts, against decoding and cropping pictures at 224 pixels."""
+    yield from outcomes_of_tests(2, "data/test_augment.py")
+    data = real_data()
+    if data is None:
+        print("LACLIP_TEST_DATA is not set: the cost of the text choice (show 2) is left out")
+        return
+    captions = [line.split("\t")[0] for line in (data / "cc3m-validation.tsv").read_text().splitlines()[:512]]
+    images = DataConfig(path=str(data / "clothing-cc0" / "train"), caption_column="cls")
+    samples: list[Sample] = []
+    for shard in list_shards(images):
+        samples += [sample for sample in read_samples(shard, images, with_images=True) if sample.image is not None]
+        if len(samples) >= len(captions):
+            break
+    samples = samples[: len(captions)]
+    spec = ImageSpec(224, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    plan = plan_texts(TextConfig(), 1, 4)
+    known = {
+        (sample.id, sample.caption_hash): Rewrites([f"{caption}, version {number}" for number in range(4)])
+        for sample, caption in zip(samples, captions, strict=True)
+    }
+    tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
+    epochs = iter(range(1_000_000))
+
+    def texts() -> None:
+        epoch = next(epochs)
+        chosen = [
+            plan.choose(caption, known.get((sample.id, sample.caption_hash)), 0, epoch, sample.id).text
+            for sample, caption in zip(samples, captions, strict=True)
+        ]
+        tokenizer(chosen)
+
+    def pictures() -> None:
+        epoch = next(epochs)
+        for sample in samples:
+            decode_and_crop(sample.image or b"", spec, (0.5, 1.0), 0, epoch, sample.id)
+
+    ratios = [_seconds(texts) / _seconds(pictures) for _ in range(5)]
+    yield Figure(2, "texts against pictures at 224 pixels", statistics.median(ratios), "share", at_most=0.1)
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    started_s = time.process_time()
+    function()
+    return time.process_time() - started_s
+
+
+def kills(directory: Path) -> Iterator[Figure]:
+    """Show 3: thirty kills with a changing number of workers; and in exact order the weights of an undisturbed run."""
+    shards, samples, epochs = 8, 150, 3
+    for number in range(shards):
+        write_shard(directory / "data" / f"{number}.tar", good_samples(number * samples, samples))
+    everything = Counter(f"s{number:05d}" for number in range(shards * samples))
+    victims = (["worker", "worker", "driver"] * 10)[:30]
+
+    changing = _experiment(directory, "changing", epochs, "fast")
+    found = run_chaos(changing, victims, [2, 1, 2, 1, 2], 2.0, 5, directory)
+    yield from _exactly_once(found.exit_code, found.kills, changing, everything, epochs, "2, 1, 2 workers")
+
+    exact = _experiment(directory, "exact", epochs, "exact")
+    found = run_chaos(exact, victims[:10], [2], 2.0, 6, directory)
+    yield from _exactly_once(found.exit_code, found.kills, exact, everything, epochs, "exact order")
+    undisturbed = with_overrides(exact, {"output": str(directory / "undisturbed")})
+    run_training(undisturbed)
+    weights, expected = (
+        load_file(f"{export_location(each)}/open_clip_model.safetensors") for each in (exact, undisturbed)
+    )
+    largest = max(float((weights[name] - expected[name]).abs().max()) for name in expected)
+    yield Figure(3, "largest difference of final weights, exact order", largest, "", at_most=1e-5)
+
+
+def _exactly_once(
+    exit_code: int, killed: Counter[str], experiment: Experiment, everything: Counter[str], epochs: int, name: str
+) -> Iterator[Figure]:
+    for victim, count in killed.items():
+        yield Figure(3, f"kills of a {victim}, {name}", count, "kills")
+    yield Figure(3, f"exit code, {name}", exit_code, "", at_most=0)
+    trained = trained_samples(experiment.output)
+    wrong = sum((Counter(everything) - epoch).total() + (epoch - everything).total() for epoch in trained)
+    wrong += (epochs - len(trained)) * everything.total()
+    yield Figure(3, f"samples missing or repeated, {name}", wrong, "samples", at_most=0)
+
+
+def _experiment(directory: Path, name: str, epochs: int, order: str) -> Experiment:
+    model = directory / "model.json"
+    model.write_text(json.dumps(MODEL))
+    return parse_experiment(
+        {
+            "name": name,
+            "output": str(directory / name),
+            "data": {"path": str(directory / "data")},
+            "text": {"p": 0.0},
+            "model": {"name": str(model)},
+            "stream": {"order": order, "rows_per_block": 16},
+            "train": {
+                "epochs": epochs,
+                "batch_size": 16,
+                "workers": 2,
+                "max_failures": 100,
+                "checkpoint": {"every_steps": 4},
+            },
+        }
+    )
+
+
+def released_checkpoints(directory: Path) -> Iterator[Figure]:
+    """Show 6: checkpoints in the authors' layouts are imported and exported with equal features."""
+    yield from outcomes_of_tests(6, "training/test_exchange.py", "training/test_paper_models.py")

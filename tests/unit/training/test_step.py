@@ -1,0 +1,82 @@
+"""A step is the step of a plain loop, whole or in micro-batches; a batch that is left out changes nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from laclip_ray.config import TrainConfig
+from laclip_ray.training.model import create_model, load_model_spec
+from laclip_ray.training.optim import build_optimiser
+from tests.unit.training.test_loss import CASES
+from tests.unit.training.worlds import (
+    Case,
+    batch_of,
+    build_stepper,
+    differences,
+    losses_of_both_loops,
+    take_step,
+    write_model,
+)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.local])
+@pytest.mark.parametrize("micro_batch_size", [1, 5])
+def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_size: int, tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    whole = take_step(path, case, slice(None))
+    in_parts = take_step(path, replace(case, micro_batch_size=micro_batch_size), slice(None))
+    assert max(differences(whole, [in_parts]).values()) <= 1e-5
+
+
+def test_micro_batches_see_the_patches_that_were_dropped_when_their_features_were_made(tmp_path: Path) -> None:
+    spec = load_model_spec(write_model(tmp_path))
+    vision = {**spec.model_cfg["vision_cfg"], "patch_dropout": 0.5}
+    spec = replace(spec, model_cfg={**spec.model_cfg, "vision_cfg": vision})
+    train = TrainConfig(micro_batch_size=4, batch_size=12)
+    model = create_model(spec, 0)
+    stepper = build_stepper(model, spec, Case(), torch.optim.SGD(model.parameters(), 0.0), train)
+    seen: list[torch.Tensor] = []
+    hook = model.visual.transformer.register_forward_hook(  # type: ignore[union-attr]
+        lambda _module, given, _made: seen.append(given[0].detach().clone())
+    )
+    stepper.step(batch_of(1), 0)
+    hook.remove()
+    first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == 3
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_fifty_steps_are_those_of_a_loop_on_open_clips_loss_and_torchs_optimiser(tmp_path: Path) -> None:
+    for ours, theirs in losses_of_both_loops(write_model(tmp_path), steps=50):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_a_batch_whose_loss_is_not_finite_changes_no_weight_where_it_is_to_be_skipped(
+    micro_batch_size: int | None, tmp_path: Path
+) -> None:
+    spec = load_model_spec(write_model(tmp_path))
+    model = create_model(spec, 0)
+    train = TrainConfig(batch_size=12, on_non_finite_loss="skip", micro_batch_size=micro_batch_size)
+    stepper = build_stepper(model, spec, Case(), build_optimiser(model, train), train)
+    stepper.step(batch_of(1), 0)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    embedding = model.token_embedding.weight  # type: ignore[union-attr]
+    assert isinstance(embedding, torch.Tensor)
+    batch = batch_of(1)
+    with torch.no_grad():
+        embedding[500] = float("nan")
+    batch["tokens"][3, 0, 2] = 500
+    loss, is_trained = stepper.step(batch, 1)
+    assert not torch.isfinite(loss)
+    assert not is_trained
+    with torch.no_grad():
+        embedding[500] = before["token_embedding.weight"][500]
+    assert all(torch.equal(before[name], each) for name, each in model.state_dict().items())
+    assert all(each.grad is None for each in model.parameters())
+    other = batch_of(1, seed=9)
+    other["tokens"] %= 500
+    assert stepper.step(other, 2)[1]
