@@ -6,6 +6,7 @@ engine goes on); a dead engine is `EngineDiedError` (the work is done again by a
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -19,6 +20,8 @@ from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.prompts import Head, PromptSet, chat_heads, chat_template_of, completion_heads
 from laclip_ray.rewriting.store import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED, model_directory
+
+logger = logging.getLogger(__name__)
 
 OWNER_VARIABLE = "LACLIP_ENGINE_OWNER"
 """In the environment of every process that an engine starts: names the actor that owns them."""
@@ -85,7 +88,6 @@ class VllmEngine:
         _prepare_environment(rewrite.engine)
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         @cache
         def sampling(count: int) -> SamplingParams:
@@ -99,11 +101,7 @@ class VllmEngine:
             )
 
         self._sampling = sampling
-        arguments = engine_arguments(rewrite, seed)
-        try:
-            self._engine = AsyncLLM.from_engine_args(arguments)
-        except Exception as error:
-            raise EngineStartError(_start_advice(rewrite, error)) from error
+        self._engine = _start(rewrite, engine_arguments(rewrite, seed))
         # A chat template holds the special tokens itself.
         self._tokenizer = load_tokenizer(rewrite) if rewrite.mode == "chat" else None
 
@@ -143,6 +141,28 @@ class VllmEngine:
         # vLLM's handler of outputs logs the end of its engine as an error, also when it was asked for.
         logging.getLogger("vllm").setLevel(logging.CRITICAL)
         self._engine.shutdown()
+
+
+_STARTS = 3
+"""How often an engine is started whose process something kills before it can answer."""
+
+
+def _start(rewrite: RewriteConfig, arguments: Any) -> Any:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    for start in range(1, _STARTS + 1):
+        try:
+            return AsyncLLM.from_engine_args(arguments)
+        except Exception as error:
+            if start == _STARTS or not was_killed(error):
+                raise EngineStartError(_start_advice(rewrite, error)) from error
+            logger.warning("the engine was killed while it started (%s); it is started again", error)
+    raise AssertionError
+
+
+def was_killed(error: Exception) -> bool:
+    """Whether the engine's process ended by a signal, and not by an error of its own."""
+    return re.search(r"'EngineCore[^']*': -\d", str(error)) is not None
 
 
 def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:

@@ -64,7 +64,7 @@ def run_chaos(
     Args:
         experiment: what is run.
         victims: what is killed, one after the other: `engine`, `actor` or `driver`.
-        pause_s: mean time from an engine's start to the next kill.
+        pause_s: mean time from when an engine is at work to the next kill.
         seed: of the times.
         directory: for the config and the log.
         engine: `process:PACE_S` or `vllm`.
@@ -82,8 +82,13 @@ def run_chaos(
 
     driver = start()
     starts += 1
+    killed_s = 0.0
     for victim in victims:
-        wait_for(lambda: engine_owners(0.5) or driver.poll() is not None, 180, "an engine's start")  # noqa: B023
+        wait_for(
+            lambda: driver.poll() is not None or (_is_generating(experiment, killed_s) and engine_owners(0.5)),  # noqa: B023
+            180,
+            "an engine at work",
+        )
         time.sleep(times.uniform(0.2, 1.8) * pause_s)
         assert driver.poll() is None, f"the run ended before the kills did:\n{log.read_text()[-3000:]}"
         owners = engine_owners(0.0)
@@ -99,11 +104,20 @@ def run_chaos(
         else:
             victim = "nothing"  # the engine had just died of something else
         kills[victim] += 1
+        killed_s = time.time()
         time.sleep(0.5)
     driver.wait(timeout=1_800)
     with suppress(AssertionError):
         wait_for(lambda: not engine_processes(), 30, "the end of every engine process")
     return Chaos(kills, starts, driver.returncode, len(engine_processes()), log.read_text())
+
+
+def _is_generating(experiment: Experiment, since_s: float) -> bool:
+    """Whether an attempt at a shard was begun since then, and is not over."""
+    attempts = Path(experiment.rewrite_output).glob("*/attempts/*.json")
+    with suppress(FileNotFoundError):
+        return any(path.stat().st_mtime > since_s for path in attempts)
+    return False
 
 
 def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]]:

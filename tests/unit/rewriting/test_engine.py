@@ -7,7 +7,7 @@ import pytest
 from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import engine
-from laclip_ray.rewriting.engine import engine_arguments
+from laclip_ray.rewriting.engine import engine_arguments, was_killed
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +38,17 @@ def test_an_argument_of_the_user_wins_over_a_default() -> None:
 def test_an_argument_that_other_settings_decide_is_refused() -> None:
     with pytest.raises(UserError, match=r"engine\.args\.seed: decided by other settings"):
         arguments(args={"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("message", "killed"),
+    [
+        ("Engine core initialization failed. Failed core proc(s): {'EngineCore': -9}", True),
+        ("Engine core initialization failed. Failed core proc(s): {'EngineCore_DP0': -15}", True),
+        ("Engine core initialization failed. Failed core proc(s): {'EngineCore': 1}", False),
+        ("Engine core initialization failed. Failed core proc(s): {}", False),
+        ("max_model_len -9", False),
+    ],
+)
+def test_an_engine_that_was_killed_is_told_from_one_that_failed(message: str, killed: bool) -> None:
+    assert was_killed(RuntimeError(message)) == killed
