@@ -12,7 +12,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
-from laclip_ray.errors import UserError
+from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.training.checkpoint import newest_checkpoint, sources_from_json
 from laclip_ray.training.run import run_training
@@ -99,7 +99,6 @@ def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
     )
     # The workers die at step 5; the newest checkpoint is of step 3.
     interrupted = with_overrides(experiment, {"train.workers": 2})
-    from laclip_ray.errors import IncompleteError
     from laclip_ray.training import run as training_run
     from tests.integration.dying_worker import train_and_die
 
@@ -117,3 +116,38 @@ def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
     position = Position.from_json(storage.read_json(f"{final}/state.json")["position"])
     assert position.done_below == 8
     assert [row["step"] for row in metrics_of(experiment)] == sorted({row["step"] for row in metrics_of(experiment)})
+
+
+def test_all_texts_of_an_image_train_as_many_workers_as_there_is_room_for(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    for number in range(2):
+        samples = good_samples(number * 24, 24)
+        samples[0][1]["txt"] = f"{EMPTY} {number}".encode()
+        write_shard(tmp_path / "data" / f"{number}.tar", samples)
+    experiment = make_experiment(
+        text={"mode": "multi", "p": "uniform"},
+        train={"workers": {"min": 1, "max": 2}, "micro_batch_size": 3, "epochs": 1, "log_every_steps": 1},
+    )
+    run_rewriting(experiment, ScriptedEngine)
+    summary = run_training(experiment).summary
+    assert (summary["steps"], summary["samples"], summary["not_trained_on"]) == (3, 48, 0)
+    assert summary["p"] == pytest.approx(2 / 3)  # two sets with a rewrite each
+    assert 0 < summary["p_effective"] < 1
+    assert {row["batch_size"] for row in metrics_of(experiment)} == {16}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_ids_of_its_batch(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 48))
+    experiment = make_experiment(
+        text={"p": 0.0},
+        train={"learning_rate": 1e30, "warmup_epochs": 0.0, "epochs": 1, "checkpoint": {"every_steps": 1}},
+    )
+    with pytest.raises(IncompleteError, match=r"the loss of step 2 is not finite; its batch is s000\d\d, ") as caught:
+        run_training(experiment)
+    assert "and 6 more" in str(caught.value)
+    newest = newest_checkpoint(experiment.train_output)
+    assert newest is not None
+    assert storage.read_json(f"{newest}/state.json")["step"] == 1
