@@ -316,9 +316,9 @@ class CheckpointConfig(Section):
     every_minutes: PositiveFloat | None = None
     """A checkpoint also where the last one is this old (looked at every `train.log_every_steps`)."""
     keep: PositiveInt = 2
-    """Checkpoints kept: the newest."""
+    """Newest checkpoints kept."""
     keep_lowest_loss: bool = False
-    """Of the kept ones all but the newest are those with the lowest mean loss since the checkpoint before."""
+    """Keep the newest checkpoint, and the `keep` with the lowest mean loss since the one before them."""
 
 
 class TrainConfig(Section):

@@ -96,7 +96,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
     check_evaluation(experiment)
     concurrent = min(tune.max_concurrent_trials, len(trials))
     # A trial holds a CPU for itself, and its workers'.
-    cpus_each = 1 + experiment.train.worker_range.min * experiment.train.cpus_per_worker
+    cpus_each = 1 + experiment.train.worker_range.max * experiment.train.cpus_per_worker
     plan = cluster.Plan("tune", concurrent, cpus_each, data_cpus=concurrent)
     cluster.connect(experiment, plan, {"tune.output": experiment.tune_output})
     if any(trial.p > 0 for trial in trials) and not experiment.text.rewrites:

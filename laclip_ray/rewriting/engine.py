@@ -4,13 +4,15 @@ An engine answers prompts. An error of one request is `RequestError` (the captio
 engine goes on); a dead engine is `EngineDiedError` (the work is done again by another).
 """
 
+import asyncio
 import logging
 import os
 import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -101,6 +103,9 @@ class VllmEngine:
             )
 
         self._sampling = sampling
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._watchdog: asyncio.Task[None] | None = None
+        self._is_dead = self._is_closed = False
         self._engine = _start(rewrite, engine_arguments(rewrite, seed))
         # A chat template holds the special tokens itself.
         self._tokenizer = load_tokenizer(rewrite) if rewrite.mode == "chat" else None
@@ -116,8 +121,9 @@ class VllmEngine:
         sampling = self._sampling(count)
         result: Any = None
         try:
-            async for output in self._engine.generate(given, sampling, request_id):
-                result = output
+            async with self._watched():
+                async for output in self._engine.generate(given, sampling, request_id):
+                    result = output
         except EngineDeadError as error:
             raise EngineDiedError(str(error)) from error
         except (VLLMClientError, ValueError) as error:
@@ -136,13 +142,48 @@ class VllmEngine:
             cached_tokens=result.num_cached_tokens or 0,
         )
 
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Raise `EngineDiedError` here where the engine is dead and vLLM does not say so.
+
+        vLLM tells the requests that it knows when its engine dies; one whose prompt is being tokenised at that moment
+        would wait for ever.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if self._watchdog is None:
+            self._watchdog = asyncio.create_task(self._watch())
+        self._requests.add(task)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if not self._is_dead:
+                raise
+            task.uncancel()
+            raise EngineDiedError("the engine is dead") from error
+        finally:
+            self._requests.discard(task)
+
+    async def _watch(self) -> None:
+        while not self._engine.errored and not self._is_closed:
+            await asyncio.sleep(_WATCH_PERIOD_S)
+        await asyncio.sleep(_WATCH_PERIOD_S)  # for vLLM's own errors, which say more
+        self._is_dead = True
+        while not self._is_closed:  # requests that come later, too
+            for task in self._requests:
+                task.cancel()
+            await asyncio.sleep(_WATCH_PERIOD_S)
+
     def close(self) -> None:
         """See `Engine.close`."""
+        self._is_closed = True
         # vLLM's handler of outputs logs the end of its engine as an error, also when it was asked for.
         logging.getLogger("vllm").setLevel(logging.CRITICAL)
         self._engine.shutdown()
 
 
+_WATCH_PERIOD_S = 2.0
+"""How often an engine is asked whether it is dead."""
 _STARTS = 3
 """How often an engine is started whose process something kills before it can answer."""
 

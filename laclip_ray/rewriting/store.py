@@ -20,6 +20,7 @@ Not covered: removing old revisions.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -294,37 +295,34 @@ class RewriteSets:
 
     sets: tuple[RewriteSet, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
-    """How often a rewrite is of which set, by the set's name; empty: every rewrite is as likely as any other."""
+    """How often a rewrite is of which set, by the set's name, not 0; empty: every rewrite is as likely as any other."""
     max_rewrites: int | None = None
     """The most that are read of a sample."""
 
     def rewrites(self, shard_name: str) -> dict[tuple[str, str], Rewrites] | None:
         """Accepted rewrites by (id, caption hash), all sets joined; None if no set has the shard."""
-        weights = [self.weights.get(each.name, 1.0) for each in self.sets]
-        found = [
-            (part, weight)
-            for each, weight in zip(self.sets, weights, strict=True)
-            if weight and (part := each.accepted(shard_name)) is not None
-        ]
+        found = [(each, part) for each in self.sets if (part := each.accepted(shard_name)) is not None]
         if not found:
             return None
-        joined: dict[tuple[str, str], list[tuple[str, float]]] = {}
-        for part, weight in found:
+        joined: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for each, part in found:
             for key, texts in part.items():
-                # A set's weight is shared by its rewrites of a sample.
-                joined.setdefault(key, []).extend((text, weight / len(texts)) for text in texts)
-        return {key: self._rewrites(weighted[: self.max_rewrites]) for key, weighted in joined.items()}
+                joined.setdefault(key, []).extend((each.name, text) for text in texts)
+        return {key: self._rewrites(named[: self.max_rewrites]) for key, named in joined.items()}
 
-    def _rewrites(self, weighted: Sequence[tuple[str, float]]) -> Rewrites:
-        texts = [text for text, _ in weighted]
-        return Rewrites(texts, [weight for _, weight in weighted] if self.weights else ())
+    def _rewrites(self, named: Sequence[tuple[str, str]]) -> Rewrites:
+        """Rewrites of a sample by (set's name, text); those of one set share its weight."""
+        texts = [text for _, text in named]
+        if not self.weights:
+            return Rewrites(texts)
+        sizes = Counter(name for name, _ in named)
+        return Rewrites(texts, [self.weights.get(name, 1.0) / sizes[name] for name, _ in named])
 
     def most_rewrites(self) -> int:
         """M: how many rewrites a sample has at most."""
         most = sum(
             max((origin.rewrites_per_set for origin in each.origins(each.drawn()).values()), default=0)
             for each in self.sets
-            if self.weights.get(each.name, 1.0)
         )
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
 
@@ -382,7 +380,8 @@ def committed_sets(experiment: Experiment) -> RewriteSets:
     names = [each.name for each in sets.sets]
     if unknown := sets.weights.keys() - set(names):
         raise UserError(f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(names)}")
-    if not any(sets.weights.get(name, 1.0) for name in names):
+    sets = replace(sets, sets=tuple(each for each in sets.sets if sets.weights.get(each.name, 1.0)))
+    if not sets.sets:
         raise UserError(
             "text.weights: every rewrite set has 0, so that no rewrite is ever shown; set text.p=0 for that"
         )

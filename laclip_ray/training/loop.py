@@ -5,12 +5,12 @@ workers merged, as of the step it was made at; counts in metrics and checkpoints
 """
 
 import json
-import math
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ import torch
 from torch import distributed
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, TrainConfig
 from laclip_ray.data.augment import TextPlan, text_shares
 from laclip_ray.data.schedule import Position
-from laclip_ray.data.stream import Consumption
+from laclip_ray.data.stream import NAMES_KEPT, Consumption
 from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.model import ModelSpec, create_model
@@ -30,6 +30,8 @@ from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.step import Stepper
 
 _METRICS_FLUSH_S = 20.0
+_UPLOAD_WAIT_S = 600.0
+"""How long a checkpoint waits for the upload of the one before."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +72,44 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     if (checkpoint := ray.train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as directory:
             state = load_checkpoint(Path(directory), model, optimiser, device)
-    taken = Consumption(state.position, given.shard_count)
+    taken = Consumption(Position(), given.shard_count)
     loss = ContrastiveLoss(train.loss, given.experiment.text.mode, train.local_loss)
     stepper = Stepper(model, given.model, optimiser, loss, train, given.total_steps, device)
     metrics = MetricsLog(given, state.step) if rank == 0 else None
-    batch_size = train.batch_size // world_size
+    batch_size = worker_batch_size(train, world_size)
     window = Window(batch_size * world_size)
     saver = Saver(given, model, optimiser, rank, state.step)
+    position = state.position  # of all workers, as of the last checkpoint
     step = state.step
 
     def settle(is_log_due: bool, is_save_due: bool) -> bool:
         """Agree with all workers on what was done so far, log it, save it; False if training is to stop."""
-        mine = Report(taken, window.skipped_batches, is_save_due or saver.is_old(), window.non_finite_batch())
-        merged = merge(state, mine, step)
-        taken.position = merged.state.position
-        if merged.non_finite is not None:
-            # Said in storage and not by an error, which would be taken for a worker's and tried again.
-            if rank == 0:
-                storage.write_json(non_finite_url(given.experiment.train_output), merged.non_finite)
-            return False
+        merged = merge(state, gather(window.report(taken, is_save_due or saver.is_old())), step)
         is_save_due = merged.is_save_due
         if is_log_due:
-            row = window.report(step, given, merged.state, stepper)
+            row = window.row(step, given, merged, stepper)
             if metrics is not None:
                 metrics.append(row)
-            if ray.train.get_preemption_info() is None:
-                saver.saved_for_preemption = False
-            elif not saver.saved_for_preemption:
+            if not saver.saved_for_preemption and ray.train.get_preemption_info() is not None:
                 saver.saved_for_preemption = is_save_due = True
+        non_finite = merged.non_finite
+        if non_finite is None and is_save_due and not stepper.has_finite_weights:
+            non_finite = {"step": step, "ids": []}
+        if non_finite is not None:
+            # Said in storage and not by an error, which would be taken for a worker's and tried again.
+            if rank == 0:
+                storage.write_json(non_finite_url(given.experiment.train_output), non_finite)
+            return False
         if is_save_due:
-            saver.save(merged.state, window.mean_since_save(), metrics)
+            parts = gather(taken.position.to_json())
+            taken.position = Position()
+            for part in parts if rank == 0 else ():
+                position.merge(Position.from_json(part))
+            saver.save(replace(merged.state, position=position), window.mean_since_save(), metrics)
         return True
 
     batches = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size)
+    is_going_on = True
     started_s = time.monotonic()
     for batch in batches:
         window.waiting_s += time.monotonic() - started_s
@@ -112,13 +119,25 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         window.add(step, batch_loss, is_trained, batch["id"])
         is_log_due = step % train.log_every_steps == 0 or step == given.total_steps
         is_save_due = step % train.checkpoint.every_steps == 0
-        if (is_log_due or is_save_due) and not settle(is_log_due, is_save_due):
-            return
+        if is_log_due or is_save_due:
+            is_going_on = settle(is_log_due, is_save_due)
+            if not is_going_on:
+                break
         started_s = time.monotonic()
-    if not settle(window.has_losses, step != saver.saved_step or step == 0):
-        return
+    if is_going_on:
+        settle(window.has_steps, step != saver.saved_step or step == 0)
     if metrics is not None:
         metrics.close()
+
+
+def worker_batch_size(train: TrainConfig, world_size: int) -> int:
+    """A worker's share of the global batch.
+
+    Where the workers cannot share it equally, the share is a multiple of 32 if that is not nothing, so that shares of
+    several world sizes have a divisor in common (see `StreamSpec.dealt_rows`).
+    """
+    share, rest = divmod(train.batch_size, world_size)
+    return share - share % 32 if rest and share >= 32 else share
 
 
 def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> Iterator[dict[str, Any]]:
@@ -138,28 +157,13 @@ def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> I
     return batches
 
 
-@dataclass(frozen=True)
-class Report:
-    """What one worker tells the others."""
-
-    taken: Consumption
-    skipped_batches: int
-    is_save_due: bool
-    """In its opinion; the first worker's counts."""
-    non_finite: dict[str, Any] | None
-    """The step and the ids of its part of a batch whose loss is not finite."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As it travels."""
-        return {
-            "position": self.taken.position.to_json(),
-            "sources": {epoch: dict(counts) for epoch, counts in self.taken.sources.items()},
-            "skipped": dict(self.taken.skipped),
-            "skipped_names": self.taken.skipped_names,
-            "skipped_batches": self.skipped_batches,
-            "is_save_due": self.is_save_due,
-            "non_finite": self.non_finite,
-        }
+def gather(mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each worker gives, by rank."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return [mine]
+    parts: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(parts, mine)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -167,38 +171,42 @@ class Merged:
     """What all workers together have done."""
 
     state: TrainingState
+    """All but the position, which is only merged for a checkpoint."""
+    loss: float | None
+    """The mean since the last line; None where no step was made."""
     is_save_due: bool
+    """In the first worker's opinion."""
     non_finite: dict[str, Any] | None
+    """The first step whose loss is not finite, and the ids of its batch."""
 
 
-def merge(start: TrainingState, mine: Report, step: int) -> Merged:
-    """What the whole run has done: where it started, and what all workers have taken since; the same for each."""
-    parts = [mine.to_json()]
-    if distributed.is_initialized() and distributed.get_world_size() > 1:
-        parts = [{} for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(parts, mine.to_json())
-    position = Position.from_json(parts[0]["position"])
+def merge(start: TrainingState, parts: Sequence[Mapping[str, Any]], step: int) -> Merged:
+    """What the whole run has done: where it started, and what all workers (`Window.report`) have taken since."""
     sources = {epoch: Counter(counts) for epoch, counts in start.sources.items()}
     skipped = Counter(start.skipped)
     names = {reason: list(ids) for reason, ids in start.skipped_names.items()}
     for part in parts:
-        position.merge(Position.from_json(part["position"]))
         for epoch, counts in part["sources"].items():
             sources.setdefault(epoch, Counter()).update(counts)
         skipped.update(part["skipped"])
         for reason, ids in part["skipped_names"].items():
-            names[reason] = [*names.get(reason, []), *ids][:20]
+            names[reason] = [*names.get(reason, []), *ids][:NAMES_KEPT]
     plain_sources = {epoch: dict(counts) for epoch, counts in sorted(sources.items())}
     samples = sum(sum(counts.values()) for counts in plain_sources.values())
     skipped_batches = start.skipped_batches + parts[0]["skipped_batches"]
-    state = TrainingState(step, samples, position, plain_sources, dict(skipped), names, skipped_batches)
+    state = TrainingState(step, samples, start.position, plain_sources, dict(skipped), names, skipped_batches)
+    losses = [part["loss"] for part in parts if part["loss"] is not None]
     found = [part["non_finite"] for part in parts if part["non_finite"] is not None]
     non_finite = None
     if found:
         first = min(each["step"] for each in found)
         ids = [sample_id for each in found if each["step"] == first for sample_id in each["ids"]]
         non_finite = {"step": first, "ids": ids}
-    return Merged(state, parts[0]["is_save_due"], non_finite)
+    return Merged(state, sum(losses) / len(losses) if losses else None, parts[0]["is_save_due"], non_finite)
+
+
+_MAX_SKIPPED_IN_A_ROW = 20
+"""Batches that are left out one after another until it is taken for the weights' fault."""
 
 
 class Window:
@@ -209,58 +217,72 @@ class Window:
         self._losses: list[torch.Tensor] = []
         self._ids: list[tuple[int, Any]] = []
         self._unsaved: list[torch.Tensor] = []
+        self._skipped_in_a_row: list[tuple[int, Any]] = []
         self._started_s = time.monotonic()
         self.waiting_s = 0.0
         self.skipped_batches = 0
         """Since the worker started."""
-
-    @property
-    def has_losses(self) -> bool:
-        """Whether a step was made since the last line."""
-        return bool(self._losses)
+        self.has_steps = False
+        """Whether a batch was taken since the last line."""
 
     def add(self, step: int, loss: torch.Tensor, is_trained: bool, ids: Any) -> None:
         """Add the loss of a step (from 1) on the samples `ids`."""
+        self.has_steps = True
         if is_trained:
             self._losses.append(loss)
             self._unsaved.append(loss)
             self._ids.append((step, ids))
+            self._skipped_in_a_row = []
         else:
             self.skipped_batches += 1
+            self._skipped_in_a_row.append((step, ids))
 
     def non_finite_batch(self) -> dict[str, Any] | None:
-        """The first step whose loss is not finite, and its ids; waits for the device."""
-        if not self._losses:
-            return None
-        finite = torch.isfinite(torch.stack(self._losses)).tolist()
-        if all(finite):
-            return None
-        step, ids = self._ids[finite.index(False)]
-        return {"step": step, "ids": np.asarray(ids).tolist()}
+        """The first step whose loss is not finite, or too many skipped ones, and its ids; waits for the device."""
+        found = None
+        if len(self._skipped_in_a_row) >= _MAX_SKIPPED_IN_A_ROW:
+            found = self._skipped_in_a_row[0]
+        elif self._losses:
+            finite = torch.isfinite(torch.stack(self._losses)).tolist()
+            found = None if all(finite) else self._ids[finite.index(False)]
+        return {"step": found[0], "ids": np.asarray(found[1]).tolist()} if found is not None else None
 
-    def report(self, step: int, given: LoopInput, merged: TrainingState, stepper: Stepper) -> dict[str, Any]:
+    def report(self, taken: Consumption, is_save_due: bool) -> dict[str, Any]:
+        """What one worker tells the others."""
+        return {
+            "sources": {epoch: dict(counts) for epoch, counts in taken.sources.items()},
+            "skipped": dict(taken.skipped),
+            "skipped_names": taken.skipped_names,
+            "skipped_batches": self.skipped_batches,
+            "loss": float(torch.stack(self._losses).mean()) if self._losses else None,
+            "non_finite": self.non_finite_batch(),
+            "is_save_due": is_save_due,
+        }
+
+    def row(self, step: int, given: LoopInput, merged: Merged, stepper: Stepper) -> dict[str, Any]:
         """One line of metrics; begins the next window."""
         elapsed_s = time.monotonic() - self._started_s
-        losses = torch.stack(self._losses).tolist() if self._losses else []
+        state = merged.state
         row = {
             "step": step,
-            "epoch": merged.samples / given.samples_per_epoch,
-            "samples": merged.samples,
+            "epoch": state.samples / given.samples_per_epoch,
+            "samples": state.samples,
             "batch_size": self._batch_size,
-            "loss": sum(losses) / len(losses) if losses else None,
+            "loss": merged.loss,
             "learning_rate": learning_rate(step - 1, given.total_steps, given.experiment.train),
             "logit_scale": stepper.logit_scale,
-            **text_shares(merged.sources, given.text),
-            "skipped": merged.skipped,
-            "skipped_batches": merged.skipped_batches,
-            "images_per_s": len(losses) * self._batch_size / elapsed_s,
+            **text_shares(state.sources, given.text),
+            "skipped": state.skipped,
+            "skipped_batches": state.skipped_batches,
+            "images_per_s": len(self._losses) * self._batch_size / elapsed_s,
             "waiting_share": self.waiting_s / elapsed_s,
         }
         self._losses, self._ids, self._started_s, self.waiting_s = [], [], time.monotonic(), 0.0
+        self.has_steps = False
         return row
 
     def mean_since_save(self) -> float | None:
-        """The mean loss of the steps since this was asked last."""
+        """This worker's mean loss of the steps since this was asked last."""
         mean = float(torch.stack(self._unsaved).mean()) if self._unsaved else None
         self._unsaved = []
         return mean
@@ -321,6 +343,7 @@ class Saver:
         self._optimiser = optimiser
         self._rank = rank
         self._saved_s = time.monotonic()
+        self._uploading = Path(tempfile.gettempdir(), "laclip-nothing-is-uploaded")
         self.saved_step = step
         """The step of the newest checkpoint."""
         self.saved_for_preemption = False
@@ -336,28 +359,22 @@ class Saver:
         import ray.train
 
         self._saved_s, self.saved_step = time.monotonic(), state.step
-        summary = {"step": state.step, "samples": state.samples, "loss": math.inf if loss is None else loss}
-        # The name is unique to step and world size: parts of another attempt never stay in a directory.
-        name = _from_rank_zero(f"checkpoint-{state.step:08d}-{time.time_ns()}")
+        # Not infinity, which Ray writes as null, and then cannot compare.
+        summary = {"step": state.step, "samples": state.samples, "loss": sys.float_info.max if loss is None else loss}
         if self._rank:
-            ray.train.report(summary, checkpoint=None, checkpoint_dir_name=name)
+            ray.train.report(summary, checkpoint=None)
             return
         if metrics is not None:
             metrics.flush()
-        directory = tempfile.mkdtemp()  # removed once it is uploaded
-        save_checkpoint(Path(directory), self._model, self._given.model, self._optimiser, state, self._given.lineage)
+        while self._uploading.exists() and time.monotonic() - self._saved_s < _UPLOAD_WAIT_S:
+            time.sleep(0.1)  # uploads that are slower than training would fill the disk
+        self._uploading = Path(tempfile.mkdtemp())  # removed once it is uploaded
+        save_checkpoint(self._uploading, self._model, self._given.model, self._optimiser, state, self._given.lineage)
         ray.train.report(
             summary,
-            checkpoint=ray.train.Checkpoint.from_directory(directory),
-            checkpoint_dir_name=name,
+            checkpoint=ray.train.Checkpoint.from_directory(str(self._uploading)),
+            # Unique to step and start: parts of another attempt never stay in a directory.
+            checkpoint_dir_name=f"checkpoint-{state.step:08d}-{time.time_ns()}",
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             delete_local_checkpoint_after_upload=True,
         )
-
-
-def _from_rank_zero(name: str) -> str:
-    if not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return name
-    names = [name]
-    distributed.broadcast_object_list(names, src=0)
-    return names[0]

@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -122,9 +123,15 @@ def _has_custom_text(config: dict[str, Any]) -> bool:
 
 def normalise(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with the model's mean and std, on the images' device."""
-    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = _mean_and_std(spec, images.device)
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+@cache
+def _mean_and_std(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """[1, 3, 1, 1] each, made once: to copy them to the device would wait for it."""
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    return mean, std
 
 
 def clamp_logit_scale(model: torch.nn.Module) -> None:

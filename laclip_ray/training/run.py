@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import Experiment, TrainConfig
+from laclip_ray.config import Experiment
 from laclip_ray.data.augment import plan_texts, text_shares
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
@@ -29,7 +29,7 @@ from laclip_ray.training.checkpoint import (
     read_position,
     sources_from_json,
 )
-from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker
+from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker, worker_batch_size
 from laclip_ray.training.model import load_model_spec, with_loss
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def run_training(experiment: Experiment) -> TrainingResult:
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
-    plan = cluster.Plan("train", experiment.train.worker_range.min, experiment.train.cpus_per_worker)
+    plan = cluster.Plan("train", experiment.train.worker_range.max, experiment.train.cpus_per_worker)
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
     rows = _usable_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
@@ -94,7 +94,7 @@ def run_training(experiment: Experiment) -> TrainingResult:
         seed=experiment.seed,
         image=model.image,
         tokenizer=tokenizer_spec(model.name),
-        dealt_rows=_dealt_rows(experiment.train),
+        dealt_rows=_dealt_rows(experiment),
     )
     lineage = {
         "experiment": experiment.model_dump(mode="json"),
@@ -106,9 +106,12 @@ def run_training(experiment: Experiment) -> TrainingResult:
     return _finish(given)
 
 
-def _dealt_rows(train: TrainConfig) -> int:
-    """A number of rows that is contained in a worker's batch at every world size."""
-    return math.gcd(*(train.batch_size // size for size in range(train.worker_range.min, train.worker_range.max + 1)))
+def _dealt_rows(experiment: Experiment) -> int:
+    """The most rows, up to a block, that a worker's batch holds a whole number of times at every world size."""
+    train = experiment.train
+    sizes = range(train.worker_range.min, train.worker_range.max + 1)
+    common = math.gcd(*(worker_batch_size(train, size) for size in sizes))
+    return max(rows for rows in range(1, experiment.stream.rows_per_block + 1) if common % rows == 0)
 
 
 _MAY_CHANGE = frozenset(
@@ -126,7 +129,8 @@ _MAY_CHANGE = frozenset(
         "on_non_finite_loss",
         "compile",
         "gradient_checkpointing",
-        "channels_last",
+        "learning_rate",
+        "gradient_clip_norm",
         "bucket_mib",
     )
 )
@@ -236,11 +240,15 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     if storage.exists(stopped):
         found = storage.read_json(stopped)
         ids = found["ids"]
+        what = f"the loss of step {found['step']} is not finite; its batch is {', '.join(ids[:10])}"
+        if not ids:
+            what = f"a weight is not finite after step {found['step']}, and no checkpoint was made of it"
+        elif len(ids) > 10:
+            what += f" and {len(ids) - 10} more, in {stopped}"
         raise IncompleteError(
-            f"the loss of step {found['step']} is not finite; its batch is {', '.join(ids[:10])}"
-            + (f" and {len(ids) - 10} more, in {stopped}" if len(ids) > 10 else "")
-            + ". Look at these samples, lower train.learning_rate, set train.gradient_clip_norm, or leave such batches "
-            "out with train.on_non_finite_loss=skip; the same command continues from the newest checkpoint"
+            f"{what}. Look at the samples, lower train.learning_rate, set train.gradient_clip_norm, or leave such "
+            "batches out with train.on_non_finite_loss=skip; the same command continues from the newest checkpoint. If "
+            "its weights were out of hand already, choose another train.output"
         )
 
 

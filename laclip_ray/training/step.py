@@ -8,6 +8,7 @@ other text of the global batch.
 Not covered: batch normalisation (CLIP's ResNets) sees micro-batches, and each of them twice.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -59,6 +60,12 @@ class Stepper:
         self._forward: Any = torch.compile(self._wrapped) if train.compile else self._wrapped
 
     @property
+    def has_finite_weights(self) -> bool:
+        """Whether every weight is a finite number; waits for the device."""
+        norms = torch._foreach_norm(list(self._model.parameters()))
+        return bool(torch.isfinite(torch.stack(norms)).all())
+
+    @property
     def logit_scale(self) -> float:
         """The factor on the cosine similarities."""
         scale = self._model.logit_scale
@@ -69,28 +76,30 @@ class Stepper:
         """Train on a batch (columns of `data.stream.Batch`).
 
         Returns:
-            The loss, still on the device, and whether a step was made: not where the loss is not finite and the
-            configuration says to skip such batches.
+            The loss, still on the device, and whether a step was made: not where the loss or the gradient is not finite
+            and the configuration says to skip such batches.
         """
         set_learning_rate(self._optimiser, learning_rate(step, self._total_steps, self._train))
         pixels, tokens = self._to_device(batch["image"]), self._to_device(batch["tokens"])
         texts = Texts(self._to_device(batch["text_count"]).long(), self._to_device(batch["text_sampled"]).long())
         rows = self._train.micro_batch_size or len(pixels)
         if rows >= len(pixels):
-            loss = self._loss(self._features(self._forward, pixels, tokens), texts)
+            loss = self._loss_of(self._features(pixels, tokens), texts)
             if self._is_to_be_skipped(loss):
                 return loss.detach(), False
             loss.backward()
         else:
             parts = list(zip(pixels.split(rows), tokens.split(rows), strict=True))
             cached, states = self._cache(parts)
-            loss = self._loss(cached, texts)
+            loss = self._loss_of(cached, texts)
             if self._is_to_be_skipped(loss):
                 return loss.detach(), False
             loss.backward()
             self._carry_on(parts, cached, states)
-        if self._train.gradient_clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._train.gradient_clip_norm)
+        if self._train.gradient_clip_norm is not None or self._train.on_non_finite_loss == "skip":
+            limit = self._train.gradient_clip_norm or math.inf
+            if self._is_to_be_skipped(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)):
+                return loss.detach(), False
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         clamp_logit_scale(self._model)
@@ -99,21 +108,28 @@ class Stepper:
     def _to_device(self, column: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(column)).to(self._device, non_blocking=True)
 
-    def _features(self, model: Any, pixels: torch.Tensor, tokens: torch.Tensor) -> Features:
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+
+    def _loss_of(self, features: Features, texts: Texts) -> torch.Tensor:
+        with self._precision():
+            loss: torch.Tensor = self._loss(features, texts)
+        return loss
+
+    def _features(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Features:
         """Features of uint8 images [B, H, W, 3] and tokens [B, S, L]."""
-        images = normalise(pixels, self._spec.image)
-        if self._train.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            made = model(images, tokens.flatten(0, 1))
+        layout = torch.channels_last if self._train.channels_last else torch.contiguous_format
+        images = normalise(pixels, self._spec.image).contiguous(memory_format=layout)
+        with self._precision():
+            made = self._forward(images, tokens.flatten(0, 1))
         texts = made["text_features"].unflatten(0, tokens.shape[:2])
         return Features(made["image_features"], texts, made["logit_scale"], made.get("logit_bias"))
 
-    def _is_to_be_skipped(self, loss: torch.Tensor) -> bool:
-        """Whether all workers leave this batch out."""
+    def _is_to_be_skipped(self, value: torch.Tensor) -> bool:
+        """Whether all workers leave this batch out: its loss, or the norm of its gradient, is not finite."""
         if self._train.on_non_finite_loss != "skip":
             return False  # not looked at here: that would wait for the device at each step
-        finite = torch.isfinite(loss.detach()).to(torch.int32)
+        finite = torch.isfinite(value.detach()).to(torch.int32)
         if _world_size() > 1:
             distributed.all_reduce(finite, distributed.ReduceOp.MIN)
         if finite:
@@ -131,7 +147,7 @@ class Stepper:
             for pixels, tokens in parts:
                 cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
                 states.append((torch.get_rng_state(), cuda))
-                found.append(self._features(self._forward, pixels, tokens))
+                found.append(self._features(pixels, tokens))
         last = found[-1]
         leaves = Features(
             torch.cat([each.image for each in found]).requires_grad_(),
@@ -154,7 +170,7 @@ class Stepper:
             stop = start + len(pixels)
             waits = nullcontext() if is_last or self._wrapped is self._model else _method(self._wrapped, "no_sync")()
             with waits, self._replayed(*states[number]):
-                made = self._features(self._forward, pixels, tokens)
+                made = self._features(pixels, tokens)
                 product = (made.image * _gradient(cached.image)[start:stop]).sum()
                 product = product + (made.texts * _gradient(cached.texts)[start:stop]).sum()
                 # Scale and bias come out of each micro-batch, and have their gradient once.

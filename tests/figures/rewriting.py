@@ -38,8 +38,11 @@ RUNS = 5
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     """Those of the numbered shows, or all, in order."""
-    measure = (against_bare_engine, against_published_way, without_engine, scale, kills, accounting, round_trips, pure)
-    for number, show in enumerate(measure, start=1):
+    measure = (
+        (1, against_bare_engine), (2, against_published_way), (3, without_engine), (4, scale), (5, kills),
+        (5, kills_of_vllm), (6, accounting), (7, round_trips), (8, pure),
+    )  # fmt: skip
+    for number, show in measure:
         if not shows or number in shows:
             with tempfile.TemporaryDirectory() as name:
                 yield from show(Path(name))
@@ -272,7 +275,7 @@ def scale(directory: Path) -> Iterator[Figure]:
 
 
 def kills(directory: Path) -> Iterator[Figure]:
-    """Show 5: fifty kills with a scripted engine, five with vLLM."""
+    """Show 5: fifty kills with a scripted engine."""
     write_captions(directory / "data", made_up_captions(0, 100_000), rows_per_file=1_250)
     victims = (["engine", "actor", "engine", "actor", "driver"] * 10)[:50]
     experiment = experiment_on(directory, "killed", prompt_sets=["crowd"])
@@ -294,15 +297,16 @@ def kills(directory: Path) -> Iterator[Figure]:
     )
     yield Figure(5, "processes left", found.processes_left, "processes", at_most=0)
 
-    place = directory / "real"
+
+def kills_of_vllm(directory: Path) -> Iterator[Figure]:
+    """Show 5, second part: four kills with vLLM, and a caption that kills it."""
     captions = world_captions(1_200)
     captions[700] += " POISON"
-    write_captions(place / "data", captions, rows_per_file=150)
+    write_captions(directory / "data", captions, rows_per_file=150)
     real = experiment_on(
-        place, "run", prompt_sets=["crowd"], gate={"min_shared_words": 0}, engine={"shards_in_flight": 1}
+        directory, "run", prompt_sets=["crowd"], gate={"min_shared_words": 0}, engine={"shards_in_flight": 1}
     )
-    place.mkdir(exist_ok=True)
-    found = run_chaos(real, ["engine", "actor", "driver", "engine"], 1.0, 3, place, "vllm")
+    found = run_chaos(real, ["engine", "actor", "driver", "engine"], 1.0, 3, directory, "vllm")
     rows = contents(real)["crowd"]
     failed = [key[0] for key, (_, reason) in rows.items() if reason == "engine_died"]
     yield Figure(5, "kills, vLLM, beside the poison caption", found.kills.total(), "kills", at_least=4)

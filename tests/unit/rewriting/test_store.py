@@ -501,10 +501,27 @@ def test_a_sets_weight_is_shared_by_its_rewrites_of_a_sample(tmp_path: Path) -> 
     assert list(found[A].weights) == pytest.approx([0.2, 0.2, 0.2, 1.0])
 
 
-def test_a_set_of_weight_0_is_not_read(tmp_path: Path) -> None:
-    sets = RewriteSets(three_and_one(tmp_path), {"one": 0.0})
-    assert sets.rewrites("0.tar") == {A: Rewrites(["other a"], [1.0])}
-    assert sets.most_rewrites() == ORIGIN.rewrites_per_set
+def test_a_set_of_weight_0_is_not_read_and_need_not_be_there(rewrite_set: RewriteSet) -> None:
+    storage.write_json(storage.join(rewrite_set.location, "recipe.json"), {})
+    commit(rewrite_set, "0.tar", one("text"))
+    sets = committed_sets(
+        parse_experiment(
+            {
+                "name": "a",
+                "output": "out",
+                "data": {"path": "b"},
+                "text": {"rewrites": [rewrite_set.location, "memory://nowhere/other"], "weights": {"other": 0.0}},
+            }
+        )
+    )
+    assert [each.name for each in sets.sets] == ["human"]
+    assert sets.rewrites("0.tar") == {A: Rewrites(["text"], [1.0])}
+
+
+def test_the_weight_of_a_set_is_shared_by_those_of_its_rewrites_that_are_read(tmp_path: Path) -> None:
+    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}, max_rewrites=2).rewrites("0.tar")
+    assert found is not None
+    assert list(found[A].weights) == pytest.approx([0.3, 0.3])
 
 
 def test_only_the_first_rewrites_of_each_sample_are_read_where_so_many_are_wanted(tmp_path: Path) -> None:

@@ -1,66 +1,57 @@
 """What workers agree on is the sum of what each has done, and a loss that is not finite has a name."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
-from torch import distributed
+from hypothesis import given
+from hypothesis import strategies as st
 
+from laclip_ray.config import TrainConfig
 from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.stream import Consumption
 from laclip_ray.training.checkpoint import TrainingState
-from laclip_ray.training.loop import Report, Window, merge
+from laclip_ray.training.loop import Window, merge, worker_batch_size
 
 
-def consumption(rows: list[int], source: TextSource, skipped: str | None = None) -> Consumption:
-    taken = Consumption(Position(), 1, {0: Counter([source] * len(rows))})
-    taken.position.consume(0, rows, 4)
-    if skipped is not None:
-        taken.skipped[skipped] += 1
-        taken.skipped_names[skipped] = ["a"]
-    return taken
+def part_of(
+    counts: dict[int, int], skipped: int = 0, is_due: bool = False, non_finite: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a worker tells."""
+    taken = Consumption(Position(), 1, {0: Counter(counts)})
+    if skipped:
+        taken.skipped["image_unreadable"] = skipped
+        taken.skipped_names["image_unreadable"] = ["a"]
+    return {**Window(2).report(taken, is_due), "non_finite": non_finite, "loss": float(sum(counts.values()))}
 
 
-@pytest.fixture
-def _two_workers(monkeypatch: pytest.MonkeyPatch) -> Report:
-    """Another worker, whose report is gathered beside this one's."""
-    other = Report(
-        consumption([1, 3], TextSource.CAPTION, "image_unreadable"), 1, False, {"step": 7, "ids": ["x", "y"]}
-    )
-
-    def gather(parts: list[object], mine: object) -> None:
-        parts[:] = [mine, other.to_json()]
-
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed, "all_gather_object", gather)
-    return other
-
-
-@pytest.mark.usefixtures("_two_workers")
 def test_what_is_merged_is_what_all_workers_took_since_the_start() -> None:
     start = TrainingState(4, 2, Position(), {0: {TextSource.CAPTION: 2}}, {"image_unreadable": 2}, {}, 3)
-    merged = merge(start, Report(consumption([0, 2], TextSource.REWRITE), 1, True, None), 8)
-    assert merged.state.position.is_done(0)
-    assert merged.state.sources == {0: {TextSource.CAPTION: 4, TextSource.REWRITE: 2}}
+    parts = [{**part_of({TextSource.REWRITE: 3}), "skipped_batches": 1}, part_of({TextSource.CAPTION: 1}, skipped=1)]
+    merged = merge(start, parts, 8)
+    assert merged.state.sources == {0: {TextSource.CAPTION: 3, TextSource.REWRITE: 3}}
     assert (merged.state.step, merged.state.samples, merged.state.skipped_batches) == (8, 6, 4)
     assert merged.state.skipped == {"image_unreadable": 3}
     assert merged.state.skipped_names == {"image_unreadable": ["a"]}
+    assert merged.loss == 2.0
 
 
-@pytest.mark.usefixtures("_two_workers")
 def test_the_first_workers_clock_decides_on_a_checkpoint() -> None:
     for is_due in (True, False):
-        report = Report(consumption([0], TextSource.REWRITE), 0, is_due, None)
-        assert merge(TrainingState(), report, 1).is_save_due == is_due
+        parts = [part_of({}, is_due=is_due), part_of({}, is_due=not is_due)]
+        assert merge(TrainingState(), parts, 1).is_save_due == is_due
 
 
-@pytest.mark.usefixtures("_two_workers")
 @pytest.mark.parametrize(("step", "ids"), [(7, ["b", "x", "y"]), (6, ["b"]), (8, ["x", "y"])])
 def test_the_first_batch_whose_loss_is_not_finite_is_named_whole(step: int, ids: list[str]) -> None:
-    report = Report(consumption([0], TextSource.REWRITE), 0, False, {"step": step, "ids": ["b"]})
-    assert merge(TrainingState(), report, 9).non_finite == {"step": min(step, 7), "ids": ids}
+    parts = [
+        part_of({}, non_finite={"step": step, "ids": ["b"]}),
+        part_of({}, non_finite={"step": 7, "ids": ["x", "y"]}),
+        part_of({}),
+    ]
+    assert merge(TrainingState(), parts, 9).non_finite == {"step": min(step, 7), "ids": ids}
 
 
 def test_a_window_names_the_first_loss_that_is_not_finite() -> None:
@@ -79,3 +70,24 @@ def test_a_batch_that_was_left_out_is_counted_and_not_averaged() -> None:
     assert window.non_finite_batch() is None
     assert window.mean_since_save() == 2.0
     assert window.mean_since_save() is None
+
+
+def test_batches_that_are_all_left_out_are_in_the_end_taken_for_the_weights_fault() -> None:
+    window = Window(2)
+    for step in range(1, 21):
+        assert window.non_finite_batch() is None
+        window.add(step, torch.tensor(float("nan")), False, [f"a{step}"])
+    assert window.non_finite_batch() == {"step": 1, "ids": ["a1"]}
+    window.add(21, torch.tensor(1.0), True, ["b"])
+    assert window.non_finite_batch() is None
+
+
+@given(batch_size=st.integers(1, 20_000), world_size=st.integers(1, 200))
+def test_workers_shares_are_the_batch_or_the_next_smaller_one_that_they_can_share(
+    batch_size: int, world_size: int
+) -> None:
+    if world_size > batch_size:
+        return
+    share = worker_batch_size(TrainConfig(batch_size=batch_size), world_size)
+    assert batch_size - 32 * world_size < share * world_size <= batch_size
+    assert share * world_size == batch_size or share < 32 or share % 32 == 0
