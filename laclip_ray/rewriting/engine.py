@@ -203,7 +203,8 @@ def _start(rewrite: RewriteConfig, arguments: Any) -> Any:
 
 def was_killed(error: Exception) -> bool:
     """Whether the engine's process ended by a signal, and not by an error of its own."""
-    return re.search(r"'EngineCore[^']*': -\d", str(error)) is not None
+    # Empty where the process is gone and the system has not said how yet.
+    return re.search(r"'EngineCore[^']*': -\d|Failed core proc\(s\): \{\}", str(error)) is not None
 
 
 def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:

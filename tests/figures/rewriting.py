@@ -309,6 +309,7 @@ def kills_of_vllm(directory: Path) -> Iterator[Figure]:
     found = run_chaos(real, ["engine", "actor", "driver", "engine"], 1.0, 3, directory, "vllm")
     rows = contents(real)["crowd"]
     failed = [key[0] for key, (_, reason) in rows.items() if reason == "engine_died"]
+    print(found.output[-2_000:])
     yield Figure(5, "kills, vLLM, beside the poison caption", found.kills.total(), "kills", at_least=4)
     yield Figure(5, "vLLM: exit code (3: a caption failed)", found.exit_code, "")
     yield Figure(5, "vLLM: captions without an outcome", 1_200 - len({key[0] for key in rows}), "captions", at_most=0)
