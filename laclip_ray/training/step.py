@@ -61,7 +61,7 @@ class Stepper:
 
     @property
     def has_finite_weights(self) -> bool:
-        """Whether every weight is a finite number; waits for the device."""
+        """Whether every weight's norm is finite: weights of 1e19 are as good as infinite. Waits for the device."""
         norms = torch._foreach_norm(list(self._model.parameters()))
         return bool(torch.isfinite(torch.stack(norms)).all())
 

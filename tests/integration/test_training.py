@@ -141,13 +141,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_ids_of_its_batch(
     tmp_path: Path, make_experiment: MakeExperiment
 ) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 48))
-    experiment = make_experiment(
-        text={"p": 0.0},
-        train={"learning_rate": 1e30, "warmup_epochs": 0.0, "epochs": 1, "checkpoint": {"every_steps": 1}},
-    )
-    with pytest.raises(IncompleteError, match=r"the loss of step 2 is not finite; its batch is s000\d\d, ") as caught:
+    experiment = make_experiment(text={"p": 0.0}, train={"learning_rate": 1e30, "warmup_epochs": 0.0, "epochs": 1})
+    with pytest.raises(
+        IncompleteError, match=r"the loss of step 2 is not finite; its batch is s000\d\d, .* and 6 more"
+    ):
         run_training(experiment)
-    assert "and 6 more" in str(caught.value)
-    newest = newest_checkpoint(experiment.train_output)
-    assert newest is not None
-    assert storage.read_json(f"{newest}/state.json")["step"] == 1
+    assert newest_checkpoint(experiment.train_output) is None

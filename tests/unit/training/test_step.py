@@ -80,3 +80,15 @@ def test_a_batch_whose_loss_is_not_finite_changes_no_weight_where_it_is_to_be_sk
     other = batch_of(1, seed=9)
     other["tokens"] %= 500
     assert stepper.step(other, 2)[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e30])
+def test_a_weight_that_is_not_finite_or_nearly_so_is_seen(value: float, tmp_path: Path) -> None:
+    spec = load_model_spec(write_model(tmp_path))
+    model = create_model(spec, 0)
+    train = TrainConfig(batch_size=12)
+    stepper = build_stepper(model, spec, Case(), build_optimiser(model, train), train)
+    assert stepper.has_finite_weights
+    with torch.no_grad():
+        model.get_parameter("text_projection")[3, 4] = value
+    assert not stepper.has_finite_weights
