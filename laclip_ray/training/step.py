@@ -83,19 +83,15 @@ class Stepper:
         pixels, tokens = self._to_device(batch["image"]), self._to_device(batch["tokens"])
         texts = Texts(self._to_device(batch["text_count"]).long(), self._to_device(batch["text_sampled"]).long())
         rows = self._train.micro_batch_size or len(pixels)
-        if rows >= len(pixels):
-            loss = self._loss_of(self._features(pixels, tokens), texts)
-            if self._is_to_be_skipped(loss):
-                return loss.detach(), False
-            loss.backward()
-        else:
-            parts = list(zip(pixels.split(rows), tokens.split(rows), strict=True))
-            cached, states = self._cache(parts)
-            loss = self._loss_of(cached, texts)
-            if self._is_to_be_skipped(loss):
-                return loss.detach(), False
-            loss.backward()
-            self._carry_on(parts, cached, states)
+        parts = list(zip(pixels.split(rows), tokens.split(rows), strict=True))
+        is_whole = len(parts) == 1
+        features, states = (self._features(pixels, tokens), []) if is_whole else self._cache(parts)
+        loss = self._loss_of(features, texts)
+        if self._is_to_be_skipped(loss):
+            return loss.detach(), False
+        loss.backward()
+        if not is_whole:
+            self._carry_on(parts, features, states)
         if self._train.gradient_clip_norm is not None or self._train.on_non_finite_loss == "skip":
             limit = self._train.gradient_clip_norm or math.inf
             if self._is_to_be_skipped(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)):
