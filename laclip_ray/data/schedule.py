@@ -140,6 +140,10 @@ class Remaining:
     def __len__(self) -> int:
         return len(self.begun) + self.stop - self.start
 
+    def count_below(self, index: int) -> int:
+        """How many of the entries have a smaller index; they come first."""
+        return sum(1 for each in self.begun if each < index) + max(0, min(index, self.stop) - self.start)
+
     def __getitem__(self, place: int) -> int:
         if not 0 <= place < len(self):
             raise IndexError(place)  # ends an iteration
@@ -150,7 +154,8 @@ class Remaining:
 class Lanes:
     """Places in a long list, dealt to few tasks, so that tasks that run side by side stay near the list's order.
 
-    Tasks come in groups of `width`. Of the `width * length` places of its group a task has every `width`-th one.
+    The first `singles` tasks have a place each. After them tasks come in groups of `width`; of the `width * length`
+    places of its group a task has every `width`-th one.
     """
 
     places: int
@@ -159,14 +164,18 @@ class Lanes:
     """The most places a task has."""
     width: int = 1
     """Tasks that are expected to run at once; 1: a task's places stand together, and all are in the list's order."""
+    singles: int = 0
+    """At most `places`."""
 
     def __len__(self) -> int:
-        groups, rest = divmod(self.places, self.length * self.width)
-        return groups * self.width + min(self.width, rest)
+        groups, rest = divmod(self.places - self.singles, self.length * self.width)
+        return self.singles + groups * self.width + min(self.width, rest)
 
     def __getitem__(self, task: int) -> range:
-        group, lane = divmod(task, self.width)
-        start = group * self.length * self.width
+        if task < self.singles:
+            return range(task, task + 1)
+        group, lane = divmod(task - self.singles, self.width)
+        start = self.singles + group * self.length * self.width
         return range(start + lane, min(start + self.length * self.width, self.places), self.width)
 
 

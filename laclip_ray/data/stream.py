@@ -15,7 +15,7 @@ resume.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,6 +40,10 @@ _MAX_TASKS = 16_384
 _MAX_LANE = 64
 """Entries that a task reads at most: a node that is lost has its tasks done again from their beginning."""
 
+_WAITING_TASKS = 4
+_WAITING_CPUS = 0.01
+"""A task that waits for text uses nothing, and must not keep rewriting's own tasks from their CPUs."""
+
 Batch = dict[str, np.ndarray]
 """Columns of rows: image uint8 [N, H, W, 3], tokens int64 [N, S, L] of S texts an image, text_count and text_sampled
 int16 [N] (see `TextChoice`), text_source int8 [N], id str [N], schedule_index int64 [N], row int32 [N], row_count int32
@@ -51,6 +55,23 @@ class RewriteLookup(Protocol):
 
     def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
         """Accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not rewritten."""
+
+
+class TextSupply(Protocol):
+    """Rewriting that goes on beside training, as the stream and the workers see it; travels to them by pickle."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a shard is read only when its rewrites are there."""
+
+    def wait(self, shard_names: Sequence[str]) -> None:
+        """Return when the rewrites of all these shards are committed, or will not be by this run."""
+
+    def note(self, event: str) -> None:
+        """Put an event on the run's timeline."""
+
+    def state(self, epoch: float) -> Mapping[str, float]:
+        """How far rewriting is, for a line of metrics of a run that has trained for `epoch` epochs."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,22 @@ class ReadEntries:
             for place in self.lanes[lane]:
                 index = self.remaining[place]
                 yield from read_entry(self.spec, index, self.consumed.get(index, set()))
+
+
+@dataclass(frozen=True)
+class WaitForText:
+    """Task: numbers of lanes in, the same out once the rewrites of their shards are there."""
+
+    spec: StreamSpec
+    remaining: Remaining
+    lanes: Lanes
+    supply: TextSupply
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        schedule, shards = self.spec.schedule, self.spec.shards
+        entries = (schedule.entry(self.remaining[place]) for lane in batch["id"].tolist() for place in self.lanes[lane])
+        self.supply.wait(sorted({shards[entry.shard].name for entry in entries}))
+        return batch
 
 
 @dataclass
@@ -193,27 +230,46 @@ def _to_batch(spec: StreamSpec, index: int, rows: list[_Row]) -> Batch:
     }
 
 
-def build_stream(spec: StreamSpec, position: Position) -> Any:
-    """The Ray Data dataset of everything that is left of the schedule."""
+def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None = None) -> Any:
+    """The Ray Data dataset of everything that is left of the schedule; with a supply, as that has the text for it."""
     import ray
 
     remaining = position.remaining(spec.schedule)
     is_exact = spec.stream.order == "exact"
+    waits_for = supply if supply is not None and supply.holds_back else None
     # Ray Data makes all blocks of its input before the first task: of a schedule of a million entries, few. In exact
     # order a lane delivers only when those before it are done, so that long ones would be read one after another.
     length = 1 if is_exact else max(1, min(_MAX_LANE, -(-len(remaining) // _MAX_TASKS)))
-    lanes = Lanes(len(remaining), length, max(1, int(ray.cluster_resources().get("CPU", 1))) if length > 1 else 1)
+    width = max(1, int(ray.cluster_resources().get("CPU", 1))) if length > 1 else 1
+    # What waits for its text goes on by the shard.
+    lanes = Lanes(len(remaining), length, width, remaining.count_below(spec.schedule.shard_count) if waits_for else 0)
     dataset = ray.data.range(len(lanes), override_num_blocks=max(1, len(lanes)))
+    if waits_for is not None:
+        # In the schedule's order, which is that of rewriting, so that a task which is done again gives the same.
+        wait: Any = WaitForText(spec, remaining, lanes, waits_for)
+        few = ray.data.TaskPoolStrategy(size=_WAITING_TASKS)
+        dataset = dataset.map_batches(wait, batch_size=1, batch_format="numpy", num_cpus=_WAITING_CPUS, compute=few)
     read: Any = ReadEntries(spec, remaining, lanes, position.rows)
     dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1)
     if is_exact:
         # Dealt in turn in pieces of one size, the workers' batches are together a run of rows in the stream's order,
         # and what is left after any step is the rest of that order.
         dataset = dataset.repartition(target_num_rows_per_block=spec.dealt_rows, strict=True)
+    else:
+        # What a task yields at a time becomes a block of its own, and is not kept until there are 128 MiB of it.
+        dataset.context.target_max_block_size = int(0.8 * spec.stream.rows_per_block * _row_bytes(spec))
     dataset.context.execution_options.preserve_order = is_exact
+    dataset.context.memory_usage_poll_interval_s = (
+        None  # it reads the process's maps each second, and nobody asks for it
+    )
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     return dataset
+
+
+def _row_bytes(spec: StreamSpec) -> int:
+    """About what a row takes in a block."""
+    return 3 * spec.image.size_px**2 + 8 * spec.text.slots * (spec.tokenizer.context_length or 77) + 64
 
 
 @dataclass

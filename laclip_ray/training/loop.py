@@ -4,12 +4,12 @@ Guarantees: a step sees the whole global batch (features are gathered); a checkp
 workers merged, as of the step it was made at; counts in metrics and checkpoints are sums over workers.
 """
 
-import json
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, TrainConfig
 from laclip_ray.data.augment import TextPlan, text_shares
 from laclip_ray.data.schedule import Position
-from laclip_ray.data.stream import NAMES_KEPT, Consumption
+from laclip_ray.data.shuffle import shuffled
+from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
+from laclip_ray.randomness import generator
 from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
+from laclip_ray.training.metrics import MetricsLog
 from laclip_ray.training.model import ModelSpec, create_model
 from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.step import Stepper
 
-_METRICS_FLUSH_S = 20.0
 _UPLOAD_WAIT_S = 600.0
 """How long a checkpoint waits for the upload of the one before."""
 
@@ -46,6 +48,8 @@ class LoopInput:
     """Steps of the whole run, if no image is skipped: what the learning rate is planned for."""
     samples_per_epoch: int
     lineage: dict[str, Any]
+    supply: TextSupply | None = None
+    """Rewriting that goes on beside training."""
 
 
 def non_finite_url(train_output: str) -> str:
@@ -66,6 +70,8 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // context.get_local_world_size()))
 
+    batch_size = worker_batch_size(train, world_size)
+    batches = begun(prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size))
     model = create_model(given.model, given.experiment.seed).to(device)
     optimiser = build_optimiser(model, train)
     state = TrainingState()
@@ -75,8 +81,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     taken = Consumption(Position(), given.shard_count)
     loss = ContrastiveLoss(train.loss, given.experiment.text.mode, train.local_loss)
     stepper = Stepper(model, given.model, optimiser, loss, train, given.total_steps, device)
-    metrics = MetricsLog(given, state.step) if rank == 0 else None
-    batch_size = worker_batch_size(train, world_size)
+    metrics = MetricsLog(given.experiment.train_output, state.step) if rank == 0 else None
     window = Window(batch_size * world_size)
     saver = Saver(given, model, optimiser, rank, state.step)
     position = state.position  # of all workers, as of the last checkpoint
@@ -89,7 +94,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         if is_log_due:
             row = window.row(step, given, merged, stepper)
             if metrics is not None:
-                metrics.append(row)
+                metrics.append({**row, **(given.supply.state(row["epoch"]) if given.supply is not None else {})})
             if not saver.saved_for_preemption and ray.train.get_preemption_info() is not None:
                 saver.saved_for_preemption = is_save_due = True
         non_finite = merged.non_finite
@@ -108,11 +113,12 @@ def train_worker(config: dict[str, LoopInput]) -> None:
             saver.save(replace(merged.state, position=position), window.mean_since_save(), metrics)
         return True
 
-    batches = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size)
     is_going_on = True
     started_s = time.monotonic()
     for batch in batches:
         window.waiting_s += time.monotonic() - started_s
+        if step == state.step and rank == 0 and given.supply is not None:
+            given.supply.note("the first step of a start of training")
         batch_loss, is_trained = stepper.step(batch, step)
         taken.add(batch, is_trained)
         step += 1
@@ -143,18 +149,32 @@ def worker_batch_size(train: TrainConfig, world_size: int) -> int:
 def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> Iterator[dict[str, Any]]:
     """This worker's batches, all of `batch_size`; a last incomplete one is dropped."""
     stream = experiment.stream
-    shuffled = stream.order == "fast" and stream.shuffle_buffer_rows
+    is_shuffled = stream.order == "fast" and stream.shuffle_buffer_rows > 0
     batches: Iterator[dict[str, Any]] = iter(
         shard.iter_batches(
-            batch_size=batch_size,
+            batch_size=None if is_shuffled else batch_size,  # None: blocks, as they come
             batch_format="numpy",
             prefetch_batches=stream.prefetch_batches,
-            drop_last=True,
-            local_shuffle_buffer_size=stream.shuffle_buffer_rows if shuffled else None,
-            local_shuffle_seed=experiment.seed if shuffled else None,
+            drop_last=not is_shuffled,
         )
     )
-    return batches
+    if not is_shuffled:
+        return batches
+    return shuffled(batches, batch_size, stream.shuffle_buffer_rows, generator("local_shuffle", experiment.seed))
+
+
+def begun(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same batches; the first is being made from now on, beside what the caller does until it asks for it."""
+    pool = ThreadPoolExecutor(1)
+    first = pool.submit(next, batches, None)
+    pool.shutdown(wait=False)
+
+    def all_of_them() -> Iterator[dict[str, Any]]:
+        if (batch := first.result()) is not None:
+            yield batch
+            yield from batches
+
+    return all_of_them()
 
 
 def gather(mine: dict[str, Any]) -> list[dict[str, Any]]:
@@ -265,6 +285,7 @@ class Window:
         state = merged.state
         row = {
             "step": step,
+            "unix_time_s": round(time.time(), 3),
             "epoch": state.samples / given.samples_per_epoch,
             "samples": state.samples,
             "batch_size": self._batch_size,
@@ -286,50 +307,6 @@ class Window:
         mean = float(torch.stack(self._unsaved).mean()) if self._unsaved else None
         self._unsaved = []
         return mean
-
-
-class MetricsLog:
-    """`metrics.jsonl` and TensorBoard events below `train.output`, written by rank 0.
-
-    After a restart the lines of steps that are done again are dropped, so that the file holds each step once.
-    """
-
-    def __init__(self, given: LoopInput, from_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        output = given.experiment.train_output
-        self._url = storage.join(output, "metrics.jsonl")
-        rows = storage.read_bytes(self._url).decode().splitlines() if storage.exists(self._url) else []
-        self._rows = [row for row in map(json.loads, rows) if row["step"] <= from_step]
-        self._flushed_s = time.monotonic()
-        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a line, and print it."""
-        self._rows.append(row)
-        for name in ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share"):
-            if row[name] is not None:
-                self._board.add_scalar(f"train/{name}", row[name], row["step"])
-        loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
-        print(
-            f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
-            f"(effective {row['p_effective']:.3f})  {row['images_per_s']:.0f} images/s  "
-            f"waiting {row['waiting_share']:.0%}",
-            flush=True,
-        )
-        if time.monotonic() - self._flushed_s > _METRICS_FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit the file."""
-        storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
-        self._board.flush()
-        self._flushed_s = time.monotonic()
-
-    def close(self) -> None:
-        """Commit the file and end."""
-        self.flush()
-        self._board.close()
 
 
 class Saver:

@@ -44,6 +44,7 @@ class Stepper:
         self._train = train
         self._total_steps = total_steps
         self._device = device
+        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._autocast = train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
         if train.gradient_checkpointing:
             _method(model, "set_grad_checkpointing")(True)
@@ -102,7 +103,16 @@ class Stepper:
         return loss.detach(), True
 
     def _to_device(self, column: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(column)).to(self._device, non_blocking=True)
+        """A column on the device; copied to a GPU while that still works on the step before."""
+        tensor = torch.as_tensor(np.ascontiguousarray(column))
+        if self._copying is None:
+            return tensor.to(self._device)
+        with torch.cuda.stream(self._copying):
+            moved = tensor.pin_memory().to(self._device, non_blocking=True)
+        using = torch.cuda.current_stream(self._device)
+        using.wait_stream(self._copying)
+        moved.record_stream(using)  # else its memory would be free for the next copy before the step is done
+        return moved
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)

@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +26,7 @@ from laclip_ray.rewriting.actor import build_gate
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
 from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.memory import watch_memory
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
 
@@ -258,7 +257,7 @@ def scale(directory: Path) -> Iterator[Figure]:
         for start in range(0, count, 1_000_000):
             write_captions(place / "data" / str(start), made_up_captions(start, 1_000_000), rows_per_file=100_000)
         experiment = experiment_on(place, "run", prompt_sets=["crowd"])
-        with watch_memory() as peaks:
+        with watch_memory(_kind_of) as peaks:
             found = run_pipeline(experiment, place, "seeded")
         rates[name], memory[name] = found.captions / found.seconds, dict(peaks)
         yield Figure(4, f"captions a second, {name}", rates[name], "1/s")
@@ -388,32 +387,6 @@ def make_model(directory: Path, hidden_size: int, layers: int) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
-
-
-@contextmanager
-def watch_memory(period_s: float = 1.0) -> Iterator[dict[str, int]]:
-    """The most memory of its own that any process of a kind had, in bytes: the driver, and each kind of Ray worker."""
-    peaks: dict[str, int] = {}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(period_s):
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    title = " ".join(process.cmdline())
-                    kind = _kind_of(title)
-                    if kind:
-                        peaks[kind] = max(peaks.get(kind, 0), process.memory_full_info().uss)
-                except psutil.Error:
-                    continue
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        done.set()
-        thread.join()
 
 
 def _kind_of(title: str) -> str | None:

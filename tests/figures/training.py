@@ -17,6 +17,7 @@ from laclip_ray.data.shards import Sample, list_shards, read_samples
 from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.training.run import export_location, run_training
 from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import real_data
 from tests.integration.training_chaos import run_chaos, trained_samples
@@ -33,7 +34,7 @@ from tests.unit.training.worlds import (
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     """Those of the numbered shows, or all, in order."""
-    measure = {1: parity, 2: text_cost, 3: kills, 6: released_checkpoints}
+    measure = {1: parity, 2: text_cost, 3: kills, 4: throughput, 5: memory, 6: released_checkpoints}
     for number, show in measure.items():
         if not shows or number in shows:
             with tempfile.TemporaryDirectory() as name:
@@ -105,7 +106,7 @@ def _seconds(function: Callable[[], None]) -> float:
 
 def kills(directory: Path) -> Iterator[Figure]:
     """Show 3: thirty kills with a changing number of workers; and in exact order the weights of an undisturbed run."""
-    shards, samples, epochs = 8, 150, 3
+    shards, samples, epochs = 8, 300, 3
     for number in range(shards):
         write_shard(directory / "data" / f"{number}.tar", good_samples(number * samples, samples))
     everything = Counter(f"s{number:05d}" for number in range(shards * samples))

@@ -22,11 +22,11 @@ MODEL = {
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A Ray with 4 logical CPUs that in-process runs connect to."""
+    """A Ray with 6 logical CPUs that in-process runs connect to."""
     import ray
 
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=True)
+    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=True)
     yield
     ray.shutdown()
 

@@ -32,7 +32,7 @@ def experiment(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Ex
 def test_a_run_that_is_killed_trains_on_each_sample_once_an_epoch_and_ends_with_the_same_weights(
     tmp_path: Path, experiment: Experiment
 ) -> None:
-    found = run_chaos(experiment, ["worker", "driver"], [2], 2.0, 1, tmp_path)
+    found = run_chaos(experiment, ["worker", "driver"], [2], 1.0, 1, tmp_path)
     assert (found.exit_code, found.kills.total()) == (0, 2), found.output[-3000:]
     everything = Counter(f"s{number:05d}" for number in range(SHARDS * SAMPLES))
     assert trained_samples(experiment.output) == [everything] * EPOCHS

@@ -162,6 +162,8 @@ def test_what_remains_is_the_schedule_without_what_is_done(
     expected = [index for index in range(len(schedule)) if not position.is_done(index)]
     assert [remaining[place] for place in range(len(remaining))] == expected
     assert list(iter(remaining)) == expected
+    for bound in range(len(schedule) + 1):
+        assert remaining.count_below(bound) == sum(index < bound for index in expected)
 
 
 def test_what_remains_of_a_huge_schedule_is_not_stored() -> None:
@@ -187,7 +189,10 @@ def dealt_places(lanes: Lanes) -> list[list[int]]:
     return [list(lanes[task]) for task in range(len(lanes))]
 
 
-lanes_of_any_size = st.builds(Lanes, st.integers(0, 200), st.integers(1, 9), st.integers(1, 9))
+lanes_of_any_size = st.builds(
+    lambda places, length, width, singles: Lanes(places, length, width, min(singles, places)),
+    *(st.integers(0, 200), st.integers(1, 9), st.integers(1, 9), st.integers(0, 50)),
+)
 
 
 @given(lanes=lanes_of_any_size)
@@ -201,9 +206,14 @@ def test_every_place_is_in_one_lane_and_no_lane_is_empty_or_too_long(lanes: Lane
 @given(lanes=lanes_of_any_size)
 def test_lanes_that_are_read_side_by_side_stay_as_near_to_each_other_as_they_are_many(lanes: Lanes) -> None:
     dealt = dealt_places(lanes)
-    for group in range(0, len(dealt), lanes.width):
+    for group in range(lanes.singles, len(dealt), lanes.width):
         for places in zip(*dealt[group : group + lanes.width], strict=False):
             assert max(places) - min(places) < lanes.width
+
+
+@given(lanes=lanes_of_any_size)
+def test_singles_come_first_with_a_place_each(lanes: Lanes) -> None:
+    assert dealt_places(lanes)[: lanes.singles] == [[place] for place in range(lanes.singles)]
 
 
 @given(places=st.integers(0, 200), length=st.integers(1, 9))

@@ -1,6 +1,8 @@
 """Tokenisers are those of the model, found by its name or its config file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -13,10 +15,36 @@ from laclip_ray.data.tokens import TokenizerSpec, count_tokens, load_tokenizer, 
 
 
 def test_a_model_name_gives_open_clips_own_tokeniser() -> None:
-    spec = tokenizer_spec("ViT-B-32")
-    assert spec == TokenizerSpec("ViT-B-32")
     texts = ["a photo of a dog", ""]
-    assert torch.equal(load_tokenizer(spec)(texts), open_clip.get_tokenizer("ViT-B-32")(texts))
+    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
+    assert torch.equal(ours(texts), theirs(texts))
+
+
+@pytest.mark.parametrize("name", ["ViT-L-14-CLIPA", "ViT-B-16-SigLIP", "hf-hub:org/name"])
+def test_tokenisers_with_options_of_their_own_are_left_to_open_clip(name: str) -> None:
+    assert tokenizer_spec(name) == TokenizerSpec(name)
+
+
+def test_every_name_that_is_resolved_here_is_resolved_as_open_clip_does() -> None:
+    names = [name for name in open_clip.list_models() if tokenizer_spec(name).model_name is None]
+    assert len(names) > 50
+    for name in names:
+        text = open_clip.get_model_config(name)["text_cfg"]
+        spec = tokenizer_spec(name)
+        assert (spec.context_length, spec.hugging_face_name) == (
+            text.get("context_length", 77),
+            text.get("hf_tokenizer_name"),
+        )
+
+
+def test_a_process_that_only_tokenises_does_not_load_open_clips_models() -> None:
+    program = (
+        "import sys; from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec; "
+        "print(load_tokenizer(tokenizer_spec('ViT-B-32'))(['a dog'])[0, :4].tolist(), 'open_clip' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    expected = open_clip.get_tokenizer("ViT-B-32")(["a dog"])[0, :4].tolist()
+    assert done.stdout.strip() == f"{expected} False"
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -1,0 +1,78 @@
+"""A local shuffle: rows wait in a buffer, and each batch is drawn from it at random.
+
+It begins early, as WebDataset does: the first batch is drawn when an eighth of the buffer is filled, and that grows
+by a row for each row that is drawn until it is full. Ray Data's own waits for one and a half buffers.
+
+Guarantees: every row is drawn once, or is among the less than a batch that are left at the end.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+_FIRST_SHARE = 8
+
+
+class ShuffleBuffer:
+    """Rows in arrays that are made once, so that a row is copied in, and out, and nothing else."""
+
+    def __init__(self, capacity: int, generator: np.random.Generator) -> None:
+        """An empty buffer for `capacity` rows."""
+        self._capacity = capacity
+        self._generator = generator
+        self._columns: dict[str, np.ndarray] = {}
+        self.held = 0
+        """Rows in it."""
+
+    def put(self, rows: Mapping[str, np.ndarray], start: int) -> int:
+        """Take rows from the `start`-th on while there is room; returns how many were taken."""
+        if not self._columns:
+            self._columns = {name: _room_for(column, self._capacity) for name, column in rows.items()}
+        count = min(self._capacity - self.held, len(next(iter(rows.values()))) - start)
+        for name, column in self._columns.items():
+            column[self.held : self.held + count] = rows[name][start : start + count]
+        self.held += count
+        return count
+
+    def draw(self, count: int) -> dict[str, np.ndarray]:
+        """Take out `count` rows, at most those held, in random order."""
+        drawn = self._generator.permutation(self.held)[:count]
+        found = {name: column[drawn] for name, column in self._columns.items()}
+        left = self.held - count
+        last = np.setdiff1d(np.arange(left, self.held), drawn, assume_unique=True)
+        holes = drawn[drawn < left]
+        for column in self._columns.values():
+            column[holes] = column[last]
+        self.held = left
+        return found
+
+
+def shuffled(
+    blocks: Iterator[Mapping[str, np.ndarray]], batch_size: int, buffer_rows: int, generator: np.random.Generator
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of rows drawn at random.
+
+    Args:
+        blocks: columns of rows, with the same columns and shapes of rows throughout.
+        batch_size: rows of every batch; a last incomplete one is dropped.
+        buffer_rows: rows to draw from (at least a batch).
+        generator: of the draws.
+    """
+    capacity = max(buffer_rows, batch_size)
+    buffer = ShuffleBuffer(capacity, generator)
+    enough = max(batch_size, capacity // _FIRST_SHARE)
+    for block in blocks:
+        taken, count = 0, len(next(iter(block.values())))
+        while taken < count:
+            taken += buffer.put(block, taken)
+            while buffer.held >= enough:
+                yield buffer.draw(batch_size)
+                enough = min(capacity, enough + batch_size)
+    while buffer.held >= batch_size:
+        yield buffer.draw(batch_size)
+
+
+def _room_for(column: np.ndarray, rows: int) -> np.ndarray:
+    """An array for rows like those of a column; texts of any length as objects."""
+    kind = object if column.dtype.kind in "OSU" else column.dtype
+    return np.empty((rows, *column.shape[1:]), kind)

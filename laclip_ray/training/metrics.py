@@ -1,0 +1,78 @@
+"""What a training run says while it goes on: a line on the console, `metrics.jsonl`, TensorBoard, Ray's own metrics."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from laclip_ray import storage
+
+_METRICS_FLUSH_S = 20.0
+_GAUGES = {
+    "loss": "Mean loss since the last line",
+    "images_per_s": "Images trained on a second, all workers",
+    "waiting_share": "Share of time that the first worker waits for data",
+    "p_effective": "Share of samples that showed a rewrite",
+    "rewritten_shards": "Shards whose rewrites are committed",
+    "rewrites_per_s": "Rewrites accepted a second",
+    "lag_shards": "Shards that training has gone through beyond those that are rewritten",
+}
+"""Exported by Ray as `laclip_NAME`, for its dashboard and for Prometheus."""
+
+
+def _of_rewriting(row: Mapping[str, Any]) -> str:
+    """What a line says of rewriting that goes on beside training."""
+    if "rewritten_shards" not in row:
+        return ""
+    return (
+        f"  rewritten {row['rewritten_shards']} of {row['shards_to_rewrite']} shards, {row['rewrites_per_s']:.0f} "
+        f"rewrites/s, lag {row['lag_shards']} shards"
+    )
+
+
+class MetricsLog:
+    """`metrics.jsonl` and TensorBoard events below `train.output`, and gauges of Ray's; written by rank 0.
+
+    After a restart the lines of steps that are done again are dropped, so that the file holds each step once.
+    """
+
+    def __init__(self, output: str, from_step: int) -> None:
+        """Go on below `output` after step `from_step`."""
+        from ray.util.metrics import Gauge
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._url = storage.join(output, "metrics.jsonl")
+        self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
+        rows = storage.read_bytes(self._url).decode().splitlines() if storage.exists(self._url) else []
+        self._rows = [row for row in map(json.loads, rows) if row["step"] <= from_step]
+        self._flushed_s = time.monotonic()
+        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a line, and print it."""
+        self._rows.append(row)
+        for name in ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share"):
+            if row[name] is not None:
+                self._board.add_scalar(f"train/{name}", row[name], row["step"])
+        for name, gauge in self._gauges.items():
+            gauge.set(row.get(name))
+        loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
+        print(
+            f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
+            f"(effective {row['p_effective']:.3f})  {row['images_per_s']:.0f} images/s  "
+            f"waiting {row['waiting_share']:.0%}" + _of_rewriting(row),
+            flush=True,
+        )
+        if time.monotonic() - self._flushed_s > _METRICS_FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit the file."""
+        storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
+        self._board.flush()
+        self._flushed_s = time.monotonic()
+
+    def close(self) -> None:
+        """Commit the file and end."""
+        self.flush()
+        self._board.close()

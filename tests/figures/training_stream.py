@@ -1,0 +1,313 @@
+"""Figures of the training stream: against open_clip's own training, against bare decode loops, and its memory."""
+
+import io
+import json
+import multiprocessing
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from laclip_ray import storage
+from laclip_ray.config import DataConfig, Experiment, parse_experiment, to_yaml, with_overrides
+from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.training.model import load_model_spec
+from tests.figures.figure import Figure
+from tests.figures.memory import watch_memory
+from tests.integration.conftest import jpeg, write_shard
+from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
+
+RUNS = 3
+"""Interleaved runs of each side of a ratio; the median counts."""
+_SHARDS, _SAMPLES = 4, 1_600
+_BATCH = 64
+_CROP = (0.5, 1.0)
+MODEL = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 224, "layers": 4, "width": 192, "head_width": 64, "patch_size": 32},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2},
+}
+SMALL_MODEL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What the first worker noted, in seconds."""
+
+    began_s: float
+    asked_s: float
+    """When it asked for its first batch; nothing is read before that."""
+    steps_s: Sequence[float]
+
+    @property
+    def seconds(self) -> float:
+        """From the first reading to the last step."""
+        return self.steps_s[-1] - self.asked_s
+
+
+def throughput(directory: Path) -> Iterator[Figure]:
+    """Show 4: training against open_clip's, the stream alone against bare loops, and a model that must not wait.
+
+    A rate is that of the images which a longer run has more, over the time that it takes more: what was read ahead, and
+    what a start takes, is the same in both.
+    """
+    data = real_data()
+    if data is None:
+        print("LACLIP_TEST_DATA is not set: the figures of throughput (show 4) are left out")
+        return
+    _write_pictures(data, directory / "data")
+    experiment = _experiment(directory, MODEL, _BATCH, workers=2, epochs=1)
+
+    def ours(epochs: int) -> float:
+        return train(with_overrides(experiment, {"train.epochs": epochs}), directory).seconds
+
+    def theirs(epochs: int) -> float:
+        return _train_with_open_clip(with_overrides(experiment, {"train.epochs": epochs}), directory)
+
+    ratios = [_rate(ours, 1, 3) / _rate(theirs, 1, 3) for _ in range(RUNS)]
+    yield Figure(4, "images a second, against open_clip's training", statistics.median(ratios), "ratio", at_least=1.0)
+    yield Figure(4, "the lowest of these", min(ratios), "ratio")
+
+    alone_at_work = {"train.workers": 1, "ray.local_cpus": 4}
+
+    def alone(epochs: int) -> float:
+        changes = {**alone_at_work, "train.epochs": epochs}
+        return train(with_overrides(experiment, changes), directory, step_s=0).seconds
+
+    streams, loops = [], []
+    for _ in range(RUNS):
+        loops.append(_bare_loops(experiment))
+        streams.append(_rate(alone, 1, 4))
+    ratio = statistics.median(stream / loop for stream, loop in zip(streams, loops, strict=True))
+    yield Figure(4, "images a second of bare decode loops", statistics.median(loops), "1/s")
+    yield Figure(4, "the stream alone, against bare decode loops", ratio, "ratio", at_least=0.95)
+
+    paced = with_overrides(experiment, {**alone_at_work, "train.epochs": 4})
+    timeline = train(paced, directory, step_s=2 * _BATCH / statistics.median(streams))
+    rows = storage.read_bytes(storage.join(paced.train_output, "metrics.jsonl")).decode().splitlines()
+    waiting = statistics.mean(json.loads(row)["waiting_share"] for row in rows[1:])
+    yield Figure(4, "waiting for data, model at half the stream's rate", waiting, "share", at_most=0.02)
+    first_s = timeline.steps_s[0] - timeline.began_s
+    yield Figure(4, "from a worker's start to its first batch", first_s, "s", at_most=10)
+
+
+def _rate(seconds: Callable[[int], float], fewer: int, more: int) -> float:
+    """Images a second, from what runs of so many epochs take."""
+    return (more - fewer) * _SHARDS * _SAMPLES / (seconds(more) - seconds(fewer))
+
+
+def memory(directory: Path) -> Iterator[Figure]:
+    """Show 5: ten times the descriptors, and ten times the bytes in a tar."""
+    for number in range(400):
+        samples = [(f"s{number}-{row}", {"jpg": jpeg(row), "txt": b"a picture"}) for row in range(2)]
+        write_shard(directory / "descriptors" / "data" / f"{number:04d}.tar", samples)
+    peaks = {}
+    for epochs in (50, 500):
+        experiment = _experiment(directory / "descriptors", SMALL_MODEL, 256, workers=1, epochs=epochs)
+        peaks[epochs] = _peaks(experiment, directory)
+    yield from _growth(peaks[50], peaks[500], "200,000 descriptors against 20,000")
+
+    draws = np.random.Generator(np.random.Philox(3))
+    pictures = [_noise(draws) for _ in range(20)]
+    tars = {}
+    for name, count in (("100 MB", 100 * 10**6), ("1 GB", 10**9)):
+        place = directory / name.replace(" ", "")
+        for number in range(2):
+            rows = range(count // len(pictures[0]))
+            write_shard(
+                place / "data" / f"{number}.tar",
+                [(f"t{number}-{row}", {"jpg": pictures[row % 20], "txt": b"noise"}) for row in rows],
+            )
+        tars[name] = _peaks(_experiment(place, SMALL_MODEL, 256, workers=1, epochs=1), directory)
+    yield from _growth(tars["100 MB"], tars["1 GB"], "tars of 1 GB against 100 MB")
+
+
+def _growth(before: dict[str, int], after: dict[str, int], what: str) -> Iterator[Figure]:
+    for kind in sorted(before.keys() & after.keys()):
+        yield Figure(5, f"peak memory of {kind}, {what}", after[kind] / 2**20, "MiB")
+        yield Figure(5, f"growth of it, {what}, {kind}", after[kind] / before[kind] - 1, "share", at_most=0.15)
+
+
+def _peaks(experiment: Experiment, directory: Path) -> dict[str, int]:
+    with watch_memory(_kind_of) as peaks:
+        train(experiment, directory, step_s=0)
+    return peaks
+
+
+def _kind_of(title: str) -> str | None:
+    if "tests.figures.training_run" in title:
+        return "the driver"
+    found = re.match(r"ray::(RayTrainWorker|SplitCoordinator|TrainController|MapBatches)", title)
+    return {
+        "RayTrainWorker": "a training worker",
+        "SplitCoordinator": "the stream's coordinator",
+        "TrainController": "the training's controller",
+        "MapBatches": "a reading task",
+        None: None,
+    }[found and found.group(1)]
+
+
+def _noise(draws: np.random.Generator) -> bytes:
+    """A picture of about 100 KB."""
+    buffer = io.BytesIO()
+    Image.fromarray(draws.integers(0, 255, (256, 256, 3), np.uint8)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _write_pictures(data: Path, directory: Path) -> None:
+    """Real pictures with real captions, not of one another, as tars that open_clip reads too.
+
+    The shorter side has 256 pixels, as img2dataset writes CC3M and CC12M in its own examples.
+    """
+    captions = [line.split("\t")[0] for line in (data / "cc3m-validation.tsv").read_text().splitlines()]
+    images = DataConfig(path=str(data / "clothing-cc0" / "train"), caption_column="cls")
+    pictures = [
+        _enlarged(sample.image)
+        for shard in list_shards(images)
+        for sample in read_samples(shard, images, with_images=True)
+        if sample.image is not None
+    ]
+    for number in range(_SHARDS):
+        rows = range(number * _SAMPLES, (number + 1) * _SAMPLES)
+        samples = [
+            (f"p{row:05d}", {"jpg": pictures[row % len(pictures)], "txt": captions[row].encode()}) for row in rows
+        ]
+        write_shard(directory / f"{number:05d}.tar", samples)
+
+
+def _enlarged(content: bytes) -> bytes:
+    with Image.open(io.BytesIO(content)) as picture:
+        factor = 256 / min(picture.size)
+        larger = picture.convert("RGB").resize((round(picture.width * factor), round(picture.height * factor)))
+    buffer = io.BytesIO()
+    larger.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _experiment(place: Path, model: dict[str, Any], batch_size: int, workers: int, epochs: int) -> Experiment:
+    path = place / "figures_model.json"
+    path.write_text(json.dumps(model))
+    return parse_experiment(
+        {
+            "name": "figures",
+            "output": str(place / "out"),
+            "data": {"path": str(place / "data")},
+            "text": {"p": 0.0},
+            "stream": {"crop_scale": list(_CROP)},
+            "model": {"name": str(path)},
+            "train": {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "workers": workers,
+                "warmup_epochs": 0.2,
+                "precision": "fp32",
+                "checkpoint": {"every_steps": 1_000_000},
+            },
+            "ray": {"local_cpus": workers + 3},  # one more task than cores, for the time between two tasks
+        }
+    )
+
+
+def train(experiment: Experiment, directory: Path, step_s: float | None = None) -> Timeline:
+    """Train in a process of its own and in a place of its own; see `training_run`."""
+    place = directory / "runs"
+    place.mkdir(exist_ok=True)
+    config, notes = place / "config.yaml", place / "notes.json"
+    subprocess.run(["rm", "-rf", experiment.train_output], check=True)
+    config.write_text(to_yaml(experiment))
+    arguments = [str(config), str(notes), *([] if step_s is None else [str(step_s)])]
+    _run([sys.executable, "-m", "tests.figures.training_run", *arguments])
+    noted = json.loads(notes.read_text())
+    return Timeline(noted["began_s"], noted["asked_s"], noted["steps_s"])
+
+
+def _train_with_open_clip(experiment: Experiment, directory: Path) -> float:
+    """Seconds of open_clip's own training, on the same model, files, crops, batch and number of processes."""
+    train, model, notes = experiment.train, experiment.model.name, directory / "peer.json"
+    processes = train.worker_range.max
+    arguments = {
+        "train-data": f"{experiment.data.path}/{{00000..{_SHARDS - 1:05d}}}.tar",
+        "dataset-type": "webdataset",
+        "train-num-samples": train.epochs * _SHARDS * _SAMPLES,
+        "workers": 1,
+        "batch-size": train.batch_size // processes,
+        "epochs": 1,
+        "model": Path(model).stem,
+        "device": "cpu",
+        "precision": "fp32",
+        "lr": train.learning_rate,
+        "wd": train.weight_decay,
+        "beta1": train.beta1,
+        "beta2": train.beta2,
+        "eps": train.epsilon,
+        "warmup": 10,
+        "log-every-n-steps": train.log_every_steps,
+        "logs": str(directory / "peer"),
+        "name": str(time.time_ns()),
+        "save-frequency": 0,
+    }
+    options = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    options += ["--gather-with-grad", "--aug-cfg", f"scale={_CROP}"]
+    command = [sys.executable, "-m", "tests.figures.training_peers", model, str(notes), *options]
+    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = []
+    for rank in map(str, range(processes)):
+        environment = {**child_environment(), **world, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        with (directory / f"peer-{rank}.log").open("w") as log:
+            started.append(subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log))
+    for number, process in enumerate(started):
+        assert process.wait() == 0, (directory / f"peer-{number}.log").read_text()[-3000:]
+    first_s, *_, last_s = json.loads(notes.read_text())
+    return float(last_s - first_s)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, env=child_environment(), cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def _bare_loops(experiment: Experiment) -> float:
+    """Images a second of loops that read, decode and crop the same files, one process a core at once."""
+    cores = os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    spec = load_model_spec(experiment.model.name).image
+    barrier = context.Barrier(cores)
+    with context.Pool(cores, _prepare, (barrier,)) as pool:
+        jobs = [(experiment.data, spec, number, cores) for number in range(cores)]
+        return sum(pool.map(_decode_loop, jobs, chunksize=1))
+
+
+_barrier: Any = None
+
+
+def _prepare(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _decode_loop(job: tuple[DataConfig, ImageSpec, int, int]) -> float:
+    """Images a second of one process, over its share of the shards, three times."""
+    data, spec, number, cores = job
+    shards = list_shards(data)[number::cores]
+    _barrier.wait()
+    started_s, count = time.monotonic(), 0
+    for epoch in range(3):
+        for shard in shards:
+            for sample in read_samples(shard, data, with_images=True):
+                decode_and_crop(sample.image or b"", spec, _CROP, 0, epoch, sample.id)
+                count += 1
+    return count / (time.monotonic() - started_s)
