@@ -84,6 +84,32 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
 
 
 @app.command()
+def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Say what `laclip run` would do, and what each way to deliver rewrites takes; starts nothing."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.onejob.plan import plan_run
+        from laclip_ray.reporting.console import print_plan
+
+        print_plan(console, plan_run(experiment))
+
+    _run_verb(run, config, overrides, dry_run)
+
+
+@app.command("run")
+def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Rewrite and train in one job, as `rewrite.delivery` says; the same command resumes both."""
+
+    def run(experiment: Experiment) -> None:
+        from laclip_ray.onejob.run import run_one_job
+        from laclip_ray.reporting.console import print_one_job
+
+        print_one_job(console, run_one_job(experiment), experiment)
+
+    _run_verb(run, config, overrides, dry_run)
+
+
+@app.command()
 def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
     """Measure zero-shot classification and image-text retrieval of a trained model."""
 

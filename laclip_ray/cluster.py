@@ -1,5 +1,6 @@
 """Connecting to Ray, and refusing plans that would hang on it."""
 
+import logging
 import os
 import signal
 import threading
@@ -9,8 +10,25 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment
 from laclip_ray.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the driver of a submitted job."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes of one kind."""
+
+    name: str
+    """As in a message: `engines`."""
+    processes: int
+    cpus: float
+    """Logical CPUs reserved for each."""
+    gpus: float | None = 0.0
+    """GPUs of each; None: one where the cluster has any."""
+    fewest: int | None = None
+    """Processes that it can begin with, as their GPUs are there. None: all."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +36,14 @@ class Plan:
     """What a verb reserves on the cluster at once."""
 
     verb: str
-    processes: int
-    """Engines, or training workers."""
-    cpus_per_process: float
+    groups: tuple[Group, ...]
     data_cpus: int = 1
     """CPUs that Ray Data's tasks need beside them."""
 
     @property
     def cpus(self) -> float:
         """Logical CPUs in all."""
-        return self.processes * self.cpus_per_process + self.data_cpus
+        return sum(group.processes * group.cpus for group in self.groups) + self.data_cpus
 
 
 def in_ray_job() -> bool:
@@ -52,7 +68,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         storage.check_output(url, setting, in_ray_job(), 1, shared)
     local_cpus = experiment.ray.local_cpus or max(os.cpu_count() or 1, int(plan.cpus + 1))
     if not address:
-        _check_cpus(plan, local_cpus, "ray.local_cpus")
+        check_cpus(plan, local_cpus, "ray.local_cpus")
     _quiet()
     import ray
 
@@ -65,8 +81,14 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
     nodes = [node for node in ray.nodes() if node["Alive"]]
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), len(nodes), shared)
-    if not experiment.ray.autoscaling:
-        _check_cpus(plan, ray.cluster_resources().get("CPU", 0), "the cluster")
+    resources = ray.cluster_resources()
+    try:
+        check_cpus(plan, resources.get("CPU", 0), "the cluster")
+        check_gpus(plan, resources.get("GPU", 0))
+    except UserError as error:
+        if not experiment.ray.autoscaling:
+            raise
+        logger.warning("waiting for the cluster to grow: %s", error)
 
 
 def _interrupt_on_sigterm() -> None:
@@ -78,12 +100,37 @@ def _interrupt_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _check_cpus(plan: Plan, available: float, where: str) -> None:
+def check_cpus(plan: Plan, available: float, where: str) -> None:
+    """Refuse a plan that needs more than the logical CPUs `available` at `where`.
+
+    Raises:
+        UserError: with the arithmetic.
+    """
     if plan.cpus > available:
+        needs = [f"{group.processes} {group.name} x {group.cpus:g}" for group in plan.groups if group.processes]
         raise UserError(
-            f"laclip {plan.verb} needs {plan.cpus:g} CPUs: {plan.processes} x {plan.cpus_per_process:g} reserved, "
-            f"and {plan.data_cpus} for Ray Data's tasks, without which the run would hang; {where} has {available:g}. "
+            f"laclip {plan.verb} needs {plan.cpus:g} CPUs: {' + '.join(needs)} reserved, and {plan.data_cpus} for Ray "
+            f"Data's tasks, without which the run would hang; {where} has {available:g}. "
             "Use fewer processes or give more CPUs (they are logical: several may share a core)"
+        )
+
+
+def check_gpus(plan: Plan, available: float) -> None:
+    """Refuse a plan that needs more than the cluster's GPUs at once.
+
+    Raises:
+        UserError: with the arithmetic.
+    """
+    needed = [
+        (group.name, group.processes if group.fewest is None else group.fewest, gpus_each(group.gpus))
+        for group in plan.groups
+    ]
+    total = sum(processes * gpus for _, processes, gpus in needed)
+    if total > available:
+        terms = [f"{processes} {name} x {gpus:g}" for name, processes, gpus in needed if processes * gpus]
+        raise UserError(
+            f"laclip {plan.verb} needs {total:g} GPUs at once: {' + '.join(terms)}; the cluster has {available:g}. Use "
+            "fewer processes, or set ray.autoscaling=true where the cluster grows as needed"
         )
 
 

@@ -214,6 +214,9 @@ class RewriteConfig(Section):
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
     sampling: SamplingConfig = SamplingConfig()
+    delivery: Literal["ahead", "inline", "follow"] = "ahead"
+    """How `laclip run` brings rewrites to training. `ahead`: all are made first. `inline`: they are made while training
+    reads, which waits for those of a shard. `follow`: training never waits, and shows captions instead."""
     engine: EngineConfig = EngineConfig()
     gate: GateConfig = GateConfig()
     max_engine_deaths: PositiveInt = 2
@@ -369,6 +372,10 @@ class TrainConfig(Section):
     """Gradients that DDP sends together."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
+    price: str | None = None
+    """The name, in `rewrite.prices`, of what a worker's GPU is rented as. None: `rewrite.price`."""
+    expected_images_per_s: PositiveFloat | None = None
+    """Of all workers, for `laclip plan` where no run has measured it."""
     log_every_steps: PositiveInt = 10
     max_failures: NonNegativeInt = 3
     """Worker failures that are repaired from the newest checkpoint before the run gives up."""

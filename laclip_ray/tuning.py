@@ -97,9 +97,10 @@ def run_sweep(experiment: Experiment) -> Sweep:
     concurrent = min(tune.max_concurrent_trials, len(trials))
     # A trial holds a CPU for itself, and its workers'.
     cpus_each = 1 + experiment.train.worker_range.max * experiment.train.cpus_per_worker
-    plan = cluster.Plan("tune", concurrent, cpus_each, data_cpus=concurrent)
+    plan = cluster.Plan("tune", (cluster.Group("trials", concurrent, cpus_each),), data_cpus=concurrent)
     cluster.connect(experiment, plan, {"tune.output": experiment.tune_output})
-    if any(trial.p > 0 for trial in trials) and not experiment.text.rewrites:
+    reads_rewrites = any(trial_experiment(experiment, trial).text.reads_rewrites for trial in trials)
+    if reads_rewrites and not experiment.text.rewrites:
         run_rewriting(experiment)
     sweep = Sweep(experiment.tune_output, tuple(_run_trials(experiment, trials, concurrent)))
     _write(sweep)

@@ -49,7 +49,7 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     check_evaluation(experiment)
     _check_checkpoint(checkpoint_location(experiment))
     if os.environ.get("RAY_ADDRESS"):
-        plan = cluster.Plan("evaluate", 1, 1.0, data_cpus=0)
+        plan = cluster.Plan("evaluate", (cluster.Group("tasks", 1, 1.0),), data_cpus=0)
         cluster.connect(experiment, plan, {"evaluate.output": experiment.evaluate_output})
         return evaluate_on_cluster(experiment)
     storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)

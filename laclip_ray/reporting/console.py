@@ -10,6 +10,8 @@ from rich.text import Text
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
+from laclip_ray.onejob.plan import RunPlan
+from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.rewriting.cost import Estimate
 from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.pipeline import Outcome
@@ -150,6 +152,65 @@ def print_training(console: Console, result: TrainingResult, experiment: Experim
     local = storage.is_local(result.export)
     note = f"open_clip loads it as local-dir:{result.export}" if local else "copy it to load it with open_clip"
     console.print(f"model exported to {result.export}; {note}", markup=False, soft_wrap=True)
+
+
+def print_one_job(console: Console, result: OneJobResult, experiment: Experiment) -> None:
+    """Both halves, and when what happened."""
+    print_rewriting(console, result.rewriting, experiment)
+    print_training(console, result.training, experiment)
+    by_epoch = result.training.summary["by_epoch"]
+    for epoch, shares in sorted(by_epoch.items(), key=lambda item: int(item[0])):
+        late = shares["fallbacks"]["not_rewritten"]
+        console.print(f"  epoch {epoch}: p {shares['p']:g}, {shares['p_effective']:.4f} shown, late {late:,}")
+    for event in result.timeline:
+        console.print(f"  {event['s']:8.1f} s  {event['event']}", markup=False, highlight=False)
+
+
+def print_plan(console: Console, plan: RunPlan) -> None:
+    """Stages, what is done, and a forecast for each delivery."""
+    stages = Table(title=f"laclip run, rewrite.delivery: {plan.delivery}", title_justify="left")
+    for heading in ("stage", "processes", "CPUs each", "GPUs each"):
+        stages.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, group, fewest in (
+        ("rewriting", plan.engines, plan.fewest_engines),
+        ("training", plan.workers, plan.workers.fewest),
+    ):
+        count = f"{group.processes}" if fewest in (None, group.processes) else f"{fewest} to {group.processes}"
+        gpus = "1 where there are any" if group.gpus is None else f"{group.gpus:g}"
+        stages.add_row(stage, f"{count} {group.name}", f"{group.cpus:g}", gpus)
+    console.print(stages)
+    about = "" if plan.estimate.captions_are_counted else "about "
+    console.print(
+        f"{plan.shards_done:,} of {plan.shards:,} shards are rewritten; {plan.left_share:.0%} of all shards and prompt "
+        f"sets are left to draw. Training: {plan.epochs_left:.2f} epochs of {about}{plan.estimate.captions:,} samples "
+        f"are left, {about}{plan.steps_left:,} steps"
+    )
+    prompt, output = (
+        sum(getattr(each, name) for each in plan.estimate.sets) * plan.left_share
+        for name in ("prompt_tokens", "output_tokens")
+    )
+    console.print(f"expected tokens: {prompt:,.0f} of prompts, {output:,.0f} written")
+    if plan.images_per_s is None:
+        console.print(
+            "How long training takes is not known: give train.expected_images_per_s, or train for a while first"
+        )
+        return
+    table = Table(
+        title=f"at {plan.images_per_s:,.0f} images/s ({'measured' if plan.is_measured else 'as expected'}) and "
+        f"{plan.estimate.costs[0].name} ({'measured' if plan.estimate.measured else 'assumed'})",
+        title_justify="left",
+    )
+    for heading in ("delivery", "hours", "GPU-hours", plan.estimate.currency, "late in epoch 0, 1, 2"):
+        table.add_column(heading, justify="left" if heading == "delivery" else "right")
+    for each in plan.forecasts:
+        money = "no price set" if each.money is None else f"{each.money:,.2f}"
+        late = ", ".join(f"{share:.0%}" for share in each.late_shares[:3])
+        table.add_row(each.delivery, f"{each.hours:,.2f}", f"{each.gpu_hours:,.2f}", money, late)
+    console.print(table)
+    assert plan.cheapest is not None
+    console.print(f"cheapest: {plan.cheapest.delivery}")
+    for note in plan.estimate.notes:
+        console.print(f"  {note}", markup=False)
 
 
 def print_evaluation(console: Console, results: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ only whole shards.
 import logging
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,6 +73,11 @@ class Outcome:
         }
 
 
+Settled = Callable[[str, int], None]
+"""Called with a shard's name and its accepted rewrites, each time that one of its prompt sets is committed or given
+up."""
+
+
 def run_rewriting(
     experiment: Experiment, build_engine: BuildEngine = VllmEngine, retry: Collection[str] = ()
 ) -> Outcome:
@@ -88,25 +93,58 @@ def run_rewriting(
         IncompleteError: some shards are not committed, or some captions killed their engines; all others are done.
     """
     work = plan_work(experiment, retry)
-    rewrite = experiment.rewrite
+    if work.units:
+        check_prompts(experiment, work.prompt_sets.values())
+        plan = cluster.Plan("rewrite", (engine_group(work),), data_cpus=data_cpus(experiment))
+        cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
+        open_sets(work)
+    return finish_rewriting(work, build_engine)
+
+
+def engine_group(work: Work) -> cluster.Group:
+    """The engines that rewriting begins with; none where nothing is left to draw."""
+    engine = work.experiment.rewrite.engine
+    engines = engine.actors.min if work.to_draw or work.to_compare else 0
+    return cluster.Group("engines", engines, engine.cpus_per_actor, gpus_configured(work.experiment))
+
+
+def data_cpus(experiment: Experiment) -> int:
+    """CPUs that rewriting needs beside its engines."""
+    picture = experiment.rewrite.gate.picture
+    return 1 + (picture.actors.min if picture else 0)
+
+
+def open_sets(work: Work) -> None:
+    """Claim the place of each rewrite set.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    rewrite = work.experiment.rewrite
+    for name, prompt_set in work.prompt_sets.items():
+        recipe = store.build_recipe(rewrite, prompt_set, work.experiment.seed)
+        store.open_for_writing(work.sets[name].location, recipe, rewrite.gate, "rewrite.output")
+
+
+def finish_rewriting(
+    work: Work, build_engine: BuildEngine, settled: Settled = lambda *_: None, cpus: float | None = None
+) -> Outcome:
+    """Do what is left, on the Ray that this process is connected to; raises what `run_rewriting` does.
+
+    Args:
+        work: what is left.
+        build_engine: makes an engine inside each actor.
+        settled: is told of each unit.
+        cpus: the logical CPUs that may be used, where something else runs beside. None: all.
+    """
+    experiment = work.experiment
     started_s = time.monotonic()
     outcome = Outcome(shards=len(work.shards), shards_done_before=work.untouched_shards)
     error: Exception | None = None
     if work.units:
-        check_prompts(experiment, work.prompt_sets.values())
-        plan = cluster.Plan(
-            "rewrite",
-            rewrite.engine.actors.min if work.to_draw or work.to_compare else 0,
-            rewrite.engine.cpus_per_actor,
-            data_cpus=1 + (rewrite.gate.picture.actors.min if rewrite.gate.picture else 0),
-        )
-        cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
-        for name, prompt_set in work.prompt_sets.items():
-            recipe = store.build_recipe(rewrite, prompt_set, experiment.seed)
-            store.open_for_writing(work.sets[name].location, recipe, rewrite.gate, "rewrite.output")
         try:
-            _compare(work)
-            _execute(work, build_engine, outcome)
+            _compare(work, settled)
+            _execute(work, build_engine, outcome, settled, cpus)
         except Exception as failure:  # noqa: BLE001 - whatever Ray Data raises, what is committed is counted first
             error = failure
     _count(work, outcome)
@@ -125,7 +163,7 @@ def run_rewriting(
     return outcome
 
 
-class _BudgetReachedError(Exception):
+class BudgetReachedError(Exception):
     """Rewriting has cost what it may; the message says which limit was reached."""
 
 
@@ -148,7 +186,7 @@ def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception
 def _cause(error: BaseException) -> str:
     """What a user can act on in an error that came through Ray."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, EngineStartError | _BudgetReachedError) else text.splitlines()[-1]
+    return text if isinstance(error, EngineStartError | BudgetReachedError) else text.splitlines()[-1]
 
 
 def _count(work: Work, outcome: Outcome) -> None:
@@ -183,7 +221,7 @@ def _count(work: Work, outcome: Outcome) -> None:
     }
 
 
-def _compare(work: Work) -> None:
+def _compare(work: Work, settled: Settled) -> None:
     """Sort the shards whose file was replaced into those with the same captions, and those to be done again."""
     import ray
 
@@ -213,12 +251,13 @@ def _compare(work: Work) -> None:
         elif unit.shard in work.committed[unit.prompt_set]:
             stamped = replace(origin, source=work.shards[unit.shard].source)
             store.restamp_verdicts(rewrite_set, unit.shard, drawn, stamped)
+            settled(unit.shard, 0)
         else:
             work.to_judge.append(Unit(unit.prompt_set, unit.shard, drawn))
     work.to_compare.clear()
 
 
-def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
+def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, settled: Settled, cpus: float | None) -> None:
     import ray
 
     context = ray.data.DataContext.get_current()
@@ -236,16 +275,23 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome) -> None:
     if to_draw:
         streams.append(_draw(work, to_draw, build_engine))
     if streams:
-        _report(streams, work, to_draw, outcome)
+        _report(streams, work, to_draw, outcome, settled, cpus)
     if reached:
-        raise _BudgetReachedError(reached)
+        raise BudgetReachedError(reached)
 
 
-def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome) -> None:
+def _report(
+    streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome, settled: Settled, cpus: float | None
+) -> None:
     """Run the streams, and note each unit as it is committed."""
+    import ray
+
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
-    gpus = cluster.gpus_each(_gpus_configured(work.experiment)) if to_draw else 0.0
+    gpus = cluster.gpus_each(gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
+    if cpus is not None:
+        # Ray Data gives the dataset that comes first all that it asks for, and the next one what is left.
+        done.context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(cpu=cpus)
     total = len(to_draw) + len(work.to_judge)
     gpu_s = work.spent_gpu_s
     drawn = 0
@@ -256,8 +302,10 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
+            settled(row["shard"], 0)
             continue
         outcome.commits += 1
+        settled(row["shard"], row["accepted"])
         if row["engine"]:
             drawn += 1
             outcome.engines.add(row["engine"])
@@ -267,7 +315,7 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         )  # fmt: skip
         gpu_s += row["gpu_s"]
         if drawn < len(to_draw) and (reached := _limit_reached(gpu_s, work.experiment)):
-            raise _BudgetReachedError(reached)
+            raise BudgetReachedError(reached)
 
 
 def _commit(stream: Any, work: Work, gpus_per_engine: float) -> Any:
@@ -293,7 +341,8 @@ def _limit_reached(gpu_s: float, experiment: Experiment) -> str | None:
     return budget_reached(spending(gpu_s / 3600, experiment.rewrite), experiment.rewrite.budget)
 
 
-def _gpus_configured(experiment: Experiment) -> float | None:
+def gpus_configured(experiment: Experiment) -> float | None:
+    """GPUs of an engine, where the configuration says."""
     engine = experiment.rewrite.engine
     if engine.gpus_per_actor is None and engine.tensor_parallel_size > 1:
         return float(engine.tensor_parallel_size)
@@ -329,7 +378,7 @@ def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine) -> Any:
             max_concurrent_calls_per_actor=engine.shards_in_flight,
         ),
         num_cpus=engine.cpus_per_actor,
-        num_gpus=cluster.gpus_each(_gpus_configured(experiment)),
+        num_gpus=cluster.gpus_each(gpus_configured(experiment)),
         **where,
     )
 

@@ -298,6 +298,8 @@ class RewriteSets:
     """How often a rewrite is of which set, by the set's name, not 0; empty: every rewrite is as likely as any other."""
     max_rewrites: int | None = None
     """The most that are read of a sample."""
+    still_made: int = 0
+    """Rewrites a sample that each set will have, where they are being made while they are read."""
 
     def rewrites(self, shard_name: str) -> dict[tuple[str, str], Rewrites] | None:
         """Accepted rewrites by (id, caption hash), all sets joined; None if no set has the shard."""
@@ -321,7 +323,7 @@ class RewriteSets:
     def most_rewrites(self) -> int:
         """M: how many rewrites a sample has at most."""
         most = sum(
-            max((origin.rewrites_per_set for origin in each.origins(each.drawn()).values()), default=0)
+            max([self.still_made, *(origin.rewrites_per_set for origin in each.origins(each.drawn()).values())])
             for each in self.sets
         )
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
@@ -369,8 +371,12 @@ def configured_sets(experiment: Experiment) -> RewriteSets:
     return RewriteSets(sets, experiment.text.weights, experiment.text.max_rewrites)
 
 
-def committed_sets(experiment: Experiment) -> RewriteSets:
+def committed_sets(experiment: Experiment, grow: bool = False) -> RewriteSets:
     """The rewrite sets that training reads.
+
+    Args:
+        experiment: the configuration.
+        grow: whether they are being made while they are read; then the newest revision of each shard is read.
 
     Raises:
         UserError: a set does not exist, or its draws have no verdicts of this experiment's gate, or the weights are of
@@ -391,11 +397,14 @@ def committed_sets(experiment: Experiment) -> RewriteSets:
                 f"text: rewrites are to be shown, but there is no rewrite set at {each.location}; "
                 "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
             )
-        if not each.committed() and (unjudged := len(each.drawn())):
+        if not grow and not each.committed() and (unjudged := len(each.drawn())):
             raise UserError(
                 f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
                 "with this config to judge them (no engine is needed)"
             )
+    if grow:
+        live = tuple(RewriteSet(each.location, each.gate) for each in sets.sets)
+        return replace(sets, sets=live, still_made=experiment.rewrite.rewrites_per_set)
     return sets
 
 

@@ -16,10 +16,10 @@ from laclip_ray.config import Experiment
 from laclip_ray.data.augment import plan_texts, text_shares
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
-from laclip_ray.data.stream import StreamSpec, build_stream
+from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.store import committed_sets
+from laclip_ray.rewriting.store import RewriteSets, committed_sets
 from laclip_ray.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -30,7 +30,7 @@ from laclip_ray.training.checkpoint import (
     sources_from_json,
 )
 from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker, worker_batch_size
-from laclip_ray.training.model import load_model_spec, with_loss
+from laclip_ray.training.model import ModelSpec, load_model_spec, with_loss
 
 logger = logging.getLogger(__name__)
 
@@ -50,26 +50,30 @@ def export_location(experiment: Experiment) -> str:
     return storage.join(experiment.train_output, "export")
 
 
-def run_training(experiment: Experiment) -> TrainingResult:
+def worker_group(experiment: Experiment) -> cluster.Group:
+    """The workers that training reserves."""
+    train = experiment.train
+    workers = train.worker_range
+    return cluster.Group("workers", workers.max, train.cpus_per_worker, train.gpus_per_worker, fewest=workers.min)
+
+
+def run_training(experiment: Experiment, supply: TextSupply | None = None) -> TrainingResult:
     """Train to the end of the schedule, from the newest checkpoint if there is one.
+
+    Args:
+        experiment: the configuration.
+        supply: rewriting that goes on beside training, into the sets of this configuration.
 
     Raises:
         UserError: bad input, before any worker starts.
         IncompleteError: training ended early; the same command continues.
     """
-    model = with_loss(load_model_spec(experiment.model.name), experiment.train.loss)
-    shards = list_shards(experiment.data)
-    if experiment.data.image_column is None and shards[0].format != "webdataset":
-        raise UserError("data.image_column: not set, so these are captions without images; training needs both")
-    rewrites = committed_sets(experiment) if experiment.text.reads_rewrites else None
-    _check_place(experiment)
-    revisions_url = storage.join(experiment.train_output, "rewrite_revisions.json")
-    if rewrites is not None and storage.exists(revisions_url):
-        rewrites = rewrites.pinned_at(storage.read_json(revisions_url))  # those that the run began with
+    model, shards = check_training(experiment)
+    rewrites = _rewrites(experiment, grow=supply is not None) if experiment.text.reads_rewrites else None
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
-    plan = cluster.Plan("train", experiment.train.worker_range.max, experiment.train.cpus_per_worker)
+    plan = cluster.Plan("train", (worker_group(experiment),))
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
     rows = _usable_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
@@ -82,8 +86,9 @@ def run_training(experiment: Experiment) -> TrainingResult:
     storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
     storage.write_json(storage.join(experiment.train_output, "rows.json"), rows)
     if rewrites is not None:
-        storage.write_json(revisions_url, rewrites.revisions())
-    text = plan_texts(experiment.text, experiment.train.epochs, rewrites.most_rewrites() if rewrites is not None else 0)
+        storage.write_json(_revisions_url(experiment), rewrites.revisions())
+    most = rewrites.most_rewrites() if rewrites is not None else 0
+    text = plan_texts(experiment.text, experiment.train.epochs, most)
     spec = StreamSpec(
         data=experiment.data,
         stream=experiment.stream,
@@ -100,10 +105,38 @@ def run_training(experiment: Experiment) -> TrainingResult:
         "experiment": experiment.model_dump(mode="json"),
         "rewrite_sets": rewrites.lineage() if rewrites is not None else [],
     }
-    given = LoopInput(experiment, model, text, len(shards), total_steps, samples_per_epoch, lineage)
+    given = LoopInput(experiment, model, text, len(shards), total_steps, samples_per_epoch, lineage, supply)
     storage.remove(non_finite_url(experiment.train_output))  # it says why an earlier attempt stopped
     _fit(given, spec)
+    if supply is not None and rewrites is not None:
+        lineage["rewrite_sets"] = rewrites.lineage()  # what was committed meanwhile was read
     return _finish(given)
+
+
+def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
+    """What is trained on what; starts and writes nothing.
+
+    Raises:
+        UserError: bad input.
+    """
+    model = with_loss(load_model_spec(experiment.model.name), experiment.train.loss)
+    shards = list_shards(experiment.data)
+    if experiment.data.image_column is None and shards[0].format != "webdataset":
+        raise UserError("data.image_column: not set, so these are captions without images; training needs both")
+    _check_place(experiment)
+    return model, shards
+
+
+def _revisions_url(experiment: Experiment) -> str:
+    return storage.join(experiment.train_output, "rewrite_revisions.json")
+
+
+def _rewrites(experiment: Experiment, grow: bool) -> RewriteSets:
+    """The rewrite sets that are read; at the revisions that the run began with, unless they are being made."""
+    rewrites = committed_sets(experiment, grow)
+    if not grow and storage.exists(_revisions_url(experiment)):
+        return rewrites.pinned_at(storage.read_json(_revisions_url(experiment)))
+    return rewrites
 
 
 def _dealt_rows(experiment: Experiment) -> int:
@@ -132,6 +165,8 @@ _MAY_CHANGE = frozenset(
         "learning_rate",
         "gradient_clip_norm",
         "bucket_mib",
+        "price",
+        "expected_images_per_s",
     )
 )
 
@@ -194,7 +229,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
 
     def dataset() -> Any:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
-        return build_stream(spec, read_position(output))
+        return build_stream(spec, read_position(output), given.supply)
 
     run_config: Any = ray.train.RunConfig  # typed by Ray as an older version without logging_config
     ray_filesystem, path = storage.ray_filesystem(output)

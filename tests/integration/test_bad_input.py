@@ -141,7 +141,7 @@ def test_a_place_that_holds_another_recipe(refused: Refused, tmp_path: Path) -> 
 )
 def test_a_plan_that_leaves_ray_data_no_cpu(refused: Refused, verb: str, processes: str) -> None:
     message = refused(verb, processes, "ray.local_cpus=2")
-    assert "needs 3 CPUs: 2 x 1 reserved, and 1 for Ray Data's tasks" in message
+    assert "needs 3 CPUs: 2 workers x 1 reserved, and 1 for Ray Data's tasks" in message
     assert "ray.local_cpus has 2" in message
 
 

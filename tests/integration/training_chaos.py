@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from torch import distributed
 
 from laclip_ray.config import Experiment, load_experiment, to_yaml, with_overrides
 from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.onejob.run import run_one_job
 from laclip_ray.training import run
 from laclip_ray.training.loop import LoopInput, train_worker
 from laclip_ray.training.step import Stepper
-from tests.integration.procedures import REPOSITORY, child_environment, wait_for
+from tests.integration.chaos import engine_processes_of
+from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, wait_for
+from tests.integration.scripted_engine import ProcessEngine
 
 NOTES = "notes"
 
@@ -87,17 +91,24 @@ class Chaos:
 
 
 def run_chaos(
-    experiment: Experiment, victims: Sequence[str], sizes: Sequence[int], pause_s: float, seed: int, directory: Path
+    experiment: Experiment,
+    victims: Sequence[str],
+    sizes: Sequence[int],
+    pause_s: float,
+    seed: int,
+    directory: Path,
+    engine_pace_s: float | None = None,
 ) -> Chaos:
     """Train in a process of its own and kill.
 
     Args:
         experiment: what is trained.
-        victims: what is killed, one after the other: `worker` or `driver`.
+        victims: what is killed, one after the other: `worker`, `driver` or `engine`.
         sizes: the number of workers, one after the other, of the driver's starts; the last one stays.
         pause_s: mean time from a step of a new start to the next kill.
         seed: of the times.
         directory: for the config and the log.
+        engine_pace_s: with it, rewriting goes on beside training, with a scripted engine that needs this for an answer.
     """
     log = directory / "chaos.log"
     times = random.Random(seed)
@@ -114,12 +125,15 @@ def run_chaos(
         starts += 1
         with log.open("ab") as file:
             command = [sys.executable, "-m", "tests.integration.training_chaos", str(config)]
+            command += [] if engine_pace_s is None else [str(engine_pace_s)]
             environment = {"LACLIP_CHAOS_PACE_S": "0.15", **child_environment()}
             return subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=REPOSITORY)
 
     driver = start()
+    victim_before = ""
     for victim in victims:
-        seen = {*notes.iterdir()} if kills else set()
+        seen = {*notes.iterdir()} if kills and victim_before != "engine" else set()
+        victim_before = victim
         wait_for(lambda: _has_begun(notes, seen) or driver.poll() is not None, 180, "a step")  # noqa: B023
         time.sleep(times.uniform(0.0, 2.0) * pause_s)
         assert driver.poll() is None, f"the run ended before the kills did:\n{log.read_text()[-3000:]}"
@@ -129,6 +143,9 @@ def run_chaos(
             driver.wait()
             wait_for(lambda: not any(each.is_running() for each in workers), 60, "the end of the workers")  # noqa: B023
             driver = start()
+        elif victim == "engine":
+            for pid in [pid for owner in engine_owners(0.0)[:1] for pid in engine_processes_of(owner.pid)]:
+                os.kill(pid, signal.SIGKILL)
         else:
             os.kill(times.choice(_workers(driver.pid)).pid, signal.SIGKILL)
         kills[victim] += 1
@@ -150,8 +167,13 @@ def _workers(driver: int) -> list[psutil.Process]:
 def main() -> None:
     """The driver."""
     setattr(run, "train_worker", _noting_worker())  # noqa: B010 - replaces a function for this process alone
+    config, *pace_s = sys.argv[1:]
+    experiment = load_experiment(config, [])
     try:
-        run.run_training(load_experiment(sys.argv[1], []))
+        if pace_s:
+            run_one_job(experiment, partial(ProcessEngine, pace_s=float(pace_s[0])))
+        else:
+            run.run_training(experiment)
     except (UserError, IncompleteError) as error:
         print(f"error: {error}", flush=True)
         raise SystemExit(int(error.exit_code)) from error

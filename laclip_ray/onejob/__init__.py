@@ -1,0 +1,1 @@
+"""Rewriting and training in one job."""

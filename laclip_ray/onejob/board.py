@@ -1,0 +1,120 @@
+"""What training is told of the rewriting that goes on beside it: which shards have their text, and what happened when.
+
+The board is an actor on the driver's node. It lives and dies with the driver: the next start makes another one from
+what is committed.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class Board:
+    """The state of one job's rewriting. Its methods run as an asynchronous Ray actor, or anywhere else."""
+
+    def __init__(self, missing: Mapping[str, int], shards: int) -> None:
+        """Begin with what is left to do.
+
+        Args:
+            missing: by shard, its prompt sets that are not committed.
+            shards: of the whole dataset.
+        """
+        self._missing = dict(missing)
+        self._shards = shards
+        self._to_rewrite = len(missing)
+        self._accepted = 0
+        self._started_s = time.monotonic()
+        self._rewriting_s: float | None = None
+        self._timeline: list[dict[str, Any]] = []
+        self._changed = asyncio.Condition()
+
+    async def settle(self, shard: str, accepted: int) -> None:
+        """One prompt set of a shard is committed, or given up."""
+        self._accepted += accepted
+        left = self._missing.get(shard, 1) - 1
+        if left > 0:
+            self._missing[shard] = left
+            return
+        if self._missing.pop(shard, None) is None:
+            return
+        done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
+        if done == 1 or done % step == 0 or not self._missing:
+            self._note(f"{done} of {self._to_rewrite} shards rewritten")
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def end(self) -> None:
+        """Nothing more is rewritten by this run."""
+        self._rewriting_s = time.monotonic() - self._started_s
+        self._note("rewriting has ended")
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait(self, shards: Sequence[str]) -> None:
+        """Return when all of these shards have their text, or will not get it."""
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._rewriting_s is not None or not any(shard in self._missing for shard in shards)
+            )
+
+    async def note(self, event: str) -> None:
+        """Put an event on the timeline."""
+        self._note(event)
+
+    async def state(self, epoch: float) -> dict[str, float]:
+        """See `TextSupply.state`."""
+        elapsed_s = self._rewriting_s or time.monotonic() - self._started_s
+        rewritten = self._shards - len(self._missing)
+        return {
+            "rewritten_shards": rewritten,
+            "shards_to_rewrite": self._shards,
+            "rewrites_per_s": self._accepted / elapsed_s,
+            "lag_shards": max(0, int(min(1.0, epoch) * self._shards) - rewritten),
+        }
+
+    async def timeline(self) -> list[dict[str, Any]]:
+        """What happened, with the seconds since the board was made and the shards rewritten by then."""
+        return self._timeline
+
+    def _note(self, event: str) -> None:
+        seconds = round(time.monotonic() - self._started_s, 3)
+        rewritten = self._shards - len(self._missing)
+        self._timeline.append({"s": seconds, "event": event, "rewritten_shards": rewritten})
+
+
+@dataclass(frozen=True)
+class BoardSupply:
+    """A board's actor as a `TextSupply`."""
+
+    actor: Any
+    holds_back: bool
+
+    def wait(self, shard_names: Sequence[str]) -> None:
+        """See `TextSupply.wait`."""
+        import ray
+
+        ray.get(self.actor.wait.remote(list(shard_names)))
+
+    def note(self, event: str) -> None:
+        """See `TextSupply.note`."""
+        self.actor.note.remote(event)
+
+    def state(self, epoch: float) -> Mapping[str, float]:
+        """See `TextSupply.state`."""
+        import ray
+
+        found: dict[str, float] = ray.get(self.actor.state.remote(epoch))
+        return found
+
+
+def start_board(missing: Mapping[str, int], shards: int) -> Any:
+    """A board's actor, on this node."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Each task that waits holds a call.
+    actor: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1_000, scheduling_strategy=here)
+    return actor.remote(missing, shards)

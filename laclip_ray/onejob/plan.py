@@ -1,0 +1,115 @@
+"""What `laclip run` would do: stages, processes, what is done, and what each delivery takes; nothing is started."""
+
+import json
+import statistics
+from dataclasses import dataclass
+
+from laclip_ray import storage
+from laclip_ray.cluster import Group
+from laclip_ray.config import Experiment
+from laclip_ray.data.schedule import Schedule
+from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts
+from laclip_ray.onejob.run import check_text
+from laclip_ray.rewriting.cost import Estimate, estimate, load_prices
+from laclip_ray.rewriting.pipeline import engine_group
+from laclip_ray.rewriting.work import plan_work
+from laclip_ray.training.checkpoint import read_position
+from laclip_ray.training.run import check_training, worker_group
+
+_MEASURED_LINES = 50
+"""Of a run's metrics, the last so many give its speed."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What would run."""
+
+    delivery: str
+    engines: Group
+    """With the most engines that there may be; 0 processes where nothing is left to draw."""
+    fewest_engines: int
+    workers: Group
+    shards: int
+    shards_done: int
+    """Rewritten for every prompt set."""
+    left_share: float
+    """Of all shards times prompt sets, those that an engine has to draw."""
+    epochs_left: float
+    steps_left: int
+    images_per_s: float | None
+    """Of training, over all workers; None where nobody has measured or said it."""
+    is_measured: bool
+    estimate: Estimate
+    forecasts: tuple[Forecast, ...]
+    """Empty where the speed of training is not known."""
+
+    @property
+    def cheapest(self) -> Forecast | None:
+        """The delivery of the least money."""
+        return cheapest(self.forecasts) if self.forecasts else None
+
+
+def plan_run(experiment: Experiment) -> RunPlan:
+    """Find out what `laclip run` would do; starts neither Ray nor an engine, and writes nothing.
+
+    Raises:
+        UserError: bad input, as for the run itself.
+    """
+    check_text(experiment)
+    check_training(experiment)
+    work = plan_work(experiment)
+    estimated = estimate(experiment)
+    train, engine = experiment.train, experiment.rewrite.engine
+    schedule = Schedule(len(work.shards), train.epochs, experiment.seed)
+    epochs_left = len(read_position(experiment.train_output).remaining(schedule)) / len(work.shards)
+    left_share = len(work.to_draw) / (len(work.shards) * len(work.sets))
+    least = engine_group(work)
+    engines = Group(least.name, engine.actors.max if least.processes else 0, least.cpus, least.gpus)
+    workers = worker_group(experiment)
+    measured = _measured_images_per_s(experiment)
+    images_per_s = measured or train.expected_images_per_s
+    found: tuple[Forecast, ...] = ()
+    if images_per_s is not None:
+        prices = load_prices(experiment.rewrite.prices)
+        price = prices.price(experiment.rewrite.price).per_gpu_hour if experiment.rewrite.price else None
+        engine_gpus = engine.actors.max * _gpus(engines, engine.tensor_parallel_size)
+        cost = estimated.costs[0]
+        halves = Halves(
+            rewriting_hours=cost.gpu_hours * left_share / max(1.0, engine_gpus),
+            epoch_hours=estimated.captions / images_per_s / 3_600,
+            epochs=epochs_left,
+            engine_gpus=engine_gpus,
+            worker_gpus=workers.processes * _gpus(workers, 1),
+            engine_price=price,
+            worker_price=prices.price(train.price).per_gpu_hour if train.price else price,
+        )
+        found = forecasts(halves, experiment.ray.autoscaling)
+    return RunPlan(
+        delivery=experiment.rewrite.delivery,
+        engines=engines,
+        fewest_engines=least.processes,
+        workers=workers,
+        shards=len(work.shards),
+        shards_done=work.untouched_shards,
+        left_share=left_share,
+        epochs_left=epochs_left,
+        steps_left=int(estimated.captions * epochs_left) // train.batch_size,
+        images_per_s=images_per_s,
+        is_measured=measured is not None,
+        estimate=estimated,
+        forecasts=found,
+    )
+
+
+def _gpus(group: Group, otherwise: int) -> float:
+    """GPUs of a process; where the cluster decides, as many as it takes on GPUs."""
+    return float(otherwise) if group.gpus is None else group.gpus
+
+
+def _measured_images_per_s(experiment: Experiment) -> float | None:
+    """What training into this output did last."""
+    url = storage.join(experiment.train_output, "metrics.jsonl")
+    if not storage.exists(url):
+        return None
+    lines = storage.read_bytes(url).decode().splitlines()[-_MEASURED_LINES:]
+    return statistics.median(json.loads(line)["images_per_s"] for line in lines) if lines else None

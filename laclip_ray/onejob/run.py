@@ -1,0 +1,226 @@
+"""`laclip run`: rewriting and training in one job, and what resumes both.
+
+    ahead     rewrite everything, then train
+    inline    training reads a shard when its rewrites are there: text for every image, from the first batch on
+    follow    training never waits; a shard that is read before its rewrites are there shows its captions (`late`)
+
+Rewriting goes shard by shard in the order in which the schedule needs them, and commits as `laclip rewrite` does;
+training reads what is committed, and nothing else joins the two. So either half resumes as it does alone, an engine
+that dies cannot take training with it, and engines are let go when the last shard is through.
+
+Guarantees: a rewrite is made once, each sample is trained on once an epoch, whatever was killed. Whatever is missing at
+the end is named, and the run is incomplete.
+"""
+
+import _thread
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment, with_overrides
+from laclip_ray.data.schedule import Schedule
+from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.onejob.board import BoardSupply, start_board
+from laclip_ray.rewriting.actor import BuildEngine
+from laclip_ray.rewriting.engine import VllmEngine
+from laclip_ray.rewriting.pipeline import (
+    BudgetReachedError,
+    Outcome,
+    data_cpus,
+    engine_group,
+    finish_rewriting,
+    gpus_configured,
+    open_sets,
+)
+from laclip_ray.rewriting.work import Work, check_prompts, plan_work
+from laclip_ray.training.checkpoint import read_position
+from laclip_ray.training.run import TrainingResult, check_training, run_training, worker_group
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OneJobResult:
+    """How both halves ended."""
+
+    rewriting: Outcome
+    training: TrainingResult
+    timeline: list[dict[str, Any]]
+    """Seconds since the start, event, and the shards rewritten by then."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        return {
+            "timeline": self.timeline,
+            "rewriting": self.rewriting.to_json(),
+            "training": self.training.summary,
+        }
+
+
+def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) -> OneJobResult:
+    """Rewrite what is not rewritten and train, as `rewrite.delivery` says; the same command resumes both.
+
+    Args:
+        experiment: the configuration.
+        build_engine: makes an engine inside each actor.
+
+    Raises:
+        UserError: bad input, or a plan that does not fit the cluster, before anything starts.
+        IncompleteError: one of the halves is not complete; the same command goes on.
+    """
+    check_text(experiment)
+    check_training(experiment)
+    work = plan_work(experiment)
+    check_prompts(experiment, work.prompt_sets.values())
+    outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
+    for plan in plans(work):
+        cluster.connect(experiment, plan, outputs)
+    open_sets(work)
+    run = _ahead if experiment.rewrite.delivery == "ahead" or not work.units else _beside
+    result = run(work, build_engine)
+    storage.write_json(storage.join(experiment.output, "run.json"), result.to_json())
+    return result
+
+
+def plans(work: Work) -> list[cluster.Plan]:
+    """What is reserved at once, one phase after another; that of the most CPUs first."""
+    experiment = work.experiment
+    engines, workers = engine_group(work), worker_group(experiment)
+    if experiment.rewrite.delivery != "ahead":
+        return [cluster.Plan("run", (engines, workers), data_cpus=_STREAM_CPUS + data_cpus(experiment))]
+    phases = [cluster.Plan("run", (engines,), data_cpus(experiment)), cluster.Plan("run", (workers,))]
+    return sorted(phases, key=lambda plan: -plan.cpus)
+
+
+_STREAM_CPUS = 3
+"""CPUs for the training stream beside rewriting: Ray Data gives each half a half of those that nobody has asked for."""
+
+
+def _rewriting_cpus(experiment: Experiment) -> float:
+    """The logical CPUs that rewriting may use, so that the training stream has others."""
+    engine = experiment.rewrite.engine
+    return engine.actors.max * engine.cpus_per_actor + data_cpus(experiment)
+
+
+def check_text(experiment: Experiment) -> None:
+    """Refuse a job whose halves have nothing to do with one another.
+
+    Raises:
+        UserError: training would not read what is rewritten.
+    """
+    if not experiment.text.reads_rewrites:
+        raise UserError("text.p: 0, so that training would never read what is rewritten; use `laclip train` for that")
+    if experiment.text.rewrites:
+        raise UserError("text.rewrites: `laclip run` trains on the rewrites that it makes; leave this out")
+
+
+def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
+    started_s = time.monotonic()
+    outcome = finish_rewriting(work, build_engine)
+    timeline = [{"s": round(time.monotonic() - started_s, 3), "event": "rewriting has ended"}]
+    training = run_training(work.experiment)
+    timeline.append({"s": round(time.monotonic() - started_s, 3), "event": "training has ended"})
+    return OneJobResult(outcome, training, [{**each, "rewritten_shards": outcome.shards} for each in timeline])
+
+
+class _Rewriting(threading.Thread):
+    """Rewriting beside training, in the driver. It ends with the process."""
+
+    def __init__(self, work: Work, build_engine: BuildEngine, board: Any, stops_training: bool) -> None:
+        super().__init__(daemon=True, name="rewriting")
+        self._work = work
+        self._build_engine = build_engine
+        self._board = board
+        self._stops_training = stops_training
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self.is_fatal = False
+        """Whether it was stopped by something other than shards of its own, or its budget."""
+
+    def run(self) -> None:
+        try:
+            cpus = _rewriting_cpus(self._work.experiment)
+            self.outcome = finish_rewriting(self._work, self._build_engine, self._settle, cpus)
+        except Exception as error:  # noqa: BLE001 - raised again in the main thread
+            self.error = error
+            cause = error.__cause__ if isinstance(error, IncompleteError) else error
+            self.is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
+        if self.is_fatal and self._stops_training:
+            _thread.interrupt_main()  # else training would go on without the text that it was to wait for
+        else:
+            self._board.end.remote()
+
+    def _settle(self, shard: str, accepted: int) -> None:
+        self._board.settle.remote(shard, accepted)
+
+
+def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
+    import ray
+
+    experiment = work.experiment
+    waits = experiment.rewrite.delivery == "inline"
+    sort_by_need(work)
+    missing = Counter(unit.shard for unit in work.units)
+    board = start_board(missing, len(work.shards))
+    rewriting = _Rewriting(replace(work, experiment=_bounded(experiment)), build_engine, board, waits)
+    rewriting.start()
+    try:
+        training = run_training(experiment, BoardSupply(board, holds_back=waits))
+    except KeyboardInterrupt:
+        if rewriting.is_fatal and rewriting.error is not None:
+            raise IncompleteError(
+                f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
+            ) from rewriting.error
+        raise
+    board.note.remote("training has ended")
+    rewriting.join()
+    timeline = ray.get(board.timeline.remote())
+    if rewriting.error is not None:
+        raise rewriting.error
+    assert rewriting.outcome is not None
+    return OneJobResult(rewriting.outcome, training, timeline)
+
+
+def sort_by_need(work: Work) -> None:
+    """Put the work in the order in which the rest of the schedule reads its shards."""
+    experiment = work.experiment
+    schedule = Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
+    names = list(work.shards)
+    left = {unit.shard for unit in work.units}
+    rank: dict[str, int] = {}
+    remaining = read_position(experiment.train_output).remaining(schedule)
+    for index in (remaining[place] for place in range(len(remaining))):
+        if len(rank) == len(left):
+            break
+        name = names[schedule.entry(index).shard]
+        if name in left:
+            rank.setdefault(name, len(rank))
+    for units in (work.to_draw, work.to_judge, work.to_compare):
+        units.sort(key=lambda unit: rank.get(unit.shard, len(rank)))
+
+
+def _bounded(experiment: Experiment) -> Experiment:
+    """With no more engines than leave the workers their GPUs and CPUs, on a cluster that does not grow."""
+    if experiment.ray.autoscaling:
+        return experiment
+    import ray
+
+    engine = experiment.rewrite.engine
+    workers = worker_group(experiment)
+    resources = ray.cluster_resources()
+    most = engine.actors.max
+    spare_cpus = resources.get("CPU", 0) - workers.processes * workers.cpus - _STREAM_CPUS - data_cpus(experiment)
+    if engine.cpus_per_actor:
+        most = min(most, int(spare_cpus / engine.cpus_per_actor))
+    gpus = cluster.gpus_each(gpus_configured(experiment))
+    if gpus:
+        spare_gpus = resources.get("GPU", 0) - workers.processes * cluster.gpus_each(workers.gpus)
+        most = min(most, int(spare_gpus / gpus))
+    most = max(most, engine.actors.min)
+    if most < engine.actors.max:
+        logger.info("at most %d engines, so that training keeps what it needs", most)
+    return with_overrides(experiment, {"rewrite.engine.actors.max": most})

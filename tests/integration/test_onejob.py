@@ -1,0 +1,82 @@
+"""Rewriting and training in one job, with a scripted engine."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, with_overrides
+from laclip_ray.data.schedule import Position
+from laclip_ray.onejob.run import OneJobResult, run_one_job
+from laclip_ray.training.checkpoint import newest_checkpoint
+from tests.integration.chaos import contents
+from tests.integration.conftest import good_samples, write_shard
+from tests.integration.scripted_engine import ScriptedEngine
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+MakeExperiment = Callable[..., Experiment]
+SHARDS, SAMPLES, EPOCHS = 5, 32, 2
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str], Experiment]:
+    for number in range(SHARDS):
+        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * SAMPLES, SAMPLES))
+    base = make_experiment(
+        text={"p": 1.0},
+        rewrite={
+            "prompt_sets": ["crowd"],
+            "gate": {"min_shared_words": 0},
+            "engine": {"shards_in_flight": 1, "cpus_per_actor": 0.5},  # a shard takes as long as an answer
+        },
+        train={"epochs": EPOCHS, "workers": 1, "cpus_per_worker": 0.5, "log_every_steps": 3},
+        stream={"shuffle_buffer_rows": 0},
+    )
+
+    def make(delivery: str) -> Experiment:
+        return with_overrides(base, {"output": str(tmp_path / delivery), "rewrite.delivery": delivery})
+
+    return make
+
+
+def shown(result: OneJobResult) -> dict[int, float]:
+    """The share of rewritten text by epoch."""
+    return {int(epoch): each["p_effective"] for epoch, each in result.training.summary["by_epoch"].items()}
+
+
+def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> None:
+    checkpoint = newest_checkpoint(experiment.train_output)
+    assert checkpoint is not None
+    state = storage.read_json(storage.join(checkpoint, "state.json"))
+    assert Position.from_json(state["position"]).done_below == SHARDS * EPOCHS
+    assert state["samples"] == SHARDS * SAMPLES * EPOCHS
+
+
+def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_an_epoch(
+    make_job: Callable[[str], Experiment],
+) -> None:
+    written = []
+    for delivery in ("inline", "follow"):
+        experiment = make_job(delivery)
+        result = run_one_job(experiment, partial(ScriptedEngine, delay_s=4.5))
+        assert_everything_was_trained_on_once_an_epoch(experiment)
+        assert (result.rewriting.commits, len(result.rewriting.engines)) == (SHARDS, 1)
+        written.append(contents(experiment))
+        shares = shown(result)
+        if delivery == "inline":
+            assert shares == dict.fromkeys(range(EPOCHS), 1.0)
+            first = next(each for each in result.timeline if "first step" in each["event"])
+            assert first["rewritten_shards"] < SHARDS
+        else:
+            assert shares[0] < 1.0
+            assert shares[EPOCHS - 1] >= shares[0]
+            late = result.training.summary["by_epoch"][0]["fallbacks"]["not_rewritten"]
+            assert late == round((1 - shares[0]) * SHARDS * SAMPLES)
+        lines = storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).decode().splitlines()
+        assert json.loads(lines[-1])["shards_to_rewrite"] == SHARDS
+        assert storage.read_json(storage.join(experiment.output, "run.json"))["training"]["steps"] == 20
+    assert written[0] == written[1]

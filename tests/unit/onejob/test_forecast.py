@@ -1,0 +1,69 @@
+"""The model behind `laclip plan`."""
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts, late_shares
+
+hours = st.floats(0.01, 1_000)
+gpus = st.floats(0, 64)
+any_halves = st.builds(
+    Halves, hours, hours, st.integers(1, 40).map(float), gpus, gpus, st.floats(0.1, 9), st.floats(0.1, 9)
+)
+
+
+def by_delivery(halves: Halves, is_given_back: bool) -> dict[str, Forecast]:
+    return {each.delivery: each for each in forecasts(halves, is_given_back)}
+
+
+def test_slow_rewriting_by_hand() -> None:
+    found = by_delivery(Halves(6.0, 2.0, 5.0, 4.0, 8.0, 1.0, 2.0), is_given_back=True)
+    assert {name: each.hours for name, each in found.items()} == {"ahead": 16.0, "inline": 14.0, "follow": 10.0}
+    # 6 hours of 4 engines, and 10, 14 or 10 hours of 8 workers.
+    assert {name: each.gpu_hours for name, each in found.items()} == {"ahead": 104.0, "inline": 136.0, "follow": 104.0}
+    assert found["inline"].money == pytest.approx(24 * 1 + 112 * 2)
+    assert found["follow"].late_shares == (1.0, 0.5, 0.0, 0.0, 0.0)
+
+
+def test_rewriting_that_is_faster_than_an_epoch_is_never_late() -> None:
+    assert late_shares(Halves(1.0, 2.0, 3.0, 1.0, 1.0)) == (0.0, 0.0, 0.0)
+
+
+@given(any_halves, st.booleans())
+def test_no_delivery_is_faster_than_its_slower_half_or_slower_than_both_in_turn(
+    halves: Halves, is_given_back: bool
+) -> None:
+    training = halves.epochs * halves.epoch_hours
+    for each in forecasts(halves, is_given_back):
+        assert (
+            max(halves.rewriting_hours, training) * 0.999 <= each.hours <= (halves.rewriting_hours + training) * 1.001
+        )
+
+
+@given(any_halves)
+def test_what_is_held_to_the_end_never_costs_less(halves: Halves) -> None:
+    given_back, held = by_delivery(halves, True), by_delivery(halves, False)
+    for name, each in held.items():
+        assert each.gpu_hours >= given_back[name].gpu_hours * 0.999
+
+
+@given(any_halves)
+def test_late_shares_fall_from_epoch_to_epoch(halves: Halves) -> None:
+    shares = late_shares(halves)
+    assert len(shares) == halves.epochs
+    assert all(0 <= after <= before <= 1 for before, after in itertools.pairwise(shares))
+
+
+@given(any_halves, st.booleans())
+def test_the_cheapest_is_the_one_of_the_least_money(halves: Halves, is_given_back: bool) -> None:
+    found = forecasts(halves, is_given_back)
+    assert cheapest(found).money == min(each.money or 0.0 for each in found)
+
+
+def test_without_prices_gpu_hours_decide() -> None:
+    halves = dataclasses.replace(Halves(6.0, 2.0, 5.0, 4.0, 8.0), engine_price=None)
+    assert cheapest(forecasts(halves, is_given_back=False)).delivery == "follow"

@@ -1,0 +1,125 @@
+"""What `laclip run` would do is found without starting anything."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.data.schedule import Schedule
+from laclip_ray.errors import UserError
+from laclip_ray.onejob.plan import RunPlan, plan_run
+from laclip_ray.onejob.run import plans, sort_by_need
+from laclip_ray.reporting.console import print_plan
+from laclip_ray.rewriting.work import plan_work
+from tests.unit.conftest import picture, write_tar
+
+SHARDS, SAMPLES = 5, 4
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    """Five tars of four samples, two prompt sets, three epochs."""
+    image = picture("JPEG")
+    for shard in range(SHARDS):
+        members = [
+            (f"{shard}-{row}.{kind}", content)
+            for row in range(SAMPLES)
+            for kind, content in (("jpg", image), ("txt", f"a red cup on table {shard} {row}".encode()))
+        ]
+        write_tar(tmp_path / "data" / f"{shard}.tar", members)
+    return parse_experiment(
+        {
+            "name": "plans",
+            "output": str(tmp_path / "out"),
+            "data": {"path": str(tmp_path / "data")},
+            "rewrite": {
+                "prompt_sets": ["human", "crowd"],
+                "price": "l4",
+                "engine": {"actors": {"min": 1, "max": 3}, "gpus_per_actor": 1},
+            },
+            "train": {"epochs": 3, "batch_size": 8, "workers": {"min": 1, "max": 2}, "gpus_per_worker": 1},
+        }
+    )
+
+
+def printed(plan: RunPlan) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_plan(console, plan)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_plan_has_processes_shards_epochs_and_steps(experiment: Experiment) -> None:
+    plan = plan_run(experiment)
+    assert (plan.fewest_engines, plan.engines.processes, plan.workers.fewest, plan.workers.processes) == (1, 3, 1, 2)
+    assert (plan.shards, plan.shards_done, plan.left_share, plan.epochs_left, plan.steps_left) == (5, 0, 1.0, 3.0, 7)
+    assert not Path(experiment.output).exists()
+
+
+def test_without_the_speed_of_training_there_is_no_forecast_and_it_says_so(experiment: Experiment) -> None:
+    plan = plan_run(experiment)
+    assert plan.forecasts == ()
+    assert plan.cheapest is None
+    assert "train.expected_images_per_s" in printed(plan)
+
+
+def test_with_the_expected_speed_each_delivery_has_its_hours_and_money(experiment: Experiment) -> None:
+    plan = plan_run(with_overrides(experiment, {"train.expected_images_per_s": 2.0, "ray.autoscaling": True}))
+    ahead, inline, follow = plan.forecasts
+    epoch_hours = SHARDS * SAMPLES / 2.0 / 3_600
+    rewriting_hours = plan.estimate.costs[0].gpu_hours / 3
+    assert ahead.hours == pytest.approx(rewriting_hours + 3 * epoch_hours)
+    assert inline.hours == pytest.approx(max(rewriting_hours, epoch_hours) + 2 * epoch_hours)
+    assert follow.hours == pytest.approx(max(rewriting_hours, 3 * epoch_hours))
+    assert ahead.gpu_hours == pytest.approx(3 * rewriting_hours + 2 * 3 * epoch_hours)
+    cost = plan.estimate.costs[0]
+    assert cost.money is not None
+    assert ahead.money == pytest.approx(ahead.gpu_hours * cost.money / cost.gpu_hours)
+    text = printed(plan)
+    assert plan.cheapest is not None
+    assert f"cheapest: {plan.cheapest.delivery}" in text
+    assert "as expected" in text
+
+
+def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Experiment) -> None:
+    rows = [{"images_per_s": value} for value in (10.0, 500.0, 30.0)]
+    storage.write_bytes(
+        storage.join(experiment.train_output, "metrics.jsonl"), "".join(json.dumps(row) + "\n" for row in rows).encode()
+    )
+    storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
+    plan = plan_run(with_overrides(experiment, {"train.expected_images_per_s": 2.0}))
+    assert (plan.images_per_s, plan.is_measured) == (30.0, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"text.p": 0.0}, "text.p"), ({"text.rewrites": ["elsewhere"]}, "text.rewrites")],
+)
+def test_a_job_whose_halves_do_not_meet_is_refused(
+    experiment: Experiment, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_run(with_overrides(experiment, changes))
+
+
+def test_shards_are_rewritten_in_the_order_of_the_first_epoch(experiment: Experiment) -> None:
+    work = plan_work(experiment)
+    sort_by_need(work)
+    names = list(work.shards)
+    schedule = Schedule(SHARDS, 3, experiment.seed)
+    needed = [names[schedule.entry(index).shard] for index in range(SHARDS)]
+    assert needed != sorted(needed)
+    assert [unit.shard for unit in work.to_draw] == [name for name in needed for _ in range(2)]
+
+
+def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment: Experiment) -> None:
+    def of(delivery: str) -> list[tuple[list[str], float]]:
+        found = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": delivery})))
+        return [([group.name for group in plan.groups], plan.cpus) for plan in found]
+
+    assert of("inline") == of("follow") == [(["engines", "workers"], 1 + 2 + 4)]
+    assert of("ahead") == [(["workers"], 3), (["engines"], 2)]
