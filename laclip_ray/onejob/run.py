@@ -170,14 +170,14 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
     rewriting.start()
     try:
         training = run_training(experiment, BoardSupply(board, holds_back=waits))
+        board.note.remote("training has ended")
+        rewriting.join()
     except KeyboardInterrupt:
         if rewriting.is_fatal and rewriting.error is not None:
             raise IncompleteError(
                 f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
             ) from rewriting.error
         raise
-    board.note.remote("training has ended")
-    rewriting.join()
     timeline = ray.get(board.timeline.remote())
     if rewriting.error is not None:
         raise rewriting.error

@@ -37,14 +37,14 @@ class Observer(threading.Thread):
 
     def _look(self) -> None:
         import ray
-        from ray.util.state import list_actors
+        from ray._private import state  # ray.util.state asks the dashboard, which not every Ray has
 
         if not ray.is_initialized():
             return
-        actors: Any = list_actors(limit=1_000)
-        engines = [each for each in actors if "RewritingActor" in f"{each.class_name}{each.repr_name}{each.name}"]
-        self._names |= {each.actor_id for each in engines}
-        self.alive.append((time.time(), sum(each.state != "DEAD" for each in engines)))
+        actors: Any = state.actors()
+        engines = {name: each for name, each in actors.items() if "RewritingActor" in each["ActorClassName"]}
+        self._names |= engines.keys()
+        self.alive.append((time.time(), sum(each["State"] != "DEAD" for each in engines.values())))
 
 
 if __name__ == "__main__":

@@ -137,11 +137,16 @@ def test_a_place_that_holds_another_recipe(refused: Refused, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("verb", "processes"), [("rewrite", "rewrite.engine.actors={min: 2, max: 2}"), ("train", "train.workers=2")]
+    ("verb", "changes", "needs"),
+    [
+        ("rewrite", ["rewrite.engine.actors={min: 2, max: 2}"], "3 CPUs: 2 engines x 1 reserved, and 1"),
+        ("train", ["train.workers=2"], "3 CPUs: 2 workers x 1 reserved, and 1"),
+        ("run", ["rewrite.delivery=inline", "text.p=0.5"], "6 CPUs: 1 engines x 1 + 1 workers x 1 reserved, and 4"),
+    ],
 )
-def test_a_plan_that_leaves_ray_data_no_cpu(refused: Refused, verb: str, processes: str) -> None:
-    message = refused(verb, processes, "ray.local_cpus=2")
-    assert "needs 3 CPUs: 2 workers x 1 reserved, and 1 for Ray Data's tasks" in message
+def test_a_plan_that_leaves_ray_data_no_cpu(refused: Refused, verb: str, changes: list[str], needs: str) -> None:
+    message = refused(verb, *changes, "ray.local_cpus=2")
+    assert f"needs {needs} for Ray Data's tasks" in message
     assert "ray.local_cpus has 2" in message
 
 

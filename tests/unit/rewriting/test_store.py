@@ -375,6 +375,7 @@ DECIDES: dict[str, list[Any]] = {
 }
 """Settings that change what the model writes, each with other values than the default."""
 DOES_NOT_DECIDE: dict[str, Any] = {
+    "delivery": "inline",
     "output": "elsewhere",
     "prompt_sets": ["human"],
     "rewrites_per_set": 5,

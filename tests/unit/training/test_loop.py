@@ -1,6 +1,8 @@
 """What workers agree on is the sum of what each has done, and a loss that is not finite has a name."""
 
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.stream import Consumption
 from laclip_ray.training.checkpoint import TrainingState
-from laclip_ray.training.loop import Window, merge, worker_batch_size
+from laclip_ray.training.loop import Window, begun, merge, worker_batch_size
 
 
 def part_of(
@@ -91,3 +93,29 @@ def test_workers_shares_are_the_batch_or_the_next_smaller_one_that_they_can_shar
     share = worker_batch_size(TrainConfig(batch_size=batch_size), world_size)
     assert batch_size - 32 * world_size < share * world_size <= batch_size
     assert share * world_size == batch_size or share < 32 or share % 32 == 0
+
+
+def test_the_first_batch_is_made_before_it_is_asked_for_and_all_come_in_order() -> None:
+    was_made = threading.Event()
+
+    def batches() -> Iterator[dict[str, Any]]:
+        was_made.set()
+        yield from ({"number": number} for number in range(3))
+
+    found = begun(batches())
+    assert was_made.wait(timeout=5)
+    assert [batch["number"] for batch in found] == [0, 1, 2]
+
+
+def test_a_stream_without_a_batch_ends_at_once() -> None:
+    assert list(begun(iter(()))) == []
+
+
+def test_an_error_of_the_stream_is_raised_where_the_first_batch_is_asked_for() -> None:
+    def batches() -> Iterator[dict[str, Any]]:
+        raise OSError("storage is gone")
+        yield {}
+
+    found = begun(batches())
+    with pytest.raises(OSError, match="storage is gone"):
+        next(found)
