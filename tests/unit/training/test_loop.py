@@ -112,10 +112,9 @@ def test_a_stream_without_a_batch_ends_at_once() -> None:
 
 
 def test_an_error_of_the_stream_is_raised_where_the_first_batch_is_asked_for() -> None:
-    def batches() -> Iterator[dict[str, Any]]:
-        raise OSError("storage is gone")
-        yield {}
+    def fail(number: int) -> dict[str, Any]:
+        raise OSError(f"storage is gone at {number}")
 
-    found = begun(batches())
-    with pytest.raises(OSError, match="storage is gone"):
+    found = begun(map(fail, range(2)))
+    with pytest.raises(OSError, match="storage is gone at 0"):
         next(found)
