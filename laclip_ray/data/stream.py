@@ -259,9 +259,8 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         # What a task yields at a time becomes a block of its own, and is not kept until there are 128 MiB of it.
         dataset.context.target_max_block_size = int(0.8 * spec.stream.rows_per_block * _row_bytes(spec))
     dataset.context.execution_options.preserve_order = is_exact
-    dataset.context.memory_usage_poll_interval_s = (
-        None  # it reads the process's maps each second, and nobody asks for it
-    )
+    # It reads the process's maps each second, and nobody asks for it.
+    dataset.context.memory_usage_poll_interval_s = None
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     return dataset
