@@ -4,12 +4,13 @@ Guarantees: a step sees the whole global batch (features are gathered); a checkp
 workers merged, as of the step it was made at; counts in metrics and checkpoints are sums over workers.
 """
 
+import queue
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // context.get_local_world_size()))
 
     batch_size = worker_batch_size(train, world_size)
-    batches = begun(prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size))
+    rows = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size)
+    batches = made_ahead(rows, given.experiment.stream.prefetch_batches)
     model = create_model(given.model, given.experiment.seed).to(device)
     optimiser = build_optimiser(model, train)
     state = TrainingState()
@@ -163,18 +165,31 @@ def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> I
     return shuffled(batches, batch_size, stream.shuffle_buffer_rows, generator("local_shuffle", experiment.seed))
 
 
-def begun(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same batches; the first is being made from now on, beside what the caller does until it asks for it."""
-    pool = ThreadPoolExecutor(1)
-    first = pool.submit(next, batches, None)
-    pool.shutdown(wait=False)
+def made_ahead(batches: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
+    """The same batches, made by a thread that begins now and is up to `count` batches ahead.
 
-    def all_of_them() -> Iterator[dict[str, Any]]:
-        if (batch := first.result()) is not None:
-            yield batch
-            yield from batches
+    An error is raised where the batch that it prevents is asked for.
+    """
+    ready: queue.Queue[dict[str, Any] | Exception | None] = queue.Queue(count)
 
-    return all_of_them()
+    def make() -> None:
+        try:
+            for batch in batches:
+                ready.put(batch)
+        except Exception as error:  # noqa: BLE001 - raised again where it belongs
+            ready.put(error)
+        else:
+            ready.put(None)
+
+    threading.Thread(target=make, daemon=True, name="batches").start()
+
+    def taken() -> Iterator[dict[str, Any]]:
+        while (item := ready.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    return taken()
 
 
 def gather(mine: dict[str, Any]) -> list[dict[str, Any]]:

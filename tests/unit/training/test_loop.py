@@ -15,7 +15,7 @@ from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.stream import Consumption
 from laclip_ray.training.checkpoint import TrainingState
-from laclip_ray.training.loop import Window, begun, merge, worker_batch_size
+from laclip_ray.training.loop import Window, made_ahead, merge, worker_batch_size
 
 
 def part_of(
@@ -102,19 +102,34 @@ def test_the_first_batch_is_made_before_it_is_asked_for_and_all_come_in_order() 
         was_made.set()
         yield from ({"number": number} for number in range(3))
 
-    found = begun(batches())
+    found = made_ahead(batches(), 2)
     assert was_made.wait(timeout=5)
     assert [batch["number"] for batch in found] == [0, 1, 2]
 
 
 def test_a_stream_without_a_batch_ends_at_once() -> None:
-    assert list(begun(iter(()))) == []
+    assert list(made_ahead(iter(()), 2)) == []
 
 
 def test_an_error_of_the_stream_is_raised_where_the_first_batch_is_asked_for() -> None:
     def fail(number: int) -> dict[str, Any]:
         raise OSError(f"storage is gone at {number}")
 
-    found = begun(map(fail, range(2)))
+    found = made_ahead(map(fail, range(2)), 2)
     with pytest.raises(OSError, match="storage is gone at 0"):
         next(found)
+
+
+def test_no_more_batches_are_made_ahead_than_were_asked_for() -> None:
+    made: list[int] = []
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for number in range(10):
+            made.append(number)
+            yield {"number": number}
+
+    found = made_ahead(batches(), 2)
+    assert next(found) == {"number": 0}
+    threading.Event().wait(0.2)  # the thread would make the others in far less
+    assert len(made) <= 4  # the one that was taken, two that wait, and one in hand
+    assert [batch["number"] for batch in found] == list(range(1, 10))
