@@ -4,7 +4,6 @@ It goes through the same functions as the verbs, with an experiment made here. W
 directory is not done again.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from laclip_ray.rewriting.actor import BuildEngine
 from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import Outcome, run_rewriting
 from laclip_ray.rewriting.store import configured_sets, package_versions
+from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 
 PROBABILITIES = (0.0, 0.8)
@@ -154,7 +154,7 @@ def run_demo(
                 training = run_training(run)
             with _timed(console, elapsed_s, f"evaluate {name}"):
                 evaluation = run_evaluation(run)
-            metrics = _metrics(run)
+            metrics = read_metrics(run.train_output)
             curves[name] = [(row["epoch"], row["loss"]) for row in metrics]
             rows.append(_result(name, p, seed, training.summary, evaluation, metrics))
     _print_table(console, rows)
@@ -169,12 +169,6 @@ def _timed(console: Console, elapsed_s: dict[str, float], stage: str) -> Iterato
     started_s = time.monotonic()
     yield
     elapsed_s[stage] = time.monotonic() - started_s
-
-
-def _metrics(run: Experiment) -> list[dict[str, Any]]:
-    return [
-        json.loads(line) for line in storage.read_bytes(storage.join(run.train_output, "metrics.jsonl")).splitlines()
-    ]
 
 
 def _result(

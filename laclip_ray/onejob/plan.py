@@ -1,10 +1,8 @@
 """What `laclip run` would do: stages, processes, what is done, and what each delivery takes; nothing is started."""
 
-import json
 import statistics
 from dataclasses import dataclass
 
-from laclip_ray import storage
 from laclip_ray.cluster import Group
 from laclip_ray.config import Experiment
 from laclip_ray.data.schedule import Schedule
@@ -14,6 +12,7 @@ from laclip_ray.rewriting.cost import Estimate, estimate, load_prices
 from laclip_ray.rewriting.pipeline import engine_group
 from laclip_ray.rewriting.work import plan_work
 from laclip_ray.training.checkpoint import read_position
+from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import check_training, worker_group
 
 _MEASURED_LINES = 50
@@ -108,8 +107,5 @@ def _gpus(group: Group, otherwise: int) -> float:
 
 def _measured_images_per_s(experiment: Experiment) -> float | None:
     """What training into this output did last."""
-    url = storage.join(experiment.train_output, "metrics.jsonl")
-    if not storage.exists(url):
-        return None
-    lines = storage.read_bytes(url).decode().splitlines()[-_MEASURED_LINES:]
-    return statistics.median(json.loads(line)["images_per_s"] for line in lines) if lines else None
+    rows = read_metrics(experiment.train_output)[-_MEASURED_LINES:]
+    return statistics.median(row["images_per_s"] for row in rows) if rows else None

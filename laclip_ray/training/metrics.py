@@ -20,6 +20,18 @@ _GAUGES = {
 """Exported by Ray as `laclip_NAME`, for its dashboard and for Prometheus."""
 
 
+def metrics_url(output: str) -> str:
+    """The file of a training run's lines, one JSON object each."""
+    return storage.join(output, "metrics.jsonl")
+
+
+def read_metrics(output: str) -> list[dict[str, Any]]:
+    """The lines of the training run below `output`; none where it has written none."""
+    url = metrics_url(output)
+    lines = storage.read_bytes(url).decode().splitlines() if storage.exists(url) else []
+    return [json.loads(line) for line in lines]
+
+
 def _of_rewriting(row: Mapping[str, Any]) -> str:
     """What a line says of rewriting that goes on beside training."""
     if "rewritten_shards" not in row:
@@ -41,10 +53,9 @@ class MetricsLog:
         from ray.util.metrics import Gauge
         from torch.utils.tensorboard import SummaryWriter
 
-        self._url = storage.join(output, "metrics.jsonl")
+        self._url = metrics_url(output)
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
-        rows = storage.read_bytes(self._url).decode().splitlines() if storage.exists(self._url) else []
-        self._rows = [row for row in map(json.loads, rows) if row["step"] <= from_step]
+        self._rows = [row for row in read_metrics(output) if row["step"] <= from_step]
         self._flushed_s = time.monotonic()
         self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)
 

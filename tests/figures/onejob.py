@@ -16,6 +16,7 @@ from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overri
 from laclip_ray.demo.run import demo_experiment
 from laclip_ray.demo.world import write_world
 from laclip_ray.rewriting.work import plan_work
+from laclip_ray.training.metrics import read_metrics
 from tests.figures.figure import Figure
 from tests.integration.chaos import contents
 from tests.integration.conftest import MODEL, good_samples, write_shard
@@ -86,8 +87,7 @@ def real_engine(directory: Path) -> Iterator[Figure]:
 
 def _engines_at(epoch: float, experiment: Experiment, alive: list[tuple[float, int]]) -> int:
     """The engines' actors when so many epochs were trained."""
-    rows = map(json.loads, storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).splitlines())
-    reached_s = next(row["unix_time_s"] for row in rows if row["epoch"] >= epoch)
+    reached_s = next(row["unix_time_s"] for row in read_metrics(experiment.train_output) if row["epoch"] >= epoch)
     return next(count for time_s, count in alive if time_s >= reached_s)
 
 
@@ -165,8 +165,7 @@ _PACED = {"train.batch_size": 64, "train.log_every_steps": 5, "train.checkpoint.
 
 def _images_per_s(experiment: Experiment) -> float:
     """Over all lines but the first, in which workers and stream start."""
-    lines = storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).decode().splitlines()[1:]
-    rows = [json.loads(line) for line in lines]
+    rows = read_metrics(experiment.train_output)[1:]
     return float(len(rows) / sum(1 / row["images_per_s"] for row in rows))
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment, parse_experiment, to_yaml, with_overrides
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
 from tests.figures.memory import watch_memory
+from tests.integration.conftest import MODEL as SMALL_MODEL
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
 
@@ -36,11 +37,6 @@ MODEL = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 224, "layers": 4, "width": 192, "head_width": 64, "patch_size": 32},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2},
-}
-SMALL_MODEL = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
 
 
@@ -98,8 +94,7 @@ def throughput(directory: Path) -> Iterator[Figure]:
 
     paced = with_overrides(experiment, {**alone_at_work, "train.epochs": 4})
     timeline = train(paced, directory, step_s=2 * _BATCH / statistics.median(streams))
-    rows = storage.read_bytes(storage.join(paced.train_output, "metrics.jsonl")).decode().splitlines()
-    waiting = statistics.mean(json.loads(row)["waiting_share"] for row in rows[1:])
+    waiting = statistics.mean(row["waiting_share"] for row in read_metrics(paced.train_output)[1:])
     yield Figure(4, "waiting for data, model at half the stream's rate", waiting, "share", at_most=0.02)
     first_s = timeline.steps_s[0] - timeline.began_s
     yield Figure(4, "from a worker's start to its first batch", first_s, "s", at_most=10)

@@ -1,6 +1,5 @@
 """Rewriting and training in one job, with a scripted engine."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.schedule import Position
 from laclip_ray.onejob.run import OneJobResult, run_one_job
 from laclip_ray.training.checkpoint import newest_checkpoint
+from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.scripted_engine import ScriptedEngine
@@ -76,7 +76,6 @@ def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_a
             assert shares[EPOCHS - 1] >= shares[0]
             late = result.training.summary["by_epoch"][0]["fallbacks"]["not_rewritten"]
             assert late == round((1 - shares[0]) * SHARDS * SAMPLES)
-        lines = storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).decode().splitlines()
-        assert json.loads(lines[-1])["shards_to_rewrite"] == SHARDS
+        assert read_metrics(experiment.train_output)[-1]["shards_to_rewrite"] == SHARDS
         assert storage.read_json(storage.join(experiment.output, "run.json"))["training"]["steps"] == 20
     assert written[0] == written[1]

@@ -1,6 +1,5 @@
 """Training on a real Ray with two gloo workers."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from laclip_ray.data.schedule import Position
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.training.checkpoint import newest_checkpoint, sources_from_json
+from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.procedures import export_differences
@@ -26,8 +26,7 @@ MakeExperiment = Callable[..., Experiment]
 
 
 def metrics_of(experiment: Experiment) -> list[dict[str, Any]]:
-    lines = storage.read_bytes(storage.join(experiment.train_output, "metrics.jsonl")).decode().splitlines()
-    return [json.loads(line) for line in lines]
+    return read_metrics(experiment.train_output)
 
 
 @pytest.fixture
