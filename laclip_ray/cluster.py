@@ -66,9 +66,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
     shared = experiment.ray.shared_paths
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), 1, shared)
-    local_cpus = experiment.ray.local_cpus or max(os.cpu_count() or 1, int(plan.cpus + 1))
-    if not address:
-        check_cpus(plan, local_cpus, "ray.local_cpus")
+    check_local(experiment, plan)
     _quiet()
     import ray
 
@@ -76,7 +74,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         if address:
             ray.init(address=address, log_to_driver=True)
         else:
-            ray.init(address="local", num_cpus=local_cpus, log_to_driver=True)
+            ray.init(address="local", num_cpus=_local_cpus(experiment, plan), log_to_driver=True)
         _interrupt_on_sigterm()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     for setting, url in outputs.items():
@@ -89,6 +87,21 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         if not experiment.ray.autoscaling:
             raise
         logger.warning("waiting for the cluster to grow: %s", error)
+
+
+def check_local(experiment: Experiment, plan: Plan) -> None:
+    """Refuse a plan that the Ray which would be started here cannot hold; at once, from the configuration alone.
+
+    Raises:
+        UserError: with the arithmetic.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        check_cpus(plan, _local_cpus(experiment, plan), "ray.local_cpus")
+
+
+def _local_cpus(experiment: Experiment, plan: Plan) -> int:
+    """Logical CPUs of a Ray that is started here."""
+    return experiment.ray.local_cpus or max(os.cpu_count() or 1, int(plan.cpus + 1))
 
 
 def _interrupt_on_sigterm() -> None:

@@ -73,11 +73,14 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         IncompleteError: one of the halves is not complete; the same command goes on.
     """
     check_text(experiment)
-    check_training(experiment)
     work = plan_work(experiment)
+    planned = plans(work)
+    for plan in planned:
+        cluster.check_local(experiment, plan)  # before models are looked at, which takes seconds
+    check_training(experiment)
     check_prompts(experiment, work.prompt_sets.values())
     outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
-    for plan in plans(work):
+    for plan in planned:
         cluster.connect(experiment, plan, outputs)
     open_sets(work)
     run = _ahead if experiment.rewrite.delivery == "ahead" or not work.units else _beside

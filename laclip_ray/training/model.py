@@ -123,15 +123,16 @@ def _has_custom_text(config: dict[str, Any]) -> bool:
 
 def normalise(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with the model's mean and std, on the images' device."""
-    mean, std = _mean_and_std(spec, images.device)
-    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    offset, factor = _offset_and_factor(spec, images.device)
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return pixels.sub_(offset).mul_(factor)
 
 
 @cache
-def _mean_and_std(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """[1, 3, 1, 1] each, made once: to copy them to the device would wait for it."""
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    return mean, std
+def _offset_and_factor(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """255 mean and 1 / (255 std), [1, 3, 1, 1] each, made once: to copy them to the device would wait for it."""
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    return (255 * mean).float().to(device), (1 / (255 * std)).float().to(device)
 
 
 def clamp_logit_scale(model: torch.nn.Module) -> None:

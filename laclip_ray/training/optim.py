@@ -21,7 +21,7 @@ def build_optimiser(model: torch.nn.Module, train: TrainConfig) -> torch.optim.A
         lr=train.learning_rate,
         betas=(train.beta1, train.beta2),
         eps=train.epsilon,
-        fused=next(model.parameters()).is_cuda,
+        fused=True,  # on a CPU too a sixth of a small model's step
     )
 
 

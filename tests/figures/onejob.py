@@ -174,7 +174,7 @@ def kills(directory: Path) -> Iterator[Figure]:
     everything = _write_data(directory, 40, 60)
     experiment = _experiment(directory, "killed", **{"rewrite.delivery": "inline"})
     victims = ["engine", "worker", "engine", "driver"] * 5
-    found = run_chaos(experiment, victims, [1], 1.0, 8, directory, engine_pace_s=0.05)
+    found = run_chaos(experiment, victims, [1], 1.0, 8, directory, engine_pace_s=0.12)
     for victim, count in found.kills.items():
         yield Figure(5, f"kills of {victim}", count, "kills")
     yield Figure(5, "exit code", found.exit_code, "", at_most=0)

@@ -17,6 +17,7 @@ from laclip_ray.data.shards import Sample, list_shards, read_samples
 from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.training.run import export_location, run_training
 from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.training_step import step_alone
 from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import real_data
@@ -34,7 +35,7 @@ from tests.unit.training.worlds import (
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     """Those of the numbered shows, or all, in order."""
-    measure = {1: parity, 2: text_cost, 3: kills, 4: throughput, 5: memory, 6: released_checkpoints}
+    measure = {1: parity, 2: text_cost, 3: kills, 4: throughput, 5: memory, 6: released_checkpoints, 7: step_alone}
     for number, show in measure.items():
         if not shows or number in shows:
             with tempfile.TemporaryDirectory() as name:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -144,9 +145,10 @@ def run_chaos(
             wait_for(lambda: not any(each.is_running() for each in workers), 60, "the end of the workers")  # noqa: B023
             driver = start()
         elif victim == "engine":
-            for pid in [pid for owner in engine_owners(0.0)[:1] for pid in engine_processes_of(owner.pid)]:
+            for pid in _engine():
                 os.kill(pid, signal.SIGKILL)
         else:
+            wait_for(lambda: _workers(driver.pid), 60, "a worker to kill")  # noqa: B023
             os.kill(times.choice(_workers(driver.pid)).pid, signal.SIGKILL)
         kills[victim] += 1
     driver.wait(timeout=1_200)
@@ -158,10 +160,26 @@ def _has_begun(notes: Path, seen: set[Path]) -> bool:
     return any(path.stat().st_size for path in {*notes.iterdir()} - seen)
 
 
+def _engine() -> list[int]:
+    """The processes of one engine, as soon as there is one."""
+    found: list[int] = []
+
+    def look() -> bool:
+        found[:] = [pid for owner in engine_owners(0.0)[:1] for pid in engine_processes_of(owner.pid)]
+        return bool(found)
+
+    wait_for(look, 60, "an engine to kill")
+    return found
+
+
 def _workers(driver: int) -> list[psutil.Process]:
     """The training workers that a driver's Ray runs."""
-    children = psutil.Process(driver).children(recursive=True)
-    return [each for each in children if "RayTrainWorker" in " ".join(each.cmdline())]
+    found = []
+    for each in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # or a zombie, which has no command line
+            if "RayTrainWorker" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus
+from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local
+from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
 
 ENGINES = Group("engines", 2, 1.0, gpus=2.0)
@@ -27,3 +28,15 @@ def test_processes_that_are_not_there_need_nothing() -> None:
     plan = Plan("run", (Group("engines", 0, 1.0, gpus=8.0), Group("workers", 1, 1.0)))
     check_gpus(plan, 0)
     check_cpus(plan, 2, "the cluster")
+
+
+def test_what_a_ray_started_here_cannot_hold_is_refused_by_the_configuration_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = {"name": "plan", "output": "out", "data": {"path": "data"}}
+    small = parse_experiment({**content, "ray": {"local_cpus": 19}})
+    with pytest.raises(UserError, match=r"ray\.local_cpus has 19"):
+        check_local(small, PLAN)
+    check_local(parse_experiment(content), PLAN)  # as many as the plan needs
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    check_local(small, PLAN)  # it is the cluster's to say
