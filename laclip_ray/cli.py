@@ -124,11 +124,11 @@ def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
 
 @app.command()
 def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
-    """Sweep the augmentation probability p."""
+    """Sweep the augmentation probability p, and what goes with it."""
 
     def run(experiment: Experiment) -> None:
         from laclip_ray.reporting.console import print_sweep
-        from laclip_ray.tuning import run_sweep
+        from laclip_ray.tuning.sweep import run_sweep
 
         print_sweep(console, run_sweep(experiment))
 
@@ -141,11 +141,12 @@ def demo(
     model: Annotated[str | None, typer.Option(help="A rewriter from the hub or a directory, with a GPU.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="The model is an instruct model.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train each p this many times.")] = 1,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Train at six p from 0 to 1, with Ray Tune.")] = False,
 ) -> None:
     """Run the whole path on a small rendered world: rewrite, train, evaluate, report."""
     from laclip_ray.demo.run import run_demo
 
-    run_demo(console, output, model=model, chat=chat, seeds=seeds)
+    run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
 
 
 prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")

@@ -21,7 +21,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo.world import write_world
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
-from laclip_ray.reporting.console import print_rewriting
+from laclip_ray.reporting.console import print_rewriting, print_sweep
 from laclip_ray.reporting.report import (
     Report,
     ResultRow,
@@ -36,9 +36,13 @@ from laclip_ray.rewriting.pipeline import Outcome, run_rewriting
 from laclip_ray.rewriting.store import configured_sets, package_versions
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
+from laclip_ray.tuning.results import REPORT_FILE
+from laclip_ray.tuning.sweep import run_sweep
 
 PROBABILITIES = (0.0, 0.8)
 """CLIP, and LaCLIP with the paper's uniform choice among the caption and four rewrites."""
+SWEPT = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""The p of `laclip demo --sweep`."""
 SAMPLES_SHOWN = 24
 
 
@@ -95,6 +99,17 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
     )
 
 
+def sweep_settings(seeds: int, size: Size) -> dict[str, Any]:
+    """What `--sweep` adds to the demo's experiment."""
+    return {
+        "tune.p": list(SWEPT),
+        "tune.seeds": list(range(seeds)),
+        "tune.evaluate_every_epochs": max(1, size.epochs // 4),
+        # Pairs are compared batch by batch.
+        "stream.order": "exact",
+    }
+
+
 def run_demo(
     console: Console,
     output: str,
@@ -103,8 +118,9 @@ def run_demo(
     seeds: int = 1,
     size: Size | None = None,
     build_engine: BuildEngine = VllmEngine,
+    sweep: bool = False,
 ) -> None:
-    """Run the demo and write `report.html`.
+    """Run the demo and write `report.html`, or sweep p and write `tune/sweep.html`.
 
     Args:
         console: where the table goes.
@@ -114,6 +130,7 @@ def run_demo(
         seeds: how often each p is trained.
         size: how much is drawn and trained.
         build_engine: makes the engine in each actor.
+        sweep: train at many p, with Ray Tune.
 
     Raises:
         UserError: `output` is not a local directory.
@@ -136,6 +153,11 @@ def run_demo(
     with _timed(console, elapsed_s, "rewrite its captions"):
         outcome = run_rewriting(experiment, build_engine)
     print_rewriting(console, outcome, experiment)
+    if sweep:
+        swept = run_sweep(with_overrides(experiment, sweep_settings(seeds, size)))
+        print_sweep(console, swept)
+        console.print(f"report: {storage.join(experiment.tune_output, REPORT_FILE)}", soft_wrap=True)
+        return
     rows, curves = [], {}
     for seed in range(seeds):
         for p in PROBABILITIES:

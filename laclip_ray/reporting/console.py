@@ -16,7 +16,7 @@ from laclip_ray.rewriting.cost import Estimate
 from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.pipeline import Outcome
 from laclip_ray.training.run import TrainingResult
-from laclip_ray.tuning import Sweep
+from laclip_ray.tuning.results import Sweep
 
 
 def print_rewriting(console: Console, outcome: Outcome, experiment: Experiment) -> None:
@@ -228,16 +228,18 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
 
 
 def print_sweep(console: Console, sweep: Sweep) -> None:
-    """Each metric against p: mean and standard deviation over the seeds."""
-    table = Table(title=f"sweep in {sweep.output}", title_justify="left")
+    """Each metric by complete point, mean and standard deviation over the seeds; and what is to be said of them."""
+    table = Table(title=f"sweep in {sweep.experiment.tune_output}", title_justify="left")
     values_of = {metric: sweep.values(metric) for metric in sweep.metrics}
-    for heading in ("p", "seeds", *values_of):
+    table.add_column("point")
+    for heading in ("seeds", *values_of):
         table.add_column(heading, justify="right")
-    for p in sorted({result.trial.p for result in sweep.results}):
-        seeds = [result for result in sweep.results if result.trial.p == p and result.error is None]
-        cells = [_mean_and_spread(values.get(p, [])) for values in values_of.values()]
-        table.add_row(f"{p:g}", str(len(seeds)), *cells)
+    for point in next(iter(values_of.values()), {}):
+        cells = [_mean_and_spread([*values[point].values()]) for values in values_of.values()]
+        table.add_row(point, str(len(sweep.experiment.tune.seeds)), *cells)
     console.print(table)
+    for sentence in sweep.verdicts():
+        console.print(sentence, markup=False)
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

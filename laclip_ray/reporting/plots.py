@@ -10,13 +10,14 @@ import hashlib
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from laclip_ray.intervals import CONFIDENCE, mean_interval
 
 SIZE_IN = (6.4, 3.8)
 SERIES_COLOURS = ("#3478d4", "#cf6a00", "#1f8a5b", "#a855c9", "#d4447c", "#12899b", "#9a6b35", "#77808c")
@@ -56,27 +57,6 @@ STYLE = {
     "ytick.labelcolor": TEXT,
 }
 
-CONFIDENCE = 0.95
-T_QUANTILES = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""Student's t below which 97.5 % lies, for 1, 2, 3, ... degrees of freedom."""
-
-
-def t_quantile(degrees: int) -> float:
-    """Student's t below which 97.5 % lies: the table's value, or for more degrees Cornish and Fisher's expansion."""
-    if degrees <= len(T_QUANTILES):
-        return T_QUANTILES[degrees - 1]
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-
-
-def interval_half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % Student-t interval of the mean of two or more values."""
-    return t_quantile(len(values) - 1) * float(np.std(values, ddof=1)) / float(np.sqrt(len(values)))
-
 
 def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """The loss of each run over the epochs.
@@ -114,51 +94,86 @@ def metric_against_p(points: Mapping[float, Sequence[float]], metric: str, as_sh
     Returns:
         An `<svg>` element. A p with one seed has no interval.
     """
-    probabilities = sorted(p for p, values in points.items() if values)
-    means = [float(np.mean(points[p])) for p in probabilities]
-    repeated = [p for p in probabilities if len(points[p]) > 1]
     with style.context(["default", STYLE]):
         figure, axes = _axes(metric, "augmentation probability p", "")
-        shown = axes.plot(probabilities, means, color=SERIES_COLOURS[0], marker="_", markersize=9)
-        names = ["mean over seeds"]
-        if repeated:
-            shown.append(
-                axes.errorbar(
-                    repeated,
-                    [float(np.mean(points[p])) for p in repeated],
-                    yerr=[interval_half_width(points[p]) for p in repeated],
-                    fmt="none",
-                    ecolor=SERIES_COLOURS[0],
-                    elinewidth=1.2,
-                    capsize=4,
-                )
-            )
-            names.append(f"its {CONFIDENCE:.0%} interval (Student t)")
-        shown += axes.plot(
-            [p for p in probabilities for _ in points[p]],
-            [value for p in probabilities for value in points[p]],
-            color=SERIES_COLOURS[1],
-            linestyle="none",
-            marker="o",
-            markersize=5.5,
-            alpha=0.8,
-            clip_on=False,
-        )
-        names.append("one seed")
-        if as_share:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(0.0, low), min(1.0, high))
-        if len(probabilities) <= 8:
-            axes.set_xticks(probabilities, [f"{p:g}" for p in probabilities])
-        if repeated:
+        shown, names = _draw_against_p(axes, points, as_share)
+        if len(names) > 2:
             _legend(figure, shown, names)
         return _svg(figure, f"{metric} against the augmentation probability p", (points, metric, as_share))
 
 
+def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as_share: bool = True) -> str:
+    """`metric_against_p` of several metrics, each in a panel of its own.
+
+    Args:
+        metrics: by the metric's name, by p, the value of each seed.
+        as_share: whether values are shares, shown in per cent; else they are shown as they are.
+
+    Returns:
+        An `<svg>` element.
+    """
+    columns = min(2, len(metrics))
+    rows = -(-len(metrics) // columns)
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(SIZE_IN[0] * (1 + columns) / 2, SIZE_IN[1] * rows * 0.9), layout="constrained")
+        handles: list[Any] = []
+        names: list[str] = []
+        for number, (metric, points) in enumerate(metrics.items()):
+            axes = _styled(figure.add_subplot(rows, columns, number + 1), metric, "augmentation probability p", "")
+            found, found_names = _draw_against_p(axes, points, as_share)
+            if len(found) > len(handles):
+                handles, names = found, found_names
+        if len(names) > 2:
+            _legend(figure, handles, names)
+        return _svg(figure, "Metrics against the augmentation probability p", (metrics, as_share))
+
+
+def _draw_against_p(axes: Any, points: Mapping[float, Sequence[float]], as_share: bool) -> tuple[list[Any], list[str]]:
+    """Draw a metric; what a legend would name, and how."""
+    probabilities = sorted(p for p, values in points.items() if values)
+    means = [float(np.mean(points[p])) for p in probabilities]
+    repeated = [p for p in probabilities if len(points[p]) > 1]
+    shown = axes.plot(probabilities, means, color=SERIES_COLOURS[0], marker="_", markersize=9)
+    names = ["mean over seeds"]
+    if repeated:
+        shown.append(
+            axes.errorbar(
+                repeated,
+                [float(np.mean(points[p])) for p in repeated],
+                yerr=[mean_interval(points[p]).half_width for p in repeated],
+                fmt="none",
+                ecolor=SERIES_COLOURS[0],
+                elinewidth=1.2,
+                capsize=4,
+            )
+        )
+        names.append(f"its {CONFIDENCE:.0%} interval (Student t)")
+    shown += axes.plot(
+        [p for p in probabilities for _ in points[p]],
+        [value for p in probabilities for value in points[p]],
+        color=SERIES_COLOURS[1],
+        linestyle="none",
+        marker="o",
+        markersize=5.5,
+        alpha=0.8,
+        clip_on=False,
+    )
+    names.append("one seed")
+    if as_share:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(0.0, low), min(1.0, high))
+    if len(probabilities) <= 8:
+        axes.set_xticks(probabilities, [f"{p:g}" for p in probabilities])
+    return shown, names
+
+
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
     figure = Figure(figsize=SIZE_IN, layout="constrained")
-    axes = figure.add_subplot()
+    return figure, _styled(figure.add_subplot(), title, x_label, y_label)
+
+
+def _styled(axes: Any, title: str, x_label: str, y_label: str) -> Any:
     axes.set_title(_printable(title), fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -166,7 +181,7 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
     axes.margins(x=0.04)
     for axis, bins in ((axes.xaxis, 8), (axes.yaxis, 6)):
         axis.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 5, 10]))
-    return figure, axes
+    return axes
 
 
 def _legend(figure: Any, handles: list[Any], names: list[str]) -> None:

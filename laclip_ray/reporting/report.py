@@ -87,6 +87,10 @@ class Report:
     samples: Sequence[RewrittenSample] = ()
     rewriting: Sequence[RewritingSummary] = ()
     results: Sequence[ResultRow] = ()
+    tables: Sequence["Table"] = ()
+    """Further ones, shown with the results."""
+    plots: Sequence[str] = ()
+    """Further ones, as `reporting.plots` gives them."""
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     """By the run's name, its (epoch, loss) points."""
     elapsed: Mapping[str, float] = field(default_factory=dict)
@@ -137,8 +141,8 @@ def render_report(report: Report) -> str:
     return environment.get_template("report.html.jinja").render(
         title=report.title,
         introduction=report.introduction,
-        result_tables=_result_tables(report.results, several_seeds),
-        plots=_plots(report, several_seeds),
+        result_tables=[*_result_tables(report.results, several_seeds), *report.tables],
+        plots=[*_plots(report, several_seeds), *map(Markup, report.plots)],
         cards=[_card(sample) for sample in report.samples],
         rewriting_tables=_rewriting_tables(report.rewriting),
         elapsed=[(stage, _duration(seconds)) for stage, seconds in report.elapsed.items()],

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,14 @@ from laclip_ray.data.schedule import Position
 from laclip_ray.data.shuffle import shuffled
 from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
 from laclip_ray.randomness import generator
-from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from laclip_ray.training.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+)
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.metrics import MetricsLog
 from laclip_ray.training.model import ModelSpec, create_model
@@ -51,11 +58,20 @@ class LoopInput:
     lineage: dict[str, Any]
     supply: TextSupply | None = None
     """Rewriting that goes on beside training."""
+    last_step: int | None = None
+    """Training pauses after this step, with a checkpoint. None: it goes on to the end."""
+    export_steps: Mapping[int, int] = field(default_factory=dict)
+    """By the step after which the model is exported, the epoch that it has reached then."""
 
 
 def non_finite_url(train_output: str) -> str:
     """Where a run that stops because its loss is not finite says so, with the ids of the batch."""
     return storage.join(train_output, "non_finite_loss.json")
+
+
+def epoch_export(train_output: str, epoch: int) -> str:
+    """Where the model is exported after an epoch, by `train.export_every_epochs`."""
+    return storage.join(train_output, "epochs", f"epoch-{epoch:05d}")
 
 
 def train_worker(config: dict[str, LoopInput]) -> None:
@@ -125,17 +141,30 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         taken.add(batch, is_trained)
         step += 1
         window.add(step, batch_loss, is_trained, batch["id"])
-        is_log_due = step % train.log_every_steps == 0 or step == given.total_steps
+        is_export_due = step in given.export_steps
+        is_log_due = step % train.log_every_steps == 0 or step == given.total_steps or is_export_due
         is_save_due = step % train.checkpoint.every_steps == 0
+        if is_export_due and rank == 0:  # before the checkpoint, from which this step would not be made again
+            _export(model, given, epoch_export(given.experiment.train_output, given.export_steps[step]))
         if is_log_due or is_save_due:
             is_going_on = settle(is_log_due, is_save_due)
             if not is_going_on:
                 break
+        if step == given.last_step:
+            break
         started_s = time.monotonic()
     if is_going_on:
         settle(window.has_steps, step != saver.saved_step or step == 0)
     if metrics is not None:
         metrics.close()
+
+
+def _export(model: torch.nn.Module, given: LoopInput, url: str) -> None:
+    """Write the model as open_clip loads it; its configuration last, so that an export with one is whole."""
+    with tempfile.TemporaryDirectory() as directory:
+        save_model(Path(directory), model, given.model)
+        for name in (MODEL_FILE, CONFIG_FILE):
+            storage.write_bytes(storage.join(url, name), (Path(directory) / name).read_bytes())
 
 
 def worker_batch_size(train: TrainConfig, world_size: int) -> int:

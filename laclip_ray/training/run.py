@@ -42,7 +42,7 @@ class TrainingResult:
     summary: dict[str, Any]
     """The content of `summary.json`."""
     export: str
-    """The directory that open_clip loads (`local-dir:`)."""
+    """The directory that open_clip loads (`local-dir:`); of a run that pauses, its newest checkpoint."""
 
 
 def export_location(experiment: Experiment) -> str:
@@ -57,12 +57,16 @@ def worker_group(experiment: Experiment) -> cluster.Group:
     return cluster.Group("workers", workers.max, train.cpus_per_worker, train.gpus_per_worker, fewest=workers.min)
 
 
-def run_training(experiment: Experiment, supply: TextSupply | None = None) -> TrainingResult:
+def run_training(
+    experiment: Experiment, supply: TextSupply | None = None, until_epoch: int | None = None
+) -> TrainingResult:
     """Train to the end of the schedule, from the newest checkpoint if there is one.
 
     Args:
         experiment: the configuration.
         supply: rewriting that goes on beside training, into the sets of this configuration.
+        until_epoch: pause when so many epochs are trained, with a checkpoint from which the same run goes on later.
+            `TrainingResult.export` is that checkpoint then, and no summary is written.
 
     Raises:
         UserError: bad input, before any worker starts.
@@ -105,9 +109,21 @@ def run_training(experiment: Experiment, supply: TextSupply | None = None) -> Tr
         "experiment": experiment.model_dump(mode="json"),
         "rewrite_sets": rewrites.lineage() if rewrites is not None else [],
     }
-    given = LoopInput(experiment, model, text, len(shards), total_steps, samples_per_epoch, lineage, supply)
+
+    def step_after(epoch: int) -> int:
+        return math.ceil(total_steps * epoch / experiment.train.epochs)
+
+    last_step = step_after(until_epoch) if until_epoch is not None and until_epoch < experiment.train.epochs else None
+    every = experiment.train.export_every_epochs
+    exports = {step_after(epoch): epoch for epoch in range(every, experiment.train.epochs, every)} if every else {}
+    given = LoopInput(
+        *(experiment, model, text, len(shards), total_steps, samples_per_epoch, lineage, supply),
+        last_step=last_step,
+        export_steps=exports,
+    )
     storage.remove(non_finite_url(experiment.train_output))  # it says why an earlier attempt stopped
-    _fit(given, spec)
+    if last_step is None or _steps_done(experiment) < last_step:
+        _fit(given, spec)
     if supply is not None and rewrites is not None:
         lineage["rewrite_sets"] = rewrites.lineage()  # what was committed meanwhile was read
     return _finish(given)
@@ -165,6 +181,7 @@ _MAY_CHANGE = frozenset(
         "learning_rate",
         "gradient_clip_norm",
         "bucket_mib",
+        "export_every_epochs",
         "price",
         "expected_images_per_s",
     )
@@ -287,8 +304,14 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         )
 
 
+def _steps_done(experiment: Experiment) -> int:
+    """Steps of the newest checkpoint."""
+    newest = newest_checkpoint(experiment.train_output)
+    return int(storage.read_json(storage.join(newest, STATE_FILE))["step"]) if newest is not None else 0
+
+
 def _finish(given: LoopInput) -> TrainingResult:
-    """Export the last checkpoint's model and write the summary; the summary last."""
+    """Export the last checkpoint's model and write the summary; the summary last. A run that pauses has neither."""
     experiment = given.experiment
     newest = newest_checkpoint(experiment.train_output)
     assert newest is not None, "a training run that ended well has a checkpoint"
@@ -298,11 +321,7 @@ def _finish(given: LoopInput) -> TrainingResult:
             "no step was made: fewer usable images than one batch. Look at the images in "
             f"{experiment.data.path}, or lower train.batch_size"
         )
-    export = export_location(experiment)
-    with tempfile.TemporaryDirectory() as directory:
-        for name in (MODEL_FILE, CONFIG_FILE):
-            (Path(directory) / name).write_bytes(storage.read_bytes(storage.join(newest, name)))
-        storage.copy_directory(directory, export)
+    export = newest if given.last_step is not None else export_location(experiment)
     sources = sources_from_json(state["sources"])
     summary = {
         "steps": state["step"],
@@ -319,5 +338,11 @@ def _finish(given: LoopInput) -> TrainingResult:
         "export": export,
         "lineage": given.lineage,
     }
+    if given.last_step is not None:
+        return TrainingResult(summary, export)
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (MODEL_FILE, CONFIG_FILE):
+            (Path(directory) / name).write_bytes(storage.read_bytes(storage.join(newest, name)))
+        storage.copy_directory(directory, export)
     storage.write_json(storage.join(experiment.train_output, "summary.json"), summary)
     return TrainingResult(summary, export)

@@ -7,7 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -54,12 +54,12 @@ class Setting:
 
     def with_batch(self, batch_size: int) -> "Setting":
         """The same with another batch."""
-        return Setting(self.model_name, self.spec, self.device, self.precision, batch_size, self.steps)
+        return replace(self, batch_size=batch_size)
 
 
 def step_alone(directory: Path) -> Iterator[Figure]:
     """Show 7: images a second of each option and of open_clip's step; on a GPU its share of the chip's rate."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu, threads = torch.cuda.is_available(), torch.get_num_threads()
     if on_gpu:
         setting = Setting("ViT-B-16", load_model_spec("ViT-B-16"), torch.device("cuda"), "bf16", 64, 20)
         setting = setting.with_batch(_largest_batch(setting))
@@ -90,6 +90,7 @@ def step_alone(directory: Path) -> Iterator[Figure]:
     yield Figure(7, f"the best against open_clip's step, {where}", ratios[best], "ratio", at_least=bars[0])
     share = statistics.median(rates[best]) * _operations_an_image(setting) / _matrix_rate(setting)
     yield Figure(7, f"share of the measured matrix rate, {where}", share, "share", at_least=bars[1])
+    torch.set_num_threads(threads)
 
 
 def _largest_batch(setting: Setting) -> int:
@@ -181,16 +182,18 @@ def _wait(setting: Setting) -> None:
 def _rate(setting: Setting, make: Callable[[], Steps]) -> float:
     """Images a second, with nothing else on the device; 0 for what does not fit."""
     try:
-        steps = make()
-        steps(3)
-        started_s = time.monotonic()
-        steps(setting.steps)
-        return setting.steps * setting.batch_size / (time.monotonic() - started_s)
+        return _timed(setting, make())
     except torch.OutOfMemoryError:
         return 0.0
-    finally:
-        steps = None  # type: ignore[assignment]  # its memory is free for the next
+    finally:  # what was made is gone by now: its memory is free for the next
         torch.cuda.empty_cache()
+
+
+def _timed(setting: Setting, steps: Steps) -> float:
+    steps(3)
+    started_s = time.monotonic()
+    steps(setting.steps)
+    return setting.steps * setting.batch_size / (time.monotonic() - started_s)
 
 
 def _operations_an_image(setting: Setting) -> float:

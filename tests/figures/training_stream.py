@@ -8,9 +8,9 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def memory(directory: Path) -> Iterator[Figure]:
     for number in range(shards):
         write_shard(directory / "descriptors" / "data" / f"{number:04d}.tar", [_small(number)])
     many = _experiment(directory / "descriptors", SMALL_MODEL, 64, workers=1, epochs=epochs)
-    peaks, early = _peaks(many, directory, early_epochs=epochs // 10)
+    early, peaks = _early_and_all_peaks(many, directory, epochs // 10)
     yield from _growth(early, peaks, f"{shards * epochs:,} descriptors against the first tenth")
 
     draws = np.random.Generator(np.random.Philox(3))
@@ -130,7 +130,7 @@ def memory(directory: Path) -> Iterator[Figure]:
                 place / "data" / f"{number}.tar",
                 [(f"t{number}-{row}", {"jpg": pictures[row % 20], "txt": b"noise"}) for row in rows],
             )
-        tars[name], _ = _peaks(_experiment(place, SMALL_MODEL, 256, workers=1, epochs=1), directory)
+        tars[name] = _peaks(_experiment(place, SMALL_MODEL, 256, workers=1, epochs=1), directory)
     yield from _growth(tars["100 MB"], tars["1 GB"], "tars of 1 GB against 100 MB")
 
 
@@ -140,28 +140,29 @@ def _growth(before: dict[str, int], after: dict[str, int], what: str) -> Iterato
         yield Figure(5, f"growth of it, {what}, {kind}", after[kind] / before[kind] - 1, "share", at_most=0.15)
 
 
-def _peaks(
-    experiment: Experiment, directory: Path, early_epochs: int | None = None
-) -> tuple[dict[str, int], dict[str, int]]:
-    """The most memory of each kind of process in the whole run, and in its first epochs."""
-    early: dict[str, int] = {}
-    has_ended = threading.Event()
-
-    def note() -> None:
-        while not early and not has_ended.wait(1.0):
-            rows = read_metrics(experiment.train_output)
-            if early_epochs is not None and rows and rows[-1]["epoch"] >= early_epochs:
-                early.update(peaks)
-
-    watching = threading.Thread(target=note)
+def _peaks(experiment: Experiment, directory: Path) -> dict[str, int]:
+    """The most memory of each kind of process in the whole run."""
     with watch_memory(_kind_of) as peaks:
-        watching.start()
-        try:
-            train(experiment, directory, step_s=0)
-        finally:
-            has_ended.set()
-            watching.join()
-    return peaks, early
+        train(experiment, directory, step_s=0)
+    return peaks
+
+
+def _early_and_all_peaks(
+    experiment: Experiment, directory: Path, early_epochs: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The most memory of each kind of process in the first epochs, and in the whole run."""
+    early: dict[str, int] = {}
+    with watch_memory(_kind_of) as peaks, ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, experiment, directory, step_s=0)
+        while not training.done():
+            time.sleep(1)
+            rows = read_metrics(experiment.train_output)
+            if not early and rows and rows[-1]["epoch"] >= early_epochs:
+                early = dict(peaks)
+        training.result()
+    if not early:
+        raise RuntimeError(f"the run ended before a line of its metrics was seen after epoch {early_epochs}")
+    return early, peaks
 
 
 def _kind_of(title: str) -> str | None:

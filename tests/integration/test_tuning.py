@@ -1,46 +1,65 @@
-"""A sweep on a real Ray."""
+"""Sweeps on a real Ray."""
 
 import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, load_experiment
+from laclip_ray.errors import IncompleteError
 from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.tuning import run_sweep
+from laclip_ray.tuning.sweep import run_sweep
+from laclip_ray.tuning.trial import read_stages
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.scripted_engine import ScriptedEngine
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 
-def test_a_sweep_trains_each_p_on_the_same_rewrites_and_a_rerun_trains_none(
-    tmp_path: Path, make_experiment: Callable[..., Experiment]
-) -> None:
+@pytest.fixture
+def swept(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Callable[..., Experiment]:
+    """A small experiment with the sweep that is given."""
     for number in range(2):
         write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 16, 16))
-    experiment = make_experiment(
-        train={"workers": 1, "epochs": 1},
-        tune={"p": [0.0, 1.0]},
-        evaluate={"retrieval": [{"name": "itself", "data": {"path": str(tmp_path / "data")}}]},
-    )
+
+    def make(**tune: Any) -> Experiment:
+        return make_experiment(
+            train={"workers": 1, "epochs": 2, "batch_size": 8},
+            tune=tune,
+            evaluate={"retrieval": [{"name": "itself", "data": {"path": str(tmp_path / "data")}}]},
+        )
+
+    return make
+
+
+def test_a_sweep_trains_each_p_on_the_same_rewrites_and_a_rerun_trains_none(swept: Callable[..., Experiment]) -> None:
+    experiment = swept(p=[0.0, 1.0], evaluate_every_epochs=1)
     run_rewriting(experiment, ScriptedEngine)
     sweep = run_sweep(experiment)
-    assert [(result.trial.p, result.p_effective, result.error) for result in sweep.results] == [
-        (0.0, 0.0, None),
-        (1.0, 1.0, None),
+    assert [(stage.point, stage.epoch, stage.p_effective, stage.images) for stage in sweep.stages] == [
+        *(("p0", 1, 0.0, 32), ("p0", 2, 0.0, 64)),
+        *(("p1", 1, 1.0, 32), ("p1", 2, 1.0, 64)),
     ]
-    assert "retrieval/itself/image_to_text_r10" in sweep.metrics
-    output = experiment.tune_output
-    rows = list(csv.DictReader(io.StringIO(storage.read_bytes(storage.join(output, "sweep.csv")).decode())))
-    assert [row["p"] for row in rows] == ["0.0", "1.0"]
-    plot = storage.read_bytes(storage.join(output, "sweep-retrieval-itself-image_to_text_r10.svg"))
-    assert b"<svg" in plot
-    summaries = {path: path.stat().st_mtime_ns for path in Path(output).glob("trials/*/train/summary.json")}
-    assert len(summaries) == 2
-    again = run_sweep(experiment)
-    assert again.results == sweep.results
-    assert {path: path.stat().st_mtime_ns for path in summaries} == summaries
+    assert sweep.metric == "retrieval/itself/image_to_text_r1"
+    output = Path(experiment.tune_output)
+    rows = list(csv.DictReader((output / "sweep.csv").read_text().splitlines()))
+    assert [(row["point"], row["epoch"]) for row in rows] == [("p0", "1"), ("p0", "2"), ("p1", "1"), ("p1", "2")]
+    assert b"<svg" in (output / "sweep.svg").read_bytes()
+    assert sweep.verdicts()[0] in (output / "sweep.html").read_text()
+    assert load_experiment(str(output / "best.yaml")).text.p in (0.0, 1.0)
+    written = {path: path.stat().st_mtime_ns for path in output.glob("trials/*/*/*/*") if path.is_file()}
+    assert run_sweep(experiment).stages == sweep.stages
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_a_run_that_cannot_be_trained_is_named_and_the_others_stand(swept: Callable[..., Experiment]) -> None:
+    rates = {"train.learning_rate": {"grid": [1e-3, 1e30]}}
+    experiment = swept(p=[0.0], space=rates, seeds=[0, 1], max_failures=0)
+    with pytest.raises(IncompleteError, match=r"not complete: 1; .*\n.*p0-learning_rate1e\+30: .*not finite"):
+        run_sweep(experiment)
+    assert [(stage.point, stage.seed) for stage in read_stages(experiment)] == [
+        *(("p0-learning_rate0.001", 0), ("p0-learning_rate0.001", 1)),
+    ]
+    assert load_experiment(str(Path(experiment.tune_output, "best.yaml"))).train.learning_rate == 1e-3

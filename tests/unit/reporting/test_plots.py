@@ -4,18 +4,13 @@ import math
 import xml.etree.ElementTree as ET
 
 import matplotlib
-import numpy as np
 import pytest
 
 from laclip_ray.reporting.plots import (
-    CONFIDENCE,
     DASHES,
     SERIES_COLOURS,
-    T_QUANTILES,
-    interval_half_width,
     loss_curves,
     metric_against_p,
-    t_quantile,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -109,20 +104,6 @@ def test_ticks_are_the_probabilities_and_shares_are_per_cent() -> None:
     assert {"0", "0.35", "1"} <= set(shown)
     assert any(text.endswith(" %") for text in shown)
     assert not any(text.endswith(" %") for text in texts(metric_against_p(POINTS, "loss", as_share=False)))
-
-
-@pytest.mark.parametrize("degrees", [*range(1, len(T_QUANTILES) + 1), 31, 60, 1000])
-def test_t_quantiles_leave_the_right_share_outside(degrees: int) -> None:
-    # The share between -t and t, with x = sqrt(degrees) tan(a), which maps the density to cos(a) ** (degrees - 1).
-    angles = np.linspace(0, math.atan(t_quantile(degrees) / math.sqrt(degrees)), 20001)
-    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
-    share = 2 * scale * float(np.trapezoid(np.cos(angles) ** (degrees - 1), angles))
-    assert share == pytest.approx(CONFIDENCE, abs=1e-4)
-
-
-def test_interval_of_known_values() -> None:
-    assert interval_half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / math.sqrt(3))
-    assert interval_half_width([0.5, 0.5]) == 0.0
 
 
 @pytest.mark.parametrize("page", ["#ffffff", "#14171c"])

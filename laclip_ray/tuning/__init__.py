@@ -1,0 +1,1 @@
+"""Finding the augmentation probability, and what goes with it: one point after another, each with several seeds."""

@@ -1,0 +1,143 @@
+"""What a sweep looks through: points, which are values for dotted config keys.
+
+Guarantees: a point's name is a function of its values alone, so that a rerun finds what it trained; a drawn point is a
+function of (seed, number).
+Not covered: keys that exclude one another; a point that the config refuses is an error before anything starts.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from laclip_ray.config import Experiment, SpaceConfig, with_overrides
+from laclip_ray.errors import UserError
+from laclip_ray.randomness import uniform
+
+P_KEY = "text.p"
+_NAME_LENGTH = 80
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of the space."""
+
+    values: Mapping[str, Any]
+    """By dotted config key."""
+
+    @property
+    def name(self) -> str:
+        """For its directory, and for people."""
+        # p first, the rest in the order of their keys, whatever the order in which a search gives them.
+        keys = sorted(self.values, key=lambda key: (key != P_KEY, key))
+        told = "-".join(f"{key.rpartition('.')[2]}{_text(self.values[key])}" for key in keys)
+        name = re.sub(r"[^A-Za-z0-9.+_-]+", "_", told)
+        if all(map(_is_plain, self.values.values())) and len(name) <= _NAME_LENGTH:
+            return name
+        digest = hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{name[: _NAME_LENGTH - 9]}-{digest}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be told from every other one by its text."""
+    if isinstance(value, str):
+        return re.fullmatch("[A-Za-z]+", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={each}" for name, each in value.items() if each is not None)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
+    """The values of each key that is swept; `tune.p` is short for a grid of `text.p`.
+
+    Raises:
+        UserError: nothing is swept, or p is given twice.
+    """
+    tune = experiment.tune
+    space = dict(tune.space)
+    if tune.p is not None:
+        if P_KEY in space:
+            raise UserError(f"tune.space: {P_KEY} is in tune.p too; set tune.p=null")
+        grid = tune.model_dump(mode="json")["p"]
+        space = {P_KEY: SpaceConfig(grid=grid), **space}
+    if not space:
+        raise UserError("tune: nothing to sweep; give tune.p or tune.space")
+    return space
+
+
+def listed_points(experiment: Experiment) -> list[Point]:
+    """All points of a grid, or `tune.points` drawn ones; each is a config that is valid.
+
+    Raises:
+        UserError: a key that the config does not have, a value that it does not take, or a grid without an end.
+    """
+    space = swept_keys(experiment)
+    points = list(_grid(space) if experiment.tune.search == "grid" else _drawn(experiment, space))
+    unique = {point.name: point for point in points}
+    if experiment.tune.search == "grid" and len(unique) < len(points):
+        raise UserError("tune: the same point is given twice")
+    for point in unique.values():
+        with_overrides(experiment, point.values)
+    return list(unique.values())
+
+
+def _grid(space: Mapping[str, SpaceConfig]) -> Iterator[Point]:
+    for key, given in space.items():
+        if given.grid is None:
+            raise UserError(
+                f"tune.space.{key}: a range has no end of values; give a grid, or tune.search=random or optuna"
+            )
+    for values in itertools.product(*(given.grid or () for given in space.values())):
+        yield Point(dict(zip(space, values, strict=True)))
+
+
+def _drawn(experiment: Experiment, space: Mapping[str, SpaceConfig]) -> Iterator[Point]:
+    for number in range(experiment.tune.points):
+        yield Point({key: _at(given, uniform("point", experiment.seed, number, key)) for key, given in space.items()})
+
+
+def _at(given: SpaceConfig, share: float) -> Any:
+    """The value that has this share of the key's values before it."""
+    if given.grid is not None:
+        return given.grid[int(share * len(given.grid))]
+    if given.uniform is not None:
+        low, high = given.uniform
+        return low + share * (high - low)
+    assert given.log_uniform is not None
+    low, high = given.log_uniform
+    return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+
+
+def optuna_space(experiment: Experiment) -> dict[str, Any]:
+    """The swept keys as Ray Tune gives them to Optuna. What is no number or text goes by its JSON."""
+    from optuna import distributions
+
+    found: dict[str, Any] = {}
+    for key, given in swept_keys(experiment).items():
+        if given.grid is not None:
+            found[key] = distributions.CategoricalDistribution([json.dumps(value) for value in given.grid])
+        elif given.uniform is not None:
+            found[key] = distributions.FloatDistribution(*given.uniform)
+        elif given.log_uniform is not None:
+            found[key] = distributions.FloatDistribution(*given.log_uniform, log=True)
+    return found
+
+
+def suggested_point(experiment: Experiment, values: Mapping[str, Any]) -> Point:
+    """The point that Optuna means (see `optuna_space`)."""
+    space = swept_keys(experiment)
+    return Point({key: json.loads(value) if space[key].grid is not None else value for key, value in values.items()})
+
+
+def encoded(experiment: Experiment, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's values as Optuna knows them; the inverse of `suggested_point`."""
+    space = swept_keys(experiment)
+    return {key: json.dumps(value) if space[key].grid is not None else float(value) for key, value in values.items()}

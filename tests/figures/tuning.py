@@ -1,0 +1,241 @@
+"""Figures of sweeps."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overrides
+from laclip_ray.demo.run import SWEPT, Size, demo_experiment, sweep_settings
+from laclip_ray.training.checkpoint import STATE_FILE, newest_checkpoint
+from laclip_ray.training.metrics import read_metrics
+from laclip_ray.tuning.comparison import differences
+from laclip_ray.tuning.results import Sweep, pairing, rankings
+from laclip_ray.tuning.trial import read_stages
+from tests.figures.figure import Figure
+from tests.integration.conftest import MODEL, good_samples, write_shard
+from tests.integration.procedures import REPOSITORY, child_environment, wait_for
+
+SEEDS = 3
+
+
+def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
+    """Those of the numbered shows, or all."""
+    measure = ((demo, {1, 2}), (killed, {3}), (steered, {4}), (on_a_cluster, {5}))
+    for show, numbers in measure:
+        if not shows or numbers & set(shows):
+            with tempfile.TemporaryDirectory() as name:
+                yield from show(Path(name))
+
+
+def demo(directory: Path) -> Iterator[Figure]:
+    """Shows 1 and 2: six p with three seeds on the demo's world by one command, and what pairs are worth."""
+    started_s = time.monotonic()
+    arguments = ["demo", "--sweep", "--seeds", str(SEEDS), "--output", str(directory)]
+    command = [sys.executable, "-m", "laclip_ray.cli", *arguments]
+    finished = subprocess.run(
+        command, cwd=REPOSITORY, env=child_environment(), check=False, stdout=subprocess.PIPE, text=True
+    )
+    print(finished.stdout[-5000:])
+    yield Figure(1, "exit code", finished.returncode, "", at_most=0)
+    yield Figure(1, "time of the sweep", (time.monotonic() - started_s) / 60, "min", at_most=40)
+    experiment = with_overrides(demo_experiment(str(directory)), sweep_settings(SEEDS, Size()))
+    sweep = Sweep(experiment, tuple(read_stages(experiment)), rewrites=4)
+    yield Figure(1, "complete points", len(sweep.values(sweep.metric)), "points", at_least=len(SWEPT))
+    for sentence in sweep.verdicts():
+        print(sentence)
+    for metric in sweep.metrics:
+        for point, values in sweep.values(metric).items():
+            yield Figure(1, f"{metric}, {point}, mean", sum(values.values()) / SEEDS, "share")
+        found = pairing(sweep, "p0", metric)
+        if found is not None and found.unpaired_variance:
+            ratio = found.paired_variance / found.unpaired_variance
+            yield Figure(2, f"variance of differences from p = 0, paired to unpaired, {metric}", ratio, "ratio")
+    for each in differences(sweep.values(sweep.metric), "p0"):
+        yield Figure(1, f"{sweep.metric}, {each.point} above p0", each.paired.mean, "share")
+        yield Figure(1, f"half of its interval, {each.point}", each.paired.half_width or 0.0, "share")
+    for ranking in rankings(sweep, sweep.metric):
+        name = f"agreement of the order of p after {ranking.images} images a run with that at the end"
+        yield Figure(1, name, ranking.agreement, "tau")
+    # Before the sweep the demo rewrites, and says so; the sweep then finds it done.
+    engines = sum(map(int, re.findall(r"committed now by (\d+) engine", finished.stdout)))
+    engines += storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))["engines"]
+    yield Figure(2, "engines that were started", engines, "engines", at_least=1, at_most=1)
+
+
+def _experiment(directory: Path, name: str, **changes: Any) -> Experiment:
+    model = directory / "model.json"
+    model.write_text(json.dumps(MODEL))
+    return with_overrides(
+        parse_experiment(
+            {
+                "name": name,
+                "output": str(directory / name),
+                "data": {"path": str(directory / "data")},
+                "rewrite": {"prompt_sets": ["crowd"], "gate": {"min_shared_words": 0}},
+                "model": {"name": str(model)},
+                "stream": {"rows_per_block": 16, "shuffle_buffer_rows": 64, "order": "exact"},
+                "train": {
+                    "epochs": 4,
+                    "batch_size": 16,
+                    "workers": 1,
+                    "log_every_steps": 2,
+                    "checkpoint": {"every_steps": 4},
+                },
+                "evaluate": {"retrieval": [{"name": "itself", "data": {"path": str(directory / "data")}}]},
+                "tune": {"p": [0.0, 0.5, 1.0]},
+                "ray": {"local_cpus": 4, "shared_paths": [str(directory)]},
+            }
+        ),
+        changes,
+    )
+
+
+def _write_data(directory: Path, shards: int = 4, samples: int = 40) -> None:
+    for number in range(shards):
+        write_shard(directory / "data" / f"{number}.tar", good_samples(number * samples, samples))
+
+
+def _start(experiment: Experiment, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    config = Path(experiment.output).parent / f"{experiment.name}.yaml"
+    config.write_text(to_yaml(experiment))
+    command = [sys.executable, "-m", "tests.figures.tuning_run", str(config)]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env={**child_environment(), **(environment or {})}, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _rows(experiment: Experiment) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(experiment.tune_output, "sweep.csv").read_text().splitlines()))
+
+
+def killed(directory: Path) -> Iterator[Figure]:
+    """Show 3: the driver is killed when a run is done and another one is at its second checkpoint."""
+    _write_data(directory)
+    experiment = _experiment(directory, "killed", **{"tune.seeds": [0, 1], "train.epochs": 6})
+    root = Path(experiment.tune_output)
+    driver = _start(experiment)
+
+    def half_done() -> list[Path]:
+        """Runs that have a checkpoint, and are not done."""
+        runs = [path for path in root.glob("trials/*/seed*") if not list(path.glob("stages/*"))]
+        return [path for path in runs if newest_checkpoint(str(path / "train"))]
+
+    wait_for(lambda: list(root.glob("trials/*/*/stages/*")) and half_done(), 300, "a run half done beside a done one")
+    driver.kill()
+    driver.wait()
+    killed_s = time.time()
+    done = {path: path.stat().st_mtime_ns for path in root.glob("trials/*/*/stages/*")}
+    begun = {path: _checkpoint_step(path) for path in half_done()}
+    yield Figure(3, "runs done when the driver was killed", len(done), "runs", at_least=1)
+    yield Figure(3, "runs half done then", len(begun), "runs", at_least=1)
+    again = _start(experiment)
+    again.communicate()
+    yield Figure(3, "exit code of the same command", again.returncode, "", at_most=0)
+    touched = sum(path.stat().st_mtime_ns != before for path, before in done.items())
+    yield Figure(3, "done runs that were done again", touched, "runs", at_most=0)
+    from_zero = sum(
+        any(row["unix_time_s"] > killed_s for row in read_metrics(str(path / "train")) if row["step"] <= step)
+        for path, step in begun.items()
+    )
+    yield Figure(3, "half done runs that began from zero", from_zero, "runs", at_most=0)
+    missing = 3 * 2 - len(_rows(experiment))
+    yield Figure(3, "rows that the table lacks", abs(missing), "rows", at_most=0)
+
+
+def _checkpoint_step(run: Path) -> int:
+    newest = newest_checkpoint(str(run / "train"))
+    assert newest is not None
+    return int(storage.read_json(storage.join(newest, STATE_FILE))["step"])
+
+
+def steered(directory: Path) -> Iterator[Figure]:
+    """Show 4: ASHA, Optuna, and a point that cannot be trained."""
+    _write_data(directory)
+    rates = {"train.learning_rate": {"grid": [1e-3, 1e-8, 1e-9, 2e-9]}}
+    halved = _experiment(
+        directory,
+        "halved",
+        **{"tune.p": [0.5], "tune.space": rates, "tune.halving": {"first_epochs": 1, "reduction": 2}},
+    )
+    done = _start(halved)
+    done.communicate()
+    yield Figure(4, "exit code, ASHA", done.returncode, "", at_most=0)
+    ended = len(list(Path(halved.tune_output).glob("trials/*/ended_early.json")))
+    yield Figure(4, "points ended early of 4, ASHA", ended, "points", at_least=1)
+    last = {stage.point: max(each.epoch for each in read_stages(halved, stage.point)) for stage in read_stages(halved)}
+    yield Figure(4, "epochs trained of 16, ASHA", sum(last.values()), "epochs", at_most=15)
+
+    space = {"text.p": {"uniform": [0.0, 1.0]}, "train.learning_rate": {"log_uniform": [1e-5, 1e-2]}}
+    searched = _experiment(
+        directory,
+        "searched",
+        **{"tune.p": None, "tune.space": space, "tune.search": "optuna", "tune.points": 4, "train.epochs": 2},
+    )
+    done = _start(searched)
+    done.communicate()
+    yield Figure(4, "exit code, Optuna over p and the learning rate", done.returncode, "", at_most=0)
+    yield Figure(4, "points that Optuna chose", len({row["point"] for row in _rows(searched)}), "points", at_least=4)
+
+    rates = {"train.learning_rate": {"grid": [1e-3, 1e30]}}
+    crashing = _experiment(directory, "crashing", **{"tune.p": [0.5], "tune.space": rates, "train.epochs": 2})
+    done = _start(crashing)
+    _, errors = done.communicate()
+    yield Figure(4, "exit code with a point that cannot be trained", done.returncode, "", at_least=3, at_most=3)
+    named = "learning_rate1e+30" in errors
+    yield Figure(4, "points that are named as failed", int(named), "points", at_least=1)
+    yield Figure(4, "points in the table beside it", len(_rows(crashing)), "points", at_least=1)
+
+
+_CLUSTER = """
+import os, runpy, sys
+from ray.cluster_utils import Cluster
+nodes = int(sys.argv.pop(1))
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
+try:
+    for _ in range(nodes - 1):
+        cluster.add_node(num_cpus=4)
+    os.environ["RAY_ADDRESS"] = cluster.address
+    runpy.run_module("tests.figures.tuning_run", run_name="__main__", alter_sys=True)
+finally:
+    import ray
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def on_a_cluster(directory: Path) -> Iterator[Figure]:
+    """Show 5: more nodes hold more runs at once; a plan that does not fit is refused."""
+    _write_data(directory)
+    for nodes in (1, 3):
+        experiment = _experiment(directory, f"nodes{nodes}", **{"tune.p": [0.0, 0.5, 1.0], "train.epochs": 8})
+        config = directory / f"nodes{nodes}.yaml"
+        config.write_text(to_yaml(experiment))
+        command = [sys.executable, "-c", _CLUSTER, str(nodes), str(config)]
+        done = subprocess.run(command, cwd=REPOSITORY, env=child_environment(), check=False)
+        yield Figure(5, f"exit code on {nodes} nodes", done.returncode, "", at_most=0)
+        bars = {"at_most": 1} if nodes == 1 else {"at_least": 2}
+        yield Figure(5, f"runs at once on {nodes} nodes", _at_once(experiment), "runs", **bars)
+    large = _experiment(directory, "large", **{"train.workers": 8, "train.batch_size": 64})
+    started_s = time.monotonic()
+    refused = _start(large)
+    _, errors = refused.communicate()
+    print(errors[-500:])
+    yield Figure(5, "exit code of a sweep that cannot fit", refused.returncode, "", at_least=2, at_most=2)
+    yield Figure(5, "refused after", time.monotonic() - started_s, "s")
+
+
+def _at_once(experiment: Experiment) -> int:
+    """The most runs that were being trained at one time."""
+    spans: list[tuple[float, float]] = []
+    for run in Path(experiment.tune_output).glob("trials/*/seed*"):
+        times = [row["unix_time_s"] for row in read_metrics(str(run / "train"))]
+        spans.append((min(times), max(times)))
+    return max(sum(first <= start <= last for first, last in spans) for start, _ in spans)

@@ -1,0 +1,95 @@
+"""The files of a sweep, made of stages in storage."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, load_experiment, parse_experiment
+from laclip_ray.tuning.results import Sweep, pairing, write_sweep
+from laclip_ray.tuning.space import Point
+from laclip_ray.tuning.trial import STAGES_DIRECTORY, Stage, place_of, read_stages
+
+TOP1 = "zero-shot/world/top1"
+
+
+def experiment(output: Path, **tune: Any) -> Experiment:
+    return parse_experiment(
+        {
+            "name": "sweep",
+            "output": str(output),
+            "data": {"path": "data"},
+            "train": {"epochs": 4},
+            "tune": {"p": [0, 0.4, 0.8], "seeds": [0, 1, 2], **tune},
+        }
+    )
+
+
+def write_stage(given: Experiment, values: dict[str, Any], seed: int, epoch: int, top1: float) -> None:
+    point = Point(values).name
+    stage = Stage(point, values, seed, epoch, {TOP1: top1}, 0.5, 100 * epoch, 0.1 * epoch, None)
+    url = storage.join(place_of(given, point, seed), STAGES_DIRECTORY, f"epoch-{epoch:05d}.json")
+    storage.write_json(url, vars(stage))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    given = experiment(tmp_path)
+    for seed, luck in enumerate((0.05, -0.04, 0.01)):
+        for p, gain in ((0.0, 0.0), (0.4, 0.021), (0.8, 0.05)):
+            for epoch in (2, 4):
+                noise = 0.002 * ((seed + int(10 * p)) % 3)
+                write_stage(given, {"text.p": p}, seed, epoch, 0.05 * epoch + gain + luck + noise)
+    return Sweep(given, tuple(read_stages(given)), rewrites=4)
+
+
+def test_the_table_has_a_row_a_run_and_stage(sweep: Sweep) -> None:
+    write_sweep(sweep)
+    rows = list(csv.DictReader(Path(sweep.experiment.tune_output, "sweep.csv").read_text().splitlines()))
+    assert len(rows) == 3 * 3 * 2
+    first = rows[0]
+    assert (first["point"], first["seed"], first["epoch"], first["text.p"]) == ("p0", "0", "2", "0.0")
+    assert float(first[TOP1]) == pytest.approx(0.15)
+    assert float(first["gpu_hours"]) == pytest.approx(0.2)
+
+
+def test_the_best_configuration_is_whole_and_can_be_run(sweep: Sweep) -> None:
+    write_sweep(sweep)
+    best = load_experiment(str(Path(sweep.experiment.tune_output, "best.yaml")))
+    assert best.text.p == 0.8
+    assert best.train == sweep.experiment.train
+
+
+def test_the_paper_s_choice_and_clip_are_what_the_others_are_held_against(sweep: Sweep) -> None:
+    assert sweep.baselines == ["p0", "p0.8"]
+    against_clip, against_paper = sweep.verdicts()
+    assert "p0.8 is best" in against_clip
+    assert "no point is better than p0.8" in against_paper
+
+
+def test_pairs_have_less_variance_where_seeds_differ_more_than_points(sweep: Sweep) -> None:
+    found = pairing(sweep, "p0", TOP1)
+    assert found is not None
+    assert found.paired_variance < 0.05 * found.unpaired_variance
+
+
+def test_a_point_without_all_its_seeds_is_in_the_table_and_in_no_mean(tmp_path: Path) -> None:
+    given = experiment(tmp_path)
+    for seed in (0, 1, 2):
+        write_stage(given, {"text.p": 0.0}, seed, 4, 0.2)
+    write_stage(given, {"text.p": 0.8}, 0, 4, 0.9)
+    write_stage(given, {"text.p": 0.4}, 0, 2, 0.9)
+    partial = Sweep(given, tuple(read_stages(given)), rewrites=4)
+    assert list(partial.values(TOP1)) == ["p0"]
+    write_sweep(partial)
+    assert len(Path(given.tune_output, "sweep.csv").read_text().splitlines()) == 1 + 5
+    assert load_experiment(str(Path(given.tune_output, "best.yaml"))).text.p == 0.0
+
+
+def test_nothing_measured_is_no_file(tmp_path: Path) -> None:
+    given = experiment(tmp_path)
+    write_sweep(Sweep(given, (), rewrites=0))
+    assert not Path(given.tune_output).exists()
+    assert Sweep(given, (), rewrites=0).verdicts() == ["No point is complete yet."]

@@ -1,0 +1,92 @@
+"""Points: every one of a grid, each with a name of its own, and the same ones again."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.errors import UserError
+from laclip_ray.tuning.space import Point, encoded, listed_points, suggested_point
+
+
+def experiment(**tune: Any) -> Experiment:
+    return parse_experiment({"name": "sweep", "output": "out", "data": {"path": "data"}, "tune": tune})
+
+
+def test_a_grid_is_every_combination_and_p_comes_first_in_names() -> None:
+    found = listed_points(experiment(p=[0, 0.8], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}}))
+    assert [point.name for point in found] == [
+        *("p0-learning_rate0.001", "p0-learning_rate0.002"),
+        *("p0.8-learning_rate0.001", "p0.8-learning_rate0.002"),
+    ]
+    assert found[1].values == {"text.p": 0.0, "train.learning_rate": 2e-3}
+
+
+def test_ramps_uniform_and_weights_are_points_too() -> None:
+    ramps = {"start": 0.1, "end": 0.9}
+    found = listed_points(experiment(p=[ramps, "uniform"], space={"text.weights": {"grid": [{"human": 2}, {}]}}))
+    assert len({point.name for point in found}) == 4
+    assert found[-1].values["text.p"] == "uniform"
+
+
+scalars = st.one_of(
+    st.integers(-5, 5), st.floats(-1, 1), st.text(max_size=6), st.dictionaries(st.text(), st.floats(0, 1))
+)
+
+
+@given(st.lists(scalars, min_size=2, max_size=2, unique_by=repr))
+def test_different_values_have_different_names_that_are_names_of_files(values: list[Any]) -> None:
+    one, other = (Point({"text.p": value}).name for value in values)
+    assert one != other or values[0] == values[1]
+    assert all(
+        set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+_-") for name in (one, other)
+    )
+    assert len(one) <= 80
+
+
+def test_drawn_points_are_the_same_again_and_within_their_bounds() -> None:
+    def drawn() -> list[Point]:
+        space = {"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}, "text.p": {"uniform": [0.2, 0.6]}}
+        return listed_points(experiment(p=None, search="random", points=50, space=space))
+
+    found = drawn()
+    assert found == drawn()
+    assert len(found) == 50
+    rates = [point.values["train.learning_rate"] for point in found]
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    assert 10 < sum(rate < 1e-3 for rate in rates) < 40
+    assert all(0.2 <= point.values["text.p"] <= 0.6 for point in found)
+
+
+def test_points_come_back_from_optuna_as_they_were() -> None:
+    given_experiment = experiment(
+        search="optuna", p=[0.0, "uniform"], space={"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
+    )
+    values = {"text.p": "uniform", "train.learning_rate": 2e-3}
+    assert suggested_point(given_experiment, encoded(given_experiment, values)).values == values
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ({"p": [0, 0.0]}, "the same point"),
+        ({"p": None}, "nothing to sweep"),
+        ({"space": {"text.p": {"grid": [0.1]}}}, "text.p is in tune.p too"),
+        ({"space": {"train.lr": {"grid": [0.1]}}}, "train.lr: unknown key"),
+        ({"space": {"train.epochs": {"grid": [0]}}}, "train.epochs: input should be greater than 0"),
+        ({"space": {"train.learning_rate": {"uniform": [0.1, 0.2]}}}, "a range has no end of values"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(tune: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        listed_points(experiment(**tune))
+
+
+@pytest.mark.parametrize(
+    "space", [{}, {"grid": [1], "uniform": [0, 1]}, {"uniform": [1, 0]}, {"log_uniform": [0, 1]}, {"grid": []}]
+)
+def test_a_key_has_one_kind_of_values(space: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"tune\.space\.train\.learning_rate"):
+        experiment(space={"train.learning_rate": space})

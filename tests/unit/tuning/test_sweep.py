@@ -1,0 +1,24 @@
+"""When runs are evaluated."""
+
+from typing import Any
+
+import pytest
+
+from laclip_ray.config import parse_experiment
+from laclip_ray.tuning.sweep import stages_of
+
+
+@pytest.mark.parametrize(
+    ("tune", "epochs"),
+    [
+        ({}, [20]),
+        ({"evaluate_every_epochs": 5}, [5, 10, 15, 20]),
+        ({"evaluate_every_epochs": 30}, [20]),
+        ({"halving": {"first_epochs": 2, "reduction": 3}}, [2, 6, 18, 20]),
+        ({"halving": {"first_epochs": 4, "reduction": 2}, "evaluate_every_epochs": 10}, [4, 8, 10, 16, 20]),
+        ({"halving": {"first_epochs": 40}}, [20]),
+    ],
+)
+def test_runs_are_evaluated_where_somebody_looks_and_at_the_end(tune: dict[str, Any], epochs: list[int]) -> None:
+    content = {"name": "sweep", "output": "out", "data": {"path": "data"}, "train": {"epochs": 20}, "tune": tune}
+    assert stages_of(parse_experiment(content)) == epochs
