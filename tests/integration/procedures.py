@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import torch
 from PIL import Image
+from ray._common.utils import reset_ray_address
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, to_yaml
@@ -108,6 +109,9 @@ def head_node(log: Path) -> Iterator[str]:
         for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             each.kill()
         process.wait()
+        # Killed, it leaves its address where Ray looks for one: each training run on a Ray of its own would ask there
+        # whether its controller lives, and wait for 12 seconds at its end.
+        reset_ray_address()
 
 
 def submit_job(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
