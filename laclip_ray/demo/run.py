@@ -107,6 +107,9 @@ def sweep_settings(seeds: int, size: Size) -> dict[str, Any]:
         "tune.evaluate_every_epochs": max(1, size.epochs // 4),
         # Pairs are compared batch by batch.
         "stream.order": "exact",
+        # Two runs at a time, of one worker each, need not wait for one another as two workers of a run do.
+        "train.workers": 1,
+        "ray.local_cpus": 6,
     }
 
 
@@ -140,6 +143,8 @@ def run_demo(
     output = str(Path(output).absolute())
     size = size or Size()
     experiment = demo_experiment(output, model, chat, size)
+    if sweep:
+        experiment = with_overrides(experiment, sweep_settings(seeds, size))
     elapsed_s: dict[str, float] = {}
     with _timed(console, elapsed_s, "draw the world"):
         write_world(
@@ -154,7 +159,7 @@ def run_demo(
         outcome = run_rewriting(experiment, build_engine)
     print_rewriting(console, outcome, experiment)
     if sweep:
-        swept = run_sweep(with_overrides(experiment, sweep_settings(seeds, size)))
+        swept = run_sweep(experiment)
         print_sweep(console, swept)
         console.print(f"report: {storage.join(experiment.tune_output, REPORT_FILE)}", soft_wrap=True)
         return
