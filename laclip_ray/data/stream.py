@@ -234,6 +234,8 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     """The Ray Data dataset of everything that is left of the schedule; with a supply, as that has the text for it."""
     import ray
 
+    from laclip_ray.data.pace import Paced
+
     remaining = position.remaining(spec.schedule)
     is_exact = spec.stream.order == "exact"
     waits_for = supply if supply is not None and supply.holds_back else None
@@ -261,6 +263,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     dataset.context.execution_options.preserve_order = is_exact
     # It reads the process's maps each second, and nobody asks for it.
     dataset.context.memory_usage_poll_interval_s = None
+    dataset.context.custom_execution_callback_classes = [Paced]
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     return dataset
