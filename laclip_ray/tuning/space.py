@@ -19,6 +19,13 @@ from laclip_ray.errors import UserError
 from laclip_ray.randomness import uniform
 
 P_KEY = "text.p"
+_SWEPT_SECTIONS = frozenset({"text", "stream", "model", "train"})
+"""What a run is trained with. All runs share the data and the rewrites, and are evaluated on the same sets."""
+_SHARED = frozenset(
+    f"train.{key}"
+    for key in ("output", "epochs", "workers", "cpus_per_worker", "gpus_per_worker", "export_every_epochs", "price")
+)
+"""What the sweep itself counts with, so that it is the same for all runs."""
 _NAME_LENGTH = 80
 
 
@@ -59,7 +66,7 @@ def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
     """The values of each key that is swept; `tune.p` is short for a grid of `text.p`.
 
     Raises:
-        UserError: nothing is swept, or p is given twice.
+        UserError: nothing is swept, p is given twice, or a key is what all runs share.
     """
     tune = experiment.tune
     space = dict(tune.space)
@@ -68,6 +75,12 @@ def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
             raise UserError(f"tune.space: {P_KEY} is in tune.p too; set tune.p=null")
         grid = tune.model_dump(mode="json")["p"]
         space = {P_KEY: SpaceConfig(grid=grid), **space}
+    for key in space:
+        if key.partition(".")[0] not in _SWEPT_SECTIONS or key in _SHARED:
+            raise UserError(
+                f"tune.space.{key}: is the same for all runs of a sweep; what can be swept is in text, stream, model "
+                "and train. For other data or rewrites make other sets first, and sweep text.rewrites"
+            )
     if not space:
         raise UserError("tune: nothing to sweep; give tune.p or tune.space")
     return space

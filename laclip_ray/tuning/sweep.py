@@ -58,6 +58,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
     points = listed_points(experiment) if tune.search != "optuna" else []
     if len(set(tune.seeds)) < len(tune.seeds):
         raise UserError("tune.seeds: the same seed is given twice")
+    cluster.check_local(experiment, _plan(experiment, 1))  # before models are looked at, which takes seconds
     check_evaluation(experiment)
     variants = [run_experiment(experiment, point, tune.seeds[0]) for point in points]
     for variant in variants or [experiment]:

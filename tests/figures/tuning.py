@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overrides
 from laclip_ray.demo.run import SWEPT, Size, demo_experiment, sweep_settings
+from laclip_ray.demo.world import write_world
 from laclip_ray.training.checkpoint import STATE_FILE, newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.tuning.comparison import differences
@@ -87,7 +89,7 @@ def _experiment(directory: Path, name: str, **changes: Any) -> Experiment:
                     "batch_size": 16,
                     "workers": 1,
                     "log_every_steps": 2,
-                    "checkpoint": {"every_steps": 4},
+                    "checkpoint": {"every_steps": 1_000},
                 },
                 "evaluate": {"retrieval": [{"name": "itself", "data": {"path": str(directory / "data")}}]},
                 "tune": {"p": [0.0, 0.5, 1.0]},
@@ -117,29 +119,44 @@ def _rows(experiment: Experiment) -> list[dict[str, str]]:
 
 
 def killed(directory: Path) -> Iterator[Figure]:
-    """Show 3: the driver is killed when a run is done and another one is at its second checkpoint."""
+    """Show 3: Ctrl-C after the first run; then the driver is killed beside a run that has a checkpoint."""
     _write_data(directory)
-    experiment = _experiment(directory, "killed", **{"tune.seeds": [0, 1], "train.epochs": 6})
+    experiment = _experiment(
+        directory, "killed", **{"tune.seeds": [0, 1], "train.epochs": 6, "train.checkpoint.every_steps": 10}
+    )
     root = Path(experiment.tune_output)
-    driver = _start(experiment)
 
-    def half_done() -> list[Path]:
-        """Runs that have a checkpoint, and are not done."""
+    def done() -> dict[Path, int]:
+        """When what was measured was written."""
+        return {path: path.stat().st_mtime_ns for path in root.glob("trials/*/*/stages/*")}
+
+    def half_done() -> dict[Path, int]:
+        """Runs that have a checkpoint and are not done, by its step."""
         runs = [path for path in root.glob("trials/*/seed*") if not list(path.glob("stages/*"))]
-        return [path for path in runs if newest_checkpoint(str(path / "train"))]
+        return {path: _checkpoint_step(path) for path in runs if newest_checkpoint(str(path / "train"))}
 
-    wait_for(lambda: list(root.glob("trials/*/*/stages/*")) and half_done(), 300, "a run half done beside a done one")
+    driver = _start(experiment)
+    wait_for(done, 300, "a run that is done")
+    driver.send_signal(signal.SIGINT)
+    driver.communicate()
+    yield Figure(3, "exit code after Ctrl-C", driver.returncode, "", at_least=1)
+    rows = len(_rows(experiment))
+    yield Figure(3, "rows of the table after Ctrl-C, of 6", rows, "rows", at_least=1, at_most=5)
+    before = done()
+
+    driver = _start(experiment)
+    wait_for(lambda: len(done()) > len(before) and half_done(), 300, "a run half done beside a new one that is done")
     driver.kill()
     driver.wait()
     killed_s = time.time()
-    done = {path: path.stat().st_mtime_ns for path in root.glob("trials/*/*/stages/*")}
-    begun = {path: _checkpoint_step(path) for path in half_done()}
-    yield Figure(3, "runs done when the driver was killed", len(done), "runs", at_least=1)
+    before, begun = done(), half_done()
+    yield Figure(3, "runs done when the driver was killed", len(before), "runs", at_least=2)
     yield Figure(3, "runs half done then", len(begun), "runs", at_least=1)
     again = _start(experiment)
     again.communicate()
     yield Figure(3, "exit code of the same command", again.returncode, "", at_most=0)
-    touched = sum(path.stat().st_mtime_ns != before for path, before in done.items())
+    after = done()
+    touched = sum(after[path] != written for path, written in before.items())
     yield Figure(3, "done runs that were done again", touched, "runs", at_most=0)
     from_zero = sum(
         any(row["unix_time_s"] > killed_s for row in read_metrics(str(path / "train")) if row["step"] <= step)
@@ -158,21 +175,19 @@ def _checkpoint_step(run: Path) -> int:
 
 def steered(directory: Path) -> Iterator[Figure]:
     """Show 4: ASHA, Optuna, and a point that cannot be trained."""
-    _write_data(directory)
-    rates = {"train.learning_rate": {"grid": [1e-3, 1e-8, 1e-9, 2e-9]}}
-    halved = _experiment(
-        directory,
-        "halved",
-        **{"tune.p": [0.5], "tune.space": rates, "tune.halving": {"first_epochs": 1, "reduction": 2}},
-    )
+    halved = _learnable(directory)
     done = _start(halved)
     done.communicate()
     yield Figure(4, "exit code, ASHA", done.returncode, "", at_most=0)
-    ended = len(list(Path(halved.tune_output).glob("trials/*/ended_early.json")))
-    yield Figure(4, "points ended early of 4, ASHA", ended, "points", at_least=1)
-    last = {stage.point: max(each.epoch for each in read_stages(halved, stage.point)) for stage in read_stages(halved)}
-    yield Figure(4, "epochs trained of 16, ASHA", sum(last.values()), "epochs", at_most=15)
+    ended = list(Path(halved.tune_output).glob("trials/*/ended_early.json"))
+    yield Figure(4, "points ended early of 4, three of which cannot learn, ASHA", len(ended), "points", at_least=1)
+    learning = [path for path in ended if path.parent.name.endswith("learning_rate0.001")]
+    yield Figure(4, "points ended early that learn", len(learning), "points", at_most=0)
+    last = {stage.point: stage.epoch for stage in read_stages(halved)}  # in the order of epochs
+    most = 4 * halved.train.epochs
+    yield Figure(4, f"epochs trained of {most}, ASHA", sum(last.values()), "epochs", at_most=most - 1)
 
+    _write_data(directory)
     space = {"text.p": {"uniform": [0.0, 1.0]}, "train.learning_rate": {"log_uniform": [1e-5, 1e-2]}}
     searched = _experiment(
         directory,
@@ -192,6 +207,30 @@ def steered(directory: Path) -> Iterator[Figure]:
     named = "learning_rate1e+30" in errors
     yield Figure(4, "points that are named as failed", int(named), "points", at_least=1)
     yield Figure(4, "points in the table beside it", len(_rows(crashing)), "points", at_least=1)
+
+
+def _learnable(directory: Path) -> Experiment:
+    """A sweep over learning rates on a little of the demo's world, one of which is large enough to learn at all."""
+    place = directory / "halved"
+    size = Size(train_count=1_000, test_count=300, retrieval_count=10, epochs=8, batch_size=32)
+    experiment = demo_experiment(str(place), size=size)
+    write_world(
+        place / "world",
+        seed=experiment.seed,
+        train_count=size.train_count,
+        test_count=size.test_count,
+        retrieval_count=size.retrieval_count,
+        samples_per_shard=size.samples_per_shard,
+    )
+    changes = {
+        "name": "halved",
+        "text.p": 0.0,
+        "train.workers": 1,
+        "tune.p": None,
+        "tune.space": {"train.learning_rate": {"grid": [1e-3, 1e-9, 2e-9, 4e-9]}},
+        "tune.halving": {"first_epochs": 2, "reduction": 2},
+    }
+    return with_overrides(experiment, changes)
 
 
 _CLUSTER = """
@@ -215,7 +254,7 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
     """Show 5: more nodes hold more runs at once; a plan that does not fit is refused."""
     _write_data(directory)
     for nodes in (1, 3):
-        experiment = _experiment(directory, f"nodes{nodes}", **{"tune.p": [0.0, 0.5, 1.0], "train.epochs": 8})
+        experiment = _experiment(directory, f"nodes{nodes}", **{"tune.p": [0.0, 0.5, 1.0], "train.epochs": 100})
         config = directory / f"nodes{nodes}.yaml"
         config.write_text(to_yaml(experiment))
         command = [sys.executable, "-c", _CLUSTER, str(nodes), str(config)]
@@ -223,11 +262,14 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
         yield Figure(5, f"exit code on {nodes} nodes", done.returncode, "", at_most=0)
         bars = {"at_most": 1} if nodes == 1 else {"at_least": 2}
         yield Figure(5, f"runs at once on {nodes} nodes", _at_once(experiment), "runs", **bars)
-    large = _experiment(directory, "large", **{"train.workers": 8, "train.batch_size": 64})
+    large = directory / "large.yaml"
+    large.write_text(to_yaml(_experiment(directory, "large", **{"train.workers": 8, "train.batch_size": 64})))
     started_s = time.monotonic()
-    refused = _start(large)
-    _, errors = refused.communicate()
-    print(errors[-500:])
+    command = [sys.executable, "-m", "laclip_ray.cli", "tune", str(large)]
+    refused = subprocess.run(
+        command, cwd=REPOSITORY, env=child_environment(), check=False, stderr=subprocess.PIPE, text=True
+    )
+    print(refused.stderr)
     yield Figure(5, "exit code of a sweep that cannot fit", refused.returncode, "", at_least=2, at_most=2)
     yield Figure(5, "refused after", time.monotonic() - started_s, "s")
 

@@ -75,7 +75,9 @@ def test_points_come_back_from_optuna_as_they_were() -> None:
         ({"p": None}, "nothing to sweep"),
         ({"space": {"text.p": {"grid": [0.1]}}}, "text.p is in tune.p too"),
         ({"space": {"train.lr": {"grid": [0.1]}}}, "train.lr: unknown key"),
-        ({"space": {"train.epochs": {"grid": [0]}}}, "train.epochs: input should be greater than 0"),
+        ({"space": {"train.batch_size": {"grid": [0]}}}, "train.batch_size: input should be greater than 0"),
+        ({"space": {"train.epochs": {"grid": [1, 2]}}}, "train.epochs: is the same for all runs"),
+        ({"space": {"rewrite.sampling.temperature": {"grid": [0.5, 1.0]}}}, "temperature: is the same for all runs"),
         ({"space": {"train.learning_rate": {"uniform": [0.1, 0.2]}}}, "a range has no end of values"),
     ],
 )

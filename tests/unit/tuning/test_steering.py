@@ -53,12 +53,12 @@ def test_a_budget_is_of_all_points_together_and_counts_each_once(budget: dict[st
 
 
 def test_a_search_asks_for_what_was_begun_and_knows_what_was_found() -> None:
-    given = experiment(search="optuna", points=5, p=[0.0, "uniform"], space={"seed": {"uniform": [0, 1]}})
+    given = experiment(search="optuna", points=5, p=[0.0, "uniform"], space={"train.weight_decay": {"uniform": [0, 1]}})
     known: list[tuple[Mapping[str, Any], float]] = [
-        ({"text.p": 0.0, "seed": 0.5}, 0.3),
-        ({"text.p": "uniform", "seed": 0.25}, 0.4),
+        ({"text.p": 0.0, "train.weight_decay": 0.5}, 0.3),
+        ({"text.p": "uniform", "train.weight_decay": 0.25}, 0.4),
     ]
-    begun = {"text.p": "uniform", "seed": 0.75}
+    begun = {"text.p": "uniform", "train.weight_decay": 0.75}
     search = TreeSearch(given, known, [begun])
     assert search.left == 3
     first = suggested_point(given, search.suggest("1")["values"])
