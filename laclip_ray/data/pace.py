@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-TURN_S = 0.02
+TURN_S = 0.05
 """The shortest time of a turn of the loop. A turn takes in all that is done and starts all that there is room for."""
 
 

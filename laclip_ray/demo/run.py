@@ -86,6 +86,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
                 "learning_rate": 1e-3,
                 "warmup_epochs": 1,
                 "weight_decay": 0.2,
+                "channels_last": True,  # its image tower is convolutional: a third more images a second
                 "log_every_steps": 26,
                 "checkpoint": {"every_steps": 250, "keep": 1},
             },

@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import os
+import sys
 import time
 import uuid
 from collections import OrderedDict
@@ -255,7 +256,8 @@ class RewritingActor:
     def __del__(self) -> None:
         """Ray Data drops the instance when the pool lets the actor go."""
         engine = getattr(self, "_engine", None)
-        if engine is not None:
+        # At the end of the process itself the engine ends with it, and what would close it is half taken apart.
+        if engine is not None and not sys.is_finalizing():
             engine.close()
 
     async def _draw_unit(self, unit: Unit, samples: pa.Table, work: str) -> pa.Table | None:
