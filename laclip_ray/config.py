@@ -174,12 +174,12 @@ class GateConfig(Section):
 
 
 class BudgetConfig(Section):
-    """What rewriting may cost, over all runs into the same output; a run that reaches it ends incomplete."""
+    """What rewriting or a sweep may cost, over all starts into the same output; one that reaches it ends incomplete."""
 
     gpu_hours: PositiveFloat | None = None
-    """GPU-hours of the engines. None: no limit."""
+    """GPU-hours of rewriting's engines, or of a sweep's training workers. None: no limit."""
     money: PositiveFloat | None = None
-    """In the price list's currency; needs `rewrite.price`. None: no limit."""
+    """In the price list's currency; needs `rewrite.price`, for a sweep `train.price` or that. None: no limit."""
 
 
 class RewriteConfig(Section):
@@ -488,11 +488,12 @@ class TuneConfig(Section):
     halving: HalvingConfig | None = None
     """End poor points early. None: every point is trained to the end."""
     max_concurrent_runs: PositiveInt | None = None
-    """Training runs at a time. None: as many as the cluster has room for."""
+    """Training runs at a time. None: as many as the cluster has room for, at its largest where it grows."""
     max_failures: NonNegativeInt = 1
     """How often a point is begun again, from its checkpoints, after one of its runs failed."""
     budget: BudgetConfig = BudgetConfig()
-    """What the sweep's training may cost. When it is reached no point starts, and none trains on."""
+    """What the sweep's training may cost, looked at after each evaluation. When it is reached no point starts, and none
+    trains on."""
 
 
 class RayConfig(Section):
@@ -656,6 +657,11 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
         picture["model"] = absolute(picture["model"])
     if content["text"]["rewrites"]:
         content["text"]["rewrites"] = [absolute(location) for location in content["text"]["rewrites"]]
+    for key, space in content["tune"]["space"].items():
+        if space["grid"] and key == "text.rewrites":
+            space["grid"] = [value and [absolute(location) for location in value] for value in space["grid"]]
+        if space["grid"] and key == "model.name":
+            space["grid"] = [absolute(name) if str(name).endswith(".json") else name for name in space["grid"]]
     if outputs:
         for section in (content, rewrite, content["train"], evaluate, content["tune"]):
             section["output"] = section["output"] and absolute(section["output"])

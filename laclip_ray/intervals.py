@@ -21,8 +21,9 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval is on one side of zero."""
-        return self.half_width is not None and abs(self.mean) > self.half_width
+        """Whether the interval is on one side of zero; not of values that are all the same, which say nothing of how
+        they vary."""
+        return bool(self.half_width) and abs(self.mean) > (self.half_width or 0.0)
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1, confidence: float = CONFIDENCE) -> Interval:

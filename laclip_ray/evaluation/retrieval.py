@@ -6,6 +6,8 @@ from typing import Any
 import torch
 
 RANKS = (1, 5, 10)
+METRICS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in RANKS)
+"""Shares that `retrieval_metrics` gives."""
 
 
 @torch.no_grad()

@@ -7,6 +7,9 @@ import torch
 
 from laclip_ray.evaluation.datasets import LabelledSet
 
+METRICS = ("top1", "top5", "mean_per_class")
+"""Shares that `zero_shot_metrics` gives."""
+
 
 @torch.no_grad()
 def zero_shot_metrics(

@@ -229,7 +229,8 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
 
 def print_sweep(console: Console, sweep: Sweep) -> None:
     """Each metric by complete point, mean and standard deviation over the seeds; and what is to be said of them."""
-    table = Table(title=f"sweep in {sweep.experiment.tune_output}", title_justify="left")
+    title = f"sweep in {sweep.experiment.tune_output}: mean ± standard deviation over the seeds"
+    table = Table(title=title, title_justify="left")
     values_of = {metric: sweep.values(metric) for metric in sweep.metrics}
     table.add_column("point")
     for heading in ("seeds", *values_of):

@@ -153,6 +153,9 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         if step == given.last_step:
             break
         started_s = time.monotonic()
+    else:  # fewer steps than planned, where images were skipped
+        for epoch in (epoch for due, epoch in given.export_steps.items() if due > step and rank == 0):
+            _export(model, given, epoch_export(given.experiment.train_output, epoch))
     if is_going_on:
         settle(window.has_steps, step != saver.saved_step or step == 0)
     if metrics is not None:

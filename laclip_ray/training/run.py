@@ -6,7 +6,7 @@ A rerun of the same command continues from the newest checkpoint; on a finished 
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,10 @@ def worker_group(experiment: Experiment) -> cluster.Group:
 
 
 def run_training(
-    experiment: Experiment, supply: TextSupply | None = None, until_epoch: int | None = None
+    experiment: Experiment,
+    supply: TextSupply | None = None,
+    until_epoch: int | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> TrainingResult:
     """Train to the end of the schedule, from the newest checkpoint if there is one.
 
@@ -67,6 +70,7 @@ def run_training(
         supply: rewriting that goes on beside training, into the sets of this configuration.
         until_epoch: pause when so many epochs are trained, with a checkpoint from which the same run goes on later.
             `TrainingResult.export` is that checkpoint then, and no summary is written.
+        rows: what `count_rows` gave for these shards, if it is known; counted else.
 
     Raises:
         UserError: bad input, before any worker starts.
@@ -79,7 +83,7 @@ def run_training(
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
     plan = cluster.Plan("train", (worker_group(experiment),))
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
-    rows = _usable_rows(experiment, shards)
+    rows = _usable_rows(experiment, shards, rows)
     samples_per_epoch = sum(rows.values())
     total_steps = samples_per_epoch * experiment.train.epochs // experiment.train.batch_size
     if not total_steps:
@@ -163,7 +167,7 @@ def _dealt_rows(experiment: Experiment) -> int:
     return max(rows for rows in range(1, experiment.stream.rows_per_block + 1) if common % rows == 0)
 
 
-_MAY_CHANGE = frozenset(
+MAY_CHANGE = frozenset(
     f"train.{key}"
     for key in (
         "output",
@@ -186,6 +190,7 @@ _MAY_CHANGE = frozenset(
         "expected_images_per_s",
     )
 )
+"""What may change between restarts of one training run, by dotted key."""
 
 
 def _identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def _identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
     values = {"seed": experiment["seed"], "stream.crop_scale": experiment["stream"]["crop_scale"]}
     for section in ("data", "text", "model", "train"):
         values |= {f"{section}.{key}": value for key, value in experiment[section].items()}
-    return {key: value for key, value in values.items() if key not in _MAY_CHANGE}
+    return {key: value for key, value in values.items() if key not in MAY_CHANGE}
 
 
 def _check_place(experiment: Experiment) -> None:
@@ -211,19 +216,24 @@ def _check_place(experiment: Experiment) -> None:
         )
 
 
-def _usable_rows(experiment: Experiment, shards: list[Shard]) -> dict[str, int]:
+def _usable_rows(experiment: Experiment, shards: list[Shard], counted: Mapping[str, int] | None) -> dict[str, int]:
     """Rows with a caption and an image member, by shard; as counted when the run began."""
+    url = storage.join(experiment.train_output, "rows.json")
+    if not storage.exists(url):
+        return dict(counted) if counted is not None else count_rows(experiment, shards)
+    known: dict[str, int] = storage.read_json(url)
+    if known.keys() != {shard.name for shard in shards}:
+        raise UserError(
+            f"data.path: the shards are not those that the training run in {experiment.train_output} began with; "
+            "its position would mean other samples. Choose another train.output"
+        )
+    return known
+
+
+def count_rows(experiment: Experiment, shards: Sequence[Shard]) -> dict[str, int]:
+    """Rows with a caption and an image member, by shard; counted by tasks of the Ray that is connected to."""
     import ray
 
-    url = storage.join(experiment.train_output, "rows.json")
-    if storage.exists(url):
-        known: dict[str, int] = storage.read_json(url)
-        if known.keys() != {shard.name for shard in shards}:
-            raise UserError(
-                f"data.path: the shards are not those that the training run in {experiment.train_output} began with; "
-                "its position would mean other samples. Choose another train.output"
-            )
-        return known
     data = experiment.data
 
     # Mostly waits for storage. Spread, so that it is outside of a Tune trial's placement group.

@@ -46,15 +46,18 @@ def best_point(values: Values) -> str:
     return max(values, key=lambda point: statistics.fmean(values[point].values()))
 
 
-def differences(values: Values, baseline: str) -> list[Difference]:
+def differences(values: Values, baseline: str, begun: int = 0) -> list[Difference]:
     """Each other complete point against the baseline.
 
     Args:
         values: of complete points.
         baseline: one of them.
+        begun: points, with those that ended early: what is left of them was chosen by the same seeds, so that they
+            count as compared.
     """
     others = [point for point in values if point != baseline]
-    return [_difference(values, point, baseline, comparisons=len(others)) for point in others]
+    comparisons = max(len(values), begun) - 1
+    return [_difference(values, point, baseline, comparisons) for point in others]
 
 
 def _difference(values: Values, point: str, baseline: str, comparisons: int) -> Difference:
@@ -80,7 +83,7 @@ def agreement(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum((product > 0) - (product < 0) for product in agreeing) / len(pairs)
 
 
-def verdict(values: Values, baseline: str, metric: str, as_share: bool = True) -> str:
+def verdict(values: Values, baseline: str, metric: str, as_share: bool = True, begun: int = 0) -> str:
     """A sentence that says which point is best, by how much, and whether that can be chance.
 
     Args:
@@ -88,6 +91,7 @@ def verdict(values: Values, baseline: str, metric: str, as_share: bool = True) -
         baseline: the point that the others are held against; one of them.
         metric: its name.
         as_share: whether values are shares, to be said in per cent.
+        begun: see `differences`.
     """
     scale, unit, points = (100, " %", " percentage points") if as_share else (1, "", "")
 
@@ -98,14 +102,16 @@ def verdict(values: Values, baseline: str, metric: str, as_share: bool = True) -
     means = {point: statistics.fmean(found.values()) for point, found in values.items()}
     if best == baseline:
         return f"{metric}: no point is better than {baseline} ({number(means[best])}{unit})."
-    found = next(each for each in differences(values, baseline) if each.point == best)
+    found = next(each for each in differences(values, baseline, begun) if each.point == best)
     start = (
         f"{metric}: {best} is best, {number(means[best])}{unit} against {number(means[baseline])}{unit} of {baseline}"
     )
     gain = f"a difference of {number(found.paired.mean)}{points}"
     if found.paired.half_width is None:
         return f"{start}, {gain}. With one seed nothing says whether that is chance."
-    compared = len(values) - 1
+    if not found.paired.half_width:
+        return f"{start}, {gain} for every seed. Values that do not vary do not say whether that is chance."
+    compared = max(len(values), begun) - 1
     low, high = found.paired.mean - found.paired.half_width, found.paired.mean + found.paired.half_width
     interval = f"95 % interval {number(low)} to {number(high)}, {found.paired.count} seeds" + (
         f", corrected for {compared} comparisons" if compared > 1 else ""

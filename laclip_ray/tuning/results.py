@@ -6,11 +6,15 @@ Guarantees: everything is made of the stages in storage, so that a partial sweep
 import csv
 import io
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, to_yaml, with_overrides
+from laclip_ray.errors import UserError
+from laclip_ray.evaluation import retrieval, zeroshot
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, write_report
@@ -45,26 +49,35 @@ class Sweep:
     @property
     def metric(self) -> str:
         """What is compared first."""
-        return self.experiment.tune.metric or default_metric(self.metrics)
+        return objective_metric(self.experiment)
+
+    @cached_property
+    def begun(self) -> int:
+        """Points of which something was measured."""
+        return len({stage.point for stage in self.stages})
 
     def values(self, metric: str, epoch: int | None = None) -> dict[str, dict[int, float]]:
         """A metric after an epoch, the last one by default, of the points complete until then, by point and seed."""
         found: dict[str, dict[int, float]] = {}
         for stage in self.stages:
-            if stage.epoch == (epoch or self.experiment.train.epochs):
+            if stage.epoch == (epoch or self.experiment.train.epochs) and metric in stage.metrics:
                 found.setdefault(stage.point, {})[stage.seed] = stage.metrics[metric]
         return complete(found, self.experiment.tune.seeds)
 
     @cached_property
     def baselines(self) -> list[str]:
-        """The complete points that are CLIP (p = 0) and the paper's uniform choice, where nothing but p is swept."""
+        """The complete points that are the best one with p = 0 (CLIP), and with the paper's uniform choice."""
         known = self.values(self.metric) if self.metrics else {}
+        values = {stage.point: stage.values for stage in self.finished if stage.point in known}
+        if not known or P_KEY not in values[best_point(known)]:
+            return []
+        others = _without_p(values[best_point(known)])
         uniform = round(self.rewrites / (self.rewrites + 1), 9)
         by_p: dict[float, str] = {}
-        for stage in self.finished:
-            p = stage.values.get(P_KEY)
-            if stage.point in known and len(stage.values) == 1 and (p == "uniform" or isinstance(p, int | float)):
-                by_p.setdefault(uniform if isinstance(p, str) else round(p, 9), stage.point)
+        for point, each in values.items():
+            p = each.get(P_KEY)
+            if _without_p(each) == others and (p == "uniform" or isinstance(p, int | float)):
+                by_p.setdefault(uniform if isinstance(p, str) else round(p, 9), point)
         return list(dict.fromkeys(by_p[p] for p in (0.0, uniform) if p in by_p))
 
     def verdicts(self) -> list[str]:
@@ -74,8 +87,15 @@ class Sweep:
             return ["No point is complete yet."]
         if not self.baselines:
             best = best_point(values)
-            return [f"{self.metric}: {best} is best, {statistics.fmean(values[best].values()):.4f}."]
-        return [verdict(values, baseline, self.metric) for baseline in self.baselines]
+            return [
+                f"{self.metric}: {best} is best, {statistics.fmean(values[best].values()):.4f}. No complete point is "
+                "the same with p = 0 or the paper's uniform choice, so that nothing is said of how much p gives."
+            ]
+        return [verdict(values, baseline, self.metric, begun=self.begun) for baseline in self.baselines]
+
+
+def _without_p(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != P_KEY}
 
 
 @dataclass(frozen=True)
@@ -90,9 +110,11 @@ class Ranking:
 
 
 def rankings(sweep: Sweep, metric: str) -> list[Ranking]:
-    """How soon the complete points are in the order in which they end."""
+    """How soon the complete points are in the order in which they end; nothing with fewer than two of them."""
     final = _means(sweep.values(metric))
-    found = []
+    found: list[Ranking] = []
+    if len(final) < 2:
+        return found
     for epoch in sorted({stage.epoch for stage in sweep.stages}):
         means = _means(sweep.values(metric, epoch))
         if final.keys() <= means.keys():
@@ -105,9 +127,29 @@ def _means(values: Values) -> dict[str, float]:
     return {point: statistics.fmean(found.values()) for point, found in values.items()}
 
 
-def default_metric(metrics: list[str]) -> str:
-    """The first zero-shot top-1, or the first recall."""
-    return next((name for name in metrics if name.startswith("zero-shot/") and name.endswith("/top1")), metrics[0])
+_METRICS = {"zero-shot": zeroshot.METRICS, "retrieval": retrieval.METRICS}
+
+
+def metric_names(experiment: Experiment) -> list[str]:
+    """`task/dataset/metric` of all that the configuration evaluates, in its order."""
+    evaluate = experiment.evaluate
+    sets = [("zero-shot", each.name) for each in evaluate.zero_shot]
+    sets += [("retrieval", each.name) for each in evaluate.retrieval]
+    return [f"{task}/{name}/{metric}" for task, name in sets for metric in _METRICS[task]]
+
+
+def objective_metric(experiment: Experiment) -> str:
+    """What is to be as large as possible: `tune.metric`, or the first top-1, or the first recall.
+
+    Raises:
+        UserError: `tune.metric` is nothing that is evaluated.
+    """
+    names = metric_names(experiment)
+    if experiment.tune.metric is None:
+        return names[0]
+    if experiment.tune.metric not in names:
+        raise UserError(f"tune.metric: there is no {experiment.tune.metric}; there are {', '.join(names)}")
+    return experiment.tune.metric
 
 
 def write_sweep(sweep: Sweep) -> None:
@@ -115,12 +157,14 @@ def write_sweep(sweep: Sweep) -> None:
     if not sweep.stages:
         return
     output = sweep.experiment.tune_output
-    storage.write_bytes(storage.join(output, "sweep.csv"), _table(sweep).encode())
-    if plot := _plot(sweep):
-        storage.write_bytes(storage.join(output, "sweep.svg"), plot.encode())
+    best = best_experiment(sweep)
+    written = {"sweep.csv": _table(sweep), "sweep.svg": _plot(sweep), "best.yaml": to_yaml(best) if best else None}
+    for name, content in written.items():
+        if content is None:  # an earlier start may have had one
+            storage.remove(storage.join(output, name))
+        else:
+            storage.write_bytes(storage.join(output, name), content.encode())
     write_report(storage.join(output, REPORT_FILE), sweep_report(sweep))
-    if best := best_experiment(sweep):
-        storage.write_bytes(storage.join(output, "best.yaml"), to_yaml(best).encode())
 
 
 def sweep_report(sweep: Sweep) -> Report:
@@ -167,7 +211,7 @@ def _means_table(sweep: Sweep) -> Table:
 
 def _differences_table(sweep: Sweep, baseline: str) -> Table:
     by_metric = {
-        metric: {each.point: each.paired for each in differences(sweep.values(metric), baseline)}
+        metric: {each.point: each.paired for each in differences(sweep.values(metric), baseline, sweep.begun)}
         for metric in sweep.metrics
     }
     points = [point for point in sweep.values(sweep.metric) if point != baseline]

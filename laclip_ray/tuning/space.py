@@ -86,6 +86,41 @@ def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
     return space
 
 
+def check_space(experiment: Experiment) -> Point:
+    """Refuse a space with a key or a value that the configuration does not take.
+
+    Returns:
+        a point at one of its edges.
+
+    Raises:
+        UserError: with the key and what is wrong with it.
+    """
+    space = swept_keys(experiment)
+    edges = {key: given.grid or [*(given.uniform or given.log_uniform or ())] for key, given in space.items()}
+    for key, values in edges.items():
+        for value in values:
+            with_overrides(experiment, {key: value})
+    return Point({key: values[0] for key, values in edges.items()})
+
+
+def is_within(experiment: Experiment, values: Mapping[str, Any]) -> bool:
+    """Whether a point that was measured before is one of the space as it is now."""
+    space = swept_keys(experiment)
+    if values.keys() != space.keys():
+        return False
+    for key, given in space.items():
+        if given.grid is not None:
+            if json.dumps(values[key]) not in map(json.dumps, given.grid):
+                return False
+        elif not isinstance(values[key], int | float):
+            return False
+        else:
+            low, high = given.uniform or given.log_uniform or (0.0, 0.0)
+            if not low <= values[key] <= high:
+                return False
+    return True
+
+
 def listed_points(experiment: Experiment) -> list[Point]:
     """All points of a grid, or `tune.points` drawn ones; each is a config that is valid.
 

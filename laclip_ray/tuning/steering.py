@@ -14,8 +14,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from laclip_ray.config import Experiment
-from laclip_ray.tuning.space import encoded, optuna_space
+from laclip_ray.tuning.space import Point, encoded, optuna_space, suggested_point
 
+_ATTEMPTS = 200
+"""Points that a search looks at for one that is new."""
 OBJECTIVE = "objective"
 """What is to be as large as possible: the mean of the metric over a point's seeds."""
 
@@ -23,11 +25,26 @@ OBJECTIVE = "objective"
 class Halving(AsyncHyperBandScheduler):
     """ASHA over the epochs of whole points; says which it ends."""
 
-    def __init__(self, experiment: Experiment, end: Callable[[Mapping[str, Any], int], None]) -> None:
-        """`end` is called with a point's values, as in the trial's config, and the epoch after which it is ended."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        reached: Callable[[Mapping[str, Any]], int],
+        end: Callable[[Mapping[str, Any], int], None],
+        spared: Callable[[Mapping[str, Any]], bool] = lambda values: False,
+    ) -> None:
+        """Each is called with a point's values, as in the trial's config.
+
+        Args:
+            experiment: the configuration.
+            reached: the epoch until which the point was trained before this start; it is not judged again before that.
+            end: notes that the point is ended after an epoch.
+            spared: whether the point is trained to the end in any case.
+        """
         halving = experiment.tune.halving
         assert halving is not None
+        self._reached = reached
         self._end = end
+        self._spared = spared
         self._epochs = experiment.train.epochs
         super().__init__(
             time_attr="epoch",
@@ -41,26 +58,38 @@ class Halving(AsyncHyperBandScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """See `TrialScheduler`."""
         decision = super().on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.STOP and result["epoch"] < self._epochs:
-            self._end(trial.config["values"], result["epoch"])
+        values, epoch = trial.config["values"], result["epoch"]
+        if epoch < self._epochs and decision == TrialScheduler.STOP:
+            if epoch < self._reached(values) or self._spared(values):
+                return str(TrialScheduler.CONTINUE)
+            self._end(values, epoch)
         return str(decision)
+
+
+Spent = tuple[float, float]
+"""GPU-hours and money."""
 
 
 class BudgetStopper(Stopper):
     """Ends the sweep when its training has cost what `tune.budget` allows."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, spent: Mapping[str, Spent]) -> None:
+        """`spent` is what points have cost before this start, by name."""
         self._budget = experiment.tune.budget
-        self._spent: dict[str, tuple[float, float]] = {}
-        self.is_spent = False
-        """Whether it has ended the sweep."""
+        self._spent = dict(spent)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a limit is reached."""
+        gpu_hours, money = (sum(each[kind] for each in self._spent.values()) for kind in (0, 1))
+        limits = ((gpu_hours, self._budget.gpu_hours), (money, self._budget.money))
+        return any(limit is not None and spent >= limit for spent, limit in limits)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Note what a point has cost so far; never ends it alone."""
-        self._spent[trial_id] = (result["gpu_hours"], result["money"] or 0.0)
-        gpu_hours, money = (sum(each[kind] for each in self._spent.values()) for kind in (0, 1))
-        limits = ((gpu_hours, self._budget.gpu_hours), (money, self._budget.money))
-        self.is_spent = any(limit is not None and spent >= limit for spent, limit in limits)
+        known = self._spent.get(result["point"], (0.0, 0.0))
+        # A point that is told of again, stage by stage, has cost what it had cost before.
+        self._spent[result["point"]] = max(known, (result["gpu_hours"], result["money"] or 0.0))
         return False
 
     def stop_all(self) -> bool:
@@ -71,7 +100,7 @@ class BudgetStopper(Stopper):
 class TreeSearch(Searcher):
     """Optuna's tree-structured Parzen estimator, asked and told through its public interface.
 
-    It begins with every point that was measured before, and asks first for those that were begun.
+    It begins with every point that was measured before, asks first for those that were begun, and for no point twice.
     """
 
     def __init__(
@@ -82,9 +111,10 @@ class TreeSearch(Searcher):
     ) -> None:
         """Points by their config values: the finished with their objective, and those to go on with."""
         super().__init__(metric=OBJECTIVE, mode="max")
+        self._experiment = experiment
         self._space = optuna_space(experiment)
         # Other draws for each start, so that a sweep which was stopped does not repeat its first ones.
-        sampler = optuna.samplers.TPESampler(seed=experiment.seed + len(finished))
+        sampler = optuna.samplers.TPESampler(seed=experiment.seed + len(finished) + len(begun))
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         for values, objective in finished:
             self._study.add_trial(
@@ -92,6 +122,7 @@ class TreeSearch(Searcher):
             )
         for values in begun:
             self._study.enqueue_trial(encoded(experiment, values))
+        self._known = {Point(values).name for values, _ in finished}
         self._asked: dict[str, optuna.trial.Trial] = {}
         self.left = max(len(begun), experiment.tune.points - len(finished))
         """Points that are still to be asked for."""
@@ -101,10 +132,17 @@ class TreeSearch(Searcher):
         """The largest objective that it knows."""
         return float(self._study.best_value)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """See `Searcher`."""
-        self._asked[trial_id] = self._study.ask(self._space)
-        return {"values": dict(self._asked[trial_id].params)}
+    def suggest(self, trial_id: str) -> Any:
+        """See `Searcher`; the end of the search where nothing but known points is found."""
+        for _ in range(_ATTEMPTS):
+            trial = self._study.ask(self._space)
+            name = suggested_point(self._experiment, trial.params).name
+            if name not in self._known:
+                self._known.add(name)
+                self._asked[trial_id] = trial
+                return {"values": dict(trial.params)}
+            self._study.tell(trial, state=TrialState.FAIL)
+        return Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See `Searcher`."""

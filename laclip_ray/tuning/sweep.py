@@ -6,6 +6,8 @@ whether the point goes on. So a point is ended or kept as a whole, and a search 
 Guarantees: rewrites are made once, before the first run. What was measured is in storage (`trials/POINT/seedN/stages`),
 and nothing else is needed to go on: a rerun of the same command reads it, tells the scheduler and the search of it,
 continues what died, and trains nothing twice. Tune's own snapshots are not read: they are pickles.
+Not covered: where there are more points than room, a point's seeds are trained one after another, also at the end, when
+there would be room for several.
 """
 
 import logging
@@ -17,15 +19,29 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment
+from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import check_evaluation
+from laclip_ray.rewriting.cost import load_prices
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.store import committed_sets
-from laclip_ray.training.run import check_training, worker_group
-from laclip_ray.tuning.results import Sweep, default_metric, write_sweep
-from laclip_ray.tuning.space import Point, listed_points, suggested_point
-from laclip_ray.tuning.steering import OBJECTIVE, BudgetStopper, Halving, TreeSearch
-from laclip_ray.tuning.trial import Stage, point_place, read_stages, run_experiment, run_stages
+from laclip_ray.training.run import check_training, count_rows, worker_group
+from laclip_ray.tuning.place import check_place, record
+from laclip_ray.tuning.results import Sweep, objective_metric, write_sweep
+from laclip_ray.tuning.space import P_KEY, Point, check_space, is_within, listed_points, suggested_point, swept_keys
+from laclip_ray.tuning.steering import OBJECTIVE, BudgetStopper, Halving, Spent, TreeSearch
+from laclip_ray.tuning.trial import (
+    ROWS_FILE,
+    Stage,
+    begin_point,
+    begun_points,
+    end_point,
+    ended_epoch,
+    price_of_training,
+    read_stages,
+    run_experiment,
+    run_stages,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +54,6 @@ class Capacity:
     seeds_each: int
 
 
-@dataclass(frozen=True)
-class Endings:
-    """How the points of this start ended, by name."""
-
-    failures: Mapping[str, str]
-    """Why a point is not complete."""
-    is_budget_spent: bool
-
-
 def run_sweep(experiment: Experiment) -> Sweep:
     """Make the rewrites that are missing, train and evaluate every point, and write what they say.
 
@@ -55,32 +62,76 @@ def run_sweep(experiment: Experiment) -> Sweep:
         IncompleteError: a run failed, the budget is spent, or the sweep was stopped; what is there is written.
     """
     tune = experiment.tune
-    points = listed_points(experiment) if tune.search != "optuna" else []
+    cluster.check_local(experiment, _plan(experiment, 1))  # before models are looked at, which takes seconds
     if len(set(tune.seeds)) < len(tune.seeds):
         raise UserError("tune.seeds: the same seed is given twice")
-    cluster.check_local(experiment, _plan(experiment, 1))  # before models are looked at, which takes seconds
+    edge = check_space(experiment)
+    points = listed_points(experiment) if tune.search != "optuna" else []
     check_evaluation(experiment)
-    variants = [run_experiment(experiment, point, tune.seeds[0]) for point in points]
-    for variant in variants or [experiment]:
+    objective_metric(experiment)
+    _check_budget(experiment)
+    variants = [run_experiment(experiment, point, tune.seeds[0]) for point in points or [edge]]
+    for variant in variants:
         check_training(variant)
+    epochs = stages_of(experiment)
+    check_place(experiment, epochs)
     cluster.connect(experiment, _plan(experiment, 1), {"tune.output": experiment.tune_output})
-    reads_rewrites = not variants or any(each.text.reads_rewrites for each in variants)
-    if reads_rewrites and not experiment.text.rewrites:
+    # A search may choose any p of a range, whatever is at its edge.
+    any_p = not points and P_KEY in swept_keys(experiment)
+    readers = [variant for variant in variants if any_p or variant.text.reads_rewrites]
+    if any(reader.text.rewrites is None for reader in readers):
         run_rewriting(experiment)
+    revisions = {url: number for reader in readers for url, number in committed_sets(reader).revisions().items()}
+    record(experiment, epochs, revisions)
+    rows_url = storage.join(experiment.tune_output, ROWS_FILE)
+    if not storage.exists(rows_url):
+        storage.write_json(rows_url, count_rows(experiment, list_shards(experiment.data)))
+    most = max((committed_sets(reader).most_rewrites() for reader in readers), default=0)
+    budget = BudgetStopper(experiment, _spent(experiment))
+    failures: dict[str, str] = {}
     try:
-        endings = _run_points(experiment, points)
+        if not budget.is_spent:
+            failures = _run_points(experiment, points, epochs, budget, most)
     finally:  # also of a sweep that is stopped
-        most = committed_sets(experiment).most_rewrites() if reads_rewrites else 0
         sweep = Sweep(experiment, tuple(read_stages(experiment)), most)
         write_sweep(sweep)
-    if endings.is_budget_spent:
-        raise IncompleteError("tune.budget is spent; with a larger one the same command goes on")
-    if endings.failures:
-        lines = "\n".join(f"  {name}: {why}" for name, why in endings.failures.items())
+    unfinished = _unfinished(sweep, points, failures)
+    if unfinished:
+        goes_on = "tune.budget is spent; with a larger one the" if budget.is_spent else "the"
+        lines = "\n".join(f"  {name}: {why}" for name, why in unfinished.items())
         raise IncompleteError(
-            f"points that are not complete: {len(endings.failures)}; the same command goes on with them\n{lines}"
+            f"points that are not complete: {len(unfinished)}; {goes_on} same command goes on with them\n{lines}"
         )
     return sweep
+
+
+def _check_budget(experiment: Experiment) -> None:
+    """Refuse a price or a budget that could not be applied."""
+    price = price_of_training(experiment)
+    if price is not None:
+        load_prices(experiment.rewrite.prices).price(price)
+    elif experiment.tune.budget.money is not None:
+        known = ", ".join(load_prices(experiment.rewrite.prices).prices)
+        raise UserError(f"tune.budget.money needs train.price, a name of the price list ({known})")
+
+
+def _spent(experiment: Experiment) -> dict[str, Spent]:
+    """What points have cost so far, by name."""
+    last = {(stage.point, stage.seed): stage for stage in read_stages(experiment)}  # in the order of epochs
+    found: dict[str, Spent] = {}
+    for (point, _), stage in last.items():
+        gpu_hours, money = found.get(point, (0.0, 0.0))
+        found[point] = (gpu_hours + stage.gpu_hours, money + (stage.money or 0.0))
+    return found
+
+
+def _unfinished(sweep: Sweep, points: Sequence[Point], failures: Mapping[str, str]) -> dict[str, str]:
+    """Points that are neither trained to the end nor ended by the scheduler, and why."""
+    experiment = sweep.experiment
+    complete = sweep.values(sweep.metric)
+    known = points or [point for point in begun_points(experiment) if is_within(experiment, point.values)]
+    left = [point for point in known if point.name not in complete and ended_epoch(experiment, point) is None]
+    return {point.name: failures.get(point.name, "not trained to the end") for point in left}
 
 
 def _plan(experiment: Experiment, runs: int) -> cluster.Plan:
@@ -94,25 +145,43 @@ def _plan(experiment: Experiment, runs: int) -> cluster.Plan:
 
 
 def _capacity(experiment: Experiment, points: int) -> Capacity:
-    """As many runs at a time as the cluster holds and the configuration allows; one fits, or `connect` had refused.
+    """As many runs at a time as the cluster holds and the configuration allows.
 
-    A cluster that grows is not counted: what does not fit waits for its nodes, each run with all that it needs at once,
-    so that none holds what another one is waiting for.
+    Of a cluster that grows, as many as it holds at its largest: then each run gets what it needs, and none holds for
+    ever what another one is waiting for.
+
+    Raises:
+        UserError: the cluster does not hold one, or grows and does not say how far.
     """
-    import ray
-
     seeds = len(experiment.tune.seeds)
     most = experiment.tune.max_concurrent_runs or points * seeds
-    if not experiment.ray.autoscaling:
-        resources = ray.cluster_resources()
+    resources = _largest_resources(experiment)
+    if resources is not None:
         one = _plan(experiment, 1)
-        most = min(most, int(resources.get("CPU", 1) // one.cpus))
+        cluster.check_cpus(one, resources.get("CPU", 0), "the cluster, at its largest,")
+        most = min(most, int(resources.get("CPU", 0) // one.cpus))
         gpus = sum(group.processes * cluster.gpus_each(group.gpus) for group in one.groups)
         if gpus:
+            cluster.check_gpus(one, resources.get("GPU", 0))
             most = min(most, int(resources.get("GPU", 0) // gpus))
-    most = max(1, most)
     seeds_each = min(seeds, max(1, most // points))
     return Capacity(points=max(1, most // seeds_each), seeds_each=seeds_each)
+
+
+def _largest_resources(experiment: Experiment) -> Mapping[str, float] | None:
+    """What the cluster holds, at its largest if it grows; None if that is for `tune.max_concurrent_runs` to say."""
+    import ray
+    from ray._private.state import state
+
+    if not experiment.ray.autoscaling:
+        return dict(ray.cluster_resources())
+    largest: Mapping[str, float] | None = state.get_max_resources_from_cluster_config()
+    if not largest and experiment.tune.max_concurrent_runs is None:
+        raise UserError(
+            "ray.autoscaling: true, and this cluster does not say how far it grows; set tune.max_concurrent_runs to "
+            "the runs that it holds at its largest: with more they would wait for one another"
+        )
+    return largest or None
 
 
 def stages_of(experiment: Experiment) -> list[int]:
@@ -129,42 +198,58 @@ def stages_of(experiment: Experiment) -> list[int]:
     return sorted(found)
 
 
-def _run_points(experiment: Experiment, points: Sequence[Point]) -> Endings:
-    """Train and evaluate all points, as far as the scheduler lets them."""
+def _run_points(
+    experiment: Experiment, points: Sequence[Point], epochs: Sequence[int], budget: BudgetStopper, most: int
+) -> dict[str, str]:
+    """Train and evaluate all points, as far as the scheduler and the budget let them; why points failed, by name.
+
+    Args:
+        experiment: the configuration.
+        points: all of them; none where a search chooses.
+        epochs: after which runs are evaluated.
+        budget: what ends the sweep.
+        most: rewrites that a caption has at most.
+    """
     import ray.tune
 
     tune = experiment.tune
     capacity = _capacity(experiment, len(points) or tune.points)
-    epochs = stages_of(experiment)
+    # Where nobody decides between two evaluations, training goes through all of them at once.
+    is_decided = tune.halving is not None or tune.budget.gpu_hours is not None or tune.budget.money is not None
+    parts = [[epoch] for epoch in epochs] if is_decided else [list(epochs)]
+    reached = _reached(experiment)
 
-    def point_of(config: Mapping[str, Any]) -> Point:
-        values = config["values"]
+    def point_of(values: Mapping[str, Any]) -> Point:
         return suggested_point(experiment, values) if tune.search == "optuna" else Point(values)
 
     def train_point(config: dict[str, Any]) -> None:
-        point = point_of(config)
-        known = {(stage.seed, stage.epoch) for stage in read_stages(experiment, point.name)}
-        has_ended = storage.exists(_ended_url(experiment, point))
-        # Where nobody decides between two stages, training goes through all of them at once.
-        for part in [[epoch] for epoch in epochs] if tune.halving is not None else [epochs]:
-            if has_ended and any((seed, epoch) not in known for seed in tune.seeds for epoch in part):
+        point = point_of(config["values"])
+        begin_point(experiment, point)
+        last = ended_epoch(experiment, point)
+        for number, part in enumerate(parts):
+            if number and last is not None and part[-1] > last:
                 return
             for stages in zip(*_train_seeds(experiment, point, part, capacity.seeds_each), strict=True):
                 ray.tune.report(_summary(experiment, stages))
 
-    def end(values: Mapping[str, Any], epoch: int) -> None:
-        storage.write_json(_ended_url(experiment, point_of({"values": values})), {"epoch": epoch})
-
-    budget = BudgetStopper(experiment)
     search = _tree_search(experiment) if tune.search == "optuna" else None
+    scheduler = None
+    if tune.halving is not None:
+        scheduler = Halving(
+            experiment,
+            reached=lambda values: reached.get(point_of(values).name, 0),
+            end=lambda values, epoch: end_point(experiment, point_of(values), epoch),
+            spared=lambda values: _is_baseline(point_of(values), most),
+        )
     grid = [dict(point.values) for point in points]
     ray_filesystem, path = storage.ray_filesystem(storage.join(experiment.tune_output, "ray"))
+    logging.getLogger("ray.tune.tune").setLevel(logging.ERROR)  # after Ctrl-C it advises to restore its snapshots
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(train_point, {"CPU": 1}),
         param_space={"values": ray.tune.grid_search(grid)} if search is None else None,
         tune_config=ray.tune.TuneConfig(
             search_alg=search,
-            scheduler=Halving(experiment, end) if tune.halving is not None else None,
+            scheduler=scheduler,
             num_samples=1 if search is None else search.left,
             max_concurrent_trials=capacity.points,
             trial_dirname_creator=lambda trial: trial.trial_id,  # not all of the values in one name
@@ -181,17 +266,25 @@ def _run_points(experiment: Experiment, points: Sequence[Point]) -> Endings:
     results = tuner.fit()
     failures = {}
     for result in (results[number] for number in range(len(results))):
-        point = point_of(result.config or {})
         if result.error is not None:
-            failures[point.name] = str(result.error).strip().splitlines()[-1]
-        elif (result.metrics or {}).get("epoch", 0) < epochs[-1] and not storage.exists(_ended_url(experiment, point)):
-            failures[point.name] = "stopped"
-    return Endings(failures, budget.is_spent)
+            failures[point_of((result.config or {})["values"]).name] = str(result.error).strip().splitlines()[-1]
+    return failures
 
 
-def _ended_url(experiment: Experiment, point: Point) -> str:
-    """Where it is noted that the scheduler has ended a point."""
-    return storage.join(point_place(experiment, point.name), "ended_early.json")
+def _reached(experiment: Experiment) -> dict[str, int]:
+    """The epoch until which all seeds of a point are trained and evaluated, by the point's name."""
+    seeds: dict[str, dict[int, int]] = {}
+    for stage in read_stages(experiment):  # in the order of epochs
+        seeds.setdefault(stage.point, {})[stage.seed] = stage.epoch
+    return {point: min(found.get(seed, 0) for seed in experiment.tune.seeds) for point, found in seeds.items()}
+
+
+def _is_baseline(point: Point, most: int) -> bool:
+    """Whether all others will be held against a point: p = 0 and the paper's choice, where nothing but p is swept."""
+    p = point.values.get(P_KEY)
+    if len(point.values) > 1 or not (p == "uniform" or isinstance(p, int | float)):
+        return False
+    return isinstance(p, str) or p == 0 or abs(p - most / (most + 1)) < 1e-9
 
 
 def _train_seeds(experiment: Experiment, point: Point, epochs: Sequence[int], at_once: int) -> list[list[Stage]]:
@@ -201,7 +294,9 @@ def _train_seeds(experiment: Experiment, point: Point, epochs: Sequence[int], at
     """
     import ray
 
-    task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy="SPREAD")(run_stages)
+    # Done again where its node or process is lost: it goes on from its checkpoint.
+    retries = experiment.tune.max_failures
+    task: Any = ray.remote(num_cpus=0, max_retries=retries, scheduling_strategy="SPREAD")(run_stages)
     waiting = list(experiment.tune.seeds)
     running: dict[Any, int] = {}
     found: list[list[Stage]] = []
@@ -225,12 +320,11 @@ def _train_seeds(experiment: Experiment, point: Point, epochs: Sequence[int], at
 
 def _summary(experiment: Experiment, stages: Sequence[Stage]) -> dict[str, Any]:
     """What Tune is told of a point at a stage."""
-    metric = experiment.tune.metric or default_metric(sorted(stages[0].metrics))
-    if metric not in stages[0].metrics:
-        raise UserError(f"tune.metric: there is no {metric}; there are {', '.join(sorted(stages[0].metrics))}")
+    metric = objective_metric(experiment)
     money = [stage.money for stage in stages if stage.money is not None]
     return {
         OBJECTIVE: statistics.fmean(stage.metrics[metric] for stage in stages),
+        "point": stages[0].point,
         "epoch": stages[0].epoch,
         "gpu_hours": sum(stage.gpu_hours for stage in stages),
         "money": sum(money) if money else None,
@@ -238,18 +332,16 @@ def _summary(experiment: Experiment, stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def _tree_search(experiment: Experiment) -> TreeSearch:
-    """A search that knows what is in storage."""
-    by_point: dict[str, list[Stage]] = {}
-    for stage in read_stages(experiment):
-        by_point.setdefault(stage.point, []).append(stage)
-    finished, begun = [], []
-    for stages in by_point.values():
-        last = max(stage.epoch for stage in stages)
-        found = [stage for stage in stages if stage.epoch == last]
-        point = Point(stages[0].values)
-        is_over = last == experiment.train.epochs or storage.exists(_ended_url(experiment, point))
-        if is_over and len(found) == len(experiment.tune.seeds):
-            finished.append((point.values, _summary(experiment, found)[OBJECTIVE]))
+    """A search that knows what is in storage, as far as it is of its space."""
+    reached, finished, begun = _reached(experiment), [], []
+    for point in begun_points(experiment):
+        if not is_within(experiment, point.values):
+            continue
+        last = ended_epoch(experiment, point) or experiment.train.epochs
+        if reached.get(point.name, 0) >= last:
+            stages = [stage for stage in read_stages(experiment, point.name) if stage.epoch == last]
+            by_seed = [stage for stage in stages if stage.seed in experiment.tune.seeds]
+            finished.append((point.values, _summary(experiment, by_seed)[OBJECTIVE]))
         else:
             begun.append(point.values)
     return TreeSearch(experiment, finished, begun)

@@ -18,6 +18,9 @@ from laclip_ray.training.run import run_training
 from laclip_ray.tuning.space import Point
 
 STAGES_DIRECTORY = "stages"
+_POINT_FILE = "point.json"
+ROWS_FILE = "rows.json"
+"""Usable rows by shard, counted once for all runs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Stage:
     gpu_hours: float
     """Of the workers while they trained, since the run's start; starts and evaluations are not counted."""
     money: float | None
-    """For these GPU-hours, at `train.price`."""
+    """For these GPU-hours, at `train.price`, or `rewrite.price`."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Stage":
@@ -53,6 +56,34 @@ def point_place(experiment: Experiment, point: str) -> str:
 def place_of(experiment: Experiment, point: str, seed: int) -> str:
     """Where a run of the sweep is kept."""
     return storage.join(point_place(experiment, point), f"seed{seed}")
+
+
+def begin_point(experiment: Experiment, point: Point) -> None:
+    """Note that a point is being trained, for a search that goes on after this process."""
+    storage.write_json(storage.join(point_place(experiment, point.name), _POINT_FILE), dict(point.values))
+
+
+def begun_points(experiment: Experiment) -> list[Point]:
+    """All points that were ever begun in this place."""
+    urls = storage.list_files(storage.join(experiment.tune_output, "trials"))
+    return [Point(storage.read_json(url)) for url in sorted(urls) if url.endswith(f"/{_POINT_FILE}")]
+
+
+def end_point(experiment: Experiment, point: Point, epoch: int) -> None:
+    """Note that the scheduler has ended a point after an epoch."""
+    storage.write_json(_ended_url(experiment, point), {"epoch": epoch})
+
+
+def ended_epoch(experiment: Experiment, point: Point) -> int | None:
+    """The epoch after which a point was ended; None if it goes on to the last, as all do without `tune.halving`."""
+    url = _ended_url(experiment, point)
+    if experiment.tune.halving is None or not storage.exists(url):
+        return None
+    return int(storage.read_json(url)["epoch"])
+
+
+def _ended_url(experiment: Experiment, point: Point) -> str:
+    return storage.join(point_place(experiment, point.name), "ended_early.json")
 
 
 def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experiment:
@@ -83,7 +114,8 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
     if len(known) == len(urls):
         return list(known.values())
     variant = run_experiment(experiment, point, seed)
-    training = run_training(variant, until_epoch=epochs[-1])
+    counted = storage.join(experiment.tune_output, ROWS_FILE)
+    training = run_training(variant, until_epoch=epochs[-1], rows=storage.read_json(counted))
     rows = read_metrics(variant.train_output)
     for epoch in epochs:
         if epoch in known:
@@ -150,7 +182,12 @@ def _gpu_hours(variant: Experiment, rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _money(variant: Experiment, gpu_hours: float) -> float | None:
-    """What GPU-hours of training cost; None without `train.price`."""
-    if variant.train.price is None:
+    """What GPU-hours of training cost; None without a price."""
+    if (price := price_of_training(variant)) is None:
         return None
-    return gpu_hours * load_prices(variant.rewrite.prices).price(variant.train.price).per_gpu_hour
+    return gpu_hours * load_prices(variant.rewrite.prices).price(price).per_gpu_hour
+
+
+def price_of_training(experiment: Experiment) -> str | None:
+    """The name of what a worker's GPU is rented as."""
+    return experiment.train.price or experiment.rewrite.price

@@ -8,7 +8,8 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, load_experiment, parse_experiment
-from laclip_ray.tuning.results import Sweep, pairing, write_sweep
+from laclip_ray.errors import UserError
+from laclip_ray.tuning.results import Sweep, objective_metric, pairing, write_sweep
 from laclip_ray.tuning.space import Point
 from laclip_ray.tuning.trial import STAGES_DIRECTORY, Stage, place_of, read_stages
 
@@ -22,6 +23,7 @@ def experiment(output: Path, **tune: Any) -> Experiment:
             "output": str(output),
             "data": {"path": "data"},
             "train": {"epochs": 4},
+            "evaluate": {"zero_shot": [{"name": "world", "path": "world"}, {"name": "cars", "path": "cars"}]},
             "tune": {"p": [0, 0.4, 0.8], "seeds": [0, 1, 2], **tune},
         }
     )
@@ -86,6 +88,42 @@ def test_a_point_without_all_its_seeds_is_in_the_table_and_in_no_mean(tmp_path: 
     write_sweep(partial)
     assert len(Path(given.tune_output, "sweep.csv").read_text().splitlines()) == 1 + 5
     assert load_experiment(str(Path(given.tune_output, "best.yaml"))).text.p == 0.0
+
+
+def test_points_with_another_key_are_held_against_the_best_one_s_values_with_p_of_0(tmp_path: Path) -> None:
+    given = experiment(tmp_path, p=[0.0, 0.5], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}})
+    for seed in (0, 1, 2):
+        for p, rate, top1 in ((0.0, 1e-3, 0.1), (0.5, 1e-3, 0.2), (0.0, 2e-3, 0.3), (0.5, 2e-3, 0.4)):
+            write_stage(given, {"text.p": p, "train.learning_rate": rate}, seed, 4, top1 + 0.001 * seed * (1 + p))
+    sweep = Sweep(given, tuple(read_stages(given)), rewrites=4)
+    assert sweep.baselines == ["p0-learning_rate0.002"]
+    (sentence,) = sweep.verdicts()
+    assert "p0.5-learning_rate0.002 is best" in sentence
+    assert "corrected for 3 comparisons" in sentence
+
+
+def test_points_that_ended_early_count_as_compared(sweep: Sweep) -> None:
+    given = sweep.experiment
+    for number in range(1, 6):
+        write_stage(given, {"text.p": number / 100}, 0, 2, 0.1)
+    assert "corrected for 2 comparisons" in sweep.verdicts()[0]
+    assert "corrected for 7 comparisons" in Sweep(given, tuple(read_stages(given)), rewrites=4).verdicts()[0]
+
+
+def test_the_objective_is_the_first_that_is_evaluated_or_one_of_the_others(tmp_path: Path) -> None:
+    assert objective_metric(experiment(tmp_path)) == TOP1
+    chosen = "zero-shot/cars/mean_per_class"
+    assert objective_metric(experiment(tmp_path, metric=chosen)) == chosen
+    with pytest.raises(UserError, match=r"tune\.metric: there is no top1; there are zero-shot/world/top1, "):
+        objective_metric(experiment(tmp_path, metric="top1"))
+
+
+def test_results_of_an_earlier_start_do_not_stay_where_there_are_none_now(sweep: Sweep) -> None:
+    write_sweep(sweep)
+    more = experiment(Path(sweep.experiment.output), seeds=[0, 1, 2, 3])
+    write_sweep(Sweep(more, sweep.stages, rewrites=4))
+    left = {path.name for path in Path(more.tune_output).iterdir()}
+    assert left == {"sweep.csv", "sweep.html", "trials"}
 
 
 def test_nothing_measured_is_no_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
-from laclip_ray.tuning.space import Point, encoded, listed_points, suggested_point
+from laclip_ray.tuning.space import Point, check_space, encoded, is_within, listed_points, suggested_point
 
 
 def experiment(**tune: Any) -> Experiment:
@@ -66,6 +66,29 @@ def test_points_come_back_from_optuna_as_they_were() -> None:
     )
     values = {"text.p": "uniform", "train.learning_rate": 2e-3}
     assert suggested_point(given_experiment, encoded(given_experiment, values)).values == values
+
+
+def test_the_ends_of_a_range_are_values_that_the_configuration_takes() -> None:
+    space = {"train.weight_decay": {"uniform": [-1, 1]}}
+    with pytest.raises(UserError, match=r"train\.weight_decay: input should be greater than or equal to 0"):
+        check_space(experiment(search="optuna", space=space))
+    good = experiment(search="optuna", p=[0.5, 1], space={"train.weight_decay": {"uniform": [0, 1]}})
+    assert check_space(good).values == {"text.p": 0.5, "train.weight_decay": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_one"),
+    [
+        ({"text.p": "uniform", "train.weight_decay": 0.5}, True),
+        ({"text.p": 0.3, "train.weight_decay": 0.5}, False),
+        ({"text.p": 0.0, "train.weight_decay": 1.5}, False),
+        ({"text.p": 0.0}, False),
+        ({"text.p": 0.0, "train.weight_decay": 0.5, "train.beta1": 0.5}, False),
+    ],
+)
+def test_a_point_is_of_the_space_with_its_keys_and_within_its_values(values: dict[str, Any], is_one: bool) -> None:
+    given = experiment(search="optuna", p=[0.0, "uniform"], space={"train.weight_decay": {"uniform": [0, 1]}})
+    assert is_within(given, values) == is_one
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def result(epoch: int, objective: float, gpu_hours: float = 0.0, money: float | 
 
 def test_of_three_points_the_best_goes_on_and_those_that_end_are_named() -> None:
     ended: list[tuple[Mapping[str, Any], int]] = []
-    halving = Halving(experiment(halving={"first_epochs": 1, "reduction": 3}), lambda *each: ended.append(each))
+    halving = Halving(
+        experiment(halving={"first_epochs": 1, "reduction": 3}), lambda values: 0, lambda *each: ended.append(each)
+    )
     trials = [SimpleNamespace(trial_id=str(number), config={"values": {"text.p": number / 10}}) for number in range(6)]
     decisions = []
     for number, trial in enumerate(trials):
@@ -36,20 +38,46 @@ def test_of_three_points_the_best_goes_on_and_those_that_end_are_named() -> None
 
 def test_a_point_at_its_last_epoch_is_not_said_to_end_early() -> None:
     ended: list[Any] = []
-    halving = Halving(experiment(epochs=3, halving={"first_epochs": 3}), lambda *each: ended.append(each))
+    given = experiment(epochs=3, halving={"first_epochs": 3})
+    halving = Halving(given, lambda values: 0, lambda *each: ended.append(each))
     trial = SimpleNamespace(trial_id="1", config={"values": {}})
     halving.on_trial_add(None, trial)  # type: ignore[arg-type]
     assert halving.on_trial_result(None, trial, result(3, 0.1)) == TrialScheduler.STOP  # type: ignore[arg-type]
     assert not ended
 
 
+def test_a_point_is_not_judged_again_below_what_it_had_reached_and_a_spared_one_never() -> None:
+    ended: list[Any] = []
+    halving = Halving(
+        experiment(halving={"first_epochs": 1, "reduction": 2}),
+        reached=lambda values: 4 if values == {"text.p": 0.2} else 0,
+        end=lambda *each: ended.append(each),
+        spared=lambda values: values == {"text.p": 0.3},
+    )
+    decisions = {}
+    for p, objective in ((0.1, 0.9), (0.2, 0.2), (0.3, 0.1), (0.4, 0.3)):
+        trial = SimpleNamespace(trial_id=str(p), config={"values": {"text.p": p}})
+        halving.on_trial_add(None, trial)  # type: ignore[arg-type]
+        decisions[p] = halving.on_trial_result(None, trial, result(2, objective))  # type: ignore[arg-type]
+    assert decisions == {0.1: "CONTINUE", 0.2: "CONTINUE", 0.3: "CONTINUE", 0.4: "STOP"}
+    assert ended == [({"text.p": 0.4}, 2)]
+
+
 @pytest.mark.parametrize(("budget", "steps"), [({"gpu_hours": 5.0}, 3), ({"money": 9.0}, 2)])
 def test_a_budget_is_of_all_points_together_and_counts_each_once(budget: dict[str, float], steps: int) -> None:
-    stopper = BudgetStopper(experiment(budget=budget))
+    stopper = BudgetStopper(experiment(budget=budget), {})
     reports = [("a", result(1, 0.1, 1.0, 4.0)), ("b", result(1, 0.1, 2.0, 6.0)), ("a", result(2, 0.1, 3.0, 6.0))]
-    for number, (trial_id, each) in enumerate(reports, start=1):
-        assert not stopper(trial_id, each)
+    for number, (point, each) in enumerate(reports, start=1):
+        assert not stopper("trial", {**each, "point": point})
         assert stopper.stop_all() == (number >= steps)
+
+
+def test_what_was_spent_before_counts_and_is_not_counted_again_when_it_is_told_again() -> None:
+    stopper = BudgetStopper(experiment(budget={"gpu_hours": 5.0}), {"a": (3.0, 0.0), "gone": (1.0, 0.0)})
+    assert not stopper("trial", {**result(1, 0.1, 1.0), "point": "a"})
+    assert not stopper.stop_all()
+    assert not stopper("trial", {**result(2, 0.1, 4.0), "point": "a"})
+    assert stopper.stop_all()
 
 
 def test_a_search_asks_for_what_was_begun_and_knows_what_was_found() -> None:
@@ -76,3 +104,11 @@ def test_a_search_that_goes_on_does_not_repeat_its_first_points() -> None:
     fresh = TreeSearch(given, [], []).suggest("1")
     assert TreeSearch(given, [], []).suggest("1") == fresh
     assert TreeSearch(given, [({"text.p": 0.5}, 0.1)], []).suggest("1") != fresh
+
+
+def test_a_search_gives_no_point_twice_and_ends_where_there_is_no_other() -> None:
+    given = experiment(search="optuna", p=[0.0, 0.5, 1.0], points=20)
+    search = TreeSearch(given, [({"text.p": 0.5}, 0.3)], [{"text.p": 1.0}])
+    found = [suggested_point(given, search.suggest(str(number))["values"]).values["text.p"] for number in range(2)]
+    assert found == [1.0, 0.0]
+    assert search.suggest("2") == "FINISHED"
