@@ -10,12 +10,14 @@ from rich.text import Text
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
+from laclip_ray.intervals import Interval
 from laclip_ray.onejob.plan import RunPlan
 from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.rewriting.cost import Estimate
 from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.pipeline import Outcome
 from laclip_ray.training.run import TrainingResult
+from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep
 
 
@@ -228,19 +230,28 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
 
 
 def print_sweep(console: Console, sweep: Sweep) -> None:
-    """Each metric by complete point, mean and standard deviation over the seeds; and what is to be said of them."""
-    title = f"sweep in {sweep.experiment.tune_output}: mean ± standard deviation over the seeds"
-    table = Table(title=title, title_justify="left")
-    values_of = {metric: sweep.values(metric) for metric in sweep.metrics}
+    """The metric that is compared, by complete point, its differences from the baselines, and what is to be said."""
+    values = sweep.values(sweep.metric)
+    table = Table(title=f"sweep in {sweep.experiment.tune_output}", title_justify="left")
     table.add_column("point")
-    for heading in ("seeds", *values_of):
-        table.add_column(heading, justify="right")
-    for point in next(iter(values_of.values()), {}):
-        cells = [_mean_and_spread([*values[point].values()]) for values in values_of.values()]
-        table.add_row(point, str(len(sweep.experiment.tune.seeds)), *cells)
+    table.add_column(f"{sweep.metric}, mean ± standard deviation", justify="right")
+    for baseline in sweep.baselines:
+        table.add_column(f"above {baseline}, 95 % interval", justify="right")
+    for point in values:
+        cells = [_mean_and_spread([*values[point].values()])]
+        for baseline in sweep.baselines:
+            found = {each.point: each.paired for each in differences(values, baseline, sweep.begun)}
+            cells.append(_difference(found.get(point)))
+        table.add_row(point, *cells)
     console.print(table)
     for sentence in sweep.verdicts():
         console.print(sentence, markup=False)
+
+
+def _difference(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{100 * interval.mean:.2f}" + ("" if interval.half_width is None else f" ± {100 * interval.half_width:.2f}")
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,10 @@ def demo(directory: Path) -> Iterator[Figure]:
     yield Figure(1, "time of the sweep", (time.monotonic() - started_s) / 60, "min", at_most=40)
     experiment = with_overrides(demo_experiment(str(directory)), sweep_settings(SEEDS, Size()))
     sweep = Sweep(experiment, tuple(read_stages(experiment)), rewrites=4)
+    kept = REPOSITORY / "build" / "demo_sweep"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in ("sweep.csv", "sweep.svg", "sweep.html"):
+        shutil.copy(Path(experiment.tune_output, name), kept)
     yield Figure(1, "complete points", len(sweep.values(sweep.metric)), "points", at_least=len(SWEPT))
     for sentence in sweep.verdicts():
         print(sentence)
@@ -60,7 +65,7 @@ def demo(directory: Path) -> Iterator[Figure]:
         if found is not None and found.unpaired_variance:
             ratio = found.paired_variance / found.unpaired_variance
             yield Figure(2, f"variance of differences from p = 0, paired to unpaired, {metric}", ratio, "ratio")
-    for each in differences(sweep.values(sweep.metric), "p0"):
+    for each in differences(sweep.values(sweep.metric), "p0", sweep.begun):
         yield Figure(1, f"{sweep.metric}, {each.point} above p0", each.paired.mean, "share")
         yield Figure(1, f"half of its interval, {each.point}", each.paired.half_width or 0.0, "share")
     for ranking in rankings(sweep, sweep.metric):

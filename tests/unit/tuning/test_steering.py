@@ -55,7 +55,7 @@ def test_a_point_is_not_judged_again_below_what_it_had_reached_and_a_spared_one_
         spared=lambda values: values == {"text.p": 0.3},
     )
     decisions = {}
-    for p, objective in ((0.1, 0.9), (0.2, 0.2), (0.3, 0.1), (0.4, 0.3)):
+    for p, objective in ((0.1, 0.9), (0.2, 0.2), (0.3, 0.1), (0.4, 0.05)):
         trial = SimpleNamespace(trial_id=str(p), config={"values": {"text.p": p}})
         halving.on_trial_add(None, trial)  # type: ignore[arg-type]
         decisions[p] = halving.on_trial_result(None, trial, result(2, objective))  # type: ignore[arg-type]
