@@ -233,7 +233,7 @@ def _learnable(directory: Path) -> Experiment:
         "train.workers": 1,
         "tune.p": None,
         "tune.space": {"train.learning_rate": {"grid": [1e-3, 1e-9, 2e-9, 4e-9]}},
-        "tune.halving": {"first_epochs": 2, "reduction": 2},
+        "tune.halving": {"first_epochs": 4, "reduction": 2},
     }
     return with_overrides(experiment, changes)
 
