@@ -276,7 +276,7 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
         return subprocess.run(command, cwd=REPOSITORY, env=child_environment(), check=False).returncode, experiment
 
     for nodes in (1, 3):
-        code, experiment = sweep(f"nodes{nodes}", 4, nodes - 1, 0, **{"train.epochs": 100})
+        code, experiment = sweep(f"nodes{nodes}", 4, nodes - 1, 0, **{"train.epochs": 50})
         yield Figure(5, f"exit code on {nodes} nodes", code, "", at_most=0)
         bars = {"at_most": 1} if nodes == 1 else {"at_least": 2}
         yield Figure(5, f"runs at once on {nodes} nodes", _at_once(experiment), "runs", **bars)
