@@ -239,26 +239,20 @@ def _learnable(directory: Path) -> Experiment:
 
 
 _CLUSTER = """
-import os, runpy, sys, threading
+import os, subprocess, sys, time
 from ray.cluster_utils import Cluster
-head_cpus, nodes, after_s = (int(sys.argv.pop(1)) for _ in range(3))
+head_cpus, nodes, after_s = map(int, sys.argv[1:4])
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head_cpus})
-
-def add_nodes():
+try:
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    sweep = subprocess.Popen([sys.executable, "-m", "tests.figures.tuning_run", sys.argv[4]], env=environment)
+    time.sleep(after_s)
     for _ in range(nodes):
         cluster.add_node(num_cpus=4)
-
-try:
-    if after_s:
-        threading.Timer(after_s, add_nodes).start()
-    else:
-        add_nodes()
-    os.environ["RAY_ADDRESS"] = cluster.address
-    runpy.run_module("tests.figures.tuning_run", run_name="__main__", alter_sys=True)
+    code = sweep.wait()
 finally:
-    import ray
-    ray.shutdown()
     cluster.shutdown()
+sys.exit(code)
 """
 _NODE_AFTER_S = 40
 
