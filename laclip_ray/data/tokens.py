@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.uninterrupted import uninterrupted
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ def tokenizer_spec(model_name: str) -> TokenizerSpec:
 @lru_cache(maxsize=2)
 def load_tokenizer(spec: TokenizerSpec) -> Any:
     """The tokeniser, kept by the process: called with a list of N texts it gives int64 [N, L]."""
+    return uninterrupted(lambda: _load(spec))  # it imports torch
+
+
+def _load(spec: TokenizerSpec) -> Any:
     if spec.model_name is not None:
         import open_clip
 
