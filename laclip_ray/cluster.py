@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
@@ -29,6 +31,15 @@ class Group:
     """GPUs of each; None: one where the cluster has any."""
     fewest: int | None = None
     """Processes that it can begin with, as their GPUs are there. None: all."""
+    accelerator_type: str | None = None
+    """Only on nodes with this accelerator."""
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    """Only on nodes with these labels."""
+
+    @property
+    def least(self) -> int:
+        """Processes without which it cannot begin."""
+        return self.processes if self.fewest is None else self.fewest
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
     try:
         check_cpus(plan, resources.get("CPU", 0), "the cluster")
         check_gpus(plan, resources.get("GPU", 0))
+        check_nodes(plan, nodes)
     except UserError as error:
         if not experiment.ray.autoscaling:
             raise
@@ -134,10 +146,7 @@ def check_gpus(plan: Plan, available: float) -> None:
     Raises:
         UserError: with the arithmetic.
     """
-    needed = [
-        (group.name, group.processes if group.fewest is None else group.fewest, gpus_each(group.gpus))
-        for group in plan.groups
-    ]
+    needed = [(group.name, group.least, gpus_each(group.gpus)) for group in plan.groups]
     total = sum(processes * gpus for _, processes, gpus in needed)
     if total > available:
         terms = [f"{processes} {name} x {gpus:g}" for name, processes, gpus in needed if processes * gpus]
@@ -145,6 +154,51 @@ def check_gpus(plan: Plan, available: float) -> None:
             f"laclip {plan.verb} needs {total:g} GPUs at once: {' + '.join(terms)}; the cluster has {available:g}. Use "
             "fewer processes, or set ray.autoscaling=true where the cluster grows as needed"
         )
+
+
+def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a plan with processes that would not all find a node, were each kind alone on the cluster.
+
+    Args:
+        plan: what will be reserved.
+        nodes: as `ray.nodes()` describes them.
+
+    Raises:
+        UserError: with the arithmetic.
+    """
+    for group in plan.groups:
+        gpus = gpus_each(group.gpus)
+        allowed = [node for node in nodes if _admits(node, group)]
+        room = sum(_room(node["Resources"], {"CPU": group.cpus, "GPU": gpus}, group.least) for node in allowed)
+        if room < group.least:
+            where = [f"accelerator_type {group.accelerator_type}"] if group.accelerator_type else []
+            where += [f"label {key}: {value}" for key, value in group.label_selector.items()]
+            which = f"nodes with {' and '.join(where)}" if where else "nodes"
+            raise UserError(
+                f"laclip {plan.verb} needs room for {group.least} {group.name}, each with {group.cpus:g} CPUs and "
+                f"{gpus:g} GPUs of one node; the cluster has {len(allowed)} {which} (of {len(nodes)}), with room for "
+                f"{room}. Use smaller or fewer ones, or set ray.autoscaling=true where such nodes come as needed"
+            )
+
+
+def _room(resources: Mapping[str, float], needed: Mapping[str, float], most: int) -> int:
+    """How many processes, up to `most`, a node of these resources holds."""
+    return min([most, *(int(resources.get(name, 0.0) / each + 1e-9) for name, each in needed.items() if each)])
+
+
+def _admits(node: Mapping[str, Any], group: Group) -> bool:
+    """Whether a group may be on a node."""
+    labels: Mapping[str, str] = node.get("Labels") or {}
+    if group.accelerator_type and f"accelerator_type:{group.accelerator_type}" not in node["Resources"]:
+        return False
+    return all(_selects(condition, labels.get(key)) for key, condition in group.label_selector.items())
+
+
+def _selects(condition: str, value: str | None) -> bool:
+    """Whether a node's label is as Ray's condition wants it: `a`, `!a`, `in(a, b)` or `!in(a, b)`."""
+    wanted = condition.removeprefix("!")
+    among = wanted[len("in(") : -1].split(",") if wanted.startswith("in(") else [wanted]
+    return (value in [each.strip() for each in among]) != condition.startswith("!")
 
 
 def gpus_each(configured: float | None) -> float:

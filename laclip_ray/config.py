@@ -342,6 +342,10 @@ class TrainConfig(Section):
     """None: one where the cluster has GPUs, else none."""
     cpus_per_worker: NonNegativeFloat = 1.0
     """Logical CPUs reserved for a worker; Ray Data needs others for itself."""
+    accelerator_type: str | None = None
+    """Workers only on nodes with this accelerator, by Ray's name."""
+    label_selector: dict[str, str] = {}
+    """Workers only on nodes with these Ray labels."""
     learning_rate: PositiveFloat = 1e-3
     learning_rate_start: NonNegativeFloat = 1e-6
     """Warm-up begins here."""

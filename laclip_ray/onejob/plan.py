@@ -1,7 +1,7 @@
 """What `laclip run` would do: stages, processes, what is done, and what each delivery takes; nothing is started."""
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from laclip_ray.cluster import Group
 from laclip_ray.config import Experiment
@@ -63,7 +63,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     epochs_left = len(read_position(experiment.train_output).remaining(schedule)) / len(work.shards)
     left_share = len(work.to_draw) / (len(work.shards) * len(work.sets))
     least = engine_group(work)
-    engines = Group(least.name, engine.actors.max if least.processes else 0, least.cpus, least.gpus)
+    engines = replace(least, processes=engine.actors.max if least.processes else 0)
     workers = worker_group(experiment)
     measured = _measured_images_per_s(experiment)
     images_per_s = measured or train.expected_images_per_s

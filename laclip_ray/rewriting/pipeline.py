@@ -105,7 +105,14 @@ def engine_group(work: Work) -> cluster.Group:
     """The engines that rewriting begins with; none where nothing is left to draw."""
     engine = work.experiment.rewrite.engine
     engines = engine.actors.min if work.to_draw or work.to_compare else 0
-    return cluster.Group("engines", engines, engine.cpus_per_actor, gpus_configured(work.experiment))
+    return cluster.Group(
+        "engines",
+        engines,
+        engine.cpus_per_actor,
+        gpus_configured(work.experiment),
+        accelerator_type=engine.accelerator_type,
+        label_selector=engine.label_selector,
+    )
 
 
 def data_cpus(experiment: Experiment) -> int:

@@ -54,7 +54,15 @@ def worker_group(experiment: Experiment) -> cluster.Group:
     """The workers that training reserves."""
     train = experiment.train
     workers = train.worker_range
-    return cluster.Group("workers", workers.max, train.cpus_per_worker, train.gpus_per_worker, fewest=workers.min)
+    return cluster.Group(
+        "workers",
+        workers.max,
+        train.cpus_per_worker,
+        train.gpus_per_worker,
+        fewest=workers.min,
+        accelerator_type=train.accelerator_type,
+        label_selector=train.label_selector,
+    )
 
 
 def run_training(
@@ -174,6 +182,8 @@ MAY_CHANGE = frozenset(
         "workers",
         "gpus_per_worker",
         "cpus_per_worker",
+        "accelerator_type",
+        "label_selector",
         "log_every_steps",
         "max_failures",
         "checkpoint",
@@ -258,7 +268,8 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
         return build_stream(spec, read_position(output), given.supply)
 
-    run_config: Any = ray.train.RunConfig  # typed by Ray as an older version without logging_config
+    run_config: Any = ray.train.RunConfig  # typed by Ray as older versions, which lack arguments
+    scaling_config: Any = ray.train.ScalingConfig
     ray_filesystem, path = storage.ray_filesystem(output)
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
@@ -274,10 +285,12 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
             execution_options=options, enable_shard_locality=experiment.stream.order == "fast"
         ),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=scaling_config(
             num_workers=workers,
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": gpus} if gpus else {})},
+            accelerator_type=train.accelerator_type,
+            label_selector=train.label_selector or None,
         ),
         run_config=run_config(
             name=RAY_RUN_NAME,

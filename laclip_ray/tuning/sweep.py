@@ -14,7 +14,7 @@ import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray import cluster, storage
@@ -139,7 +139,7 @@ def _plan(experiment: Experiment, runs: int) -> cluster.Plan:
     workers = worker_group(experiment)
     groups = (
         cluster.Group("points", runs, 1.0),
-        cluster.Group("workers", runs * workers.processes, workers.cpus, workers.gpus),
+        replace(workers, processes=runs * workers.processes, fewest=None),
     )
     return cluster.Plan("tune", groups, data_cpus=runs)
 

@@ -1,8 +1,11 @@
 """Plans that do not fit are refused with the arithmetic."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local
+from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local, check_nodes
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
 
@@ -40,3 +43,52 @@ def test_what_a_ray_started_here_cannot_hold_is_refused_by_the_configuration_alo
     check_local(parse_experiment(content), PLAN)  # as many as the plan needs
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
     check_local(small, PLAN)  # it is the cluster's to say
+
+
+def node(cpus: float, gpus: float = 0.0, accelerator: str = "", **labels: str) -> dict[str, Any]:
+    """As `ray.nodes()` describes it."""
+    resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+    if accelerator:
+        resources[f"accelerator_type:{accelerator}"] = 1.0
+    return {"Resources": resources, "Labels": labels}
+
+
+def test_processes_are_not_spread_over_nodes() -> None:
+    plan = Plan("run", (Group("engines", 1, 1.0, gpus=4.0),))
+    check_nodes(plan, [node(8, 2), node(8, 4)])
+    with pytest.raises(
+        UserError, match=r"room for 1 engines, each with 1 CPUs and 4 GPUs of one node; .* 2 nodes \(of 2\), .* for 0"
+    ):
+        check_nodes(plan, [node(8, 2), node(8, 2)])
+
+
+def test_processes_are_only_on_the_nodes_that_they_ask_for() -> None:
+    engines = Group("engines", 2, 1.0, gpus=1.0, accelerator_type="L4")
+    workers = Group("workers", 2, 1.0, gpus=1.0, label_selector={"pool": "training"})
+    nodes = [node(4, 2, "L4"), node(4, 2, "H100", pool="training")]
+    check_nodes(Plan("run", (engines, workers)), nodes)
+    for lacking in (engines, workers):
+        with pytest.raises(UserError, match=rf"room for 3 {lacking.name}, .* has 1 nodes with .* with room for 2"):
+            check_nodes(Plan("run", (replace(lacking, processes=3),)), nodes)
+
+
+def test_processes_that_need_nothing_fit_wherever_they_may_be() -> None:
+    group = Group("engines", 9, 0.0, label_selector={"pool": "rewriting"})
+    check_nodes(Plan("run", (group,)), [node(1, pool="rewriting")])
+    with pytest.raises(UserError, match="label pool: rewriting"):
+        check_nodes(Plan("run", (group,)), [node(1)])
+
+
+@pytest.mark.parametrize(
+    ("condition", "admitted"),
+    [("a", {"a"}), ("!a", {"b", ""}), ("in(a, b)", {"a", "b"}), ("!in(a,b)", {""})],
+)
+def test_conditions_of_labels_are_ray_s(condition: str, admitted: set[str]) -> None:
+    plan = Plan("run", (Group("workers", 1, 1.0, label_selector={"key": condition}),))
+    for value in ("a", "b", ""):
+        nodes = [{**node(1), "Labels": {"key": value} if value else {}}]
+        if value in admitted:
+            check_nodes(plan, nodes)
+        else:
+            with pytest.raises(UserError):
+                check_nodes(plan, nodes)
