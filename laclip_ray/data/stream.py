@@ -70,6 +70,9 @@ class TextSupply(Protocol):
     def note(self, event: str) -> None:
         """Put an event on the run's timeline."""
 
+    def reading(self, index: int) -> None:
+        """Entry `index` of the schedule is about to be read."""
+
     def state(self, epoch: float) -> Mapping[str, float]:
         """How far rewriting is, for a line of metrics of a run that has trained for `epoch` epochs."""
 
@@ -101,11 +104,14 @@ class ReadEntries:
     lanes: Lanes
     consumed: dict[int, set[int]]
     """Rows of begun entries that are not to be read again."""
+    supply: TextSupply | None = None
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[Batch]:
         for lane in batch["id"].tolist():
             for place in self.lanes[lane]:
                 index = self.remaining[place]
+                if self.supply is not None:
+                    self.supply.reading(index)
                 yield from read_entry(self.spec, index, self.consumed.get(index, set()))
 
 
@@ -251,7 +257,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         wait: Any = WaitForText(spec, remaining, lanes, waits_for)
         few = ray.data.TaskPoolStrategy(size=_WAITING_TASKS)
         dataset = dataset.map_batches(wait, batch_size=1, batch_format="numpy", num_cpus=_WAITING_CPUS, compute=few)
-    read: Any = ReadEntries(spec, remaining, lanes, position.rows)
+    read: Any = ReadEntries(spec, remaining, lanes, position.rows, supply)
     dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1)
     if is_exact:
         # Dealt in turn in pieces of one size, the workers' batches are together a run of rows in the stream's order,

@@ -1,14 +1,21 @@
-"""What training is told of the rewriting that goes on beside it: which shards have their text, and what happened when.
+"""What the two halves of a job tell one another: which shards have their text, how far reading is, what happened when.
 
 The board is an actor on the driver's node. It lives and dies with the driver: the next start makes another one from
 what is committed.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from laclip_ray.data.schedule import Schedule
+from laclip_ray.onejob.need import Need, Rate
+
+Item = Mapping[str, str]
+"""What rewriting begins a shard with."""
 
 
 class Board:
@@ -29,6 +36,44 @@ class Board:
         self._rewriting_s: float | None = None
         self._timeline: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
+        self._items: dict[str, Item] = {}
+        self._taken: dict[int, str] = {}
+        self._under_way: set[str] = set()
+        self._need: Need | None = None
+        self._settled = Rate()
+        self._read = Rate()
+        self._read_below = 0
+
+    async def offer(self, items: Mapping[str, Item], schedule: Schedule, names: Sequence[str]) -> None:
+        """What can be taken: an item a shard. `names` are those of the schedule's shards, by their numbers."""
+        self._items = dict(items)
+        self._need = Need(schedule, names, items)
+        self._need.reach(self._read_below - 1)
+
+    async def take(self, ticket: int, most: int) -> Item:
+        """The item of the shard that training needs next; the same one each time that a ticket is shown.
+
+        Args:
+            ticket: any number.
+            most: waits while so many are taken and not settled.
+        """
+        assert self._need is not None, "items are offered first"
+        async with self._changed:
+            await self._changed.wait_for(lambda: ticket in self._taken or len(self._under_way) < most)
+            if ticket not in self._taken:
+                # At a steady rate it is ready when those before it are, and it.
+                wait_s = (len(self._under_way) + 1) / self._settled.per_s if self._settled.per_s else 0.0
+                shard = self._need.take(math.ceil(wait_s * self._read.per_s))
+                self._taken[ticket] = shard
+                self._under_way.add(shard)
+        return self._items[self._taken[ticket]]
+
+    async def reading(self, index: int) -> None:
+        """Training's stream begins to read entry `index` of the schedule."""
+        self._read_below = max(self._read_below, index + 1)
+        self._read.note(self._read_below, time.monotonic())
+        if self._need is not None:
+            self._need.reach(index)
 
     async def settle(self, shard: str, accepted: int) -> None:
         """One prompt set of a shard is committed, or given up."""
@@ -39,7 +84,9 @@ class Board:
             return
         if self._missing.pop(shard, None) is None:
             return
+        self._under_way.discard(shard)
         done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
+        self._settled.note(done, time.monotonic())
         if done == 1 or done % step == 0 or not self._missing:
             self._note(f"{done} of {self._to_rewrite} shards rewritten")
         async with self._changed:
@@ -101,12 +148,41 @@ class BoardSupply:
         """See `TextSupply.note`."""
         self.actor.note.remote(event)
 
+    def reading(self, index: int) -> None:
+        """See `TextSupply.reading`."""
+        if not self.holds_back:
+            self.actor.reading.remote(index)
+
     def state(self, epoch: float) -> Mapping[str, float]:
         """See `TextSupply.state`."""
         import ray
 
         found: dict[str, float] = ray.get(self.actor.state.remote(epoch))
         return found
+
+
+@dataclass(frozen=True)
+class BoardOrder:
+    """A board's actor as rewriting's `Order`."""
+
+    actor: Any
+    schedule: Schedule
+    names: tuple[str, ...]
+    most: int
+    """Shards that are taken at a time: the sooner a shard is taken, the less is known of what training will need."""
+
+    def offer(self, items: Mapping[str, Item]) -> None:
+        """See `Order.offer`."""
+        import ray
+
+        ray.get(self.actor.offer.remote(dict(items), self.schedule, self.names))
+
+    def take(self, ticket: int) -> Item:
+        """See `Order.take`."""
+        import ray
+
+        item: Item = ray.get(self.actor.take.remote(ticket, self.most))
+        return item
 
 
 def start_board(missing: Mapping[str, int], shards: int) -> Any:

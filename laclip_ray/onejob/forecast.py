@@ -1,12 +1,12 @@
 """What each delivery takes in time, GPUs and money, and how much of the text comes late.
 
 The model: rewriting all shards takes R hours with its engines, an epoch of training E hours with its workers, there
-are N epochs, and both halves go through the shards in one order at a steady rate.
+are N epochs, and both halves go through the shards at a steady rate.
 
     ahead    R + N E hours; no text is late
     inline   max(R, E) + (N - 1) E hours: in the first epoch the slower half sets the pace; no text is late
-    follow   max(R, N E) hours; where R > E, the shard at place x (0 to 1) of the order is ready at x R and read in
-             epoch k (from 0) at (k + x) E, so that of epoch k all but k E / (R - E) of the shards are late
+    follow   max(R, N E) hours; rewriting takes what is read next (`need`), so that an epoch's worth of rewriting, E / R
+             of the shards, is in time in each epoch: of epoch k (from 0) all but (k + 1) E / R of the shards are late
 
 Engines are paid for R hours and workers from the first batch to the last, where the cluster gives back what nobody uses
 (`ray.autoscaling`); else all GPUs are paid for as long as the job takes.
@@ -69,10 +69,8 @@ def cheapest(found: tuple[Forecast, ...]) -> Forecast:
 
 def late_shares(halves: Halves) -> tuple[float, ...]:
     """Of each epoch with `follow`, the share of shards that are read too early."""
-    behind_hours = halves.rewriting_hours - halves.epoch_hours
-    if behind_hours <= 0:
-        return (0.0,) * _whole(halves.epochs)
-    return tuple(max(0.0, 1 - epoch * halves.epoch_hours / behind_hours) for epoch in range(_whole(halves.epochs)))
+    in_time = halves.epoch_hours / halves.rewriting_hours if halves.rewriting_hours else 1.0
+    return tuple(max(0.0, 1 - (epoch + 1) * in_time) for epoch in range(_whole(halves.epochs)))
 
 
 def _whole(epochs: float) -> int:

@@ -24,11 +24,12 @@ from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.onejob.board import BoardSupply, start_board
+from laclip_ray.onejob.board import BoardOrder, BoardSupply, start_board
 from laclip_ray.rewriting.actor import BuildEngine
 from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import (
     BudgetReachedError,
+    Companion,
     Outcome,
     data_cpus,
     engine_group,
@@ -52,13 +53,9 @@ class OneJobResult:
     timeline: list[dict[str, Any]]
     """Seconds since the start, event, and the shards rewritten by then."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        return {
-            "timeline": self.timeline,
-            "rewriting": self.rewriting.to_json(),
-            "training": self.training.summary,
-        }
+
+RUN_FILE = "run.json"
+"""Of a job whose training has ended: the summaries of both halves and the timeline."""
 
 
 def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) -> OneJobResult:
@@ -84,9 +81,15 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         cluster.connect(experiment, plan, outputs)
     open_sets(work)
     run = _ahead if experiment.rewrite.delivery == "ahead" or not work.units else _beside
-    result = run(work, build_engine)
-    storage.write_json(storage.join(experiment.output, "run.json"), result.to_json())
-    return result
+    return run(work, build_engine)
+
+
+def _write_run(experiment: Experiment, training: TrainingResult, timeline: list[dict[str, Any]]) -> None:
+    """Also where rewriting is incomplete: training is done, and says with what."""
+    summary = storage.join(experiment.rewrite_output, "summary.json")
+    rewriting = storage.read_json(summary) if storage.exists(summary) else None
+    content = {"timeline": timeline, "rewriting": rewriting, "training": training.summary}
+    storage.write_json(storage.join(experiment.output, RUN_FILE), content)
 
 
 def plans(work: Work) -> list[cluster.Plan]:
@@ -127,7 +130,9 @@ def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
     timeline = [{"s": round(time.monotonic() - started_s, 3), "event": "rewriting has ended"}]
     training = run_training(work.experiment)
     timeline.append({"s": round(time.monotonic() - started_s, 3), "event": "training has ended"})
-    return OneJobResult(outcome, training, [{**each, "rewritten_shards": outcome.shards} for each in timeline])
+    timeline = [{**each, "rewritten_shards": outcome.shards} for each in timeline]
+    _write_run(work.experiment, training, timeline)
+    return OneJobResult(outcome, training, timeline)
 
 
 class _Rewriting(threading.Thread):
@@ -146,8 +151,10 @@ class _Rewriting(threading.Thread):
 
     def run(self) -> None:
         try:
-            cpus = _rewriting_cpus(self._work.experiment)
-            self.outcome = finish_rewriting(self._work, self._build_engine, self._settle, cpus)
+            experiment = self._work.experiment
+            order = None if self._stops_training else _order(self._work, self._board)
+            companion = Companion(self._settle, _rewriting_cpus(experiment), order)
+            self.outcome = finish_rewriting(self._work, self._build_engine, companion)
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
             self.error = error
             cause = error.__cause__ if isinstance(error, IncompleteError) else error
@@ -182,10 +189,20 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
             ) from rewriting.error
         raise
     timeline = ray.get(board.timeline.remote())
+    _write_run(experiment, training, timeline)
     if rewriting.error is not None:
         raise rewriting.error
     assert rewriting.outcome is not None
     return OneJobResult(rewriting.outcome, training, timeline)
+
+
+def _order(work: Work, board: Any) -> BoardOrder:
+    """The order of what training will read next, known to the board."""
+    experiment = work.experiment
+    schedule = Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
+    engine = experiment.rewrite.engine
+    most = engine.actors.max * (engine.shards_in_flight + 1)
+    return BoardOrder(board, schedule, tuple(work.shards), most)
 
 
 def sort_by_need(work: Work) -> None:

@@ -23,7 +23,14 @@ from laclip_ray.rewriting.actor import BuildEngine, RewritingActor
 from laclip_ray.rewriting.cost import budget_reached, cost_per_thousand, spending
 from laclip_ray.rewriting.engine import EngineStartError, VllmEngine
 from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.tasks import CommitShard, CommitShardByPicture, ReadShard, name_draws, source_row
+from laclip_ray.rewriting.tasks import (
+    CommitShard,
+    CommitShardByPicture,
+    Order,
+    ReadShard,
+    name_draws,
+    source_row,
+)
 from laclip_ray.rewriting.work import Unit, Work, check_prompts, plan_work
 
 logger = logging.getLogger(__name__)
@@ -73,9 +80,20 @@ class Outcome:
         }
 
 
-Settled = Callable[[str, int], None]
-"""Called with a shard's name and its accepted rewrites, each time that one of its prompt sets is committed or given
-up."""
+@dataclass(frozen=True)
+class Companion:
+    """What runs beside rewriting; by default nothing does."""
+
+    settled: Callable[[str, int], None] = lambda *_: None
+    """Called with a shard's name and its accepted rewrites, each time that one of its prompt sets is committed or given
+    up."""
+    cpus: float | None = None
+    """The logical CPUs that rewriting may use; None: all."""
+    order: Order | None = None
+    """Says which shard is next; None: the order of the work."""
+
+
+ALONE = Companion()
 
 
 def run_rewriting(
@@ -133,16 +151,13 @@ def open_sets(work: Work) -> None:
         store.open_for_writing(work.sets[name].location, recipe, rewrite.gate, "rewrite.output")
 
 
-def finish_rewriting(
-    work: Work, build_engine: BuildEngine, settled: Settled = lambda *_: None, cpus: float | None = None
-) -> Outcome:
+def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion = ALONE) -> Outcome:
     """Do what is left, on the Ray that this process is connected to; raises what `run_rewriting` does.
 
     Args:
         work: what is left.
         build_engine: makes an engine inside each actor.
-        settled: is told of each unit.
-        cpus: the logical CPUs that may be used, where something else runs beside. None: all.
+        companion: what runs beside.
     """
     experiment = work.experiment
     started_s = time.monotonic()
@@ -150,8 +165,8 @@ def finish_rewriting(
     error: Exception | None = None
     if work.units:
         try:
-            _compare(work, settled)
-            _execute(work, build_engine, outcome, settled, cpus)
+            _compare(work, companion)
+            _execute(work, build_engine, outcome, companion)
         except Exception as failure:  # noqa: BLE001 - whatever Ray Data raises, what is committed is counted first
             error = failure
     _count(work, outcome)
@@ -228,7 +243,7 @@ def _count(work: Work, outcome: Outcome) -> None:
     }
 
 
-def _compare(work: Work, settled: Settled) -> None:
+def _compare(work: Work, companion: Companion) -> None:
     """Sort the shards whose file was replaced into those with the same captions, and those to be done again."""
     import ray
 
@@ -258,13 +273,13 @@ def _compare(work: Work, settled: Settled) -> None:
         elif unit.shard in work.committed[unit.prompt_set]:
             stamped = replace(origin, source=work.shards[unit.shard].source)
             store.restamp_verdicts(rewrite_set, unit.shard, drawn, stamped)
-            settled(unit.shard, 0)
+            companion.settled(unit.shard, 0)
         else:
             work.to_judge.append(Unit(unit.prompt_set, unit.shard, drawn))
     work.to_compare.clear()
 
 
-def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, settled: Settled, cpus: float | None) -> None:
+def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, companion: Companion) -> None:
     import ray
 
     context = ray.data.DataContext.get_current()
@@ -280,25 +295,24 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, settled: S
             name_draws, batch_size=1, batch_format="pyarrow", num_cpus=0.5
         ))  # fmt: skip
     if to_draw:
-        streams.append(_draw(work, to_draw, build_engine))
+        streams.append(_draw(work, to_draw, build_engine, companion.order))
     if streams:
-        _report(streams, work, to_draw, outcome, settled, cpus)
+        _report(streams, work, to_draw, outcome, companion)
     if reached:
         raise BudgetReachedError(reached)
 
 
-def _report(
-    streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome, settled: Settled, cpus: float | None
-) -> None:
+def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome, companion: Companion) -> None:
     """Run the streams, and note each unit as it is committed."""
     import ray
 
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     gpus = cluster.gpus_each(gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
-    if cpus is not None:
+    if companion.cpus is not None:
         # Ray Data gives the dataset that comes first all that it asks for, and the next one what is left.
-        done.context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(cpu=cpus)
+        limits = ray.data.ExecutionResources.for_limits(cpu=companion.cpus)
+        done.context.execution_options.resource_limits = limits
     total = len(to_draw) + len(work.to_judge)
     gpu_s = work.spent_gpu_s
     drawn = 0
@@ -309,10 +323,10 @@ def _report(
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
-            settled(row["shard"], 0)
+            companion.settled(row["shard"], 0)
             continue
         outcome.commits += 1
-        settled(row["shard"], row["accepted"])
+        companion.settled(row["shard"], row["accepted"])
         if row["engine"]:
             drawn += 1
             outcome.engines.add(row["engine"])
@@ -356,7 +370,7 @@ def gpus_configured(experiment: Experiment) -> float | None:
     return engine.gpus_per_actor
 
 
-def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine) -> Any:
+def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine, order: Order | None) -> Any:
     """The stream of drawn units."""
     import ray
 
@@ -367,11 +381,14 @@ def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine) -> Any:
         where["accelerator_type"] = engine.accelerator_type
     if engine.label_selector:
         where["label_selector"] = engine.label_selector
-    samples = _sources(work, units).map_batches(
-        ReadShard(experiment, work.sets, work.prompt_sets),
+    samples = _sources(work, units, order).map_batches(
+        ReadShard(experiment, work.sets, work.prompt_sets, order),
         batch_size=1,
         batch_format="pyarrow",
-        num_cpus=0.5,  # mostly waits for storage; and unlike the actor, so that Ray does not fuse it with that
+        # Mostly waits for storage; and unlike the actor, so that Ray does not fuse it with that. What waits for its
+        # turn has none, so that it never holds back the commit that it waits for.
+        num_cpus=0.5 if order is None else 0,
+        compute=None if order is None else ray.data.TaskPoolStrategy(size=_ORDERED_READS),
     )
     return samples.map_batches(
         RewritingActor,
@@ -390,12 +407,19 @@ def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine) -> Any:
     )
 
 
-def _sources(work: Work, units: Sequence[Unit]) -> Any:
-    """A dataset with a block for each shard, so that each is a task of its own."""
+def _sources(work: Work, units: Sequence[Unit], order: Order | None = None) -> Any:
+    """A dataset with a block for each shard, so that each is a task of its own; with an order, a block for a ticket."""
     import ray
 
     by_shard: dict[str, list[Unit]] = {}
     for unit in units:
         by_shard.setdefault(unit.shard, []).append(unit)
-    items = [source_row(work.shards[name], found) for name, found in by_shard.items()]
-    return ray.data.from_items(items, override_num_blocks=len(items))
+    items = {name: source_row(work.shards[name], found) for name, found in by_shard.items()}
+    if order is None:
+        return ray.data.from_items(list(items.values()), override_num_blocks=len(items))
+    order.offer(items)
+    return ray.data.range(len(items), override_num_blocks=len(items))
+
+
+_ORDERED_READS = 2
+"""At a time, where an order says what is read next."""

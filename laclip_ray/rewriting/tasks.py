@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -41,6 +41,16 @@ def _source_of(item: Mapping[str, str]) -> tuple[Shard, list[Unit]]:
     return shard, [Unit.from_json(each) for each in json.loads(item["units"])]
 
 
+class Order(Protocol):
+    """Says which shard is next, where that is known only when it is begun; travels to tasks by pickle."""
+
+    def offer(self, items: Mapping[str, Mapping[str, str]]) -> None:
+        """What there is, by shard."""
+
+    def take(self, ticket: int) -> Mapping[str, str]:
+        """What is next, when there is room for it; the same for a ticket that is shown again."""
+
+
 def name_draws(batch: pa.Table) -> Iterator[pa.Table]:
     """Task: units whose draws are to be judged; they are read where they are committed."""
     (item,) = batch.to_pylist()
@@ -55,10 +65,12 @@ class ReadShard:
     experiment: Experiment
     sets: dict[str, RewriteSet]
     prompt_sets: dict[str, PromptSet]
+    order: Order | None = None
+    """What comes in is a ticket, and this says of which shard; it waits until there is room for one more."""
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         (item,) = batch.to_pylist()
-        shard, units = _source_of(item)
+        shard, units = _source_of(item if self.order is None else self.order.take(item["id"]))
         try:
             samples = list(read_samples(shard, self.experiment.data, with_images=False))
             described = describe_samples(samples, self.experiment)

@@ -53,7 +53,7 @@ if __name__ == "__main__":
     builds: dict[str, Any] = {
         "vllm": VllmEngine,
         "process": partial(ProcessEngine, pace_s=float(pace_s or 0)),
-        "sleeping": partial(ScriptedEngine, delay_s=1.0),
+        "sleeping": partial(ScriptedEngine, delay_s=float(pace_s or 0)),
     }
     observer = Observer()
     observer.start()

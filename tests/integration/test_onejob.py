@@ -9,12 +9,13 @@ import pytest
 from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.schedule import Position
-from laclip_ray.onejob.run import OneJobResult, run_one_job
+from laclip_ray.errors import IncompleteError
+from laclip_ray.onejob.run import RUN_FILE, OneJobResult, run_one_job
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
-from tests.integration.conftest import good_samples, write_shard
-from tests.integration.scripted_engine import ScriptedEngine
+from tests.integration.conftest import good_samples, jpeg, write_shard
+from tests.integration.scripted_engine import POISON, ScriptedEngine
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -79,3 +80,16 @@ def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_a
         assert read_metrics(experiment.train_output)[-1]["shards_to_rewrite"] == SHARDS
         assert storage.read_json(storage.join(experiment.output, "run.json"))["training"]["steps"] == 20
     assert written[0] == written[1]
+
+
+def test_training_beside_rewriting_that_ends_incomplete_is_complete_and_the_job_is_not(
+    make_job: Callable[[str], Experiment],
+) -> None:
+    experiment = with_overrides(make_job("follow"), {"train.epochs": 1})
+    killer = ("killer", {"jpg": jpeg(0), "txt": f"a {POISON} pill".encode()})
+    write_shard(Path(str(experiment.data.path), "9.tar"), [killer])
+    with pytest.raises(IncompleteError, match="killer"):
+        run_one_job(experiment, ScriptedEngine)
+    run = storage.read_json(storage.join(experiment.output, RUN_FILE))
+    assert run["training"]["samples"] == SHARDS * SAMPLES
+    assert run["rewriting"]["prompt_sets"]["crowd"]["unfilled"] == {"engine_died": 1}

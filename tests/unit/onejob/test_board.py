@@ -2,6 +2,7 @@
 
 import asyncio
 
+from laclip_ray.data.schedule import Schedule
 from laclip_ray.onejob.board import Board
 
 
@@ -66,5 +67,37 @@ def test_the_timeline_has_events_with_the_shards_rewritten_by_then() -> None:
             ("2 of 2 shards rewritten", 2),
             ("rewriting has ended", 2),
         ]
+
+    asyncio.run(scenario())
+
+
+def test_a_shard_is_taken_when_there_is_room_and_a_ticket_that_is_shown_again_gives_the_same() -> None:
+    async def scenario() -> None:
+        names = ["a", "b", "c"]
+        schedule = Schedule(3, 2, 0)
+        first, second, third = (names[schedule.entry(index).shard] for index in range(3))
+        board = Board(dict.fromkeys(names, 1), shards=3)
+        await board.offer({name: {"shard": name} for name in names}, schedule, names)
+        assert await board.take(0, most=1) == {"shard": first}
+        waiting = asyncio.create_task(board.take(1, most=1))
+        assert await asyncio.wait_for(board.take(0, most=1), 5) == {"shard": first}
+        assert not waiting.done()
+        await board.settle(first, 1)
+        assert await asyncio.wait_for(waiting, 5) == {"shard": second}
+        await board.reading(2)  # the third is passed, and read again in the second epoch
+        assert await board.take(2, most=2) == {"shard": third}
+
+    asyncio.run(scenario())
+
+
+def test_what_reading_has_passed_before_anything_is_offered_comes_last() -> None:
+    async def scenario() -> None:
+        names = ["a", "b", "c"]
+        schedule = Schedule(3, 1, 0)
+        board = Board(dict.fromkeys(names, 1), shards=3)
+        await board.reading(0)
+        await board.offer({name: {"shard": name} for name in names}, schedule, names)
+        taken = [(await board.take(ticket, most=3))["shard"] for ticket in range(3)]
+        assert taken == [names[schedule.entry(index).shard] for index in (1, 2, 0)]
 
     asyncio.run(scenario())
