@@ -14,13 +14,15 @@ _FIRST_SHARE = 8
 
 
 class ShuffleBuffer:
-    """Rows in arrays that are made once, so that a row is copied in, and out, and nothing else."""
+    """Rows in arrays that are made once: a row is copied in, stays where it is, and is copied out."""
 
     def __init__(self, capacity: int, generator: np.random.Generator) -> None:
         """An empty buffer for `capacity` rows."""
         self._capacity = capacity
         self._generator = generator
         self._columns: dict[str, np.ndarray] = {}
+        self._slots = np.arange(capacity)
+        """Places in the arrays: first those that hold a row, then the free ones."""
         self.held = 0
         """Rows in it."""
 
@@ -29,22 +31,18 @@ class ShuffleBuffer:
         if not self._columns:
             self._columns = {name: _room_for(column, self._capacity) for name, column in rows.items()}
         count = min(self._capacity - self.held, len(next(iter(rows.values()))) - start)
+        free = self._slots[self.held : self.held + count]
         for name, column in self._columns.items():
-            column[self.held : self.held + count] = rows[name][start : start + count]
+            column[free] = rows[name][start : start + count]
         self.held += count
         return count
 
     def draw(self, count: int) -> dict[str, np.ndarray]:
         """Take out `count` rows, at most those held, in random order."""
-        drawn = self._generator.permutation(self.held)[:count]
-        found = {name: column[drawn] for name, column in self._columns.items()}
-        left = self.held - count
-        last = np.setdiff1d(np.arange(left, self.held), drawn, assume_unique=True)
-        holes = drawn[drawn < left]
-        for column in self._columns.values():
-            column[holes] = column[last]
-        self.held = left
-        return found
+        self._generator.shuffle(self._slots[: self.held])
+        left = max(0, self.held - count)
+        drawn, self.held = self._slots[left : self.held], left
+        return {name: column[drawn] for name, column in self._columns.items()}
 
 
 def shuffled(
