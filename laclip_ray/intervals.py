@@ -18,12 +18,16 @@ class Interval:
     """None for one value, of which nothing is known about how it varies."""
     count: int
     """Values."""
+    comparisons: int = 1
+    """Intervals that hold together with the confidence."""
 
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval is on one side of zero; not of values that are all the same, which say nothing of how
         they vary."""
-        return bool(self.half_width) and abs(self.mean) > (self.half_width or 0.0)
+        if not self.half_width:
+            return False
+        return abs(self.mean) > self.half_width
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1, confidence: float = CONFIDENCE) -> Interval:
@@ -37,9 +41,9 @@ def mean_interval(values: Sequence[float], comparisons: int = 1, confidence: flo
     """
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return Interval(mean, None, len(values))
+        return Interval(mean, None, len(values), comparisons)
     quantile = t_quantile(1 - (1 - confidence) / comparisons, len(values) - 1)
-    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)), len(values))
+    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)), len(values), comparisons)
 
 
 @cache

@@ -111,7 +111,7 @@ def verdict(values: Values, baseline: str, metric: str, as_share: bool = True, b
         return f"{start}, {gain}. With one seed nothing says whether that is chance."
     if not found.paired.half_width:
         return f"{start}, {gain} for every seed. Values that do not vary do not say whether that is chance."
-    compared = max(len(values), begun) - 1
+    compared = found.paired.comparisons
     low, high = found.paired.mean - found.paired.half_width, found.paired.mean + found.paired.half_width
     interval = f"95 % interval {number(low)} to {number(high)}, {found.paired.count} seeds" + (
         f", corrected for {compared} comparisons" if compared > 1 else ""

@@ -20,7 +20,7 @@ from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, write_report
 from laclip_ray.rewriting.store import package_versions
 from laclip_ray.tuning.comparison import Values, agreement, best_point, complete, differences, verdict
-from laclip_ray.tuning.space import P_KEY
+from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
 from laclip_ray.tuning.trial import Stage
 
 REPORT_FILE = "sweep.html"
@@ -72,13 +72,12 @@ class Sweep:
         if not known or P_KEY not in values[best_point(known)]:
             return []
         others = _without_p(values[best_point(known)])
-        uniform = round(self.rewrites / (self.rewrites + 1), 9)
         by_p: dict[float, str] = {}
         for point, each in values.items():
-            p = each.get(P_KEY)
-            if _without_p(each) == others and (p == "uniform" or isinstance(p, int | float)):
-                by_p.setdefault(uniform if isinstance(p, str) else round(p, 9), point)
-        return list(dict.fromkeys(by_p[p] for p in (0.0, uniform) if p in by_p))
+            p = constant_p(each.get(P_KEY), self.rewrites)
+            if p is not None and _without_p(each) == others:
+                by_p.setdefault(p, point)
+        return list(dict.fromkeys(by_p[p] for p in baseline_ps(self.rewrites) if p in by_p))
 
     def verdicts(self) -> list[str]:
         """A sentence for each baseline; where there is none, what was best."""

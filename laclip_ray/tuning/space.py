@@ -62,6 +62,23 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
+def constant_p(p: Any, rewrites: int) -> float | None:
+    """What a value of `text.p` is in every epoch; None for one that changes.
+
+    Args:
+        p: as configured.
+        rewrites: that a caption has at most, M: the paper's uniform choice is M / (M + 1).
+    """
+    if p == "uniform":
+        return round(rewrites / (rewrites + 1), 9)
+    return round(p, 9) if isinstance(p, int | float) else None
+
+
+def baseline_ps(rewrites: int) -> tuple[float, float | None]:
+    """The p that all others are held against: 0 (CLIP), and the paper's choice."""
+    return 0.0, constant_p("uniform", rewrites)
+
+
 def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
     """The values of each key that is swept; `tune.p` is short for a grid of `text.p`.
 

@@ -28,7 +28,17 @@ from laclip_ray.rewriting.store import committed_sets
 from laclip_ray.training.run import check_training, count_rows, worker_group
 from laclip_ray.tuning.place import check_place, record
 from laclip_ray.tuning.results import Sweep, objective_metric, write_sweep
-from laclip_ray.tuning.space import P_KEY, Point, check_space, is_within, listed_points, suggested_point, swept_keys
+from laclip_ray.tuning.space import (
+    P_KEY,
+    Point,
+    baseline_ps,
+    check_space,
+    constant_p,
+    is_within,
+    listed_points,
+    suggested_point,
+    swept_keys,
+)
 from laclip_ray.tuning.steering import OBJECTIVE, BudgetStopper, Halving, Spent, TreeSearch
 from laclip_ray.tuning.trial import (
     ROWS_FILE,
@@ -81,12 +91,13 @@ def run_sweep(experiment: Experiment) -> Sweep:
     readers = [variant for variant in variants if any_p or variant.text.reads_rewrites]
     if any(reader.text.rewrites is None for reader in readers):
         run_rewriting(experiment)
-    revisions = {url: number for reader in readers for url, number in committed_sets(reader).revisions().items()}
+    sets = [committed_sets(reader) for reader in readers]
+    revisions = {url: number for each in sets for url, number in each.revisions().items()}
     record(experiment, epochs, revisions)
     rows_url = storage.join(experiment.tune_output, ROWS_FILE)
     if not storage.exists(rows_url):
         storage.write_json(rows_url, count_rows(experiment, list_shards(experiment.data)))
-    most = max((committed_sets(reader).most_rewrites() for reader in readers), default=0)
+    most = max((each.most_rewrites() for each in sets), default=0)
     budget = BudgetStopper(experiment, _spent(experiment))
     failures: dict[str, str] = {}
     try:
@@ -281,10 +292,7 @@ def _reached(experiment: Experiment) -> dict[str, int]:
 
 def _is_baseline(point: Point, most: int) -> bool:
     """Whether all others will be held against a point: p = 0 and the paper's choice, where nothing but p is swept."""
-    p = point.values.get(P_KEY)
-    if len(point.values) > 1 or not (p == "uniform" or isinstance(p, int | float)):
-        return False
-    return isinstance(p, str) or p == 0 or abs(p - most / (most + 1)) < 1e-9
+    return len(point.values) == 1 and constant_p(point.values.get(P_KEY), most) in baseline_ps(most)
 
 
 def _train_seeds(experiment: Experiment, point: Point, epochs: Sequence[int], at_once: int) -> list[list[Stage]]:
