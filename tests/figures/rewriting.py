@@ -26,7 +26,7 @@ from laclip_ray.rewriting.actor import build_gate
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
 from tests.figures.figure import Figure, outcomes_of_tests
-from tests.figures.memory import watch_memory
+from tests.figures.processes import watch_memory
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
 

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
-from tests.figures.memory import watch_memory
+from tests.figures.processes import watch_cpu, watch_memory
 from tests.integration.conftest import MODEL as SMALL_MODEL
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
@@ -84,18 +85,31 @@ def throughput(directory: Path) -> Iterator[Figure]:
     _write_pictures(data, directory / "read" / "data", _READ)
     only_read = _experiment(directory / "read", MODEL, _BATCH, workers=1, epochs=1)
 
+    used_s: dict[int, Counter[str]] = {}
+    cores = os.cpu_count() or 1
+
     def alone(epochs: int) -> float:
         # One more task than cores, for the time between two tasks.
-        changes = {"ray.local_cpus": 2 + (os.cpu_count() or 1), "train.epochs": epochs}
-        return train(with_overrides(only_read, changes), directory, step_s=0).seconds
+        changes = {"ray.local_cpus": 2 + cores, "train.epochs": epochs}
+        with watch_cpu(_part_of) as used_s[epochs]:
+            return train(with_overrides(only_read, changes), directory, step_s=0).seconds
 
-    streams, loops = [], []
+    streams, loops, parts = [], [], []
     for _ in range(RUNS):
         loops.append(_bare_loops(only_read))
         streams.append(_rate(alone, 1, 3, _READ))
+        taken_s = 2 * _SHARDS * _READ / streams[-1]
+        parts.append({part: (used_s[3][part] - used_s[1][part]) / taken_s / cores for part in used_s[3]})
     ratio = statistics.median(stream / loop for stream, loop in zip(streams, loops, strict=True))
     yield Figure(4, "images a second of bare decode loops", statistics.median(loops), "1/s")
     yield Figure(4, "the stream alone, against bare decode loops", ratio, "ratio", at_least=0.95)
+    for part in sorted(parts[0]):
+        share = statistics.median(each[part] for each in parts)
+        yield Figure(4, f"of all CPU time of the stream alone, {part}", share, "share")
+    of_a_task = statistics.median(
+        stream / each[_READING] / loop for stream, each, loop in zip(streams, parts, loops, strict=True)
+    )
+    yield Figure(4, "images a second of CPU time, a reading task's against a bare loop's", of_a_task, "ratio")
 
     timeline = train(only_read, directory, step_s=2 * _BATCH / statistics.median(streams))
     rows = read_metrics(only_read.train_output)
@@ -163,6 +177,17 @@ def _early_and_all_peaks(
     if not early:
         raise RuntimeError(f"the run ended before a line of its metrics was seen after epoch {early_epochs}")
     return early, peaks
+
+
+_READING = "reading tasks"
+
+
+def _part_of(title: str) -> str:
+    """What a process does for the stream."""
+    found = re.match(r"ray::(MapBatches|RayTrainWorker|SplitCoordinator)", title)
+    if found is None:
+        return "Ray's other processes"
+    return _READING if found.group(1) == "MapBatches" else "the training worker and the stream's coordinator"
 
 
 def _kind_of(title: str) -> str | None:
