@@ -276,8 +276,20 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
 
 
 def _row_bytes(spec: StreamSpec) -> int:
-    """About what a row takes in a block."""
+    """About what a row takes in a block, in bytes."""
     return 3 * spec.image.size_px**2 + 8 * spec.text.slots * (spec.tokenizer.context_length or 77) + 64
+
+
+def read_ahead_bytes(spec: StreamSpec, rows: int) -> int:
+    """The object store's memory in which about so many rows wait for the workers, beside what tasks have in hand."""
+    import ray
+
+    in_hand = _BLOCKS_IN_HAND * int(ray.cluster_resources().get("CPU", 1)) * spec.stream.rows_per_block
+    return (rows + in_hand) * _row_bytes(spec)
+
+
+_BLOCKS_IN_HAND = 4
+"""Of each task; with less room Ray Data lets tasks begin one by one, or not at all beside one that waits for text."""
 
 
 @dataclass

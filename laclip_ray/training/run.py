@@ -16,7 +16,7 @@ from laclip_ray.config import Experiment
 from laclip_ray.data.augment import plan_texts, text_shares
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
-from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream
+from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream, read_ahead_bytes
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.store import RewriteSets, committed_sets
@@ -274,6 +274,9 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = experiment.stream.order == "exact"
+    if experiment.stream.read_ahead_rows is not None:
+        room = read_ahead_bytes(spec, experiment.stream.read_ahead_rows)
+        options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
     workers: Any = train.workers  # typed by Ray as an older version without ranges
     if not isinstance(workers, int):
         workers = (workers.min, workers.max)

@@ -139,33 +139,52 @@ def scripted_engine(directory: Path) -> Iterator[Figure]:
 
 
 def follow(directory: Path) -> Iterator[Figure]:
-    """Show 3: training beside an engine that sleeps, against training alone."""
+    """Show 3: training beside an engine that sleeps, against training alone.
+
+    The second epoch counts: rewriting goes on through all of it, and no process starts any more. A model whose step is
+    slower than reading stands for that of a GPU: what is measured is whether training waits.
+    """
     _write_data(directory, 24, 200)
-    ratios, shares = [], []
+    model = directory / "slower.json"
+    model.write_text(json.dumps(MODEL | {"vision_cfg": {**_VISION, "width": 192, "layers": 3}}))
+    steady, whole, shares = [], [], []
     for pair in range(PAIRS):
-        beside = _experiment(directory, f"beside-{pair}", **{"rewrite.delivery": "follow"}, **_PACED)
-        run = run_job(beside, directory, "sleeping")
-        shares.append([run["training"]["by_epoch"][str(epoch)]["p_effective"] for epoch in range(3)])
-        late = run["training"]["by_epoch"]["0"]["fallbacks"]["not_rewritten"]
+        beside = _experiment(directory, f"beside-{pair}", **_PACED, **{"model.name": str(model)})
+        run = run_job(beside, directory, _SLEEPING)
+        by_epoch = [run["training"]["by_epoch"][str(epoch)] for epoch in range(3)]
+        shares.append([each["p_effective"] for each in by_epoch])
+        late = by_epoch[0]["fallbacks"]["not_rewritten"]
         alone = with_overrides(beside, {"train.output": str(directory / f"alone-{pair}")})
-        run_job(alone, directory, "sleeping")
-        ratios.append(_images_per_s(beside) / _images_per_s(alone))
+        run_job(alone, directory, _SLEEPING)
+        steady.append(_images_per_s(beside, 1, 2) / _images_per_s(alone, 1, 2))
+        whole.append(_images_per_s(beside, 0, 3) / _images_per_s(alone, 0, 3))
+    ratio = statistics.median(steady)
     yield Figure(
-        3, "images a second beside rewriting, against alone", statistics.median(ratios), "ratio", at_least=0.95
+        3, "images a second beside rewriting, against alone, in the second epoch", ratio, "ratio", at_least=0.95
     )
+    yield Figure(3, "the same of all epochs, with the start of all processes", statistics.median(whole), "ratio")
     for epoch in range(3):
         yield Figure(3, f"effective p in epoch {epoch}", statistics.median(each[epoch] for each in shares), "share")
     rises = sum(each != sorted(each) for each in shares)
     yield Figure(3, "runs whose effective p falls from an epoch to the next", rises, "runs", at_most=0)
-    yield Figure(3, "samples shown late in the first epoch, last pair", late, "samples")
+    yield Figure(3, "share of texts late in the first epoch, last pair", late / (0.8 * 24 * 200), "share")
 
 
-_PACED = {"train.batch_size": 64, "train.log_every_steps": 5, "train.checkpoint.every_steps": 1_000}
+_VISION: dict[str, int] = MODEL["vision_cfg"]  # type: ignore[assignment]
+_SLEEPING = "sleeping:4.0"
+"""An engine that answers after so many seconds, so that rewriting takes about as long as two epochs."""
+_PACED = {
+    "rewrite.delivery": "follow",
+    "stream.read_ahead_rows": 128,
+    "train.batch_size": 64,
+    "train.log_every_steps": 5,
+    "train.checkpoint.every_steps": 1_000,
+}
 
 
-def _images_per_s(experiment: Experiment) -> float:
-    """Over all lines but the first, in which workers and stream start."""
-    rows = read_metrics(experiment.train_output)[1:]
+def _images_per_s(experiment: Experiment, first_epoch: int, end_epoch: int) -> float:
+    """Over the lines of some epochs but the first of all, in which workers and stream start."""
+    rows = [row for row in read_metrics(experiment.train_output)[1:] if first_epoch < row["epoch"] <= end_epoch]
     return float(len(rows) / sum(1 / row["images_per_s"] for row in rows))
 
 
