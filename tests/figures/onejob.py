@@ -52,7 +52,8 @@ def real_engine(directory: Path) -> Iterator[Figure]:
     """Shows 1, 2 and 4: the demo's world in 25 shards, with a real engine, by each delivery."""
     write_world(directory / "world", seed=0, train_count=2_000, test_count=12, retrieval_count=12, samples_per_shard=80)
     demo = demo_experiment(str(directory))
-    base = with_overrides(demo, {"train.epochs": 6, "train.workers": 1, "rewrite.prompt_sets": ["crowd", "human"]})
+    changes = {"train.epochs": 6, "train.workers": 1, "rewrite.prompt_sets": ["crowd", "human"], "ray.local_cpus": 6}
+    base = with_overrides(demo, changes)
     ids: list[dict[str, set[str]]] = []
     for delivery in DELIVERIES:
         experiment = with_overrides(base, {"output": str(directory / delivery), "rewrite.delivery": delivery})
