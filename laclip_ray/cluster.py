@@ -87,7 +87,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         else:
             ray.init(address="local", num_cpus=_local_cpus(experiment, plan), log_to_driver=True)
         _interrupt_on_sigterm()
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), len(nodes), shared)
     resources = ray.cluster_resources()
@@ -167,23 +167,44 @@ def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
         UserError: with the arithmetic.
     """
     for group in plan.groups:
-        gpus = gpus_each(group.gpus)
-        allowed = [node for node in nodes if _admits(node, group)]
-        room = sum(_room(node["Resources"], {"CPU": group.cpus, "GPU": gpus}, group.least) for node in allowed)
-        if room < group.least:
+        found = room(group, nodes, group.least)
+        if found < group.least:
+            gpus, allowed = gpus_each(group.gpus), [node for node in nodes if _admits(node, group)]
             where = [f"accelerator_type {group.accelerator_type}"] if group.accelerator_type else []
             where += [f"label {key}: {value}" for key, value in group.label_selector.items()]
             which = f"nodes with {' and '.join(where)}" if where else "nodes"
             raise UserError(
                 f"laclip {plan.verb} needs room for {group.least} {group.name}, each with {group.cpus:g} CPUs and "
                 f"{gpus:g} GPUs of one node; the cluster has {len(allowed)} {which} (of {len(nodes)}), with room for "
-                f"{room}. Use smaller or fewer ones, or set ray.autoscaling=true where such nodes come as needed"
+                f"{found}. Use smaller or fewer ones, or set ray.autoscaling=true where such nodes come as needed"
             )
 
 
-def _room(resources: Mapping[str, float], needed: Mapping[str, float], most: int) -> int:
-    """How many processes, up to `most`, a node of these resources holds."""
-    return min([most, *(int(resources.get(name, 0.0) / each + 1e-9) for name, each in needed.items() if each)])
+def alive_nodes() -> list[Mapping[str, Any]]:
+    """The nodes of the cluster that this process is connected to, as `ray.nodes()` describes them."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def room(group: Group, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
+    """How many processes of a group, up to `most`, the nodes hold that it may be on, if nothing else is on them."""
+    gpus = gpus_each(group.gpus)
+    return min(most, sum(_room(node["Resources"], group.cpus, gpus, most) for node in nodes if _admits(node, group)))
+
+
+def _room(resources: Mapping[str, float], cpus: float, gpus: float, most: int) -> int:
+    holds = [most]
+    if cpus:
+        holds.append(int(resources.get("CPU", 0.0) / cpus + _ROUNDING))
+    if gpus:
+        # Ray takes parts of a GPU from one.
+        each = int(1 / gpus + _ROUNDING) if gpus < 1 else 1 / gpus
+        holds.append(int(resources.get("GPU", 0.0) * each + _ROUNDING))
+    return min(holds)
+
+
+_ROUNDING = 1e-9
 
 
 def _admits(node: Mapping[str, Any], group: Group) -> bool:

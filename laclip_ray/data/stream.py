@@ -70,6 +70,9 @@ class TextSupply(Protocol):
     def note(self, event: str) -> None:
         """Put an event on the run's timeline."""
 
+    def begins(self, index: int) -> None:
+        """Reading begins, or begins again, at entry `index` of the schedule."""
+
     def reading(self, index: int) -> None:
         """Entry `index` of the schedule is about to be read."""
 

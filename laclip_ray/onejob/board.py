@@ -7,7 +7,7 @@ what is committed.
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,23 @@ Item = Mapping[str, str]
 class Board:
     """The state of one job's rewriting. Its methods run as an asynchronous Ray actor, or anywhere else."""
 
-    def __init__(self, missing: Mapping[str, int], shards: int) -> None:
+    def __init__(
+        self, missing: Mapping[str, int], shards: int, begin: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Begin with what is left to do.
 
         Args:
             missing: by shard, its prompt sets that are not committed.
             shards: of the whole dataset.
+            begin: the entry of the schedule that training reads first.
+            clock: seconds.
         """
+        self._clock = clock
         self._missing = dict(missing)
         self._shards = shards
         self._to_rewrite = len(missing)
         self._accepted = 0
-        self._started_s = time.monotonic()
+        self._started_s = clock()
         self._rewriting_s: float | None = None
         self._timeline: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
@@ -40,15 +45,17 @@ class Board:
         self._taken: dict[int, str] = {}
         self._under_way: set[str] = set()
         self._need: Need | None = None
+        self._rewritten = 0
+        """Shards that were taken and are settled."""
         self._settled = Rate()
+        self._read_below = begin
         self._read = Rate()
-        self._read_below = 0
 
     async def offer(self, items: Mapping[str, Item], schedule: Schedule, names: Sequence[str]) -> None:
         """What can be taken: an item a shard. `names` are those of the schedule's shards, by their numbers."""
         self._items = dict(items)
         self._need = Need(schedule, names, items)
-        self._need.reach(self._read_below - 1)
+        self._need.begin(self._read_below)
 
     async def take(self, ticket: int, most: int) -> Item:
         """The item of the shard that training needs next; the same one each time that a ticket is shown.
@@ -56,22 +63,42 @@ class Board:
         Args:
             ticket: any number.
             most: waits while so many are taken and not settled.
+
+        Raises:
+            RuntimeError: rewriting has ended.
         """
         assert self._need is not None, "items are offered first"
         async with self._changed:
-            await self._changed.wait_for(lambda: ticket in self._taken or len(self._under_way) < most)
+            await self._changed.wait_for(
+                lambda: ticket in self._taken or len(self._under_way) < most or self._rewriting_s is not None
+            )
             if ticket not in self._taken:
-                # At a steady rate it is ready when those before it are, and it.
-                wait_s = (len(self._under_way) + 1) / self._settled.per_s if self._settled.per_s else 0.0
-                shard = self._need.take(math.ceil(wait_s * self._read.per_s))
+                if self._rewriting_s is not None:
+                    raise RuntimeError("rewriting has ended")
+                shard = self._need.take(self._ahead())
                 self._taken[ticket] = shard
                 self._under_way.add(shard)
         return self._items[self._taken[ticket]]
 
+    def _ahead(self) -> int:
+        """Entries that are read until a shard which is taken now is ready: at a steady rate when those before it are,
+        and it."""
+        now_s = self._clock()
+        settled_per_s = self._settled.per_s(now_s)
+        wait_s = (len(self._under_way) + 1) / settled_per_s if settled_per_s else 0.0
+        return math.ceil(wait_s * self._read.per_s(now_s))
+
+    async def begins(self, index: int) -> None:
+        """Training's stream begins, or begins again, at entry `index` of the schedule."""
+        self._read_below = index
+        self._read = Rate()
+        if self._need is not None:
+            self._need.begin(index)
+
     async def reading(self, index: int) -> None:
         """Training's stream begins to read entry `index` of the schedule."""
         self._read_below = max(self._read_below, index + 1)
-        self._read.note(self._read_below, time.monotonic())
+        self._read.note(self._read_below, self._clock())
         if self._need is not None:
             self._need.reach(index)
 
@@ -84,9 +111,11 @@ class Board:
             return
         if self._missing.pop(shard, None) is None:
             return
-        self._under_way.discard(shard)
+        if shard in self._under_way:
+            self._under_way.remove(shard)
+            self._rewritten += 1
+            self._settled.note(self._rewritten, self._clock())
         done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
-        self._settled.note(done, time.monotonic())
         if done == 1 or done % step == 0 or not self._missing:
             self._note(f"{done} of {self._to_rewrite} shards rewritten")
         async with self._changed:
@@ -94,7 +123,7 @@ class Board:
 
     async def end(self) -> None:
         """Nothing more is rewritten by this run."""
-        self._rewriting_s = time.monotonic() - self._started_s
+        self._rewriting_s = self._clock() - self._started_s
         self._note("rewriting has ended")
         async with self._changed:
             self._changed.notify_all()
@@ -112,7 +141,7 @@ class Board:
 
     async def state(self, epoch: float) -> dict[str, float]:
         """See `TextSupply.state`."""
-        elapsed_s = self._rewriting_s or time.monotonic() - self._started_s
+        elapsed_s = self._rewriting_s or self._clock() - self._started_s
         rewritten = self._shards - len(self._missing)
         return {
             "rewritten_shards": rewritten,
@@ -126,7 +155,7 @@ class Board:
         return self._timeline
 
     def _note(self, event: str) -> None:
-        seconds = round(time.monotonic() - self._started_s, 3)
+        seconds = round(self._clock() - self._started_s, 3)
         rewritten = self._shards - len(self._missing)
         self._timeline.append({"s": seconds, "event": event, "rewritten_shards": rewritten})
 
@@ -147,6 +176,10 @@ class BoardSupply:
     def note(self, event: str) -> None:
         """See `TextSupply.note`."""
         self.actor.note.remote(event)
+
+    def begins(self, index: int) -> None:
+        """See `TextSupply.begins`."""
+        self.actor.begins.remote(index)
 
     def reading(self, index: int) -> None:
         """See `TextSupply.reading`."""
@@ -185,7 +218,7 @@ class BoardOrder:
         return item
 
 
-def start_board(missing: Mapping[str, int], shards: int) -> Any:
+def start_board(missing: Mapping[str, int], shards: int, begin: int) -> Any:
     """A board's actor, on this node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -193,4 +226,4 @@ def start_board(missing: Mapping[str, int], shards: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # Each task that waits holds a call.
     actor: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1_000, scheduling_strategy=here)
-    return actor.remote(missing, shards)
+    return actor.remote(missing, shards, begin)

@@ -7,6 +7,7 @@ are N epochs, and both halves go through the shards at a steady rate.
     inline   max(R, E) + (N - 1) E hours: in the first epoch the slower half sets the pace; no text is late
     follow   max(R, N E) hours; rewriting takes what is read next (`need`), so that an epoch's worth of rewriting, E / R
              of the shards, is in time in each epoch: of epoch k (from 0) all but (k + 1) E / R of the shards are late
+             (where some are rewritten already, of those that are left)
 
 Engines are paid for R hours and workers from the first batch to the last, where the cluster gives back what nobody uses
 (`ray.autoscaling`); else all GPUs are paid for as long as the job takes.
@@ -34,6 +35,8 @@ class Halves:
     """Money for a GPU-hour of an engine."""
     worker_price: float | None = None
     """Money for a GPU-hour of a worker."""
+    left_share: float = 1.0
+    """Of all shards, those that are not rewritten yet."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def cheapest(found: tuple[Forecast, ...]) -> Forecast:
 def late_shares(halves: Halves) -> tuple[float, ...]:
     """Of each epoch with `follow`, the share of shards that are read too early."""
     in_time = halves.epoch_hours / halves.rewriting_hours if halves.rewriting_hours else 1.0
-    return tuple(max(0.0, 1 - (epoch + 1) * in_time) for epoch in range(_whole(halves.epochs)))
+    return tuple(halves.left_share * max(0.0, 1 - (epoch + 1) * in_time) for epoch in range(_whole(halves.epochs)))
 
 
 def _whole(epochs: float) -> int:

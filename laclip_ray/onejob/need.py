@@ -5,6 +5,7 @@ what is read next and can still be done by then. Where an epoch takes E hours an
 in time already in the first epoch; in the order of the first epoch alone, none would be.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -27,19 +28,25 @@ class Need:
         self._left = dict.fromkeys(shards)
         self._next = 0
 
+    def begin(self, index: int) -> None:
+        """Reading begins, or begins again, at entry `index` of the schedule."""
+        self._next = index
+
     def reach(self, index: int) -> None:
         """Entry `index` of the schedule is being read."""
         self._next = max(self._next, index + 1)
 
     def take(self, ahead: int = 0) -> str:
-        """The shard that is read soonest among those that are at least `ahead` entries away.
+        """The shard that is read soonest among those that are at least `ahead` entries away; else the one read last.
 
         Raises:
             LookupError: none is left.
         """
         if not self._left:
             raise LookupError("no shard is left")
-        for index in range(self._next + ahead, len(self._schedule)):
+        end = len(self._schedule)
+        first = min(self._next + ahead, end)
+        for index in itertools.chain(range(first, end), range(first - 1, self._next - 1, -1)):
             name = self._names[self._schedule.entry(index).shard]
             if name in self._left:
                 break
@@ -62,10 +69,9 @@ class Rate:
         """The number is that large now."""
         self._noted.append((now_s, number))
 
-    @property
-    def per_s(self) -> float:
-        """Its growth a second; 0 where that is not known."""
+    def per_s(self, now_s: float) -> float:
+        """Its growth a second until now; 0 where that is not known."""
         if len(self._noted) < 2:
             return 0.0
-        (first_s, first), (last_s, last) = self._noted[0], self._noted[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+        (first_s, first), (_, last) = self._noted[0], self._noted[-1]
+        return (last - first) / (now_s - first_s) if now_s > first_s else 0.0

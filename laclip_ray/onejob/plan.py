@@ -80,6 +80,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
             engine_gpus=engine_gpus,
             worker_gpus=workers.processes * _gpus(workers, 1),
             engine_price=price,
+            left_share=left_share,
             worker_price=prices.price(train.price).per_gpu_hour if train.price else price,
         )
         found = forecasts(halves, experiment.ray.autoscaling)

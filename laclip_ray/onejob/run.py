@@ -84,10 +84,12 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
     return run(work, build_engine)
 
 
-def _write_run(experiment: Experiment, training: TrainingResult, timeline: list[dict[str, Any]]) -> None:
+def _write_run(
+    experiment: Experiment, training: TrainingResult, timeline: list[dict[str, Any]], is_rewriting_known: bool = True
+) -> None:
     """Also where rewriting is incomplete: training is done, and says with what."""
     summary = storage.join(experiment.rewrite_output, "summary.json")
-    rewriting = storage.read_json(summary) if storage.exists(summary) else None
+    rewriting = storage.read_json(summary) if is_rewriting_known else None
     content = {"timeline": timeline, "rewriting": rewriting, "training": training.summary}
     storage.write_json(storage.join(experiment.output, RUN_FILE), content)
 
@@ -175,8 +177,8 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
     waits = experiment.rewrite.delivery == "inline"
     sort_by_need(work)
     missing = Counter(unit.shard for unit in work.units)
-    board = start_board(missing, len(work.shards))
-    rewriting = _Rewriting(replace(work, experiment=_bounded(experiment)), build_engine, board, waits)
+    board = start_board(missing, len(work.shards), read_position(experiment.train_output).done_below)
+    rewriting = _Rewriting(_bounded(work), build_engine, board, waits)
     rewriting.start()
     try:
         training = run_training(experiment, BoardSupply(board, holds_back=waits))
@@ -189,7 +191,9 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
             ) from rewriting.error
         raise
     timeline = ray.get(board.timeline.remote())
-    _write_run(experiment, training, timeline)
+    # Of an incomplete run too a summary is written; an error of another kind may have come before that.
+    is_known = rewriting.error is None or isinstance(rewriting.error, IncompleteError)
+    _write_run(experiment, training, timeline, is_known)
     if rewriting.error is not None:
         raise rewriting.error
     assert rewriting.outcome is not None
@@ -223,16 +227,17 @@ def sort_by_need(work: Work) -> None:
         units.sort(key=lambda unit: rank.get(unit.shard, len(rank)))
 
 
-def _bounded(experiment: Experiment) -> Experiment:
+def _bounded(work: Work) -> Work:
     """With no more engines than leave the workers their GPUs and CPUs, on a cluster that does not grow."""
+    experiment = work.experiment
     if experiment.ray.autoscaling:
-        return experiment
+        return work
     import ray
 
     engine = experiment.rewrite.engine
     workers = worker_group(experiment)
     resources = ray.cluster_resources()
-    most = engine.actors.max
+    most = cluster.room(engine_group(work), cluster.alive_nodes(), engine.actors.max)
     spare_cpus = resources.get("CPU", 0) - workers.processes * workers.cpus - _STREAM_CPUS - data_cpus(experiment)
     if engine.cpus_per_actor:
         most = min(most, int(spare_cpus / engine.cpus_per_actor))
@@ -243,4 +248,4 @@ def _bounded(experiment: Experiment) -> Experiment:
     most = max(most, engine.actors.min)
     if most < engine.actors.max:
         logger.info("at most %d engines, so that training keeps what it needs", most)
-    return with_overrides(experiment, {"rewrite.engine.actors.max": most})
+    return replace(work, experiment=with_overrides(experiment, {"rewrite.engine.actors.max": most}))

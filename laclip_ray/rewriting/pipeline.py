@@ -10,7 +10,7 @@ only whole shards.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -316,7 +316,7 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
     total = len(to_draw) + len(work.to_judge)
     gpu_s = work.spent_gpu_s
     drawn = 0
-    for row in done.iter_rows():
+    for row in _as_they_come(done):
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
             raise EngineStartError(row["engine_start_failure"])
@@ -337,6 +337,12 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         gpu_s += row["gpu_s"]
         if drawn < len(to_draw) and (reached := _limit_reached(gpu_s, work.experiment)):
             raise BudgetReachedError(reached)
+
+
+def _as_they_come(reports: Any) -> Iterator[dict[str, Any]]:
+    """Each report at once: `Dataset.iter_rows` gives a block only when the next one is there."""
+    for block in reports.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from block.to_pylist()
 
 
 def _commit(stream: Any, work: Work, gpus_per_engine: float) -> Any:

@@ -266,7 +266,10 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
 
     def dataset() -> Any:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
-        return build_stream(spec, read_position(output), given.supply)
+        position = read_position(output)
+        if given.supply is not None:
+            given.supply.begins(position.done_below)
+        return build_stream(spec, position, given.supply)
 
     run_config: Any = ray.train.RunConfig  # typed by Ray as older versions, which lack arguments
     scaling_config: Any = ray.train.ScalingConfig

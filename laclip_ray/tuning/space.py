@@ -70,13 +70,20 @@ def constant_p(p: Any, rewrites: int) -> float | None:
         rewrites: that a caption has at most, M: the paper's uniform choice is M / (M + 1).
     """
     if p == "uniform":
-        return round(rewrites / (rewrites + 1), 9)
-    return round(p, 9) if isinstance(p, int | float) else None
+        return _uniform_p(rewrites)
+    return round(p, _DIGITS) if isinstance(p, int | float) else None
 
 
-def baseline_ps(rewrites: int) -> tuple[float, float | None]:
+def baseline_ps(rewrites: int) -> tuple[float, float]:
     """The p that all others are held against: 0 (CLIP), and the paper's choice."""
-    return 0.0, constant_p("uniform", rewrites)
+    return 0.0, _uniform_p(rewrites)
+
+
+def _uniform_p(rewrites: int) -> float:
+    return round(rewrites / (rewrites + 1), _DIGITS)
+
+
+_DIGITS = 9
 
 
 def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:

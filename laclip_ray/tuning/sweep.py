@@ -175,6 +175,9 @@ def _capacity(experiment: Experiment, points: int) -> Capacity:
         if gpus:
             cluster.check_gpus(one, resources.get("GPU", 0))
             most = min(most, int(resources.get("GPU", 0) // gpus))
+    if not experiment.ray.autoscaling:
+        workers = worker_group(experiment)
+        most = min(most, cluster.room(workers, cluster.alive_nodes(), most * workers.processes) // workers.processes)
     seeds_each = min(seeds, max(1, most // points))
     return Capacity(points=max(1, most // seeds_each), seeds_each=seeds_each)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local, check_nodes
+from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local, check_nodes, room
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
 
@@ -77,6 +77,12 @@ def test_processes_that_need_nothing_fit_wherever_they_may_be() -> None:
     check_nodes(Plan("run", (group,)), [node(1, pool="rewriting")])
     with pytest.raises(UserError, match="label pool: rewriting"):
         check_nodes(Plan("run", (group,)), [node(1)])
+
+
+def test_parts_of_a_gpu_are_parts_of_one() -> None:
+    assert room(Group("workers", 9, 1.0, gpus=0.6), [node(8, 2)], 9) == 2
+    assert room(Group("workers", 9, 1.0, gpus=0.5), [node(8, 2)], 9) == 4
+    assert room(Group("workers", 9, 3.0, gpus=0.5), [node(8, 2)], 9) == 2
 
 
 @pytest.mark.parametrize(

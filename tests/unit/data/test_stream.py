@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from laclip_ray.data.augment import Rewrites, TextPlan, TextSource
 from laclip_ray.data.images import decode_and_crop
 from laclip_ray.data.schedule import Lanes, Position, Schedule
 from laclip_ray.data.shards import hash_caption, list_shards
-from laclip_ray.data.stream import Consumption, ReadEntries, StreamSpec, read_entry
+from laclip_ray.data.stream import Consumption, ReadEntries, StreamSpec, TextSupply, read_entry
 from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
 from tests.unit.conftest import SMALL, picture, write_tar
 
@@ -242,6 +243,23 @@ def test_places_in_what_remains_are_read_without_what_was_consumed(spec: StreamS
         for index, row in zip(batch["schedule_index"], batch["row"], strict=True)
     ]
     assert sorted(read) == [*((1, row) for row in USABLE[6:]), *((2, row) for row in USABLE)]
+
+
+def test_rewriting_beside_training_is_told_which_entries_are_read(spec: StreamSpec) -> None:
+    told: list[int] = []
+    supply = SimpleNamespace(reading=told.append)
+    remaining = Position(done_below=1).remaining(spec.schedule)
+    for _ in ReadEntries(spec, remaining, Lanes(2, 1), {}, cast(TextSupply, supply))({"id": np.array([1])}):
+        assert told == [2]
+    assert told == [2]
+
+
+def test_a_few_blocks_a_core_are_in_hand_beside_the_rows_that_wait(
+    spec: StreamSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 6.0})
+    a_row = stream._row_bytes(spec)
+    assert stream.read_ahead_bytes(spec, 1_000) == (1_000 + 4 * 6 * spec.stream.rows_per_block) * a_row
 
 
 def test_windows_of_a_large_shard_are_each_permuted_and_resumed(

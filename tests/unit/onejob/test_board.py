@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.onejob.board import Board
 
@@ -99,5 +101,66 @@ def test_what_reading_has_passed_before_anything_is_offered_comes_last() -> None
         await board.offer({name: {"shard": name} for name in names}, schedule, names)
         taken = [(await board.take(ticket, most=3))["shard"] for ticket in range(3)]
         assert taken == [names[schedule.entry(index).shard] for index in (1, 2, 0)]
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_goes_on_takes_first_what_is_read_first() -> None:
+    async def scenario() -> None:
+        names = ["a", "b", "c"]
+        schedule = Schedule(3, 2, 0)
+        board = Board(dict.fromkeys(names, 1), shards=3, begin=2)
+        await board.offer({name: {"shard": name} for name in names}, schedule, names)
+        assert await board.take(0, most=1) == {"shard": names[schedule.entry(2).shard]}
+
+    asyncio.run(scenario())
+
+
+def test_training_that_goes_back_to_a_checkpoint_is_followed() -> None:
+    async def scenario() -> None:
+        names = ["a", "b", "c"]
+        schedule = Schedule(3, 2, 0)
+        board = Board(dict.fromkeys(names, 1), shards=3)
+        await board.offer({name: {"shard": name} for name in names}, schedule, names)
+        await board.reading(1)
+        await board.begins(0)
+        assert await board.take(0, most=1) == {"shard": names[schedule.entry(0).shard]}
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_rewritten_before_it_is_read_is_left_for_the_next_epoch() -> None:
+    async def scenario() -> None:
+        now_s = 0.0
+        names = [str(number) for number in range(20)]
+        schedule = Schedule(20, 2, 0)
+        board = Board(dict.fromkeys(names, 1), shards=20, clock=lambda: now_s)
+        await board.offer({name: {"shard": name} for name in names}, schedule, names)
+        order = [names[schedule.entry(index).shard] for index in range(40)]
+        # A shard is settled each two seconds, and one is read each second.
+        taken = [(await board.take(ticket, most=9))["shard"] for ticket in range(3)]
+        assert taken == order[:3]
+        for index in range(5):
+            now_s = float(index)
+            await board.reading(index)
+            if index in (2, 4):
+                await board.settle(taken.pop(0), 1)
+        # One is still under way: four seconds until a further one is ready, and five entries are being read.
+        assert await board.take(3, most=9) == {"shard": order[9]}
+
+    asyncio.run(scenario())
+
+
+def test_nobody_waits_for_a_turn_after_the_end() -> None:
+    async def scenario() -> None:
+        names = ["a", "b"]
+        board = Board(dict.fromkeys(names, 1), shards=2)
+        await board.offer({name: {"shard": name} for name in names}, Schedule(2, 1, 0), names)
+        await board.take(0, most=1)
+        waiting = asyncio.create_task(board.take(1, most=1))
+        await asyncio.sleep(0)
+        await board.end()
+        with pytest.raises(RuntimeError, match="ended"):
+            await asyncio.wait_for(waiting, 5)
 
     asyncio.run(scenario())

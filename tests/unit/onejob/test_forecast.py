@@ -33,6 +33,11 @@ def test_rewriting_that_is_faster_than_an_epoch_is_never_late() -> None:
     assert late_shares(Halves(1.0, 2.0, 3.0, 1.0, 1.0)) == (0.0, 0.0, 0.0)
 
 
+def test_only_what_is_left_can_be_late() -> None:
+    most_is_there = dataclasses.replace(Halves(1.0, 0.5, 3.0, 1.0, 1.0), left_share=0.1)
+    assert late_shares(most_is_there) == pytest.approx((0.05, 0.0, 0.0))
+
+
 @given(any_halves, st.booleans())
 def test_no_delivery_is_faster_than_its_slower_half_or_slower_than_both_in_turn(
     halves: Halves, is_given_back: bool

@@ -27,7 +27,8 @@ def test_the_next_shard_is_the_one_that_is_read_soonest_from_there(
     need = Need(schedule, NAMES, sorted(missing))
     need.reach(reached)
     later = [name for name in order(schedule)[reached + 1 + ahead :] if name in missing]
-    assert need.take(ahead) == (later[0] if later else min(missing))
+    sooner = [name for name in order(schedule)[reached + 1 :] if name in missing]
+    assert need.take(ahead) == (later[0] if later else sooner[-1] if sooner else min(missing))
 
 
 @given(st.integers(0, 99), st.lists(st.integers(0, 5), min_size=SHARDS, max_size=SHARDS))
@@ -48,6 +49,14 @@ def test_reading_that_begins_again_a_little_earlier_changes_nothing() -> None:
     need.reach(5)
     need.reach(3)
     assert need.take() == order(schedule)[6]
+
+
+def test_reading_that_goes_back_to_a_checkpoint_reads_again_what_it_had_passed() -> None:
+    schedule = Schedule(SHARDS, 2, 0)
+    need = Need(schedule, NAMES, NAMES)
+    need.reach(5)
+    need.begin(2)
+    assert need.take() == order(schedule)[2]
 
 
 @pytest.mark.parametrize("slower", [1.5, 2.0, 3.0])
@@ -73,11 +82,18 @@ def test_as_much_is_late_as_the_plan_says(slower: float) -> None:
 
 def test_a_rate_is_not_known_before_two_notes_and_is_that_of_late_ones() -> None:
     rate = Rate()
-    assert rate.per_s == 0
+    assert rate.per_s(1.0) == 0
     rate.note(0, 0.0)
-    assert rate.per_s == 0
+    assert rate.per_s(1.0) == 0
     rate.note(10, 5.0)
-    assert rate.per_s == 2
+    assert rate.per_s(5.0) == 2
     for second in range(100):
         rate.note(100 + second, 100.0 + second)
-    assert rate.per_s == 1
+    assert rate.per_s(199.0) == 1
+
+
+def test_a_rate_falls_while_nothing_is_noted() -> None:
+    rate = Rate()
+    rate.note(0, 0.0)
+    rate.note(10, 5.0)
+    assert rate.per_s(100.0) == 0.1

@@ -675,6 +675,29 @@ def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, uni
     return row
 
 
+def test_a_ticket_is_read_as_the_shard_that_the_order_gives_for_it(tmp_path: Path) -> None:
+    class Reversed:
+        """The last shard for the first ticket."""
+
+        def offer(self, items: Mapping[str, Mapping[str, str]]) -> None:
+            self.items = list(items.values())[::-1]
+
+        def take(self, ticket: int) -> Mapping[str, str]:
+            return self.items[ticket]
+
+    experiment, order, units = experiment_of(), Reversed(), []
+    offered: dict[str, dict[str, str]] = {}
+    for number in range(2):
+        shard = write_shard(tmp_path / str(number) / f"{number}.tar", {f"s{number}": "a red dog"})
+        units.append(Unit("human", shard.name, 0))
+        offered[shard.name] = source_row(shard, units[-1:])
+    order.offer(offered)
+    sets = {"human": RewriteSet(str(tmp_path / "set"), "gate")}
+    (table,) = ReadShard(experiment, sets, {"human": PROMPT_SET}, order)(pa.table({"id": [0]}))
+    (row,) = table.to_pylist()
+    assert Unit.from_json(row["unit"]) == units[1]
+
+
 @pytest.mark.parametrize("is_judged", [True, False])
 @pytest.mark.parametrize("then", [1, 3, 4])
 def test_an_edited_shard_has_as_many_rewrites_as_were_ever_asked_for(
