@@ -93,7 +93,8 @@ def decode_and_crop(
                 scaled = (box[0] * horizontal, box[1] * vertical, box[2] * horizontal, box[3] * vertical)
             else:
                 scaled = tuple(map(float, box))  # type: ignore[assignment]
-            pixels = image.convert("RGB").resize((spec.size_px, spec.size_px), _RESAMPLING[spec.interpolation], scaled)
+            colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies also where it is
+            pixels = colours.resize((spec.size_px, spec.size_px), _RESAMPLING[spec.interpolation], scaled)
             return np.asarray(pixels, dtype=np.uint8)
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
