@@ -289,7 +289,7 @@ class StreamConfig(Section):
     """Batches each worker prepares ahead."""
     read_ahead_rows: PositiveInt | None = None
     """About how many decoded rows may wait in the object store for the workers, beside four blocks for each CPU of the
-    cluster, which tasks have in hand; None: as many as Ray lets be there."""
+    cluster, which tasks have in hand; None: as many as Ray lets be there, with `follow` four global batches."""
     crop_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
     """RandomResizedCrop's range of areas (the paper: 0.5 to 1)."""
 

@@ -256,6 +256,10 @@ def count_rows(experiment: Experiment, shards: Sequence[Shard]) -> dict[str, int
     return {shard.name: number for shard, number in zip(shards, counts, strict=True)}
 
 
+_BATCHES_AHEAD = 4
+"""Global batches that wait for the workers while text is being made: what is read later has more of it."""
+
+
 def _fit(given: LoopInput, spec: StreamSpec) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -277,8 +281,11 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     gpus = cluster.gpus_each(train.gpus_per_worker)
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = experiment.stream.order == "exact"
-    if experiment.stream.read_ahead_rows is not None:
-        room = read_ahead_bytes(spec, experiment.stream.read_ahead_rows)
+    ahead = experiment.stream.read_ahead_rows
+    if ahead is None and given.supply is not None and not given.supply.holds_back:
+        ahead = _BATCHES_AHEAD * train.batch_size
+    if ahead is not None:
+        room = read_ahead_bytes(spec, ahead)
         options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=room)
     workers: Any = train.workers  # typed by Ray as an older version without ranges
     if not isinstance(workers, int):

@@ -51,7 +51,8 @@ def run_job(experiment: Experiment, directory: Path, engine: str) -> dict[str, A
 def real_engine(directory: Path) -> Iterator[Figure]:
     """Shows 1, 2 and 4: the demo's world in 25 shards, with a real engine, by each delivery.
 
-    Training that does not wait has a larger model, so that rewriting takes less than two of its epochs.
+    Training that does not wait has a larger model, so that rewriting takes less than two of its epochs, and small
+    blocks, so that reading does not run ahead of it by an epoch.
     """
     write_world(directory / "world", seed=0, train_count=2_000, test_count=12, retrieval_count=12, samples_per_shard=80)
     demo = demo_experiment(str(directory))
@@ -64,7 +65,7 @@ def real_engine(directory: Path) -> Iterator[Figure]:
     for delivery in DELIVERIES:
         experiment = with_overrides(base, {"output": str(directory / delivery), "rewrite.delivery": delivery})
         if delivery == "follow":
-            experiment = with_overrides(experiment, {"model.name": str(slower)})
+            experiment = with_overrides(experiment, {"model.name": str(slower), "stream.rows_per_block": 16})
         run = run_job(experiment, directory, "vllm")
         rewriting, training, seen = run["rewriting"], run["training"], run["seen"]
         ids.append({name: {key[0] for key in rows} for name, rows in contents(experiment).items()})

@@ -35,7 +35,7 @@ def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str],
             "engine": {"shards_in_flight": 1, "cpus_per_actor": 0.5},  # a shard takes as long as an answer
         },
         train={"epochs": EPOCHS, "workers": 1, "cpus_per_worker": 0.5, "log_every_steps": 3},
-        stream={"shuffle_buffer_rows": 0, "read_ahead_rows": 48},
+        stream={"shuffle_buffer_rows": 0},
     )
 
     def make(delivery: str) -> Experiment:
