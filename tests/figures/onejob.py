@@ -49,12 +49,12 @@ def run_job(experiment: Experiment, directory: Path, engine: str) -> dict[str, A
 
 
 def real_engine(directory: Path) -> Iterator[Figure]:
-    """Shows 1, 2 and 4: the demo's world in 25 shards, with a real engine, by each delivery.
+    """Shows 1, 2 and 4: the demo's world in 50 shards, with a real engine, by each delivery.
 
     Training that does not wait has a larger model, so that rewriting takes less than two of its epochs, and small
     blocks, so that reading does not run ahead of it by an epoch.
     """
-    write_world(directory / "world", seed=0, train_count=2_000, test_count=12, retrieval_count=12, samples_per_shard=80)
+    write_world(directory / "world", seed=0, train_count=4_000, test_count=12, retrieval_count=12, samples_per_shard=80)
     demo = demo_experiment(str(directory))
     slower = directory / "slower.json"
     clip = json.loads(Path(demo.model.name).read_text())
