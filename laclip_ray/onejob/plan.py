@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 from laclip_ray.cluster import Group
 from laclip_ray.config import Experiment
-from laclip_ray.data.schedule import Schedule
 from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts
-from laclip_ray.onejob.run import check_text
+from laclip_ray.onejob.run import check_text, schedule_of
 from laclip_ray.rewriting.cost import Estimate, estimate, load_prices
 from laclip_ray.rewriting.pipeline import engine_group
 from laclip_ray.rewriting.work import plan_work
@@ -59,8 +58,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     work = plan_work(experiment)
     estimated = estimate(experiment)
     train, engine = experiment.train, experiment.rewrite.engine
-    schedule = Schedule(len(work.shards), train.epochs, experiment.seed)
-    epochs_left = len(read_position(experiment.train_output).remaining(schedule)) / len(work.shards)
+    epochs_left = len(read_position(experiment.train_output).remaining(schedule_of(work))) / len(work.shards)
     left_share = len(work.to_draw) / (len(work.shards) * len(work.sets))
     least = engine_group(work)
     engines = replace(least, processes=engine.actors.max if least.processes else 0)

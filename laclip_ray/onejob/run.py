@@ -202,21 +202,24 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
 
 def _order(work: Work, board: Any) -> BoardOrder:
     """The order of what training will read next, known to the board."""
-    experiment = work.experiment
-    schedule = Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
-    engine = experiment.rewrite.engine
+    engine = work.experiment.rewrite.engine
     most = engine.actors.max * (engine.shards_in_flight + 1)
-    return BoardOrder(board, schedule, tuple(work.shards), most)
+    return BoardOrder(board, schedule_of(work), tuple(work.shards), most)
+
+
+def schedule_of(work: Work) -> Schedule:
+    """What training reads, in its order."""
+    experiment = work.experiment
+    return Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
 
 
 def sort_by_need(work: Work) -> None:
     """Put the work in the order in which the rest of the schedule reads its shards."""
-    experiment = work.experiment
-    schedule = Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
+    schedule = schedule_of(work)
     names = list(work.shards)
     left = {unit.shard for unit in work.units}
     rank: dict[str, int] = {}
-    remaining = read_position(experiment.train_output).remaining(schedule)
+    remaining = read_position(work.experiment.train_output).remaining(schedule)
     for index in (remaining[place] for place in range(len(remaining))):
         if len(rank) == len(left):
             break

@@ -23,14 +23,7 @@ from laclip_ray.rewriting.actor import BuildEngine, RewritingActor
 from laclip_ray.rewriting.cost import budget_reached, cost_per_thousand, spending
 from laclip_ray.rewriting.engine import EngineStartError, VllmEngine
 from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.tasks import (
-    CommitShard,
-    CommitShardByPicture,
-    Order,
-    ReadShard,
-    name_draws,
-    source_row,
-)
+from laclip_ray.rewriting.tasks import CommitShard, CommitShardByPicture, Order, ReadShard, name_draws, source_row
 from laclip_ray.rewriting.work import Unit, Work, check_prompts, plan_work
 
 logger = logging.getLogger(__name__)
