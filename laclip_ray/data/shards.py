@@ -363,7 +363,8 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
     """
     current: str | None = None
     members: dict[str, bytes | None] = {}
-    with tarfile.open(fileobj=file, mode="r:*") as tar:
+    counting: Any = _Counting(file)  # all of a file that tarfile uses
+    with tarfile.open(fileobj=counting, mode="r:*") as tar:
         for member in tar:
             if not member.isfile():
                 continue
@@ -378,8 +379,7 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
                 members = {}
             current = key
             if with_images or extension not in IMAGE_MEMBERS:
-                content = tar.extractfile(member)
-                members[extension] = content.read() if content is not None else b""
+                members[extension] = _content(tar, member)
             else:
                 members[extension] = None
         # tarfile takes a cut in a header, or a damaged one, for the end; the true end is a block of zeros.
@@ -390,6 +390,40 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
         yield current, members
     if not whole:
         raise tarfile.ReadError("no end-of-archive mark")
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """A member's bytes; as `extractfile` gives them, without a file object for each."""
+    if member.issparse():
+        file = tar.extractfile(member)
+        return file.read() if file is not None else b""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(member.offset_data)
+    content = tar.fileobj.read(member.size)
+    if len(content) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
+
+
+class _Counting:
+    """A file that knows its position without asking the system, as tarfile does six times a sample."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._position: int = file.tell()
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position != self._position:
+            self._position = self._file.seek(position)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._file.read(size)
+        self._position += len(content)
+        return content
 
 
 def _webdataset_sample(

@@ -24,6 +24,7 @@ import numpy as np
 from laclip_ray.config import DataConfig, StreamConfig
 from laclip_ray.data.augment import Rewrites, TextChoice, TextPlan
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop
+from laclip_ray.data.reuse import ReusedArrays
 from laclip_ray.data.schedule import Lanes, Position, Remaining, Schedule, row_order
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Sample, Shard, read_samples
 from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
@@ -48,6 +49,10 @@ Batch = dict[str, np.ndarray]
 """Columns of rows: image uint8 [N, H, W, 3], tokens int64 [N, S, L] of S texts an image, text_count and text_sampled
 int16 [N] (see `TextChoice`), text_source int8 [N], id str [N], schedule_index int64 [N], row int32 [N], row_count int32
 [N] (-1 where not known), skipped str [N] (JSON; mostly empty)."""
+
+
+Skipped = tuple[int, str, str]
+"""The number of a row in its shard, its id, and the reason why it is not used."""
 
 
 class RewriteLookup(Protocol):
@@ -134,56 +139,69 @@ class WaitForText:
         return batch
 
 
-@dataclass
-class _Row:
-    """A usable row, and what was skipped beside it."""
+_images = ReusedArrays()
+"""Of the blocks that this process makes one after another."""
 
-    sample: Sample
-    image: np.ndarray
-    choice: TextChoice
-    skipped: list[tuple[int, str, str]] = field(default_factory=list)
-    row_count: int = -1
+
+class _Block:
+    """Usable rows of one entry, and what was skipped beside them; the pixels where they will be in the batch."""
+
+    def __init__(self, spec: StreamSpec) -> None:
+        size = spec.image.size_px
+        self._spec = spec
+        self._images = _images.take((spec.stream.rows_per_block, size, size, 3), np.dtype(np.uint8))
+        self._samples: list[Sample] = []
+        self._choices: list[TextChoice] = []
+        self._skipped: dict[int, list[Skipped]] = {}
+        """By place in the block."""
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another row."""
+        return len(self) == len(self._images)
+
+    def add(self, sample: Sample, image: np.ndarray, choice: TextChoice) -> None:
+        """Add a row."""
+        self._images[len(self)] = image
+        self._samples.append(sample)
+        self._choices.append(choice)
+
+    def skip(self, skipped: list[Skipped]) -> None:
+        """Say with the last row what was skipped."""
+        self._skipped.setdefault(len(self) - 1, []).extend(skipped)
+
+    def batch(self, index: int, row_count: int) -> Batch:
+        """The columns of entry `index`; `row_count` of the shard where this is the last block, -1 else."""
+        texts = [text for choice in self._choices for text in choice.texts]
+        tokens = load_tokenizer(self._spec.tokenizer)(texts).numpy()
+        skipped = [json.dumps(self._skipped[place]) if place in self._skipped else "" for place in range(len(self))]
+        return {
+            "image": self._images[: len(self)],
+            "tokens": tokens.reshape(len(self), self._spec.text.slots, -1),
+            "text_count": np.array([choice.distinct for choice in self._choices], np.int16),
+            "text_sampled": np.array([choice.sampled for choice in self._choices], np.int16),
+            "id": np.array([sample.id for sample in self._samples], object),
+            "schedule_index": np.full(len(self), index, np.int64),
+            "row": np.array([sample.row for sample in self._samples], np.int32),
+            "row_count": np.array([-1] * (len(self) - 1) + [row_count], np.int32),
+            "text_source": np.array([choice.source for choice in self._choices], np.int8),
+            "skipped": np.array(skipped, object),
+        }
 
 
 def read_entry(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[Batch]:
-    """The rows of one schedule entry, without those already consumed, in blocks of `stream.rows_per_block`."""
-    block: list[_Row] = []
-    for row in _rows_with_skips(spec, index, consumed):
-        block.append(row)
-        if len(block) == spec.stream.rows_per_block:
-            yield _to_batch(spec, index, block)
-            block = []
-    if block:
-        yield _to_batch(spec, index, block)
+    """The rows of one schedule entry, without those already consumed, in blocks of `stream.rows_per_block`.
 
-
-def _rows_with_skips(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[_Row]:
-    """Usable rows; skipped ones are attached to the row before them, or to the first."""
-    held: _Row | None = None
-    skipped: list[tuple[int, str, str]] = []
-    row_count = 0
-    for item in _decoded(spec, index, consumed):
-        if isinstance(item, int):
-            row_count = item
-        elif isinstance(item, tuple):
-            skipped.append(item)
-        else:
-            if held is not None:
-                held.skipped.extend(skipped)
-                skipped = []
-                yield held
-            held = item
-    if held is not None:
-        held.skipped.extend(skipped)
-        held.row_count = row_count
-        yield held
-
-
-def _decoded(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[_Row | tuple[int, str, str] | int]:
-    """Usable rows, (row, id, reason) of skipped ones, and at the end the number of the shard's rows."""
+    What is skipped is said with the row before it, or with the first.
+    """
     entry = spec.schedule.entry(index)
     shard = spec.shards[entry.shard]
     accepted = spec.rewrites.rewrites(shard.name) if spec.rewrites is not None else None
+    block = _Block(spec)
+    skipped_before: list[Skipped] = []
     row_count = 0
     for number, window in enumerate(_windows(read_samples(shard, spec.data, with_images=True))):
         row_count += len(window)
@@ -191,23 +209,36 @@ def _decoded(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[_Row 
             sample = window[place]
             if sample.row in consumed:
                 continue
-            if unusable := NO_CAPTION.intersection(sample.problems):
-                yield sample.row, sample.id, min(unusable)
+            image = _pixels_or_reason(spec, entry.epoch, sample)
+            if isinstance(image, str):
+                skipped = (sample.row, sample.id, image)
+                if block:
+                    block.skip([skipped])
+                else:
+                    skipped_before.append(skipped)
                 continue
-            if sample.image is None:
-                yield sample.row, sample.id, IMAGE_MISSING
-                continue
-            try:
-                image = decode_and_crop(
-                    sample.image, spec.image, spec.stream.crop_scale, spec.seed, entry.epoch, sample.id
-                )
-            except ImageError:
-                yield sample.row, sample.id, IMAGE_UNREADABLE
-                continue
+            if block.is_full:
+                yield block.batch(index, -1)
+                block = _Block(spec)
             rewrites = None if accepted is None else accepted.get((sample.id, sample.caption_hash))
-            choice = spec.text.choose(sample.caption, rewrites, spec.seed, entry.epoch, sample.id)
-            yield _Row(sample, image, choice)
-    yield row_count
+            block.add(sample, image, spec.text.choose(sample.caption, rewrites, spec.seed, entry.epoch, sample.id))
+            if skipped_before:
+                block.skip(skipped_before)
+                skipped_before = []
+    if block:
+        yield block.batch(index, row_count)
+
+
+def _pixels_or_reason(spec: StreamSpec, epoch: int, sample: Sample) -> np.ndarray | str:
+    """The cropped image of a sample, or why it cannot be used."""
+    if unusable := NO_CAPTION.intersection(sample.problems):
+        return min(unusable)
+    if sample.image is None:
+        return IMAGE_MISSING
+    try:
+        return decode_and_crop(sample.image, spec.image, spec.stream.crop_scale, spec.seed, epoch, sample.id)
+    except ImageError:
+        return IMAGE_UNREADABLE
 
 
 def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
@@ -221,22 +252,6 @@ def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
             window, size = [], 0
     if window:
         yield window
-
-
-def _to_batch(spec: StreamSpec, index: int, rows: list[_Row]) -> Batch:
-    tokens = load_tokenizer(spec.tokenizer)([text for row in rows for text in row.choice.texts])
-    return {
-        "image": np.stack([row.image for row in rows]),
-        "tokens": tokens.numpy().reshape(len(rows), spec.text.slots, -1),
-        "text_count": np.array([row.choice.distinct for row in rows], np.int16),
-        "text_sampled": np.array([row.choice.sampled for row in rows], np.int16),
-        "id": np.array([row.sample.id for row in rows], object),
-        "schedule_index": np.full(len(rows), index, np.int64),
-        "row": np.array([row.sample.row for row in rows], np.int32),
-        "row_count": np.array([row.row_count for row in rows], np.int32),
-        "text_source": np.array([row.choice.source for row in rows], np.int8),
-        "skipped": np.array([json.dumps(row.skipped) if row.skipped else "" for row in rows], object),
-    }
 
 
 def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None = None) -> Any:

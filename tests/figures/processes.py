@@ -22,15 +22,20 @@ def watch_memory(kind_of: Callable[[str], str | None]) -> Iterator[dict[str, int
 
 
 @contextmanager
-def watch_cpu(kind_of: Callable[[str], str]) -> Iterator[Counter[str]]:
-    """The CPU time of all processes of a kind, in seconds; `kind_of` tells it from a command line."""
+def watch_cpu(kind_of: Callable[[str], str | None], other: str) -> Iterator[Counter[str]]:
+    """The CPU time of all processes of a kind, in seconds; `kind_of` tells it from a command line.
+
+    A process of which that says nothing is of the kind that it was before, or else `other`.
+    """
     used_s: Counter[str] = Counter()
     before_s: dict[int, float] = {}
+    kinds: dict[int, str] = {}
 
     def look(process: psutil.Process) -> None:
         times = process.cpu_times()
         total_s = times.user + times.system
-        used_s[kind_of(" ".join(process.cmdline()))] += total_s - before_s.get(process.pid, 0.0)
+        kind = kinds[process.pid] = kind_of(" ".join(process.cmdline())) or kinds.get(process.pid, other)
+        used_s[kind] += total_s - before_s.get(process.pid, 0.0)
         before_s[process.pid] = total_s
 
     with _watch(look):

@@ -1,14 +1,22 @@
 """Reading data as others publish it. Skipped where it is absent: set LACLIP_TEST_DATA to its directory."""
 
+import io
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resized_crop
 
 from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
-from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.evaluation.datasets import Skipped, labelled_images, open_labelled_set
 from tests.integration.procedures import REPOSITORY, real_data
 
@@ -42,6 +50,29 @@ def test_every_picture_of_a_webdataset_decodes(data: Path) -> None:
             assert decode_and_crop(sample.image, spec, (0.5, 1.0), 0, 0, sample.id).shape == (64, 64, 3)
             ids[sample.id] += 1
     assert (len(ids), ids.total()) == (2_979, 2_979)
+
+
+@pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 1), ("bicubic", 4)])
+def test_photographs_are_cropped_as_torchvision_crops_pillows(data: Path, interpolation: str, levels: int) -> None:
+    config = DataConfig(path=str(data / "clothing-cc0" / "val"), caption_column="cls")
+    spec = ImageSpec(100, interpolation, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    samples = read_samples(list_shards(config)[0], config, with_images=True)
+    for sample in islice(samples, 100):
+        assert sample.image is not None
+        pixels = decode_and_crop(sample.image, spec, (0.5, 1.0), 0, 0, sample.id).astype(int)
+        picture = Image.open(io.BytesIO(sample.image)).convert("RGB")
+        left, top, right, bottom = random_crop_box(picture.width, picture.height, (0.5, 1.0), 0, 0, sample.id)
+        method = InterpolationMode(interpolation)
+        expected = resized_crop(picture, top, left, bottom - top, right - left, [100, 100], method)
+        difference = np.abs(pixels - np.asarray(expected))
+        assert difference.max() <= levels
+        assert difference.mean() < 0.5
+
+
+def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
+    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
+    captions = [line.split("\t")[0] for line in (data / "cc3m-validation.tsv").read_text().splitlines()]
+    assert torch.equal(ours(captions), theirs(captions))
 
 
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:

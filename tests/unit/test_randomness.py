@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.randomness import generator, hash64, permutation, uniform
+from laclip_ray.randomness import generator, hash64, permutation, uniform, uniforms
 
 key = st.one_of(st.integers(), st.text())
 key_lists = st.lists(key, max_size=4)
@@ -16,6 +17,7 @@ key_lists = st.lists(key, max_size=4)
 def test_the_same_keys_give_the_same_draws(keys: list[int | str]) -> None:
     assert hash64(*keys) == hash64(*keys)
     assert uniform(*keys) == uniform(*keys)
+    assert uniforms(5, *keys) == uniforms(5, *keys)
     assert generator(*keys).random(3).tolist() == generator(*keys).random(3).tolist()
     assert permutation(9, *keys) == permutation(9, *keys)
 
@@ -39,6 +41,7 @@ def test_keys_do_not_run_into_each_other() -> None:
 def test_draws_are_in_range(keys: list[int | str]) -> None:
     assert 0 <= hash64(*keys) < 2**64
     assert 0.0 <= uniform(*keys) < 1.0
+    assert all(0.0 <= draw < 1.0 for draw in uniforms(8, *keys))
 
 
 @given(count=st.integers(0, 200), keys=key_lists)
@@ -52,6 +55,12 @@ def test_uniform_draws_fill_the_unit_interval_evenly() -> None:
         counts[int(uniform("even", number) * 10)] += 1
     # Binomial(10000, 0.1): five standard deviations are 150.
     assert all(abs(count - 1_000) < 150 for count in counts)
+
+
+def test_draws_that_are_made_together_are_even_and_not_of_one_another() -> None:
+    draws = np.array([uniforms(4, "together", number) for number in range(10_000)])
+    assert np.abs(draws.mean(axis=0) - 0.5).max() < 0.015  # five standard deviations
+    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.05
 
 
 def test_another_process_gives_the_same_draws() -> None:

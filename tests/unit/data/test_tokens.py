@@ -20,6 +20,18 @@ def test_a_model_name_gives_open_clips_own_tokeniser() -> None:
     assert torch.equal(ours(texts), theirs(texts))
 
 
+@settings(max_examples=300)
+@given(
+    text=st.text(max_size=60)
+    | st.text(st.characters(max_codepoint=127), max_size=60)
+    | st.text("a&lt;#39'S \t", max_size=20)
+)
+def test_every_text_has_open_clips_own_tokens(text: str) -> None:
+    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
+    assert ours.encode(text) == theirs.encode(text)
+    assert ours.encode(text) == theirs.encode(text), "not when its words are known, either"
+
+
 @pytest.mark.parametrize("name", ["ViT-L-14-CLIPA", "ViT-B-16-SigLIP", "hf-hub:org/name"])
 def test_tokenisers_with_options_of_their_own_are_left_to_open_clip(name: str) -> None:
     assert tokenizer_spec(name) == TokenizerSpec(name)
