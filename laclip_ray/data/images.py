@@ -5,7 +5,7 @@ ten attempts, then a central crop), drawn as a pure function of (seed, epoch, id
 
 JPEGs are decoded by libjpeg-turbo, at a half, a quarter or an eighth of their size where the crop allows it; what that
 does not read, and all else, by Pillow. Crops are resized by torch in a quarter of Pillow's time, and of photographs to
-within a level of what Pillow gives (bicubic: three).
+within two levels of what Pillow gives (bicubic: four).
 """
 
 import io
