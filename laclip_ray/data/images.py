@@ -4,8 +4,8 @@ The crop is RandomResizedCrop as torchvision defines it (area from a range, aspe
 ten attempts, then a central crop), drawn as a pure function of (seed, epoch, id).
 
 JPEGs are decoded by libjpeg-turbo, at a half, a quarter or an eighth of their size where the crop allows it; what that
-does not read, and all else, by Pillow. Crops are resized by torch in a quarter of Pillow's time, and of photographs to
-within two levels of what Pillow gives (bicubic: four).
+does not read, and all else, by Pillow. Crops are resized by torch in a quarter of Pillow's time, almost all pixels of
+photographs to within a level of what Pillow gives (bicubic: three).
 """
 
 import io

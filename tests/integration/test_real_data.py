@@ -52,7 +52,7 @@ def test_every_picture_of_a_webdataset_decodes(data: Path) -> None:
     assert (len(ids), ids.total()) == (2_979, 2_979)
 
 
-@pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 2), ("bicubic", 4)])
+@pytest.mark.parametrize(("interpolation", "levels"), [("bilinear", 1), ("bicubic", 3)])
 def test_photographs_are_cropped_as_torchvision_crops_pillows(data: Path, interpolation: str, levels: int) -> None:
     config = DataConfig(path=str(data / "clothing-cc0" / "val"), caption_column="cls")
     spec = ImageSpec(100, interpolation, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -65,7 +65,7 @@ def test_photographs_are_cropped_as_torchvision_crops_pillows(data: Path, interp
         method = InterpolationMode(interpolation)
         expected = resized_crop(picture, top, left, bottom - top, right - left, [100, 100], method)
         difference = np.abs(pixels - np.asarray(expected))
-        assert difference.max() <= levels
+        assert np.quantile(difference, 0.999) <= levels
         assert difference.mean() < 0.5
 
 
