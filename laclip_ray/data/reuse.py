@@ -7,6 +7,9 @@ import numpy as np
 _ONLY_HERE = 3
 """References to an array that nobody else holds: the list's, the loop's, and that of the call which counts them."""
 
+_MOST_KEPT = 4
+"""Arrays; further ones are let go with whoever holds them."""
+
 
 class ReusedArrays:
     """Gives arrays of one shape and type; one that nobody holds any more, nor a view of it, is given again.
@@ -27,5 +30,6 @@ class ReusedArrays:
             if sys.getrefcount(array) == _ONLY_HERE:
                 return array
         made = np.empty(shape, kind)
-        self._arrays.append(made)
+        if len(self._arrays) < _MOST_KEPT:
+            self._arrays.append(made)
         return made

@@ -50,6 +50,14 @@ def test_whatever_is_made_of_it_without_a_copy_holds_it(hold: object) -> None:
     assert arrays.take((4,), BYTES).ctypes.data == place
 
 
+def test_of_many_arrays_that_are_held_at_once_a_few_are_kept() -> None:
+    arrays = ReusedArrays()
+    held = [arrays.take((4,), BYTES) for _ in range(10)]
+    places = {array.ctypes.data for array in held[:4]}
+    del held
+    assert {array.ctypes.data for array in [arrays.take((4,), BYTES) for _ in range(4)]} == places
+
+
 def test_another_shape_or_type_gives_another_array() -> None:
     arrays = ReusedArrays()
     assert arrays.take((4, 2), BYTES).shape == (4, 2)
