@@ -105,17 +105,17 @@ def _crop_of_jpeg(content: bytes, size_px: int, box_of: Callable[[int, int], Box
         return None
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
-        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
-            return None  # Pillow has its opinion of such
+        if width * height > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+            return None  # Pillow refuses such
         box = box_of(width, height)
         shrink = 1
         while 2 * shrink <= min(_MOST_SHRUNK, min(box[2] - box[0], box[3] - box[1]) // size_px):
             shrink *= 2
         least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
         pixels: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", **least)
-    except ValueError:  # also of files that are only unusual (CMYK, bytes between segments)
+    except Exception:  # noqa: BLE001 - of files that are unusual too (bytes between segments, 4:4:1), and not always alike
         return None
-    left, top, right, bottom = (round(edge / shrink) for edge in box)
+    left, top, right, bottom = ((2 * edge + shrink) // (2 * shrink) for edge in box)  # rounded, all to the same side
     return pixels[top:bottom, left:right]
 
 
@@ -123,7 +123,8 @@ def _crop_of_any(content: bytes, box_of: Callable[[int, int], Box]) -> np.ndarra
     """The pixels of a crop [h, w, 3] of an image in any format that Pillow reads."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return np.array(image.convert("RGB").crop(box_of(*image.size)))
+            colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies also where it is
+            return np.array(colours.crop(box_of(*image.size)))
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
     except Exception as error:  # Pillow's readers raise what they like (DDS: NotImplementedError, AVIF: RuntimeError)

@@ -415,9 +415,13 @@ class _Counting:
     def tell(self) -> int:
         return self._position
 
+    def seekable(self) -> bool:
+        return True
+
     def seek(self, position: int) -> int:
         if position != self._position:
-            self._position = self._file.seek(position)
+            self._file.seek(position)
+            self._position = position
         return self._position
 
     def read(self, size: int = -1) -> bytes:

@@ -51,7 +51,7 @@ int16 [N] (see `TextChoice`), text_source int8 [N], id str [N], schedule_index i
 [N] (-1 where not known), skipped str [N] (JSON; mostly empty)."""
 
 
-Skipped = tuple[int, str, str]
+SkippedRow = tuple[int, str, str]
 """The number of a row in its shard, its id, and the reason why it is not used."""
 
 
@@ -152,7 +152,7 @@ class _Block:
         self._images = _images.take((spec.stream.rows_per_block, size, size, 3), np.dtype(np.uint8))
         self._samples: list[Sample] = []
         self._choices: list[TextChoice] = []
-        self._skipped: dict[int, list[Skipped]] = {}
+        self._skipped: dict[int, list[SkippedRow]] = {}
         """By place in the block."""
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class _Block:
         self._samples.append(sample)
         self._choices.append(choice)
 
-    def skip(self, skipped: list[Skipped]) -> None:
+    def skip(self, skipped: list[SkippedRow]) -> None:
         """Say with the last row what was skipped."""
         self._skipped.setdefault(len(self) - 1, []).extend(skipped)
 
@@ -201,7 +201,7 @@ def read_entry(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[Bat
     shard = spec.shards[entry.shard]
     accepted = spec.rewrites.rewrites(shard.name) if spec.rewrites is not None else None
     block = _Block(spec)
-    skipped_before: list[Skipped] = []
+    skipped_before: list[SkippedRow] = []
     row_count = 0
     for number, window in enumerate(_windows(read_samples(shard, spec.data, with_images=True))):
         row_count += len(window)

@@ -1,6 +1,7 @@
 """Texts to tokens, by the tokeniser of the CLIP model's text tower."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class TokenizerSpec:
     """A model that open_clip knows; None: the other fields say which tokeniser."""
     context_length: int | None = None
     hugging_face_name: str | None = None
+    options: str = "{}"
+    """Of the tokeniser's own, a JSON object: `tokenizer_kwargs` in a model's config."""
 
 
 def tokenizer_spec(model_name: str) -> TokenizerSpec:
@@ -34,9 +37,10 @@ def tokenizer_spec(model_name: str) -> TokenizerSpec:
         return TokenizerSpec(model_name)
     config = storage.read_json(url)
     text = config.get("model_cfg", config)["text_cfg"]
-    if url != model_name and ("siglip" in model_name.lower() or text.get("tokenizer_kwargs")):
+    options = text.get("tokenizer_kwargs") or {}
+    if url != model_name and ("siglip" in model_name.lower() or options):
         return TokenizerSpec(model_name)
-    return TokenizerSpec(None, text.get("context_length", 77), text.get("hf_tokenizer_name"))
+    return TokenizerSpec(None, text.get("context_length", 77), text.get("hf_tokenizer_name"), json.dumps(options))
 
 
 @lru_cache(maxsize=2)
@@ -50,19 +54,21 @@ def _load(spec: TokenizerSpec) -> Any:
         import open_clip
 
         return open_clip.get_tokenizer(spec.model_name)
-    tokenizers = _open_clip_tokenizers()
+    tokenizers, options = _open_clip_tokenizers(), json.loads(spec.options)
     if spec.hugging_face_name:
-        return tokenizers.HFTokenizer(spec.hugging_face_name, context_length=spec.context_length)
-    return WordTokenizer(tokenizers.SimpleTokenizer(context_length=spec.context_length))
+        return tokenizers.HFTokenizer(spec.hugging_face_name, context_length=spec.context_length, **options)
+    simple = tokenizers.SimpleTokenizer(context_length=spec.context_length, **options)
+    return simple if options else WordTokenizer(simple)
 
 
 class WordTokenizer:
     """What open_clip's `SimpleTokenizer` gives, in a quarter of its time: the tokens of each word are kept."""
 
     def __init__(self, simple: Any) -> None:
-        """A tokeniser with the words, the cleaning and the length of `simple`."""
+        """A tokeniser with the words and the length of `simple`, which is as open_clip makes it without options."""
         self._simple = simple
         self._known: dict[str, list[int]] = {}
+        self._special = frozenset(simple.cache)
 
     def __call__(self, texts: Sequence[str]) -> Any:
         """The tokens of N texts, int64 [N, L]; those of a text that is too long end with the end token."""
@@ -87,6 +93,8 @@ class WordTokenizer:
     def _encode(self, word: str) -> list[int]:
         symbols = "".join(map(self._simple.byte_encoder.__getitem__, word.encode("utf-8")))
         tokens = [self._simple.encoder[part] for part in self._simple.bpe(symbols).split(" ")]
+        if symbols not in self._special:
+            self._simple.cache.pop(symbols, None)  # which grows without limit
         if len(self._known) < _MOST_WORDS:
             self._known[word] = tokens
         return tokens

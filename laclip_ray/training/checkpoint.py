@@ -2,7 +2,7 @@
 
     open_clip_model.safetensors, open_clip_config.json   the model, as `open_clip` loads it (`local-dir:`)
     optimiser.pt                                         the optimiser's state
-    state.json                                           step, position in the schedule, counts, lineage
+    state.json                                           step, position in the schedule, counts, p, lineage
 
 Every checkpoint is thus also a model that anybody can load. Which checkpoint is the newest whole one is what Ray
 Train registered, never a directory listing.
@@ -82,11 +82,12 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     state: TrainingState,
     lineage: dict[str, Any],
+    text: dict[str, Any],
 ) -> None:
-    """Write a whole checkpoint to a local directory."""
+    """Write a whole checkpoint to a local directory; `text` is what `data.augment.text_shares` says of its samples."""
     save_model(directory, model, spec)
     torch.save(optimiser.state_dict(), directory / OPTIMISER_FILE)
-    (directory / STATE_FILE).write_text(json.dumps({**state.to_json(), "lineage": lineage}) + "\n")
+    (directory / STATE_FILE).write_text(json.dumps({**state.to_json(), "text": text, "lineage": lineage}) + "\n")
 
 
 def load_checkpoint(

@@ -42,6 +42,12 @@ def _of_rewriting(row: Mapping[str, Any]) -> str:
     )
 
 
+def _fallbacks(counts: Mapping[str, int]) -> str:
+    """Why the effective p is not the one that was asked for, as far as it is not chance."""
+    shown = [f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items() if count]
+    return f", {', '.join(shown)}" if shown else ""
+
+
 class MetricsLog:
     """`metrics.jsonl` and TensorBoard events below `train.output`, and gauges of Ray's; written by rank 0.
 
@@ -70,7 +76,7 @@ class MetricsLog:
         loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
         print(
             f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
-            f"(effective {row['p_effective']:.3f})  {row['images_per_s']:.0f} images/s  "
+            f"(effective {row['p_effective']:.3f}{_fallbacks(row['fallbacks'])})  {row['images_per_s']:.0f} images/s  "
             f"waiting {row['waiting_share']:.0%}" + _of_rewriting(row),
             flush=True,
         )

@@ -85,6 +85,8 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
         config, overlay = config["model_cfg"], config.get("preprocess_cfg", {})
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise UserError(f"{setting}: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
+    if "multimodal_cfg" in config:
+        raise UserError(f"{setting}: {name!r} also writes captions (CoCa); only models of two towers are trained")
     size = config["vision_cfg"].get("image_size", 224)
     if not isinstance(size, int):
         raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")

@@ -265,7 +265,9 @@ def count_rows(experiment: Experiment, shards: Sequence[Shard]) -> dict[str, int
 
 
 _COUNTED_AT_ONCE = 8
+"""Shards that a task reads side by side."""
 _COUNTED_BY_A_TASK = 64
+"""Shards at most: a task that is lost is done again."""
 
 
 _BATCHES_AHEAD = 4

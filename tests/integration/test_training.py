@@ -65,6 +65,7 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(tra
     sources = sum(map(Counter, by_epoch.values()), Counter[int]())
     assert sources.total() == 128
     assert summary["p_effective"] == sources[TextSource.REWRITE] / 128
+    assert state["text"] == {name: summary[name] for name in ("p", "p_effective", "fallbacks")}
     assert summary["fallbacks"]["no_accepted_rewrite"] == sources[TextSource.NO_ACCEPTED_REWRITE] > 0
     assert sources[TextSource.REWRITE] > 0
     assert sources[TextSource.NOT_REWRITTEN] == 0

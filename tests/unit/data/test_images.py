@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from laclip_ray.data import images
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop, random_crop_box
 from tests.unit.conftest import SMALL, encode, picture, smooth_pixels
 
@@ -133,12 +134,37 @@ def test_a_jpeg_with_bytes_between_its_segments_is_read_as_pillow_reads_it() -> 
     np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (0.5, 1.0), "a"), atol=1)
 
 
+def test_a_jpeg_of_a_kind_that_its_decoder_does_not_know_is_read_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def header(_: bytes) -> None:
+        raise KeyError(6)  # what simplejpeg 1.9 raises of a subsampling of 4:4:1
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg_header", header)
+    content = picture("JPEG", 40, 30)
+    pixels = decode_and_crop(content, SMALL, (0.5, 1.0), 0, 0, "a")
+    np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (0.5, 1.0), "a"), atol=1)
+
+
+@given(side=st.integers(1, 60), shrink=st.sampled_from([1, 2, 4, 8]), sample_id=st.text(max_size=2))
+def test_a_jpeg_is_not_made_smaller_than_its_crop_is_to_be(side: int, shrink: int, sample_id: str) -> None:
+    sizes: list[tuple[int, ...]] = []
+    spec = replace(SMALL, size_px=side)
+    content = picture("JPEG", 2 * side * shrink, 2 * side * shrink)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_resized", lambda pixels, _: sizes.append(pixels.shape))
+        decode_and_crop(content, spec, (0.25, 0.3), 0, 0, sample_id)
+    box = random_crop_box(2 * side * shrink, 2 * side * shrink, (0.25, 0.3), 0, 0, sample_id)
+    if min(box[2] - box[0], box[3] - box[1]) >= side:
+        assert min(sizes[0][:2]) >= side
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "CMYK"])
 def test_images_of_every_mode_become_three_channels(mode: str) -> None:
     image = Image.fromarray(smooth_pixels(24, 20)).convert(mode)
     content = encode(image, "JPEG" if mode == "CMYK" else "PNG")
     pixels = decode_and_crop(content, SMALL, (1.0, 1.0), 0, 0, "a")
     assert pixels.shape == (16, 16, 3)
+    if mode == "CMYK":
+        np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (1.0, 1.0), "a"), atol=2)
     if mode in ("L", "LA", "1"):
         assert (pixels == pixels[:, :, :1]).all()
     if mode == "RGBA":

@@ -1,11 +1,14 @@
 """Every format gives the same rows however it is cut, and a bad row comes out with its problems."""
 
+import bz2
 import codecs
 import csv
+import gzip
 import io
 import json
+import lzma
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,21 @@ def test_a_tar_that_ends_in_the_middle_says_so(size: int, tmp_path_factory: pyte
         assert good == ["c0", "c1", "c2", "c3"][: len(good)]
         assert len(good) >= min(4, size // 2560)  # those that are whole
         assert [sample.row for sample in samples] == list(range(len(samples)))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_tar_is_read_as_a_plain_one(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    content = tar_bytes(
+        (f"{number}.{kind}", b"%d %s" % (number, kind.encode())) for number in range(9) for kind in KINDS
+    )
+    (tmp_path / "plain.tar").write_bytes(content)
+    (tmp_path / "packed.tar").write_bytes(compress(content))
+    plain, packed = (read(DataConfig(path=str(tmp_path / name))) for name in ("plain.tar", "packed.tar"))
+    assert plain == packed
+    assert [sample.image for sample in plain] == [b"%d jpg" % number for number in range(9)]
+
+
+KINDS = ("jpg", "txt")
 
 
 def test_a_tar_with_a_damaged_header_says_that_it_ends_there(tmp_path: Path) -> None:

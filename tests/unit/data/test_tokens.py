@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laclip_ray.data import tokens
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens, load_tokenizer, tokenizer_spec
 
 
@@ -30,6 +31,31 @@ def test_every_text_has_open_clips_own_tokens(text: str) -> None:
     ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
     assert ours.encode(text) == theirs.encode(text)
     assert ours.encode(text) == theirs.encode(text), "not when its words are known, either"
+
+
+def test_a_text_that_is_too_long_is_cut_as_open_clip_cuts_it() -> None:
+    spec, theirs = TokenizerSpec(None, 8), open_clip.SimpleTokenizer(context_length=8)
+    texts = ["a dog " * count for count in range(6)]
+    assert torch.equal(load_tokenizer(spec)(texts), theirs(texts))
+
+
+def test_no_more_words_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_MOST_WORDS", 2)
+    theirs = open_clip.SimpleTokenizer()
+    simple = open_clip.SimpleTokenizer()
+    ours = tokens.WordTokenizer(simple)
+    text = "seven words that are not in it <start_of_text>"
+    assert ours.encode(text) == ours.encode(text) == theirs.encode(text)
+    assert simple.cache.keys() == {"<start_of_text>", "<end_of_text>"}
+    assert len(ours._known) == 2
+
+
+def test_options_of_a_model_config_are_the_tokenisers(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    text = {"context_length": 12, "tokenizer_kwargs": {"clean": "canonicalize"}}
+    path.write_text(json.dumps({"embed_dim": 8, "text_cfg": text}))
+    theirs = open_clip.SimpleTokenizer(context_length=12, clean="canonicalize")
+    assert torch.equal(load_tokenizer(tokenizer_spec(str(path)))(["A dog, a cat."]), theirs(["A dog, a cat."]))
 
 
 @pytest.mark.parametrize("name", ["ViT-L-14-CLIPA", "ViT-B-16-SigLIP", "hf-hub:org/name"])

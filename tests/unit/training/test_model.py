@@ -6,7 +6,13 @@ import torch
 from torchvision.transforms import functional
 
 from laclip_ray.data.images import ImageSpec
-from laclip_ray.training.model import normalise
+from laclip_ray.errors import UserError
+from laclip_ray.training.model import load_model_spec, normalise
+
+
+def test_a_model_that_also_writes_captions_is_refused_before_anything_starts() -> None:
+    with pytest.raises(UserError, match=r"coca_ViT-B-32.*two towers"):
+        load_model_spec("coca_ViT-B-32")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,27 @@ def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_
     whole = take_step(path, case, slice(None))
     in_parts = take_step(path, replace(case, micro_batch_size=micro_batch_size), slice(None))
     assert max(differences(whole, [in_parts]).values()) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({"gradient_checkpointing": True}, 1e-6), ({"channels_last": True}, 1e-5)],
+)
+def test_an_option_that_is_for_speed_or_memory_leaves_the_step_what_it_is(
+    options: dict[str, Any], tolerance: float, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path)
+    plain, other = take_step(path, Case(), slice(None)), take_step(path, Case(), slice(None), **options)
+    assert max(differences(plain, [other]).values()) <= tolerance
+
+
+def test_a_step_in_bf16_goes_in_the_direction_of_the_whole_one(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    whole, short = (take_step(path, Case(), slice(None), precision=each) for each in ("fp32", "bf16"))
+    one, other = (torch.cat([each.flatten() for each in step.changes.values()]) for step in (whole, short))
+    assert whole.loss != short.loss
+    assert whole.loss == pytest.approx(short.loss, rel=0.005)
+    assert float((one - other).norm() / one.norm()) < 0.05
 
 
 def test_micro_batches_see_the_patches_that_were_dropped_when_their_features_were_made(tmp_path: Path) -> None:

@@ -81,14 +81,15 @@ def build_stepper(
     return Stepper(model, spec, optimiser, loss, train, 1_000, torch.device("cpu"))
 
 
-def take_step(model_path: str, case: Case, rows: slice) -> Step:
-    """A step of some rows of the global batch, from fresh weights."""
+def take_step(model_path: str, case: Case, rows: slice, **options: Any) -> Step:
+    """A step of some rows of the global batch, from fresh weights; `options` are further ones of `TrainConfig`."""
     spec = with_loss(load_model_spec(model_path), case.kind)
     model = create_model(spec, seed=3)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     train = TrainConfig(
         loss=case.kind, local_loss=case.local, micro_batch_size=case.micro_batch_size,
         learning_rate=1.0, learning_rate_start=1.0, learning_rate_end=1.0, batch_size=BATCH,
+        **options,
     )  # fmt: skip
     stepper = build_stepper(model, spec, case, torch.optim.SGD(model.parameters(), 1.0), train)
     batch = {name: column[rows] for name, column in batch_of(case.slots).items()}
