@@ -18,10 +18,11 @@ import json
 import posixpath
 import re
 import tarfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -306,9 +307,9 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
     if shard.format == "webdataset":
         rows = _webdataset_rows(shard, data, with_images)
     elif shard.format == "parquet":
-        rows = _parquet_rows(shard, data, with_images)
+        rows = _table_samples(_parquet_rows(shard, data, with_images), shard, data, with_images)
     else:
-        rows = _table_rows(shard, data, with_images)
+        rows = _table_samples(_table_rows(shard), shard, data, with_images)
     seen: Counter[str] = Counter()
     for sample in rows:
         seen[sample.id] += 1
@@ -445,7 +446,11 @@ def _webdataset_sample(
     return Sample(row, _clean_id(str(configured)) if configured is not None else key, caption, image, problems)
 
 
-def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+Row = tuple[int, Mapping[str, Any]]
+"""The number of a row in its shard, and its fields."""
+
+
+def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Row]:
     fs, path = storage.filesystem(shard.url)
     assert shard.row_count is not None
     end_row = shard.start_row + shard.row_count
@@ -464,8 +469,8 @@ def _parquet_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator
                 for batch in parquet.iter_batches(batch_size=1_024, row_groups=[group], columns=columns):
                     first, last = max(shard.start_row - row, 0), min(end_row - row, batch.num_rows)
                     if first < last:
-                        for number, fields in enumerate(_rows_of(batch.slice(first, last - first)), row + first):
-                            yield _table_sample(number - shard.start_row, fields, data, with_images, shard)
+                        found = _rows_of(batch.slice(first, last - first))
+                        yield from enumerate(found, row + first - shard.start_row)
                     row += batch.num_rows
             group_start = group_end
 
@@ -490,21 +495,46 @@ def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     return rows
 
 
-def _table_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+def _table_rows(shard: Shard) -> Iterator[Row]:
     assert shard.row_count is not None
     records = _records(shard, shard.columns, shard.start_byte)
     for row, (_, record) in zip(range(shard.row_count), records, strict=False):
         if shard.columns is not None:
             record = dict(zip(shard.columns, record, strict=False))
-        yield _table_sample(row, record if isinstance(record, Mapping) else {}, data, with_images, shard)
+        yield row, record if isinstance(record, Mapping) else {}
+
+
+_FETCHED_AT_ONCE = 16
+_FETCHED_AHEAD = 32
+"""Images that lie elsewhere: so many are waited for at once, so many are there before their turn."""
+
+
+def _table_samples(rows: Iterator[Row], shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    pool = ThreadPoolExecutor(_FETCHED_AT_ONCE, "images")
+    waiting: deque[Callable[[], Sample]] = deque()
+    try:
+        for row, fields in rows:
+            make = partial(_table_sample, row, fields, data, with_images, shard)
+            waiting.append(pool.submit(make).result if with_images and _is_elsewhere(fields, data, shard) else make)
+            if len(waiting) > _FETCHED_AHEAD:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_elsewhere(fields: Mapping[str, Any], data: DataConfig, shard: Shard) -> bool:
+    """Whether the image of a row is a file that is not on this machine."""
+    source = _image_source(fields, data)
+    return isinstance(source, str) and not storage.is_local(_image_url(source, data, shard))
 
 
 def _table_sample(row: int, fields: Mapping[str, Any], data: DataConfig, with_images: bool, shard: Shard) -> Sample:
     caption, problems = _caption_of(fields.get(data.caption_column))
-    source = fields.get(data.image_column) if data.image_column else None
-    image_path = source if isinstance(source, str) else None
-    if isinstance(source, Mapping):  # Hugging Face's image feature: {"bytes": ..., "path": ...}
-        source = source.get("bytes") or source.get("path")
+    named = fields.get(data.image_column) if data.image_column else None
+    image_path = named if isinstance(named, str) else None
+    source = _image_source(fields, data)
     image: bytes | None = None
     if with_images:
         image = source if isinstance(source, bytes) else _read_image(source, data, shard)
@@ -516,6 +546,14 @@ def _table_sample(row: int, fields: Mapping[str, Any], data: DataConfig, with_im
     return Sample(row, _clean_id(sample_id or hash_caption(caption)), caption, image, problems)
 
 
+def _image_source(fields: Mapping[str, Any], data: DataConfig) -> object:
+    """An image's bytes, or where it is; None where the row does not say."""
+    source = fields.get(data.image_column) if data.image_column else None
+    if isinstance(source, Mapping):  # Hugging Face's image feature: {"bytes": ..., "path": ...}
+        source = source.get("bytes") or source.get("path")
+    return source
+
+
 def _clean_id(sample_id: str) -> str:
     return sample_id.encode("utf-8", "backslashreplace").decode()
 
@@ -523,9 +561,13 @@ def _clean_id(sample_id: str) -> str:
 def _read_image(source: object, data: DataConfig, shard: Shard) -> bytes | None:
     if not isinstance(source, str) or not source:
         return None
-    if "://" not in source and not posixpath.isabs(source):
-        source = storage.join(data.image_root or posixpath.dirname(shard.url), source)
     try:
-        return storage.read_bytes(source)
+        return storage.read_bytes(_image_url(source, data, shard))
     except (OSError, ValueError):  # ValueError: a path or URL that cannot be one
         return None  # counted by the caller as `image_missing`
+
+
+def _image_url(source: str, data: DataConfig, shard: Shard) -> str:
+    if "://" in source or posixpath.isabs(source):
+        return source
+    return storage.join(data.image_root or posixpath.dirname(shard.url), source)

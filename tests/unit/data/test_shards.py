@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import threading
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -363,6 +364,40 @@ def test_images_of_a_manifest_are_relative_to_it_or_to_the_configured_root(tmp_p
     assert read(data.model_copy(update={"image_root": str(tmp_path / "pictures")}))[0].image == b"pictures/x.png"
     (tmp_path / "b.csv").write_text(f"image,caption\n{tmp_path}/pictures/x.png,one\n", encoding="utf-8")
     assert read(DataConfig(path=str(tmp_path / "b.csv"), image_column="image"))[0].image == b"pictures/x.png"
+
+
+def test_images_that_lie_elsewhere_are_fetched_side_by_side_and_come_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = threading.Barrier(4, timeout=30)  # passed only where four are asked for before one is there
+
+    def read_bytes(url: str) -> bytes:
+        at_once.wait()
+        return url.encode()
+
+    monkeypatch.setattr(storage, "read_bytes", read_bytes)
+    rows = [{"caption": f"caption {number}", "image": f"memory://pictures/{number}.png"} for number in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    samples = read(DataConfig(path=str(tmp_path / "a.jsonl"), image_column="image"))
+    assert [sample.image for sample in samples] == [row["image"].encode() for row in rows]
+    assert captions(samples) == [row["caption"] for row in rows]
+
+
+def test_images_that_lie_elsewhere_are_not_fetched_far_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def read_bytes(url: str) -> bytes:
+        asked.append(url)
+        return b""
+
+    monkeypatch.setattr(storage, "read_bytes", read_bytes)
+    rows = [{"caption": "one", "image": f"memory://pictures/{number}.png"} for number in range(1_000)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = DataConfig(path=str(tmp_path / "a.jsonl"), image_column="image")
+    samples = read_samples(list_shards(data)[0], data, with_images=True)
+    next(samples)
+    assert len(asked) <= 33
+    del samples
 
 
 @pytest.mark.parametrize("image", ["none.png", "", "a\x00b.png", ".", "nosuch://a/b.png", None])
