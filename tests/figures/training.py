@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -10,18 +12,19 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from laclip_ray.config import DataConfig, Experiment, TextConfig, parse_experiment, with_overrides
+from laclip_ray.config import DataConfig, Experiment, TextConfig, parse_experiment, to_yaml, with_overrides
 from laclip_ray.data.augment import Rewrites, plan_texts
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.shards import Sample, list_shards, read_samples
 from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.training.run import export_location, run_training
+from tests.figures import training_nodes
 from tests.figures.figure import Figure, outcomes_of_tests
 from tests.figures.training_step import step_alone
 from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
-from tests.integration.procedures import real_data
-from tests.integration.training_chaos import run_chaos, trained_samples
+from tests.integration.procedures import REPOSITORY, child_environment, real_data
+from tests.integration.training_chaos import NOTES, run_chaos, starts_of, trained_samples
 from tests.unit.training.test_loss import CASES
 from tests.unit.training.worlds import (
     Case,
@@ -142,6 +145,34 @@ def kills(directory: Path) -> Iterator[Figure]:
     )
     largest = max(float((weights[name] - expected[name]).abs().max()) for name in expected)
     yield Figure(3, "largest difference of final weights, exact order", largest, "", at_most=1e-5)
+    yield from nodes(directory, everything, epochs)
+
+
+def nodes(directory: Path, everything: Counter[str], epochs: int) -> Iterator[Figure]:
+    """Show 3 also: a node that is announced to go, goes, and is replaced. No checkpoint is due before it goes."""
+    experiment = with_overrides(
+        _experiment(directory, "spot", epochs, "fast"),
+        {
+            "train.workers": {"min": 1, "max": 2},
+            "train.label_selector": {training_nodes.LABEL: "training"},
+            "train.log_every_steps": 5,
+            "train.checkpoint": {"every_steps": 1_000_000, "every_minutes": 1.0},
+            "ray.shared_paths": [str(directory)],
+        },
+    )
+    config = directory / "spot.yaml"
+    config.write_text(to_yaml(experiment))
+    command = [sys.executable, "-m", "tests.figures.training_nodes", str(config)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=child_environment(), check=False)
+    starts = starts_of(Path(experiment.output, NOTES))
+    yield from _exactly_once(done.returncode, Counter({"node": 1}), experiment, everything, epochs, "a spot node")
+    for number, start in enumerate(starts):
+        yield Figure(3, f"workers of start {number}, a spot node", start.workers, "workers")
+        yield Figure(3, f"first step of start {number}, a spot node", min(start.steps), "")
+    kept = min(starts[1].steps)
+    yield Figure(
+        3, "steps kept by the checkpoint that the notice caused", kept, "steps", at_least=training_nodes.STEPS_BEFORE
+    )
 
 
 def _exactly_once(

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,18 +61,34 @@ def train_and_note(config: dict[str, LoopInput]) -> None:
         train_worker(config)
 
 
+@dataclass
+class Start:
+    """A start of the group of workers."""
+
+    workers: int = 0
+    steps: dict[int, list[Any]] = field(default_factory=dict)
+    """The (epoch, id) of the samples of all workers, by step."""
+
+
+def starts_of(notes: Path) -> list[Start]:
+    """What is noted, one start after the other; a line that is not whole yet is left out."""
+    found: dict[int, Start] = {}
+    for path in sorted(notes.glob("*.jsonl")):
+        start = found.setdefault(int(path.name.partition("-")[0]), Start())
+        start.workers += 1
+        for line in path.read_text().split("\n")[:-1]:
+            note = json.loads(line)
+            start.steps.setdefault(note["step"], []).extend(note["samples"])
+    return [found[started] for started in sorted(found)]
+
+
 def trained_samples(output: str) -> list[Counter[str]]:
     """By epoch, how often each id was trained on, over the steps that lead to the final weights."""
-    last: dict[int, tuple[int, list[Any]]] = {}
-    for path in sorted(Path(output, NOTES).iterdir()):
-        started = int(path.name.partition("-")[0])
-        for line in path.read_text().splitlines():
-            note = json.loads(line)
-            known = last.get(note["step"])
-            samples = known[1] if known is not None and known[0] == started else []
-            last[note["step"]] = (started, [*samples, *note["samples"]])
+    last: dict[int, list[Any]] = {}
+    for start in starts_of(Path(output, NOTES)):
+        last |= start.steps
     found: list[Counter[str]] = []
-    for _, samples in last.values():
+    for samples in last.values():
         for epoch, sample_id in samples:
             while len(found) <= epoch:
                 found.append(Counter())
