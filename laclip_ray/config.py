@@ -348,7 +348,7 @@ class TrainConfig(Section):
     accelerator_type: str | None = None
     """Workers only on nodes with this accelerator, by Ray's name."""
     label_selector: dict[str, str] = {}
-    """Workers only on nodes with these Ray labels."""
+    """Workers only on nodes with these Ray labels; not with a range of workers."""
     learning_rate: PositiveFloat = 1e-3
     learning_rate_start: NonNegativeFloat = 1e-6
     """Warm-up begins here."""
@@ -396,6 +396,16 @@ class TrainConfig(Section):
             raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of workers ({self.workers})")
         if self.batch_size < self.worker_range.max:
             raise ValueError(f"batch_size ({self.batch_size}) is less than workers ({self.worker_range.max})")
+        return self
+
+    @model_validator(mode="after")
+    def _counted(self) -> "TrainConfig":
+        # Ray 2.60 counts the room for workers on all nodes, and then waits without end for nodes with the labels.
+        if self.label_selector and self.worker_range.min < self.worker_range.max:
+            raise ValueError(
+                "label_selector cannot keep a range of workers to some nodes: Ray would wait for workers that other "
+                "nodes seem to have room for. Use accelerator_type, or a fixed number of workers"
+            )
         return self
 
     @property

@@ -3,6 +3,7 @@
 One node has the driver and reads, two have a worker each; the second of them is taken without its processes being told.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,11 @@ from laclip_ray.config import load_experiment
 from tests.integration.procedures import REPOSITORY, child_environment, wait_for
 from tests.integration.training_chaos import NOTES, starts_of
 
-LABEL = "pool"
-PACE_S = 0.3
+ACCELERATOR = "L4"
+"""As far as Ray is told, so that workers are on those nodes only."""
+PACE_S = 0.15
 """Of a step."""
-NOTICE_S = 25
+NOTICE_S = 15
 STEPS_BEFORE = 20
 """Before the notice."""
 
@@ -26,13 +28,14 @@ def main() -> int:
     """Run the training in a process of its own; its exit code."""
     config = sys.argv[1]
     notes = Path(load_experiment(config, []).output, NOTES)
+    os.environ["LACLIP_CHAOS_PACE_S"] = str(PACE_S)  # of the nodes, which the workers have it from
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
-    worker: dict[str, Any] = {"num_cpus": 1, "labels": {LABEL: "training"}}
+    worker: dict[str, Any] = {"num_cpus": 1, "resources": {f"accelerator_type:{ACCELERATOR}": 1}}
     try:
         cluster.add_node(**worker)
         spot = cluster.add_node(**worker)
         cluster.wait_for_nodes()
-        environment = {**child_environment(), "RAY_ADDRESS": cluster.address, "LACLIP_CHAOS_PACE_S": str(PACE_S)}
+        environment = {**child_environment(), "RAY_ADDRESS": cluster.address}
         program = [sys.executable, "-m", "tests.integration.training_chaos", config]
         with subprocess.Popen(program, cwd=REPOSITORY, env=environment) as driver:
 

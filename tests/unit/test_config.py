@@ -128,6 +128,14 @@ def test_workers_may_be_a_range() -> None:
     assert parse_experiment(minimal(train={"workers": 2})).train.worker_range == WorkerRange(min=2, max=2)
 
 
+def test_a_range_of_workers_is_not_kept_to_nodes_by_labels() -> None:
+    with pytest.raises(UserError, match=r"train: .*label_selector.*accelerator_type"):
+        parse_experiment(minimal(train={"workers": {"min": 1, "max": 2}, "label_selector": {"pool": "a"}}))
+    for workers in (2, {"min": 2, "max": 2}):
+        parse_experiment(minimal(train={"workers": workers, "label_selector": {"pool": "a"}}))
+    parse_experiment(minimal(train={"workers": {"min": 1, "max": 2}, "accelerator_type": "L4"}))
+
+
 def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:
     with pytest.raises(UserError, match=r"train: .*batch_size \(10\) is not a multiple of workers \(3\)"):
         parse_experiment(minimal(train={"batch_size": 10, "workers": 3}))
