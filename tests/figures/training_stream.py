@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchvision import transforms
 
 from laclip_ray.config import DataConfig, Experiment, parse_experiment, to_yaml, with_overrides
 from laclip_ray.data.images import ImageSpec, decode_and_crop
@@ -28,6 +27,7 @@ from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
 from tests.figures.processes import watch_cpu, watch_memory
+from tests.figures.training_images import CROP, crops, resized, usual_crop
 from tests.integration.conftest import MODEL as SMALL_MODEL
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
@@ -38,7 +38,6 @@ _SHARDS = 4
 _TRAINED, _READ = 800, 3_000
 """Samples of a shard, for training and for the stream alone, whose tasks would be over too soon else."""
 _BATCH = 64
-_CROP = (0.5, 1.0)
 MODEL = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 224, "layers": 4, "width": 192, "head_width": 64, "patch_size": 32},
@@ -71,6 +70,7 @@ def throughput(directory: Path) -> Iterator[Figure]:
     if data is None:
         print("LACLIP_TEST_DATA is not set: the figures of throughput (show 4) are left out")
         return
+    yield from crops()
     _write_pictures(data, directory / "data", _TRAINED)
     experiment = _experiment(directory, MODEL, _BATCH, workers=2, epochs=1)
 
@@ -238,7 +238,7 @@ def _write_pictures(data: Path, directory: Path, count: int) -> None:
     captions = [line.split("\t")[0] for line in (data / "cc3m-validation.tsv").read_text().splitlines()]
     images = DataConfig(path=str(data / "clothing-cc0" / "train"), caption_column="cls")
     pictures = [
-        _enlarged(sample.image)
+        resized(sample.image, 256, min)
         for shard in list_shards(images)
         for sample in read_samples(shard, images, with_images=True)
         if sample.image is not None
@@ -251,15 +251,6 @@ def _write_pictures(data: Path, directory: Path, count: int) -> None:
         write_shard(directory / f"{number:05d}.tar", samples)
 
 
-def _enlarged(content: bytes) -> bytes:
-    with Image.open(io.BytesIO(content)) as picture:
-        factor = 256 / min(picture.size)
-        larger = picture.convert("RGB").resize((round(picture.width * factor), round(picture.height * factor)))
-    buffer = io.BytesIO()
-    larger.save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
 def _experiment(place: Path, model: dict[str, Any], batch_size: int, workers: int, epochs: int) -> Experiment:
     path = place / "figures_model.json"
     path.write_text(json.dumps(model))
@@ -269,7 +260,7 @@ def _experiment(place: Path, model: dict[str, Any], batch_size: int, workers: in
             "output": str(place / "out"),
             "data": {"path": str(place / "data")},
             "text": {"p": 0.0},
-            "stream": {"crop_scale": list(_CROP)},
+            "stream": {"crop_scale": list(CROP)},
             "model": {"name": str(path)},
             "train": {
                 "epochs": epochs,
@@ -323,7 +314,7 @@ def _train_with_open_clip(experiment: Experiment, directory: Path) -> float:
         "save-frequency": 0,
     }
     options = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
-    options += ["--gather-with-grad", "--aug-cfg", f"scale={_CROP}"]
+    options += ["--gather-with-grad", "--aug-cfg", f"scale={CROP}"]
     command = [sys.executable, "-m", "tests.figures.training_peers", model, str(notes), *options]
     world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = []
@@ -347,14 +338,11 @@ Crop = Callable[[bytes, ImageSpec, str], object]
 
 
 def _own_crop(content: bytes, spec: ImageSpec, sample_id: str) -> None:
-    decode_and_crop(content, spec, _CROP, 0, 0, sample_id)
+    decode_and_crop(content, spec, CROP, 0, 0, sample_id)
 
 
 def _usual_crop(content: bytes, spec: ImageSpec, _: str) -> None:
-    interpolation = transforms.InterpolationMode(spec.interpolation)
-    crop = transforms.RandomResizedCrop(spec.size_px, _CROP, interpolation=interpolation)
-    with Image.open(io.BytesIO(content)) as image:
-        np.asarray(crop(image.convert("RGB")))
+    usual_crop(content, spec)
 
 
 def _bare_loops(experiment: Experiment, crop: Crop) -> float:
