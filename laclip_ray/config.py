@@ -399,7 +399,7 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _counted(self) -> "TrainConfig":
+    def _placeable(self) -> "TrainConfig":
         # Ray 2.60 counts the room for workers on all nodes, and then waits without end for nodes with the labels.
         if self.label_selector and self.worker_range.min < self.worker_range.max:
             raise ValueError(

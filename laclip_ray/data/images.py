@@ -4,8 +4,8 @@ The crop is RandomResizedCrop as torchvision defines it (area from a range, aspe
 ten attempts, then a central crop), drawn as a pure function of (seed, epoch, id).
 
 JPEGs are decoded by libjpeg-turbo, at a half, a quarter or an eighth of their size where the crop allows it; what that
-does not read, and all else, by Pillow. Crops are resized by torch in a quarter of Pillow's time, almost all pixels of
-photographs to within a level of what Pillow gives (bicubic: three).
+does not read, and all else, by Pillow. Crops of what was decoded at its own size are resized by torch in a quarter of
+Pillow's time, almost all pixels of photographs to within a level of what Pillow gives (bicubic: three).
 """
 
 import io
@@ -29,6 +29,7 @@ Box = tuple[int, int, int, int]
 _ATTEMPTS = 10
 _LOG_RATIO = math.log(4 / 3)
 _MOST_SHRUNK = 8
+"""To an eighth: the least that a JPEG holds by itself."""
 
 
 class ImageError(ValueError):
@@ -93,14 +94,12 @@ def decode_and_crop(
     def box_of(width: int, height: int) -> Box:
         return random_crop_box(width, height, scale, seed, epoch, sample_id)
 
-    crop = _crop_of_jpeg(content, spec.size_px, box_of)
-    if crop is None:
-        crop = _crop_of_any(content, box_of)
-    return _resized(crop, spec)
+    pixels = _crop_of_jpeg(content, spec, box_of)
+    return _resized(_crop_of_any(content, box_of), spec) if pixels is None else pixels
 
 
-def _crop_of_jpeg(content: bytes, size_px: int, box_of: Callable[[int, int], Box]) -> np.ndarray | None:
-    """The pixels of a crop [h, w, 3], each side at least `size_px` or as it is; None where Pillow is to be asked."""
+def _crop_of_jpeg(content: bytes, spec: ImageSpec, box_of: Callable[[int, int], Box]) -> np.ndarray | None:
+    """The resized crop [size_px, size_px, 3] of a JPEG; None where Pillow is to be asked."""
     if not content.startswith(b"\xff\xd8"):
         return None
     try:
@@ -109,14 +108,19 @@ def _crop_of_jpeg(content: bytes, size_px: int, box_of: Callable[[int, int], Box
             return None  # Pillow refuses such
         box = box_of(width, height)
         shrink = 1
-        while 2 * shrink <= min(_MOST_SHRUNK, min(box[2] - box[0], box[3] - box[1]) // size_px):
+        while 2 * shrink <= min(_MOST_SHRUNK, min(box[2] - box[0], box[3] - box[1]) // spec.size_px):
             shrink *= 2
         least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
         pixels: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", **least)
     except Exception:  # noqa: BLE001 - of files that are unusual too (bytes between segments, 4:4:1), and not always alike
         return None
-    left, top, right, bottom = ((2 * edge + shrink) // (2 * shrink) for edge in box)  # rounded, all to the same side
-    return pixels[top:bottom, left:right]
+    if shrink == 1:
+        left, top, right, bottom = box
+        return _resized(pixels[top:bottom, left:right], spec)
+    # The box lies between pixels then, which Pillow takes as it is, and torch does not.
+    between = (box[0] / shrink, box[1] / shrink, box[2] / shrink, box[3] / shrink)
+    method = Image.Resampling[spec.interpolation.upper()]
+    return np.asarray(Image.fromarray(pixels).resize((spec.size_px, spec.size_px), method, between))
 
 
 def _crop_of_any(content: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +71,13 @@ class WordTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Any:
         """The tokens of N texts, int64 [N, L]; those of a text that is too long end with the end token."""
+        import torch
+
         rows = np.zeros((len(texts), self._simple.context_length), np.int64)
         for row, text in zip(rows, texts, strict=True):
             tokens = [self._simple.sot_token_id, *self.encode(text)[: len(row) - 2], self._simple.eot_token_id]
             row[: len(tokens)] = tokens
-        return import_module("torch").from_numpy(rows)
+        return torch.from_numpy(rows)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without special ones."""

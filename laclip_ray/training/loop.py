@@ -393,9 +393,15 @@ class Saver:
         while self._uploading.exists() and time.monotonic() - self._saved_s < _UPLOAD_WAIT_S:
             time.sleep(0.1)  # uploads that are slower than training would fill the disk
         self._uploading = Path(tempfile.mkdtemp())  # removed once it is uploaded
-        text = text_shares(state.sources, self._given.text)
-        parts = (self._model, self._given.model, self._optimiser, state, self._given.lineage, text)
-        save_checkpoint(self._uploading, *parts)
+        save_checkpoint(
+            self._uploading,
+            self._model,
+            self._given.model,
+            self._optimiser,
+            state,
+            self._given.lineage,
+            text_shares(state.sources, self._given.text),
+        )
         ray.train.report(
             summary,
             checkpoint=ray.train.Checkpoint.from_directory(str(self._uploading)),

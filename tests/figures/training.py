@@ -94,9 +94,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
         for shown in rounds
     ]
     tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
-    tokenizer(
-        read_before
-    )  # a shard of other captions, so that it knows as many words as in a task that reads its second
+    tokenizer(read_before)  # so that it knows as many words as in a task that reads its second shard
     epochs = iter(range(1_000_000))
 
     def texts() -> None:

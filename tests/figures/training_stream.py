@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 
 from laclip_ray.config import DataConfig, Experiment, parse_experiment, to_yaml, with_overrides
-from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.images import ImageSpec
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
 from tests.figures.processes import watch_cpu, watch_memory
-from tests.figures.training_images import CROP, crops, resized, usual_crop
+from tests.figures.training_images import CROP, Crop, crops, own_crop, resized, usual_crop
 from tests.integration.conftest import MODEL as SMALL_MODEL
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
@@ -98,8 +98,8 @@ def throughput(directory: Path) -> Iterator[Figure]:
 
     streams, loops, usual, parts = [], [], [], []
     for _ in range(RUNS):
-        usual.append(_bare_loops(only_read, _usual_crop))
-        loops.append(_bare_loops(only_read, _own_crop))
+        usual.append(_bare_loops(only_read, usual_crop))
+        loops.append(_bare_loops(only_read, own_crop))
         streams.append(_rate(alone, 1, 3, _READ))
         taken_s = 2 * _SHARDS * _READ / streams[-1]
         parts.append({part: (used_s[3][part] - used_s[1][part]) / taken_s / cores for part in used_s[3]})
@@ -331,18 +331,6 @@ def _train_with_open_clip(experiment: Experiment, directory: Path) -> float:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, env=child_environment(), cwd=REPOSITORY, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
-Crop = Callable[[bytes, ImageSpec, str], object]
-"""What a bare loop does with an image's bytes and the sample's id."""
-
-
-def _own_crop(content: bytes, spec: ImageSpec, sample_id: str) -> None:
-    decode_and_crop(content, spec, CROP, 0, 0, sample_id)
-
-
-def _usual_crop(content: bytes, spec: ImageSpec, _: str) -> None:
-    usual_crop(content, spec)
 
 
 def _bare_loops(experiment: Experiment, crop: Crop) -> float:

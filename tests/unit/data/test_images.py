@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from laclip_ray.data import images
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop, random_crop_box
 from tests.unit.conftest import SMALL, encode, picture, smooth_pixels
 
@@ -146,15 +145,22 @@ def test_a_jpeg_of_a_kind_that_its_decoder_does_not_know_is_read_by_pillow(monke
 
 @given(side=st.integers(1, 60), shrink=st.sampled_from([1, 2, 4, 8]), sample_id=st.text(max_size=2))
 def test_a_jpeg_is_not_made_smaller_than_its_crop_is_to_be(side: int, shrink: int, sample_id: str) -> None:
+    full = 2 * side * shrink
     sizes: list[tuple[int, ...]] = []
-    spec = replace(SMALL, size_px=side)
-    content = picture("JPEG", 2 * side * shrink, 2 * side * shrink)
+    decode = simplejpeg.decode_jpeg
+
+    def record(*arguments: Any, **options: Any) -> np.ndarray:
+        pixels: np.ndarray = decode(*arguments, **options)
+        sizes.append(pixels.shape)
+        return pixels
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "_resized", lambda pixels, _: sizes.append(pixels.shape))
-        decode_and_crop(content, spec, (0.25, 0.3), 0, 0, sample_id)
-    box = random_crop_box(2 * side * shrink, 2 * side * shrink, (0.25, 0.3), 0, 0, sample_id)
-    if min(box[2] - box[0], box[3] - box[1]) >= side:
-        assert min(sizes[0][:2]) >= side
+        patch.setattr(simplejpeg, "decode_jpeg", record)
+        decode_and_crop(picture("JPEG", full, full), replace(SMALL, size_px=side), (0.25, 0.3), 0, 0, sample_id)
+    box = random_crop_box(full, full, (0.25, 0.3), 0, 0, sample_id)
+    smallest = min(box[2] - box[0], box[3] - box[1])
+    if smallest >= side:
+        assert smallest * sizes[0][0] / full >= side
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "CMYK"])
