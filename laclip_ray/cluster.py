@@ -85,6 +85,7 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         if address:
             ray.init(address=address, log_to_driver=True)
         else:
+            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
             ray.init(address="local", num_cpus=_local_cpus(experiment, plan), log_to_driver=True)
         _interrupt_on_sigterm()
     nodes = alive_nodes()
@@ -99,6 +100,11 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
         if not experiment.ray.autoscaling:
             raise
         logger.warning("waiting for the cluster to grow: %s", error)
+
+
+_IDLE_PROCESS_MS = 60_000
+"""For how long Ray keeps a process without a task. After its default of one second, reading and rewriting beside each
+other pay again and again for processes that start, each of which loads torch."""
 
 
 def check_local(experiment: Experiment, plan: Plan) -> None:
@@ -220,6 +226,23 @@ def _selects(condition: str, value: str | None) -> bool:
     wanted = condition.removeprefix("!")
     among = wanted[len("in(") : -1].split(",") if wanted.startswith("in(") else [wanted]
     return (value in [each.strip() for each in among]) != condition.startswith("!")
+
+
+def tasks_at_once() -> int | None:
+    """How many tasks that keep a core busy are worth running at once; None: as many as Ray has room for.
+
+    CPUs are logical, and a Ray on one machine is often told of more than there are cores, so that everything has a
+    place on it. Tasks beyond those cores only slow one another, and each takes a process that loads torch.
+    """
+    import ray
+
+    return _tasks_at_once(alive_nodes(), ray.get_runtime_context().get_node_id(), os.cpu_count() or 1)
+
+
+def _tasks_at_once(nodes: Sequence[Mapping[str, Any]], here: str, cores: int) -> int | None:
+    if len(nodes) == 1 and nodes[0]["NodeID"] == here and nodes[0]["Resources"].get("CPU", 0) > cores:
+        return cores + 1  # for the time between two tasks
+    return None
 
 
 def gpus_each(configured: float | None) -> float:

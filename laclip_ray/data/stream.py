@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from laclip_ray import cluster
 from laclip_ray.config import DataConfig, StreamConfig
 from laclip_ray.data.augment import Rewrites, TextChoice, TextPlan
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop
@@ -266,7 +267,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     # Ray Data makes all blocks of its input before the first task: of a schedule of a million entries, few. In exact
     # order a lane delivers only when those before it are done, so that long ones would be read one after another.
     length = 1 if is_exact else max(1, min(_MAX_LANE, -(-len(remaining) // _MAX_TASKS)))
-    width = max(1, int(ray.cluster_resources().get("CPU", 1))) if length > 1 else 1
+    width = _tasks_at_once() if length > 1 else 1
     # What waits for its text goes on by the shard.
     lanes = Lanes(len(remaining), length, width, remaining.count_below(spec.schedule.shard_count) if waits_for else 0)
     dataset = ray.data.range(len(lanes), override_num_blocks=max(1, len(lanes)))
@@ -276,7 +277,8 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         few = ray.data.TaskPoolStrategy(size=_WAITING_TASKS)
         dataset = dataset.map_batches(wait, batch_size=1, batch_format="numpy", num_cpus=_WAITING_CPUS, compute=few)
     read: Any = ReadEntries(spec, remaining, lanes, position.rows, supply)
-    dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1)
+    tasks = ray.data.TaskPoolStrategy(size=cluster.tasks_at_once())
+    dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1, compute=tasks)
     if is_exact:
         # Dealt in turn in pieces of one size, the workers' batches are together a run of rows in the stream's order,
         # and what is left after any step is the rest of that order.
@@ -300,14 +302,18 @@ def _row_bytes(spec: StreamSpec) -> int:
 
 def read_ahead_bytes(spec: StreamSpec, rows: int) -> int:
     """The object store's memory in which about so many rows wait for the workers, beside what tasks have in hand."""
-    import ray
-
-    in_hand = _BLOCKS_IN_HAND * int(ray.cluster_resources().get("CPU", 1)) * spec.stream.rows_per_block
-    return (rows + in_hand) * _row_bytes(spec)
+    return (rows + _BLOCKS_IN_HAND * _tasks_at_once() * spec.stream.rows_per_block) * _row_bytes(spec)
 
 
 _BLOCKS_IN_HAND = 4
 """Of each task; with less room Ray Data lets tasks begin one by one, or not at all beside one that waits for text."""
+
+
+def _tasks_at_once() -> int:
+    """As far as can be told now: a cluster may grow."""
+    import ray
+
+    return cluster.tasks_at_once() or max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.cluster import Group, Plan, check_cpus, check_gpus, check_local, check_nodes, room
+from laclip_ray.cluster import Group, Plan, _tasks_at_once, check_cpus, check_gpus, check_local, check_nodes, room
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
 
@@ -98,3 +98,18 @@ def test_conditions_of_labels_are_ray_s(condition: str, admitted: set[str]) -> N
         else:
             with pytest.raises(UserError):
                 check_nodes(plan, nodes)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cores", "tasks"),
+    [([8], 2, 3), ([3], 2, 3), ([2], 2, None), ([4], 64, None), ([8, 8], 2, None), ([0], 2, None)],
+)
+def test_tasks_are_bounded_only_where_one_machine_has_more_cpus_than_cores(
+    cpus: list[int], cores: int, tasks: int | None
+) -> None:
+    nodes = [{"NodeID": str(number), "Resources": {"CPU": each}} for number, each in enumerate(cpus)]
+    assert _tasks_at_once(nodes, "0", cores) == tasks
+
+
+def test_tasks_of_a_machine_elsewhere_are_not_bounded_by_the_cores_here() -> None:
+    assert _tasks_at_once([{"NodeID": "there", "Resources": {"CPU": 8}}], "here", 2) is None

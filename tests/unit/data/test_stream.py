@@ -254,12 +254,14 @@ def test_rewriting_beside_training_is_told_which_entries_are_read(spec: StreamSp
     assert told == [2]
 
 
-def test_a_few_blocks_a_core_are_in_hand_beside_the_rows_that_wait(
-    spec: StreamSpec, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bound", "tasks"), [(None, 6), (3, 3)])
+def test_a_few_blocks_a_task_are_in_hand_beside_the_rows_that_wait(
+    spec: StreamSpec, bound: int | None, tasks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 6.0})
+    monkeypatch.setattr("laclip_ray.cluster.tasks_at_once", lambda: bound)
     a_row = stream._row_bytes(spec)
-    assert stream.read_ahead_bytes(spec, 1_000) == (1_000 + 4 * 6 * spec.stream.rows_per_block) * a_row
+    assert stream.read_ahead_bytes(spec, 1_000) == (1_000 + 4 * tasks * spec.stream.rows_per_block) * a_row
 
 
 def test_windows_of_a_large_shard_are_each_permuted_and_resumed(
