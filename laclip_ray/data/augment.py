@@ -143,6 +143,19 @@ Sources = Mapping[int, Mapping[int, int]]
 """Samples by epoch and `TextSource`."""
 
 
+def newest_shares(sources: Sources) -> dict[str, float]:
+    """Of the newest epoch: the share of samples that showed a rewrite; and the share of those that were to show one but
+    did not because it was not there yet."""
+    counts = sources[max(sources)] if sources else {}
+    total = sum(counts.values())
+    rewritten = counts.get(TextSource.REWRITE, 0)
+    wanted = rewritten + sum(counts.get(source, 0) for source in FALLBACKS)
+    return {
+        "p_effective_in_epoch": rewritten / total if total else 0.0,
+        "late_share_in_epoch": counts.get(TextSource.NOT_REWRITTEN, 0) / wanted if wanted else 0.0,
+    }
+
+
 def text_shares(sources: Sources, plan: TextPlan) -> dict[str, Any]:
     """The p asked for, the share of samples that showed a rewrite, and the fallbacks by reason."""
     totals = {epoch: sum(counts.values()) for epoch, counts in sources.items()}

@@ -34,6 +34,7 @@ class Board:
         """
         self._clock = clock
         self._missing = dict(missing)
+        self._given_up: set[str] = set()
         self._shards = shards
         self._to_rewrite = len(missing)
         self._accepted = 0
@@ -102,9 +103,11 @@ class Board:
         if self._need is not None:
             self._need.reach(index)
 
-    async def settle(self, shard: str, accepted: int) -> None:
-        """One prompt set of a shard is committed, or given up."""
-        self._accepted += accepted
+    async def settle(self, shard: str, accepted: int | None) -> None:
+        """One prompt set of a shard is committed, or (None) given up."""
+        self._accepted += accepted or 0
+        if accepted is None:
+            self._given_up.add(shard)
         left = self._missing.get(shard, 1) - 1
         if left > 0:
             self._missing[shard] = left
@@ -117,7 +120,8 @@ class Board:
             self._settled.note(self._rewritten, self._clock())
         done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
         if done == 1 or done % step == 0 or not self._missing:
-            self._note(f"{done} of {self._to_rewrite} shards rewritten")
+            rewritten = self._to_rewrite - len(self._missing.keys() | self._given_up)
+            self._note(f"{rewritten} of {self._to_rewrite} shards rewritten")
         async with self._changed:
             self._changed.notify_all()
 
@@ -142,7 +146,7 @@ class Board:
     async def state(self, epoch: float) -> dict[str, float]:
         """See `TextSupply.state`."""
         elapsed_s = self._rewriting_s or self._clock() - self._started_s
-        rewritten = self._shards - len(self._missing)
+        rewritten = self._whole()
         return {
             "rewritten_shards": rewritten,
             "shards_to_rewrite": self._shards,
@@ -156,8 +160,11 @@ class Board:
 
     def _note(self, event: str) -> None:
         seconds = round(self._clock() - self._started_s, 3)
-        rewritten = self._shards - len(self._missing)
-        self._timeline.append({"s": seconds, "event": event, "rewritten_shards": rewritten})
+        self._timeline.append({"s": seconds, "event": event, "rewritten_shards": self._whole()})
+
+    def _whole(self) -> int:
+        """Shards with their text for every prompt set."""
+        return self._shards - len(self._missing.keys() | self._given_up)
 
 
 @dataclass(frozen=True)

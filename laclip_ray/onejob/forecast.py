@@ -10,13 +10,16 @@ are N epochs, and both halves go through the shards at a steady rate.
              (where some are rewritten already, of those that are left)
 
 Engines are paid for R hours and workers from the first batch to the last, where the cluster gives back what nobody uses
-(`ray.autoscaling`); else all GPUs are paid for as long as the job takes.
+(`ray.autoscaling`); else all GPUs are paid for as long as the job takes. With `ahead` those are not the GPUs of both
+halves but of the larger one, where both can be on the same.
 
 Not covered: the start of engines and workers, pools that grow or shrink, storage and CPUs, what is done again after a
 loss, and that both halves share a machine's CPUs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import add
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Halves:
     """Money for a GPU-hour of a worker."""
     left_share: float = 1.0
     """Of all shards, those that are not rewritten yet."""
+    on_same_gpus: bool = False
+    """Whether engines can be on the GPUs on which workers are later."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,10 @@ def _priced(
     """A forecast of a job of `hours`, whose workers are needed for `worker_hours` of them."""
     engine_hours = halves.engine_gpus * (halves.rewriting_hours if is_given_back else hours)
     training_hours = halves.worker_gpus * (worker_hours if is_given_back else hours)
+    both: Callable[[float, float], float] = (
+        max if delivery == "ahead" and halves.on_same_gpus and not is_given_back else add
+    )
     money = None
     if halves.engine_price is not None and halves.worker_price is not None:
-        money = engine_hours * halves.engine_price + training_hours * halves.worker_price
-    return Forecast(delivery, hours, engine_hours + training_hours, money, late)
+        money = both(engine_hours * halves.engine_price, training_hours * halves.worker_price)
+    return Forecast(delivery, hours, both(engine_hours, training_hours), money, late)

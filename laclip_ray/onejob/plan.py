@@ -1,7 +1,9 @@
 """What `laclip run` would do: stages, processes, what is done, and what each delivery takes; nothing is started."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from laclip_ray.cluster import Group
 from laclip_ray.config import Experiment
@@ -16,6 +18,8 @@ from laclip_ray.training.run import check_training, worker_group
 
 _MEASURED_LINES = 50
 """Of a run's metrics, the last so many give its speed."""
+_LEAST_BUSY_SHARE = 0.01
+"""A line of which more was waiting says little of the speed."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def plan_run(experiment: Experiment) -> RunPlan:
             engine_price=price,
             left_share=left_share,
             worker_price=prices.price(train.price).per_gpu_hour if train.price else price,
+            on_same_gpus=(engines.accelerator_type, engines.label_selector)
+            == (workers.accelerator_type, workers.label_selector),
         )
         found = forecasts(halves, experiment.ray.autoscaling)
     return RunPlan(
@@ -105,6 +111,13 @@ def _gpus(group: Group, otherwise: int) -> float:
 
 
 def _measured_images_per_s(experiment: Experiment) -> float | None:
-    """What training into this output did last."""
+    """What training into this output did last, without its waiting for rewriting."""
     rows = read_metrics(experiment.train_output)[-_MEASURED_LINES:]
-    return statistics.median(row["images_per_s"] for row in rows) if rows else None
+    return statistics.median(_own_images_per_s(row) for row in rows) if rows else None
+
+
+def _own_images_per_s(row: Mapping[str, Any]) -> float:
+    """Of a line of metrics; while shards were still rewritten it is those that were waited for."""
+    is_beside = row.get("rewritten_shards", 0) < row.get("shards_to_rewrite", 0)
+    busy_share = 1 - row["waiting_share"] if is_beside else 1.0
+    return float(row["images_per_s"] / max(busy_share, _LEAST_BUSY_SHARE))

@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,11 +32,10 @@ from laclip_ray.rewriting.pipeline import (
     BudgetReachedError,
     Companion,
     Outcome,
-    data_cpus,
     engine_group,
     finish_rewriting,
-    gpus_configured,
     open_sets,
+    scorer_group,
 )
 from laclip_ray.rewriting.work import Work, check_prompts, plan_work
 from laclip_ray.training.checkpoint import read_position
@@ -97,21 +97,24 @@ def _write_run(
 def plans(work: Work) -> list[cluster.Plan]:
     """What is reserved at once, one phase after another; that of the most CPUs first."""
     experiment = work.experiment
-    engines, workers = engine_group(work), worker_group(experiment)
-    if experiment.rewrite.delivery != "ahead":
-        return [cluster.Plan("run", (engines, workers), data_cpus=_STREAM_CPUS + data_cpus(experiment))]
-    phases = [cluster.Plan("run", (engines,), data_cpus(experiment)), cluster.Plan("run", (workers,))]
+    workers = worker_group(experiment)
+    rewriting = (engine_group(work), scorer_group(experiment)) if work.units else ()
+    if experiment.rewrite.delivery != "ahead" and rewriting:
+        return [cluster.Plan("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
+    phases = [cluster.Plan("run", rewriting), cluster.Plan("run", (workers,))]
     return sorted(phases, key=lambda plan: -plan.cpus)
 
 
 _STREAM_CPUS = 3
 """CPUs for the training stream beside rewriting: Ray Data gives each half a half of those that nobody has asked for."""
+_REWRITING_CPUS = 1
+"""CPUs for rewriting's own tasks."""
 
 
 def _rewriting_cpus(experiment: Experiment) -> float:
     """The logical CPUs that rewriting may use, so that the training stream has others."""
-    engine = experiment.rewrite.engine
-    return engine.actors.max * engine.cpus_per_actor + data_cpus(experiment)
+    engine, scorers = experiment.rewrite.engine, scorer_group(experiment)
+    return engine.actors.max * engine.cpus_per_actor + scorers.processes * scorers.cpus + _REWRITING_CPUS
 
 
 def check_text(experiment: Experiment) -> None:
@@ -127,13 +130,24 @@ def check_text(experiment: Experiment) -> None:
 
 
 def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
+    """One half after the other; or, with nothing left to rewrite, only training.
+
+    What is trained is trained with all the text that there will be: captions that killed their engines have none in any
+    later run either, and end the job as incomplete only when training is done.
+    """
     started_s = time.monotonic()
     outcome = finish_rewriting(work, build_engine)
+    if outcome.incomplete is not None and outcome.missing:
+        raise outcome.incomplete
     timeline = [{"s": round(time.monotonic() - started_s, 3), "event": "rewriting has ended"}]
     training = run_training(work.experiment)
     timeline.append({"s": round(time.monotonic() - started_s, 3), "event": "training has ended"})
     timeline = [{**each, "rewritten_shards": outcome.shards} for each in timeline]
-    _write_run(work.experiment, training, timeline)
+    known = storage.join(work.experiment.output, RUN_FILE)
+    if work.units or not storage.exists(known):  # a job that was done before keeps its timeline
+        _write_run(work.experiment, training, timeline)
+    if outcome.incomplete is not None:
+        raise outcome.incomplete
     return OneJobResult(outcome, training, timeline)
 
 
@@ -157,28 +171,30 @@ class _Rewriting(threading.Thread):
             order = None if self._stops_training else _order(self._work, self._board)
             companion = Companion(self._settle, _rewriting_cpus(experiment), order)
             self.outcome = finish_rewriting(self._work, self._build_engine, companion)
+            self.error = self.outcome.incomplete
+            cause = self.error.__cause__ if self.error is not None else None
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
-            self.error = error
-            cause = error.__cause__ if isinstance(error, IncompleteError) else error
-            self.is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
+            self.error = cause = error
+        self.is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
         if self.is_fatal and self._stops_training:
             _thread.interrupt_main()  # else training would go on without the text that it was to wait for
         else:
             self._board.end.remote()
 
-    def _settle(self, shard: str, accepted: int) -> None:
+    def _settle(self, shard: str, accepted: int | None) -> None:
         self._board.settle.remote(shard, accepted)
 
 
 def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
     import ray
 
+    sort_by_need(work)
+    work = _bounded(work)
     experiment = work.experiment
     waits = experiment.rewrite.delivery == "inline"
-    sort_by_need(work)
     missing = Counter(unit.shard for unit in work.units)
     board = start_board(missing, len(work.shards), read_position(experiment.train_output).done_below)
-    rewriting = _Rewriting(_bounded(work), build_engine, board, waits)
+    rewriting = _Rewriting(work, build_engine, board, waits)
     rewriting.start()
     try:
         training = run_training(experiment, BoardSupply(board, holds_back=waits))
@@ -191,9 +207,8 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
             ) from rewriting.error
         raise
     timeline = ray.get(board.timeline.remote())
-    # Of an incomplete run too a summary is written; an error of another kind may have come before that.
-    is_known = rewriting.error is None or isinstance(rewriting.error, IncompleteError)
-    _write_run(experiment, training, timeline, is_known)
+    # An error that has no outcome may have come before rewriting's summary was written.
+    _write_run(experiment, training, timeline, rewriting.outcome is not None)
     if rewriting.error is not None:
         raise rewriting.error
     assert rewriting.outcome is not None
@@ -231,24 +246,48 @@ def sort_by_need(work: Work) -> None:
 
 
 def _bounded(work: Work) -> Work:
-    """With no more engines than leave the workers their GPUs and CPUs, on a cluster that does not grow."""
+    """With no more engines and workers than the cluster holds beside one another, where it does not grow.
+
+    Workers come first: engines take what the most workers leave, but at least their fewest, and workers what those
+    leave. Ray counts the GPUs of engines as room for workers too, and would wait for them.
+    """
     experiment = work.experiment
     if experiment.ray.autoscaling:
         return work
     import ray
 
     engine = experiment.rewrite.engine
-    workers = worker_group(experiment)
-    resources = ray.cluster_resources()
-    most = cluster.room(engine_group(work), cluster.alive_nodes(), engine.actors.max)
-    spare_cpus = resources.get("CPU", 0) - workers.processes * workers.cpus - _STREAM_CPUS - data_cpus(experiment)
-    if engine.cpus_per_actor:
-        most = min(most, int(spare_cpus / engine.cpus_per_actor))
-    gpus = cluster.gpus_each(gpus_configured(experiment))
-    if gpus:
-        spare_gpus = resources.get("GPU", 0) - workers.processes * cluster.gpus_each(workers.gpus)
-        most = min(most, int(spare_gpus / gpus))
-    most = max(most, engine.actors.min)
-    if most < engine.actors.max:
-        logger.info("at most %d engines, so that training keeps what it needs", most)
-    return replace(work, experiment=with_overrides(experiment, {"rewrite.engine.actors.max": most}))
+    engines, workers, scorers = engine_group(work), worker_group(experiment), scorer_group(experiment)
+    nodes, resources = cluster.alive_nodes(), ray.cluster_resources()
+    free = {
+        "CPU": resources.get("CPU", 0) - scorers.processes * scorers.cpus - _STREAM_CPUS - _REWRITING_CPUS,
+        "GPU": resources.get("GPU", 0) - scorers.processes * cluster.gpus_each(scorers.gpus),
+    }
+    most_engines = max(
+        engine.actors.min,
+        min(cluster.room(engines, nodes, engine.actors.max), _left(free, workers, workers.processes, engines)),
+    )
+    if most_engines < engine.actors.max:
+        logger.info("at most %d engines, so that training keeps what it needs", most_engines)
+    held = most_engines if engines.processes else 0
+    most_workers = max(workers.least, min(workers.processes, _left(free, engines, held, workers)))
+    if most_workers < workers.processes:
+        logger.info("at most %d workers, so that engines keep what they have", most_workers)
+    changes: dict[str, Any] = {"rewrite.engine.actors.max": most_engines}
+    if workers.least < workers.processes:
+        changes["train.workers"] = {"min": workers.least, "max": most_workers}
+    return replace(work, experiment=with_overrides(experiment, changes))
+
+
+def _left(free: Mapping[str, float], first: cluster.Group, processes: int, group: cluster.Group) -> int:
+    """How many processes of a group there is room for beside so many of the first."""
+    each = (
+        (free["CPU"], first.cpus, group.cpus),
+        (free["GPU"], *(cluster.gpus_each(one.gpus) for one in (first, group))),
+    )
+    return min(
+        (int((total - processes * taken) / needed) for total, taken, needed in each if needed), default=_ANY_NUMBER
+    )
+
+
+_ANY_NUMBER = 1_000_000

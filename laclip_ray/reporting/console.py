@@ -5,6 +5,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -171,15 +172,17 @@ def print_one_job(console: Console, result: OneJobResult, experiment: Experiment
 def print_plan(console: Console, plan: RunPlan) -> None:
     """Stages, what is done, and a forecast for each delivery."""
     stages = Table(title=f"laclip run, rewrite.delivery: {plan.delivery}", title_justify="left")
-    for heading in ("stage", "processes", "CPUs each", "GPUs each"):
-        stages.add_column(heading, justify="left" if heading == "stage" else "right")
+    for heading in ("stage", "processes", "CPUs each", "GPUs each", "nodes"):
+        stages.add_column(heading, justify="left" if heading in ("stage", "nodes") else "right")
     for stage, group, fewest in (
         ("rewriting", plan.engines, plan.fewest_engines),
         ("training", plan.workers, plan.workers.fewest),
     ):
         count = f"{group.processes}" if fewest in (None, group.processes) else f"{fewest} to {group.processes}"
         gpus = "1 where there are any" if group.gpus is None else f"{group.gpus:g}"
-        stages.add_row(stage, f"{count} {group.name}", f"{group.cpus:g}", gpus)
+        labels = [f"{key}: {value}" for key, value in group.label_selector.items()]
+        nodes = ", ".join([*([group.accelerator_type] if group.accelerator_type else []), *labels]) or "any"
+        stages.add_row(stage, f"{count} {group.name}", f"{group.cpus:g}", gpus, escape(nodes))
     console.print(stages)
     about = "" if plan.estimate.captions_are_counted else "about "
     console.print(
@@ -192,6 +195,11 @@ def print_plan(console: Console, plan: RunPlan) -> None:
         for name in ("prompt_tokens", "output_tokens")
     )
     console.print(f"expected tokens: {prompt:,.0f} of prompts, {output:,.0f} written")
+    cost = plan.estimate.costs[0]
+    money = "" if cost.money is None else f" and {cost.money * plan.left_share:,.2f} {plan.estimate.currency}"
+    console.print(f"Rewriting takes {cost.gpu_hours * plan.left_share:,.2f} GPU-hours{money}")
+    for note in plan.estimate.notes:
+        console.print(f"  {note}", markup=False)
     if plan.images_per_s is None:
         console.print(
             "How long training takes is not known: give train.expected_images_per_s, or train for a while first"
@@ -199,7 +207,7 @@ def print_plan(console: Console, plan: RunPlan) -> None:
         return
     table = Table(
         title=f"at {plan.images_per_s:,.0f} images/s ({'measured' if plan.is_measured else 'as expected'}) and "
-        f"{plan.estimate.costs[0].name} ({'measured' if plan.estimate.measured else 'assumed'})",
+        f"{cost.name} ({'measured' if plan.estimate.measured else 'assumed'})",
         title_justify="left",
     )
     for heading in ("delivery", "hours", "GPU-hours", plan.estimate.currency, "late in epoch 0, 1, 2"):
@@ -211,8 +219,6 @@ def print_plan(console: Console, plan: RunPlan) -> None:
     console.print(table)
     assert plan.cheapest is not None
     console.print(f"cheapest: {plan.cheapest.delivery}")
-    for note in plan.estimate.notes:
-        console.print(f"  {note}", markup=False)
 
 
 def print_evaluation(console: Console, results: dict[str, Any]) -> None:

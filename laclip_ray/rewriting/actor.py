@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -179,6 +179,25 @@ class _Request:
     reused: bool = False
 
 
+_PAUSES_S = (5.0, 15.0, 60.0, 120.0)
+"""Before an engine that was lost is started once more."""
+
+
+def start_engine(build: Callable[[], Engine], pauses_s: Sequence[float]) -> Engine:
+    """What `build` gives, which is called once more after each pause: what an engine held that died may be let go late.
+
+    Raises:
+        EngineStartError: the last time too.
+    """
+    for pause_s in pauses_s:
+        try:
+            return build()
+        except EngineStartError as error:
+            logger.warning("an engine did not start again, next attempt in %g s: %s", pause_s, error)
+            time.sleep(pause_s)
+    return build()
+
+
 class RewritingActor:
     """Ray Data actor that holds an engine and turns tables of captions into tables of draws."""
 
@@ -192,11 +211,12 @@ class RewritingActor:
     ) -> None:
         import ray
 
+        context = ray.get_runtime_context()
         self._started_s = time.monotonic()
         self._rewrite = experiment.rewrite
         self._sets = sets
         self._run = run
-        self._node = ray.get_runtime_context().get_node_id()
+        self._node = context.get_node_id()
         self._name = uuid.uuid4().hex[:12]
         self._turn = asyncio.Condition()
         self._in_hand = 0
@@ -207,8 +227,9 @@ class RewritingActor:
         self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
         self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
         self._engine: Engine | None = None
+        pauses_s = _PAUSES_S if context.was_current_actor_reconstructed else ()
         try:
-            self._engine = build(self._rewrite, experiment.seed)
+            self._engine = start_engine(lambda: build(self._rewrite, experiment.seed), pauses_s)
         except EngineStartError as error:
             # Said by a row of the stream: an error in here would come out as pages of Ray's own.
             self._start_failure = str(error)

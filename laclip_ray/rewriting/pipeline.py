@@ -49,6 +49,8 @@ class Outcome:
     elapsed_s: float = 0.0
     costs: dict[str, Any] = field(default_factory=dict)
     """Of all committed shards: GPU-hours, money, and what a thousand accepted rewrites took."""
+    incomplete: IncompleteError | None = None
+    """Says what is missing, and is caused by what stopped the run; or else which captions killed their engines."""
 
     @property
     def total(self) -> Statistics:
@@ -77,9 +79,9 @@ class Outcome:
 class Companion:
     """What runs beside rewriting; by default nothing does."""
 
-    settled: Callable[[str, int], None] = lambda *_: None
-    """Called with a shard's name and its accepted rewrites, each time that one of its prompt sets is committed or given
-    up."""
+    settled: Callable[[str, int | None], None] = lambda *_: None
+    """Called with a shard's name and its accepted rewrites each time that one of its prompt sets is committed, or with
+    None where it is given up."""
     cpus: float | None = None
     """The logical CPUs that rewriting may use; None: all."""
     order: Order | None = None
@@ -106,10 +108,13 @@ def run_rewriting(
     work = plan_work(experiment, retry)
     if work.units:
         check_prompts(experiment, work.prompt_sets.values())
-        plan = cluster.Plan("rewrite", (engine_group(work),), data_cpus=data_cpus(experiment))
+        plan = cluster.Plan("rewrite", (engine_group(work), scorer_group(experiment)))
         cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
         open_sets(work)
-    return finish_rewriting(work, build_engine)
+    outcome = finish_rewriting(work, build_engine)
+    if outcome.incomplete is not None:
+        raise outcome.incomplete
+    return outcome
 
 
 def engine_group(work: Work) -> cluster.Group:
@@ -126,10 +131,12 @@ def engine_group(work: Work) -> cluster.Group:
     )
 
 
-def data_cpus(experiment: Experiment) -> int:
-    """CPUs that rewriting needs beside its engines."""
+def scorer_group(experiment: Experiment) -> cluster.Group:
+    """The models of the picture gate that rewriting begins with."""
     picture = experiment.rewrite.gate.picture
-    return 1 + (picture.actors.min if picture else 0)
+    if picture is None:
+        return cluster.Group("picture models", 0, 1.0)
+    return cluster.Group("picture models", picture.actors.min, 1.0, picture.gpus_per_actor)
 
 
 def open_sets(work: Work) -> None:
@@ -145,7 +152,7 @@ def open_sets(work: Work) -> None:
 
 
 def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion = ALONE) -> Outcome:
-    """Do what is left, on the Ray that this process is connected to; raises what `run_rewriting` does.
+    """Do what is left, on the Ray that this process is connected to; the outcome says whether it is complete.
 
     Args:
         work: what is left.
@@ -166,12 +173,14 @@ def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion
     outcome.elapsed_s = time.monotonic() - started_s
     storage.write_json(storage.join(experiment.rewrite_output, "summary.json"), outcome.to_json())
     if outcome.missing:
-        raise IncompleteError(_describe_missing(outcome, experiment, error)) from error
+        outcome.incomplete = IncompleteError(_describe_missing(outcome, experiment, error))
+        outcome.incomplete.__cause__ = error
+        return outcome
     if error is not None:
         logger.warning("everything is committed, but Ray Data ended with an error: %s", error)
     if died := outcome.total.unfilled[store.ENGINE_DIED]:
         names = ", ".join(outcome.total.named.get(store.ENGINE_DIED, []))
-        raise IncompleteError(
+        outcome.incomplete = IncompleteError(
             f"{died} rewrites are missing because their captions killed their engines: {names}. Everything else is "
             f"committed; `laclip rewrites retry CONFIG --reason {store.ENGINE_DIED}` tries them again"
         )
@@ -319,7 +328,7 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
-            companion.settled(row["shard"], 0)
+            companion.settled(row["shard"], None)
             continue
         outcome.commits += 1
         companion.settled(row["shard"], row["accepted"])

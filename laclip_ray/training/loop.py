@@ -21,7 +21,7 @@ from torch import distributed
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, TrainConfig
-from laclip_ray.data.augment import TextPlan, text_shares
+from laclip_ray.data.augment import TextPlan, newest_shares, text_shares
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.shuffle import shuffled
 from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
@@ -340,6 +340,7 @@ class Window:
             "learning_rate": learning_rate(step - 1, given.total_steps, given.experiment.train),
             "logit_scale": stepper.logit_scale,
             **text_shares(state.sources, given.text),
+            **newest_shares(state.sources),
             "skipped": state.skipped,
             "skipped_batches": state.skipped_batches,
             "images_per_s": len(self._losses) * self._batch_size / elapsed_s,

@@ -13,6 +13,8 @@ _GAUGES = {
     "images_per_s": "Images trained on a second, all workers",
     "waiting_share": "Share of time that the first worker waits for data",
     "p_effective": "Share of samples that showed a rewrite",
+    "p_effective_in_epoch": "The same of the newest epoch",
+    "late_share_in_epoch": "Of the newest epoch's texts that were to be rewrites, those read before they were there",
     "rewritten_shards": "Shards whose rewrites are committed",
     "rewrites_per_s": "Rewrites accepted a second",
     "lag_shards": "Shards that training has gone through beyond those that are rewritten",
@@ -32,13 +34,24 @@ def read_metrics(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def console_line(row: Mapping[str, Any]) -> str:
+    """A line of metrics as it is printed."""
+    loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
+    return (
+        f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
+        f"(effective {row['p_effective']:.3f}{_fallbacks(row['fallbacks'])})  {row['images_per_s']:.0f} images/s  "
+        f"waiting {row['waiting_share']:.0%}{_of_rewriting(row)}"
+    )
+
+
 def _of_rewriting(row: Mapping[str, Any]) -> str:
     """What a line says of rewriting that goes on beside training."""
     if "rewritten_shards" not in row:
         return ""
     return (
         f"  rewritten {row['rewritten_shards']} of {row['shards_to_rewrite']} shards, {row['rewrites_per_s']:.0f} "
-        f"rewrites/s, lag {row['lag_shards']} shards"
+        f"rewrites/s, lag {row['lag_shards']} shards; this epoch: effective p {row['p_effective_in_epoch']:.3f}, "
+        f"{row['late_share_in_epoch']:.0%} late"
     )
 
 
@@ -73,13 +86,7 @@ class MetricsLog:
                 self._board.add_scalar(f"train/{name}", row[name], row["step"])
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
-        loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
-        print(
-            f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
-            f"(effective {row['p_effective']:.3f}{_fallbacks(row['fallbacks'])})  {row['images_per_s']:.0f} images/s  "
-            f"waiting {row['waiting_share']:.0%}" + _of_rewriting(row),
-            flush=True,
-        )
+        print(console_line(row), flush=True)
         if time.monotonic() - self._flushed_s > _METRICS_FLUSH_S:
             self.flush()
 

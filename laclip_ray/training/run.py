@@ -278,6 +278,14 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    class Trainer(TorchTrainer):
+        """Leaves Ctrl-C to the driver, which drops what is in hand and ends as incomplete.
+
+        Ray's own handler says that the run ended well, and hides an interruption by rewriting that cannot go on.
+        """
+
+        def _register_sigint_handler(self, controller: Any) -> None: ...
+
     experiment = given.experiment
     train = experiment.train
     output = experiment.train_output
@@ -304,7 +312,7 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     workers: Any = train.workers  # typed by Ray as an older version without ranges
     if not isinstance(workers, int):
         workers = (workers.min, workers.max)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         train_worker,
         train_loop_config={"input": given},
         datasets={"train": dataset},

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, with_overrides
+from laclip_ray.config import Experiment, RewriteConfig, with_overrides
 from laclip_ray.data.schedule import Position
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, OneJobResult, run_one_job
+from laclip_ray.rewriting.engine import Engine, EngineStartError
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
@@ -82,10 +83,11 @@ def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_a
     assert written[0] == written[1]
 
 
-def test_training_beside_rewriting_that_ends_incomplete_is_complete_and_the_job_is_not(
-    make_job: Callable[[str], Experiment],
+@pytest.mark.parametrize("delivery", ["ahead", "follow"])
+def test_training_with_a_caption_that_killed_its_engine_is_complete_and_the_job_is_not(
+    make_job: Callable[[str], Experiment], delivery: str
 ) -> None:
-    experiment = with_overrides(make_job("follow"), {"train.epochs": 1})
+    experiment = with_overrides(make_job(delivery), {"train.epochs": 1})
     killer = ("killer", {"jpg": jpeg(0), "txt": f"a {POISON} pill".encode()})
     write_shard(Path(str(experiment.data.path), "9.tar"), [killer])
     with pytest.raises(IncompleteError, match="killer"):
@@ -93,3 +95,19 @@ def test_training_beside_rewriting_that_ends_incomplete_is_complete_and_the_job_
     run = storage.read_json(storage.join(experiment.output, RUN_FILE))
     assert run["training"]["samples"] == SHARDS * SAMPLES
     assert run["rewriting"]["prompt_sets"]["crowd"]["unfilled"] == {"engine_died": 1}
+    # The same command finds nothing left to do, and says the same.
+    with pytest.raises(IncompleteError, match="killer"):
+        run_one_job(experiment, ScriptedEngine)
+    assert storage.read_json(storage.join(experiment.output, RUN_FILE)) == run
+
+
+def no_engine(rewrite: RewriteConfig, seed: int) -> Engine:
+    """An engine that cannot start."""
+    raise EngineStartError("no memory on the device")
+
+
+def test_training_that_waits_for_rewriting_which_cannot_go_on_is_stopped_and_says_why(
+    make_job: Callable[[str], Experiment],
+) -> None:
+    with pytest.raises(IncompleteError, match=r"(?s)with it training.*no memory on the device"):
+        run_one_job(make_job("inline"), no_engine)

@@ -14,6 +14,7 @@ from laclip_ray.data.augment import (
     TextChoice,
     TextPlan,
     TextSource,
+    newest_shares,
     plan_texts,
     text_shares,
 )
@@ -146,6 +147,20 @@ def test_shares_weigh_the_p_of_each_epoch_by_its_samples() -> None:
         "p_effective": 0.15,
         "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 4},
     }
+
+
+def test_shares_of_the_newest_epoch_say_what_was_late_of_what_was_to_be_rewritten() -> None:
+    counts: dict[int, dict[int, int]] = {
+        0: {TextSource.NOT_REWRITTEN: 100},
+        1: {
+            TextSource.CAPTION: 2,
+            TextSource.REWRITE: 4,
+            TextSource.NO_ACCEPTED_REWRITE: 1,
+            TextSource.NOT_REWRITTEN: 3,
+        },
+    }
+    assert newest_shares(counts) == {"p_effective_in_epoch": 0.4, "late_share_in_epoch": 3 / 8}
+    assert newest_shares({}) == {"p_effective_in_epoch": 0.0, "late_share_in_epoch": 0.0}
 
 
 # --- weights

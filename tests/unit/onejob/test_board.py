@@ -73,6 +73,24 @@ def test_the_timeline_has_events_with_the_shards_rewritten_by_then() -> None:
     asyncio.run(scenario())
 
 
+def test_a_shard_that_is_given_up_is_waited_for_by_nobody_and_counts_as_not_rewritten() -> None:
+    async def scenario() -> None:
+        board = Board({"a": 2, "b": 1}, shards=2)
+        await board.settle("a", 10)
+        await board.settle("a", None)
+        await asyncio.wait_for(board.wait(["a"]), 5)
+        assert (await board.state(1.0))["rewritten_shards"] == 0
+        await board.settle("b", 10)
+        state = await board.state(1.0)
+        assert (state["rewritten_shards"], state["lag_shards"]) == (1, 1)
+        assert [each["event"] for each in await board.timeline()] == [
+            "0 of 2 shards rewritten",
+            "1 of 2 shards rewritten",
+        ]
+
+    asyncio.run(scenario())
+
+
 def test_a_shard_is_taken_when_there_is_room_and_a_ticket_that_is_shown_again_gives_the_same() -> None:
     async def scenario() -> None:
         names = ["a", "b", "c"]

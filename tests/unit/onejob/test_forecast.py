@@ -29,6 +29,15 @@ def test_slow_rewriting_by_hand() -> None:
     assert found["follow"].late_shares == pytest.approx((2 / 3, 1 / 3, 0.0, 0.0, 0.0))
 
 
+def test_on_a_fixed_cluster_of_one_kind_ahead_needs_the_gpus_of_the_larger_half() -> None:
+    halves = Halves(6.0, 2.0, 5.0, 4.0, 8.0, 1.0, 1.0, on_same_gpus=True)
+    held = by_delivery(halves, is_given_back=False)
+    assert {name: each.gpu_hours for name, each in held.items()} == {"ahead": 128.0, "inline": 168.0, "follow": 120.0}
+    assert held["ahead"].money == 128.0
+    apart = by_delivery(dataclasses.replace(halves, on_same_gpus=False), is_given_back=False)
+    assert apart["ahead"].gpu_hours == 192.0
+
+
 def test_rewriting_that_is_faster_than_an_epoch_is_never_late() -> None:
     assert late_shares(Halves(1.0, 2.0, 3.0, 1.0, 1.0)) == (0.0, 0.0, 0.0)
 

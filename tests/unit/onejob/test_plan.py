@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.cluster import check_gpus
+from laclip_ray.config import Experiment, WorkerRange, parse_experiment, with_overrides
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import UserError
-from laclip_ray.onejob.plan import RunPlan, plan_run
-from laclip_ray.onejob.run import plans, sort_by_need
+from laclip_ray.onejob.plan import RunPlan, _own_images_per_s, plan_run
+from laclip_ray.onejob.run import _bounded, plans, sort_by_need
 from laclip_ray.reporting.console import print_plan
 from laclip_ray.rewriting.work import plan_work
 from tests.unit.conftest import picture, write_tar
@@ -95,6 +96,26 @@ def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Expe
     assert (plan.images_per_s, plan.is_measured) == (30.0, True)
 
 
+def test_training_that_waited_for_rewriting_is_measured_without_its_waiting(experiment: Experiment) -> None:
+    line = {"images_per_s": 10.0, "waiting_share": 0.75, "shards_to_rewrite": SHARDS}
+    waited, own = {**line, "rewritten_shards": 2}, {**line, "rewritten_shards": SHARDS}
+    assert (_own_images_per_s(waited), _own_images_per_s(own)) == (40.0, 10.0)
+    assert _own_images_per_s({"images_per_s": 10.0, "waiting_share": 0.75}) == 10.0
+
+
+def test_without_the_speed_of_training_rewriting_has_its_hours_and_money(experiment: Experiment) -> None:
+    cost = plan_run(experiment).estimate.costs[0]
+    assert cost.money is not None
+    assert f"Rewriting takes {cost.gpu_hours:,.2f} GPU-hours and {cost.money:,.2f} USD" in printed(plan_run(experiment))
+
+
+def test_a_plan_says_on_which_nodes_processes_are(experiment: Experiment) -> None:
+    changes = {"rewrite.engine.accelerator_type": "L4", "rewrite.engine.label_selector": {"pool": "spot"}}
+    text = printed(plan_run(with_overrides(experiment, changes)))
+    assert "L4, pool: spot" in text
+    assert "any" in text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"text.p": 0.0}, "text.p"), ({"text.rewrites": ["elsewhere"]}, "text.rewrites")],
@@ -121,5 +142,38 @@ def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment
         found = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": delivery})))
         return [([group.name for group in plan.groups], plan.cpus) for plan in found]
 
-    assert of("inline") == of("follow") == [(["engines", "workers"], 1 + 2 + 4)]
-    assert of("ahead") == [(["workers"], 3), (["engines"], 2)]
+    assert of("inline") == of("follow") == [(["engines", "picture models", "workers"], 1 + 2 + 4)]
+    assert of("ahead") == [(["workers"], 3), (["engines", "picture models"], 2)]
+
+
+def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Experiment) -> None:
+    gate = {"model": "ViT-B-32", "actors": {"min": 2, "max": 4}, "gpus_per_actor": 0.5}
+    (plan,) = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": "inline", "rewrite.gate.picture": gate})))
+    scorers = plan.groups[1]
+    assert (scorers.processes, scorers.cpus, scorers.gpus) == (2, 1.0, 0.5)
+    with pytest.raises(UserError, match=r"1 engines x 1 \+ 2 picture models x 0.5 \+ 1 workers x 1; the cluster has 2"):
+        check_gpus(plan, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engines", "workers"),
+    [
+        (9.0, 3, 2),
+        (4.0, 2, 2),  # workers come first
+        (2.0, 1, 1),  # an engine is kept for rewriting, and a worker is what it leaves
+    ],
+)
+def test_engines_and_workers_are_bounded_by_what_the_cluster_holds_of_both(
+    experiment: Experiment, gpus: float, engines: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = {"CPU": 64.0, "GPU": gpus}
+    monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
+    bounded = _bounded(plan_work(experiment)).experiment
+    assert bounded.rewrite.engine.actors == WorkerRange(min=1, max=engines)
+    assert bounded.train.worker_range == WorkerRange(min=1, max=workers)
+
+
+def test_a_cluster_that_grows_bounds_nothing(experiment: Experiment) -> None:
+    growing = with_overrides(experiment, {"ray.autoscaling": True})
+    assert _bounded(plan_work(growing)).experiment == growing
