@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import uuid
+import warnings
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -227,7 +228,9 @@ class RewritingActor:
         self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
         self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
         self._engine: Engine | None = None
-        pauses_s = _PAUSES_S if context.was_current_actor_reconstructed else ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, of what it calls itself
+            pauses_s = _PAUSES_S if context.was_current_actor_reconstructed else ()
         try:
             self._engine = start_engine(lambda: build(self._rewrite, experiment.seed), pauses_s)
         except EngineStartError as error:

@@ -147,7 +147,7 @@ def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment
 
 
 def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Experiment) -> None:
-    gate = {"model": "ViT-B-32", "actors": {"min": 2, "max": 4}, "gpus_per_actor": 0.5}
+    gate = {"model": "ViT-B-32", "pretrained": "openai", "actors": {"min": 2, "max": 4}, "gpus_per_actor": 0.5}
     (plan,) = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": "inline", "rewrite.gate.picture": gate})))
     scorers = plan.groups[1]
     assert (scorers.processes, scorers.cpus, scorers.gpus) == (2, 1.0, 0.5)
