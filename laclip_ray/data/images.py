@@ -146,6 +146,11 @@ def _resized(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
     return result
 
 
+def load_resizer() -> None:
+    """Load what the first crop would load, which takes seconds."""
+    _torch()
+
+
 @cache
 def _torch() -> Any:
     """Loaded where it is used: tasks that are cancelled meanwhile would leave half of it."""

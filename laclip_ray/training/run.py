@@ -17,7 +17,7 @@ from laclip_ray.config import Experiment
 from laclip_ray.data.augment import plan_texts, text_shares
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
-from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream, read_ahead_bytes
+from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream, read_ahead_bytes, warm_up
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.store import RewriteSets, committed_sets
@@ -290,8 +290,11 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     train = experiment.train
     output = experiment.train_output
 
+    group = worker_group(experiment)
+
     def dataset() -> Any:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
+        warm_up(spec, group.processes * group.cpus)
         position = read_position(output)
         if given.supply is not None:
             given.supply.begins(position.done_below)
