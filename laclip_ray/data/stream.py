@@ -295,34 +295,26 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     return dataset
 
 
-def warm_up(spec: StreamSpec, reserved_cpus: float) -> None:
+def warm_up(spec: StreamSpec) -> None:
     """Have the first reading processes load torch while the workers start, which takes seconds on the same cores.
 
     To be called where `build_stream` is: Ray gives tasks only processes of their own environment, which is that of the
     process which starts them. On one machine only; on several, Ray says where a task will be only when it is there.
-
-    Args:
-        spec: of the stream that will be built.
-        reserved_cpus: logical CPUs that reading will not have.
     """
     import ray
 
     @ray.remote(num_cpus=0)
-    def load() -> None:
+    def load(tokenizer: TokenizerSpec) -> None:
         load_resizer()
-        load_tokenizer(spec.tokenizer)
+        load_tokenizer(tokenizer)
 
-    for _ in range(_processes_to_warm(len(cluster.alive_nodes()), _tasks_at_once(), reserved_cpus)):
-        load.remote()
+    free_cpus = ray.available_resources().get("CPU", 0.0)
+    for _ in range(_processes_to_warm(len(cluster.alive_nodes()), _tasks_at_once(), free_cpus)):
+        load.remote(spec.tokenizer)
 
 
-def _processes_to_warm(nodes: int, tasks_at_once: int, reserved_cpus: float) -> int:
-    if nodes != 1:
-        return 0
-    import ray
-
-    spare_cpus = ray.cluster_resources().get("CPU", 0) - reserved_cpus
-    return max(1, min(_MOST_WARMED, tasks_at_once, int(spare_cpus)))
+def _processes_to_warm(nodes: int, tasks_at_once: int, free_cpus: float) -> int:
+    return min(_MOST_WARMED, tasks_at_once, int(free_cpus)) if nodes == 1 else 0
 
 
 _MOST_WARMED = 4

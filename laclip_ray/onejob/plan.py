@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from laclip_ray import storage
 from laclip_ray.cluster import Group
 from laclip_ray.config import Experiment
 from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts
@@ -113,11 +114,15 @@ def _gpus(group: Group, otherwise: int) -> float:
 def _measured_images_per_s(experiment: Experiment) -> float | None:
     """What training into this output did last, without its waiting for rewriting."""
     rows = read_metrics(experiment.train_output)[-_MEASURED_LINES:]
-    return statistics.median(_own_images_per_s(row) for row in rows) if rows else None
+    if not rows:
+        return None
+    of_the_run = storage.read_json(storage.join(experiment.train_output, "experiment.json"))
+    has_waited = of_the_run["rewrite"]["delivery"] == "inline"
+    return statistics.median(_own_images_per_s(row) if has_waited else row["images_per_s"] for row in rows)
 
 
 def _own_images_per_s(row: Mapping[str, Any]) -> float:
-    """Of a line of metrics; while shards were still rewritten it is those that were waited for."""
-    is_beside = row.get("rewritten_shards", 0) < row.get("shards_to_rewrite", 0)
-    busy_share = 1 - row["waiting_share"] if is_beside else 1.0
+    """Of a line of metrics with `inline`; in the first epoch, text is what is waited for while shards are left."""
+    waits = row["epoch"] <= 1 and row.get("rewritten_shards", 0) < row.get("shards_to_rewrite", 0)
+    busy_share = 1 - row["waiting_share"] if waits else 1.0
     return float(row["images_per_s"] / max(busy_share, _LEAST_BUSY_SHARE))

@@ -144,8 +144,9 @@ def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
     timeline.append({"s": round(time.monotonic() - started_s, 3), "event": "training has ended"})
     timeline = [{**each, "rewritten_shards": outcome.shards} for each in timeline]
     known = storage.join(work.experiment.output, RUN_FILE)
-    if work.units or not storage.exists(known):  # a job that was done before keeps its timeline
-        _write_run(work.experiment, training, timeline)
+    if not work.units and storage.exists(known):  # of the job that did the work
+        timeline = storage.read_json(known)["timeline"]
+    _write_run(work.experiment, training, timeline)
     if outcome.incomplete is not None:
         raise outcome.incomplete
     return OneJobResult(outcome, training, timeline)
@@ -201,6 +202,7 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
         board.note.remote("training has ended")
         rewriting.join()
     except KeyboardInterrupt:
+        board.end.remote()  # lets go of what waits for text
         if rewriting.is_fatal and rewriting.error is not None:
             raise IncompleteError(
                 f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"

@@ -274,6 +274,21 @@ _BATCHES_AHEAD = 4
 """Global batches that wait for the workers while text is being made: what is read later has more of it."""
 
 
+def _abort(controller: Any) -> None:
+    """End the workers, which outlive their driver's interruption where its process goes on, as a notebook's does."""
+    import ray
+
+    if controller is None:
+        return
+    try:
+        ray.get(controller.abort.remote(), timeout=_ABORT_TIMEOUT_S)
+    except ray.exceptions.RayError:  # it is gone, as it is to be, or does not answer
+        ray.kill(controller)
+
+
+_ABORT_TIMEOUT_S = 10.0
+
+
 def _fit(given: LoopInput, spec: StreamSpec) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -284,17 +299,18 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         Ray's own handler says that the run ended well, and hides an interruption by rewriting that cannot go on.
         """
 
-        def _register_sigint_handler(self, controller: Any) -> None: ...
+        controller: Any = None
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            self.controller = controller
 
     experiment = given.experiment
     train = experiment.train
     output = experiment.train_output
 
-    group = worker_group(experiment)
-
     def dataset() -> Any:
         # Called at each start of the worker group, so that it continues from the checkpoint that they load.
-        warm_up(spec, group.processes * group.cpus)
+        warm_up(spec)
         position = read_position(output)
         if given.supply is not None:
             given.supply.begins(position.done_below)
@@ -345,6 +361,9 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
     )
     try:
         trainer.fit()
+    except KeyboardInterrupt:
+        _abort(trainer.controller)
+        raise
     except ray.train.TrainingFailedError as error:
         newest = newest_checkpoint(output)
         where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"

@@ -265,14 +265,13 @@ def test_a_few_blocks_a_task_are_in_hand_beside_the_rows_that_wait(
 
 
 @pytest.mark.parametrize(
-    ("nodes", "tasks", "reserved_cpus", "processes"),
-    [(1, 3, 1, 3), (1, 3, 4, 2), (1, 3, 6, 1), (1, 64, 2, 4), (2, 3, 1, 0)],
+    ("nodes", "tasks", "free_cpus", "processes"),
+    [(1, 3, 8.0, 3), (1, 3, 2.5, 2), (1, 3, 0.0, 0), (1, 64, 60.0, 4), (2, 3, 8.0, 0)],
 )
 def test_as_many_processes_are_warmed_as_will_read_first(
-    nodes: int, tasks: int, reserved_cpus: float, processes: int, monkeypatch: pytest.MonkeyPatch
+    nodes: int, tasks: int, free_cpus: float, processes: int
 ) -> None:
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 6.0})
-    assert stream._processes_to_warm(nodes, tasks, reserved_cpus) == processes
+    assert stream._processes_to_warm(nodes, tasks, free_cpus) == processes
 
 
 def test_windows_of_a_large_shard_are_each_permuted_and_resumed(

@@ -12,7 +12,7 @@ from laclip_ray.cluster import check_gpus
 from laclip_ray.config import Experiment, WorkerRange, parse_experiment, with_overrides
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import UserError
-from laclip_ray.onejob.plan import RunPlan, _own_images_per_s, plan_run
+from laclip_ray.onejob.plan import RunPlan, plan_run
 from laclip_ray.onejob.run import _bounded, plans, sort_by_need
 from laclip_ray.reporting.console import print_plan
 from laclip_ray.rewriting.work import plan_work
@@ -87,7 +87,7 @@ def test_with_the_expected_speed_each_delivery_has_its_hours_and_money(experimen
 
 
 def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Experiment) -> None:
-    rows = [{"images_per_s": value} for value in (10.0, 500.0, 30.0)]
+    rows = [{"images_per_s": value, "waiting_share": 0.0, "epoch": 2.0} for value in (10.0, 500.0, 30.0)]
     storage.write_bytes(
         storage.join(experiment.train_output, "metrics.jsonl"), "".join(json.dumps(row) + "\n" for row in rows).encode()
     )
@@ -97,10 +97,18 @@ def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Expe
 
 
 def test_training_that_waited_for_rewriting_is_measured_without_its_waiting(experiment: Experiment) -> None:
-    line = {"images_per_s": 10.0, "waiting_share": 0.75, "shards_to_rewrite": SHARDS}
+    line = {"images_per_s": 10.0, "waiting_share": 0.75, "shards_to_rewrite": SHARDS, "epoch": 0.5}
     waited, own = {**line, "rewritten_shards": 2}, {**line, "rewritten_shards": SHARDS}
-    assert (_own_images_per_s(waited), _own_images_per_s(own)) == (40.0, 10.0)
-    assert _own_images_per_s({"images_per_s": 10.0, "waiting_share": 0.75}) == 10.0
+    given_up = {**waited, "epoch": 1.5}
+
+    def measured(row: dict[str, float], delivery: str) -> float | None:
+        run = with_overrides(experiment, {"rewrite.delivery": delivery})
+        storage.write_bytes(storage.join(run.train_output, "metrics.jsonl"), json.dumps(row).encode())
+        storage.write_json(storage.join(run.train_output, "experiment.json"), run.model_dump(mode="json"))
+        return plan_run(run).images_per_s
+
+    assert [measured(row, "inline") for row in (waited, own, given_up)] == [40.0, 10.0, 10.0]
+    assert measured(waited, "follow") == 10.0  # it waits for nothing but reading
 
 
 def test_without_the_speed_of_training_rewriting_has_its_hours_and_money(experiment: Experiment) -> None:
