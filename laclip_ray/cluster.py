@@ -195,14 +195,15 @@ def alive_nodes() -> list[Mapping[str, Any]]:
 
 def room(group: Group, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
     """How many processes of a group, up to `most`, the nodes hold that it may be on, if nothing else is on them."""
+    return min(most, sum(room_in(node["Resources"], group, most) for node in nodes if _admits(node, group)))
+
+
+def room_in(resources: Mapping[str, float], group: Group, most: int) -> int:
+    """How many processes of a group, up to `most`, so many CPUs and GPUs hold."""
     gpus = gpus_each(group.gpus)
-    return min(most, sum(_room(node["Resources"], group.cpus, gpus, most) for node in nodes if _admits(node, group)))
-
-
-def _room(resources: Mapping[str, float], cpus: float, gpus: float, most: int) -> int:
     holds = [most]
-    if cpus:
-        holds.append(int(resources.get("CPU", 0.0) / cpus + _ROUNDING))
+    if group.cpus:
+        holds.append(int(resources.get("CPU", 0.0) / group.cpus + _ROUNDING))
     if gpus:
         # Ray takes parts of a GPU from one.
         each = int(1 / gpus + _ROUNDING) if gpus < 1 else 1 / gpus

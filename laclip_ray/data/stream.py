@@ -259,7 +259,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     """The Ray Data dataset of everything that is left of the schedule; with a supply, as that has the text for it."""
     import ray
 
-    from laclip_ray.data.pace import Paced
+    from laclip_ray.data.pace import spare
 
     remaining = position.remaining(spec.schedule)
     is_exact = spec.stream.order == "exact"
@@ -267,7 +267,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     # Ray Data makes all blocks of its input before the first task: of a schedule of a million entries, few. In exact
     # order a lane delivers only when those before it are done, so that long ones would be read one after another.
     length = 1 if is_exact else max(1, min(_MAX_LANE, -(-len(remaining) // _MAX_TASKS)))
-    width = _tasks_at_once() if length > 1 else 1
+    width = _reading_tasks() if length > 1 else 1
     # What waits for its text goes on by the shard.
     lanes = Lanes(len(remaining), length, width, remaining.count_below(spec.schedule.shard_count) if waits_for else 0)
     dataset = ray.data.range(len(lanes), override_num_blocks=max(1, len(lanes)))
@@ -287,11 +287,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         # What a task yields at a time becomes a block of its own, and is not kept until there are 128 MiB of it.
         dataset.context.target_max_block_size = int(0.8 * spec.stream.rows_per_block * _row_bytes(spec))
     dataset.context.execution_options.preserve_order = is_exact
-    # It reads the process's maps each second, and nobody asks for it.
-    dataset.context.memory_usage_poll_interval_s = None
-    dataset.context.custom_execution_callback_classes = [Paced]
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
+    spare(dataset.context)
     return dataset
 
 
@@ -309,12 +305,12 @@ def warm_up(spec: StreamSpec) -> None:
         load_tokenizer(tokenizer)
 
     free_cpus = ray.available_resources().get("CPU", 0.0)
-    for _ in range(_processes_to_warm(len(cluster.alive_nodes()), _tasks_at_once(), free_cpus)):
+    for _ in range(_processes_to_warm(len(cluster.alive_nodes()), _reading_tasks(), free_cpus)):
         load.remote(spec.tokenizer)
 
 
-def _processes_to_warm(nodes: int, tasks_at_once: int, free_cpus: float) -> int:
-    return min(_MOST_WARMED, tasks_at_once, int(free_cpus)) if nodes == 1 else 0
+def _processes_to_warm(nodes: int, reading_tasks: int, free_cpus: float) -> int:
+    return min(_MOST_WARMED, reading_tasks, int(free_cpus)) if nodes == 1 else 0
 
 
 _MOST_WARMED = 4
@@ -328,15 +324,15 @@ def _row_bytes(spec: StreamSpec) -> int:
 
 def read_ahead_bytes(spec: StreamSpec, rows: int) -> int:
     """The object store's memory in which about so many rows wait for the workers, beside what tasks have in hand."""
-    return (rows + _BLOCKS_IN_HAND * _tasks_at_once() * spec.stream.rows_per_block) * _row_bytes(spec)
+    return (rows + _BLOCKS_IN_HAND * _reading_tasks() * spec.stream.rows_per_block) * _row_bytes(spec)
 
 
 _BLOCKS_IN_HAND = 4
 """Of each task; with less room Ray Data lets tasks begin one by one, or not at all beside one that waits for text."""
 
 
-def _tasks_at_once() -> int:
-    """As far as can be told now: a cluster may grow."""
+def _reading_tasks() -> int:
+    """Shards that are read at once, as far as can be told now: a cluster may grow."""
     import ray
 
     return cluster.tasks_at_once() or max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -120,8 +120,7 @@ class Board:
             self._settled.note(self._rewritten, self._clock())
         done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
         if done == 1 or done % step == 0 or not self._missing:
-            rewritten = self._to_rewrite - len(self._missing.keys() | self._given_up)
-            self._note(f"{rewritten} of {self._to_rewrite} shards rewritten")
+            self._note(f"{self._to_rewrite - self._without_text()} of {self._to_rewrite} shards rewritten")
         async with self._changed:
             self._changed.notify_all()
 
@@ -146,7 +145,7 @@ class Board:
     async def state(self, epoch: float) -> dict[str, float]:
         """See `TextSupply.state`."""
         elapsed_s = self._rewriting_s or self._clock() - self._started_s
-        rewritten = self._whole()
+        rewritten = self._shards - self._without_text()
         return {
             "rewritten_shards": rewritten,
             "shards_to_rewrite": self._shards,
@@ -160,11 +159,12 @@ class Board:
 
     def _note(self, event: str) -> None:
         seconds = round(self._clock() - self._started_s, 3)
-        self._timeline.append({"s": seconds, "event": event, "rewritten_shards": self._whole()})
+        rewritten = self._shards - self._without_text()
+        self._timeline.append({"s": seconds, "event": event, "rewritten_shards": rewritten})
 
-    def _whole(self) -> int:
-        """Shards with their text for every prompt set."""
-        return self._shards - len(self._missing.keys() | self._given_up)
+    def _without_text(self) -> int:
+        """Shards that lack the text of a prompt set, which may still come or not."""
+        return len(self._missing.keys() | self._given_up)
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,13 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
     for plan in planned:
         cluster.connect(experiment, plan, outputs)
     open_sets(work)
-    run = _ahead if experiment.rewrite.delivery == "ahead" or not work.units else _beside
+    run = _beside if _is_beside(work) else _ahead
     return run(work, build_engine)
+
+
+def _is_beside(work: Work) -> bool:
+    """Whether both halves run at once: not where nothing is left to rewrite."""
+    return work.experiment.rewrite.delivery != "ahead" and bool(work.units)
 
 
 def _write_run(
@@ -99,7 +104,7 @@ def plans(work: Work) -> list[cluster.Plan]:
     experiment = work.experiment
     workers = worker_group(experiment)
     rewriting = (engine_group(work), scorer_group(experiment)) if work.units else ()
-    if experiment.rewrite.delivery != "ahead" and rewriting:
+    if _is_beside(work):
         return [cluster.Plan("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
     phases = [cluster.Plan("run", rewriting), cluster.Plan("run", (workers,))]
     return sorted(phases, key=lambda plan: -plan.cpus)
@@ -260,19 +265,15 @@ def _bounded(work: Work) -> Work:
 
     engine = experiment.rewrite.engine
     engines, workers, scorers = engine_group(work), worker_group(experiment), scorer_group(experiment)
-    nodes, resources = cluster.alive_nodes(), ray.cluster_resources()
-    free = {
-        "CPU": resources.get("CPU", 0) - scorers.processes * scorers.cpus - _STREAM_CPUS - _REWRITING_CPUS,
-        "GPU": resources.get("GPU", 0) - scorers.processes * cluster.gpus_each(scorers.gpus),
-    }
-    most_engines = max(
-        engine.actors.min,
-        min(cluster.room(engines, nodes, engine.actors.max), _left(free, workers, workers.processes, engines)),
-    )
+    resources = ray.cluster_resources()
+    free = {"CPU": resources.get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS, "GPU": resources.get("GPU", 0)}
+    free = _without(free, scorers, scorers.processes)
+    left = cluster.room_in(_without(free, workers, workers.processes), engines, engine.actors.max)
+    most_engines = max(engine.actors.min, cluster.room(engines, cluster.alive_nodes(), left))
     if most_engines < engine.actors.max:
         logger.info("at most %d engines, so that training keeps what it needs", most_engines)
     held = most_engines if engines.processes else 0
-    most_workers = max(workers.least, min(workers.processes, _left(free, engines, held, workers)))
+    most_workers = max(workers.least, cluster.room_in(_without(free, engines, held), workers, workers.processes))
     if most_workers < workers.processes:
         logger.info("at most %d workers, so that engines keep what they have", most_workers)
     changes: dict[str, Any] = {"rewrite.engine.actors.max": most_engines}
@@ -281,15 +282,7 @@ def _bounded(work: Work) -> Work:
     return replace(work, experiment=with_overrides(experiment, changes))
 
 
-def _left(free: Mapping[str, float], first: cluster.Group, processes: int, group: cluster.Group) -> int:
-    """How many processes of a group there is room for beside so many of the first."""
-    each = (
-        (free["CPU"], first.cpus, group.cpus),
-        (free["GPU"], *(cluster.gpus_each(one.gpus) for one in (first, group))),
-    )
-    return min(
-        (int((total - processes * taken) / needed) for total, taken, needed in each if needed), default=_ANY_NUMBER
-    )
-
-
-_ANY_NUMBER = 1_000_000
+def _without(resources: Mapping[str, float], group: cluster.Group, processes: int) -> dict[str, float]:
+    """What so many processes of a group leave of CPUs and GPUs."""
+    taken = {"CPU": processes * group.cpus, "GPU": processes * cluster.gpus_each(group.gpus)}
+    return {name: resources[name] - each for name, each in taken.items()}

@@ -284,13 +284,9 @@ def _compare(work: Work, companion: Companion) -> None:
 def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, companion: Companion) -> None:
     import ray
 
-    from laclip_ray.data.pace import Paced
+    from laclip_ray.data.pace import spare
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.memory_usage_poll_interval_s = None  # it reads the process's maps each second, and nobody asks for it
-    context.custom_execution_callback_classes = [Paced]
+    spare(ray.data.DataContext.get_current())
     # What is drawn is judged also where nothing more may be drawn.
     reached = _limit_reached(work.spent_gpu_s, work.experiment) if work.to_draw else None
     to_draw = [] if reached else work.to_draw
