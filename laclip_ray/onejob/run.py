@@ -12,7 +12,6 @@ Guarantees: a rewrite is made once, each sample is trained on once an epoch, wha
 the end is named, and the run is incomplete.
 """
 
-import _thread
 import logging
 import threading
 import time
@@ -39,7 +38,7 @@ from laclip_ray.rewriting.pipeline import (
 )
 from laclip_ray.rewriting.work import Work, check_prompts, plan_work
 from laclip_ray.training.checkpoint import read_position
-from laclip_ray.training.run import TrainingResult, check_training, run_training, worker_group
+from laclip_ray.training.run import TrainingResult, TrainingStoppedError, check_training, run_training, worker_group
 
 logger = logging.getLogger(__name__)
 
@@ -166,10 +165,9 @@ class _Rewriting(threading.Thread):
         self._build_engine = build_engine
         self._board = board
         self._stops_training = stops_training
+        self.stop_training = threading.Event()
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
-        self.is_fatal = False
-        """Whether it was stopped by something other than shards of its own, or its budget."""
 
     def run(self) -> None:
         try:
@@ -181,9 +179,10 @@ class _Rewriting(threading.Thread):
             cause = self.error.__cause__ if self.error is not None else None
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
             self.error = cause = error
-        self.is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
-        if self.is_fatal and self._stops_training:
-            _thread.interrupt_main()  # else training would go on without the text that it was to wait for
+        # Something other than shards of its own, or its budget.
+        is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
+        if is_fatal and self._stops_training:
+            self.stop_training.set()  # else it would go on without the text that it was to wait for
         else:
             self._board.end.remote()
 
@@ -203,15 +202,16 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
     rewriting = _Rewriting(work, build_engine, board, waits)
     rewriting.start()
     try:
-        training = run_training(experiment, BoardSupply(board, holds_back=waits))
+        training = run_training(experiment, BoardSupply(board, holds_back=waits), stop=rewriting.stop_training)
         board.note.remote("training has ended")
         rewriting.join()
-    except KeyboardInterrupt:
+    except TrainingStoppedError:
         board.end.remote()  # lets go of what waits for text
-        if rewriting.is_fatal and rewriting.error is not None:
-            raise IncompleteError(
-                f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
-            ) from rewriting.error
+        raise IncompleteError(
+            f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
+        ) from rewriting.error
+    except KeyboardInterrupt:
+        board.end.remote()
         raise
     timeline = ray.get(board.timeline.remote())
     # An error that has no outcome may have come before rewriting's summary was written.

@@ -6,8 +6,10 @@ A rerun of the same command continues from the newest checkpoint; on a finished 
 import logging
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ def run_training(
     supply: TextSupply | None = None,
     until_epoch: int | None = None,
     rows: Mapping[str, int] | None = None,
+    stop: threading.Event | None = None,
 ) -> TrainingResult:
     """Train to the end of the schedule, from the newest checkpoint if there is one.
 
@@ -80,9 +83,11 @@ def run_training(
         until_epoch: pause when so many epochs are trained, with a checkpoint from which the same run goes on later.
             `TrainingResult.export` is that checkpoint then, and no summary is written.
         rows: what `count_rows` gave for these shards, if it is known; counted else.
+        stop: set by another thread, it ends the workers; for calls from the main thread.
 
     Raises:
         UserError: bad input, before any worker starts.
+        TrainingStoppedError: `stop` was set.
         IncompleteError: training ended early; the same command continues.
     """
     model, shards = check_training(experiment)
@@ -136,7 +141,7 @@ def run_training(
     )
     storage.remove(non_finite_url(experiment.train_output))  # it says why an earlier attempt stopped
     if last_step is None or _steps_done(experiment) < last_step:
-        _fit(given, spec)
+        _fit(given, spec, stop)
     if supply is not None and rewrites is not None:
         lineage["rewrite_sets"] = rewrites.lineage()  # what was committed meanwhile was read
     return _finish(given)
@@ -289,14 +294,47 @@ def _abort(controller: Any) -> None:
 _ABORT_TIMEOUT_S = 10.0
 
 
-def _fit(given: LoopInput, spec: StreamSpec) -> None:
+class TrainingStoppedError(Exception):
+    """Training ended early because it was told to."""
+
+
+@contextmanager
+def _aborted_on(stop: threading.Event | None, trainer: Any) -> Iterator[None]:
+    """Abort a trainer's workers when `stop` is set.
+
+    An interruption of the main thread would not do: it is lost where the process ignores SIGINT, as under `nohup`.
+    """
+    if stop is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_EVERY_S):
+            if stop.is_set() and trainer.controller is not None:
+                _abort(trainer.controller)
+                return
+
+    watching = threading.Thread(target=watch, daemon=True, name="stop")
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()
+
+
+_LOOK_EVERY_S = 0.2
+
+
+def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     class Trainer(TorchTrainer):
         """Leaves Ctrl-C to the driver, which drops what is in hand and ends as incomplete.
 
-        Ray's own handler says that the run ended well, and hides an interruption by rewriting that cannot go on.
+        Ray's own handler says that the run ended well.
         """
 
         controller: Any = None
@@ -360,11 +398,14 @@ def _fit(given: LoopInput, spec: StreamSpec) -> None:
         ),
     )
     try:
-        trainer.fit()
+        with _aborted_on(stop, trainer):
+            trainer.fit()
     except KeyboardInterrupt:
         _abort(trainer.controller)
         raise
-    except ray.train.TrainingFailedError as error:
+    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+        if stop is not None and stop.is_set():
+            raise TrainingStoppedError("training was told to stop") from error
         newest = newest_checkpoint(output)
         where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"
         raise IncompleteError(f"training ended early ({error}); {where}; the same command continues") from error

@@ -1,6 +1,7 @@
 """Rewriting and training in one job, with a scripted engine."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -108,6 +109,15 @@ def no_engine(rewrite: RewriteConfig, seed: int) -> Engine:
     raise EngineStartError("no memory on the device")
 
 
+@pytest.fixture
+def sigint_is_ignored() -> Iterator[None]:
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_is_ignored")
 def test_training_that_waits_for_rewriting_which_cannot_go_on_is_stopped_and_says_why(
     make_job: Callable[[str], Experiment],
 ) -> None:
