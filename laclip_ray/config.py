@@ -369,8 +369,8 @@ class TrainConfig(Section):
     global batch as negatives, as if they had been one; it costs a second forward pass. None: a worker's whole share."""
     on_non_finite_loss: Literal["stop", "skip"] = "stop"
     """`skip` leaves such a batch out, counts it, and waits for the device at each step to see it."""
-    compile: bool = False
-    """`torch.compile` the model."""
+    compile: bool | Literal["auto"] = "auto"
+    """`torch.compile` the model. `auto`: on a GPU where a C compiler is at hand; a first start takes a minute more."""
     gradient_checkpointing: bool = False
     """Make activations again in the backward pass instead of keeping them."""
     channels_last: bool = False

@@ -125,9 +125,30 @@ def _has_custom_text(config: dict[str, Any]) -> bool:
 
 def normalise(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with the model's mean and std, on the images' device."""
-    offset, factor = _offset_and_factor(spec, images.device)
+    return _normalised(images, *_offset_and_factor(spec, images.device))
+
+
+def _normalised(images: torch.Tensor, offset: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return pixels.sub_(offset).mul_(factor)
+
+
+class FromPixels(torch.nn.Module):
+    """A model that takes its images as uint8 pixels [B, H, W, 3], so that normalising them is compiled with it."""
+
+    def __init__(
+        self, model: torch.nn.Module, image: ImageSpec, device: torch.device, layout: torch.memory_format
+    ) -> None:
+        """Wrap a model on its device, which gets its images in this layout."""
+        super().__init__()
+        self.model = model
+        self._offset_and_factor = _offset_and_factor(image, device)
+        self._layout = layout
+
+    def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Any:
+        """What the model makes of images and of tokens [N, L]."""
+        images = _normalised(pixels, *self._offset_and_factor)
+        return self.model(images.contiguous(memory_format=self._layout), tokens)
 
 
 @cache

@@ -8,9 +8,14 @@ other text of the global batch.
 Not covered: batch normalisation (CLIP's ResNets) sees micro-batches, and each of them twice.
 """
 
+import logging
 import math
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +23,12 @@ import torch
 from torch import distributed
 
 from laclip_ray.config import TrainConfig
+from laclip_ray.training.layers import use_direct_layers
 from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
-from laclip_ray.training.model import ModelSpec, clamp_logit_scale, normalise
+from laclip_ray.training.model import FromPixels, ModelSpec, clamp_logit_scale
 from laclip_ray.training.optim import learning_rate, set_learning_rate
+
+logger = logging.getLogger(__name__)
 
 
 class Stepper:
@@ -38,7 +46,6 @@ class Stepper:
     ) -> None:
         """Prepare a model that is on its device; `total_steps` is what the learning rate is planned for."""
         self._model = model
-        self._spec = spec
         self._optimiser = optimiser
         self._loss = loss
         self._train = train
@@ -48,17 +55,22 @@ class Stepper:
         self._autocast = train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
         if train.gradient_checkpointing:
             _method(model, "set_grad_checkpointing")(True)
+        layout = torch.contiguous_format
         if train.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._wrapped = model
+            layout = torch.channels_last
+            model.to(memory_format=layout)  # type: ignore[call-overload]
+        use_direct_layers(model)
+        self._wrapped: torch.nn.Module = FromPixels(model, spec.image, device, layout)
         if _world_size() > 1:
             self._wrapped = torch.nn.parallel.DistributedDataParallel(
-                model,
+                self._wrapped,
                 device_ids=[device] if device.type == "cuda" else None,
                 bucket_cap_mb=train.bucket_mib,
+                # Only running statistics differ between workers; a causal mask is not sent at each step.
+                forward_sync_buffers=any(getattr(each, "track_running_stats", False) for each in model.modules()),
                 gradient_as_bucket_view=True,
             )
-        self._forward: Any = torch.compile(self._wrapped) if train.compile else self._wrapped
+        self._forward: Any = torch.compile(self._wrapped) if is_compiled(train, device) else self._wrapped
 
     @property
     def has_finite_weights(self) -> bool:
@@ -124,10 +136,8 @@ class Stepper:
 
     def _features(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Features:
         """Features of uint8 images [B, H, W, 3] and tokens [B, S, L]."""
-        layout = torch.channels_last if self._train.channels_last else torch.contiguous_format
-        images = normalise(pixels, self._spec.image).contiguous(memory_format=layout)
         with self._precision():
-            made = self._forward(images, tokens.flatten(0, 1))
+            made = self._forward(pixels, tokens.flatten(0, 1))
         texts = made["text_features"].unflatten(0, tokens.shape[:2])
         return Features(made["image_features"], texts, made["logit_scale"], made.get("logit_bias"))
 
@@ -174,7 +184,7 @@ class Stepper:
         for number, (pixels, tokens) in enumerate(parts):
             is_last = number == len(parts) - 1
             stop = start + len(pixels)
-            waits = nullcontext() if is_last or self._wrapped is self._model else _method(self._wrapped, "no_sync")()
+            waits = nullcontext() if is_last or _world_size() == 1 else _method(self._wrapped, "no_sync")()
             with waits, self._replayed(*states[number]):
                 made = self._features(pixels, tokens)
                 product = (made.image * _gradient(cached.image)[start:stop]).sum()
@@ -199,6 +209,20 @@ class Stepper:
 def _gradient(tensor: torch.Tensor) -> torch.Tensor:
     """A leaf's gradient; where the loss does not depend on it (a slot of no image's), there is none."""
     return tensor.grad if tensor.grad is not None else torch.zeros_like(tensor)
+
+
+def is_compiled(train: TrainConfig, device: torch.device) -> bool:
+    """Whether a model on this device is compiled; says why not, where a GPU's is not by default."""
+    if train.compile != "auto":
+        return train.compile
+    if device.type != "cuda":
+        return False
+    # What Triton needs to start its kernels.
+    has_compiler = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+    if has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists():
+        return True
+    logger.warning("the model is not compiled (train.compile: auto): there is no C compiler, or no Python.h, here")
+    return False
 
 
 def _method(module: torch.nn.Module, name: str) -> Any:
