@@ -92,6 +92,8 @@ def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), len(nodes), shared)
     resources = ray.cluster_resources()
+    if experiment.ray.autoscaling:
+        check_gpus_are_known(plan, resources.get("GPU", 0))
     try:
         check_cpus(plan, resources.get("CPU", 0), "the cluster")
         check_gpus(plan, resources.get("GPU", 0))
@@ -159,6 +161,20 @@ def check_gpus(plan: Plan, available: float) -> None:
         raise UserError(
             f"laclip {plan.verb} needs {total:g} GPUs at once: {' + '.join(terms)}; the cluster has {available:g}. Use "
             "fewer processes, or set ray.autoscaling=true where the cluster grows as needed"
+        )
+
+
+def check_gpus_are_known(plan: Plan, available: float) -> None:
+    """Refuse a plan for a cluster that grows, which has no GPU yet and leaves it to the cluster whether one is used.
+
+    Raises:
+        UserError: with the groups.
+    """
+    unknown = [group.name for group in plan.groups if group.processes and group.gpus is None]
+    if unknown and not available:
+        raise UserError(
+            f"ray.autoscaling: true, and the cluster has no GPU yet, so that {' and '.join(unknown)} would do without; "
+            "set train.gpus_per_worker and rewrite.engine.gpus_per_actor: 1 where nodes with GPUs come, else 0"
         )
 
 

@@ -370,13 +370,13 @@ class TrainConfig(Section):
     on_non_finite_loss: Literal["stop", "skip"] = "stop"
     """`skip` leaves such a batch out, counts it, and waits for the device at each step to see it."""
     compile: bool | Literal["auto"] = "auto"
-    """`torch.compile` the model. `auto`: on a GPU where a C compiler is at hand; a first start takes a minute more."""
+    """`torch.compile` the model. `auto`: on a GPU, with a C++ compiler at hand; a first start takes a minute more."""
     gradient_checkpointing: bool = False
     """Make activations again in the backward pass instead of keeping them."""
     channels_last: bool = False
     """Images in NHWC memory: for convolutional image towers."""
-    bucket_mib: PositiveFloat = 25.0
-    """Gradients that DDP sends together."""
+    bucket_mib: Annotated[float, Field(ge=1.0)] = 25.0
+    """Gradients that DDP sends together; a compiled model's first bucket has 1 MiB."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     price: str | None = None

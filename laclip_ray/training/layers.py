@@ -2,6 +2,9 @@
 
 What they save was found in profiles of a ViT-B-16 in bf16 on a GPU: cuDNN's convolution of patches of 16 pixels takes
 ten times as long as the product of matrices that it is, and torch's attention copies queries, keys and values apart.
+
+In fp32 on a GPU a patch embedding is then computed in full precision, as torch's products are, and not in TF32, as its
+convolutions.
 """
 
 import torch

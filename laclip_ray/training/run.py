@@ -83,13 +83,15 @@ def run_training(
         until_epoch: pause when so many epochs are trained, with a checkpoint from which the same run goes on later.
             `TrainingResult.export` is that checkpoint then, and no summary is written.
         rows: what `count_rows` gave for these shards, if it is known; counted else.
-        stop: set by another thread, it ends the workers; for calls from the main thread.
+        stop: set by another thread, it ends the workers; only in the main thread.
 
     Raises:
         UserError: bad input, before any worker starts.
         TrainingStoppedError: `stop` was set.
         IncompleteError: training ended early; the same command continues.
     """
+    if stop is not None and threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("training can be stopped only in the main thread: Ray Train names its controller only there")
     model, shards = check_training(experiment)
     rewrites = _rewrites(experiment, grow=supply is not None) if experiment.text.reads_rewrites else None
     summary_url = storage.join(experiment.train_output, "summary.json")
@@ -307,6 +309,8 @@ def _aborted_on(stop: threading.Event | None, trainer: Any) -> Iterator[None]:
     if stop is None:
         yield
         return
+    if stop.is_set():
+        raise TrainingStoppedError("training was told to stop")
     is_over = threading.Event()
 
     def watch() -> None:
@@ -404,6 +408,7 @@ def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> No
         _abort(trainer.controller)
         raise
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+        _abort(trainer.controller)  # where it is only out of reach
         if stop is not None and stop.is_set():
             raise TrainingStoppedError("training was told to stop") from error
         newest = newest_checkpoint(output)

@@ -217,11 +217,14 @@ def is_compiled(train: TrainConfig, device: torch.device) -> bool:
         return train.compile
     if device.type != "cuda":
         return False
-    # What Triton needs to start its kernels.
-    has_compiler = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
-    if has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists():
+    # Triton makes C to start its kernels, and Inductor C++ of what a model does on the CPU, as patch dropout does.
+    compilers = (("CC", "gcc", "clang"), ("CXX", "g++", "clang++"))
+    has_compilers = all(os.environ.get(variable) or any(map(shutil.which, names)) for variable, *names in compilers)
+    # Where Triton looks too: Debian's own scheme names another place.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    if has_compilers and Path(sysconfig.get_path("include", scheme), "Python.h").exists():
         return True
-    logger.warning("the model is not compiled (train.compile: auto): there is no C compiler, or no Python.h, here")
+    logger.warning("the model is not compiled (train.compile: auto): there is no C++ compiler, or no Python.h, here")
     return False
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -51,13 +52,14 @@ def parity(directory: Path) -> Iterator[Figure]:
     largest = max(abs(ours - theirs) for ours, theirs in losses_of_both_loops(model_path, steps=50))
     yield Figure(1, "largest difference of loss in 50 steps, plain loop", largest, "", at_most=1e-5)
     cases = [*CASES, Case(micro_batch_size=2), Case(mode="multi", micro_batch_size=1)]
-    ones = [take_step(model_path, case, slice(None)) for case in cases]
-    for world_size in (2, 4):
-        ranks = steps_in_world(world_size, cases, directory)
+    compiled = [Case(compiled=True), Case(micro_batch_size=2, compiled=True)]
+    for world_size, some, name in ((2, cases, ""), (4, cases, ""), (2, compiled, ", compiled")):
+        ones = [take_step(model_path, replace(case, compiled=False), slice(None)) for case in some]
+        ranks = steps_in_world(world_size, some, directory)
         found = [differences(one, [steps[number] for steps in ranks]) for number, one in enumerate(ones)]
         for part in found[0]:
             value = max(each[part] for each in found)
-            yield Figure(1, f"largest difference of {part}, {world_size} processes", value, "", at_most=1e-5)
+            yield Figure(1, f"largest difference of {part}, {world_size} processes{name}", value, "", at_most=1e-5)
     yield from outcomes_of_tests(1, "training/test_loss.py", "training/test_step.py")
 
 

@@ -276,8 +276,9 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
         yield Figure(5, f"runs at once on {nodes} nodes", _at_once(experiment), "runs", **bars)
 
     started_s = time.time()
+    growing = {"ray.autoscaling": True, "train.gpus_per_worker": 0}
     code, experiment = sweep(
-        "waits", 2, 1, _NODE_AFTER_S, **{"tune.p": [0.0], "ray.autoscaling": True, "tune.max_concurrent_runs": 1}
+        "waits", 2, 1, _NODE_AFTER_S, **{"tune.p": [0.0], "tune.max_concurrent_runs": 1, **growing}
     )
     yield Figure(5, "exit code of a sweep that needs a node which comes later", code, "", at_most=0)
     (run,) = Path(experiment.tune_output).glob("trials/*/seed*")

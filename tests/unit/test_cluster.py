@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.cluster import Group, Plan, _tasks_at_once, check_cpus, check_gpus, check_local, check_nodes, room
+from laclip_ray.cluster import (
+    Group,
+    Plan,
+    _tasks_at_once,
+    check_cpus,
+    check_gpus,
+    check_gpus_are_known,
+    check_local,
+    check_nodes,
+    room,
+)
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
 
@@ -25,6 +35,14 @@ def test_gpus_are_those_that_the_fewest_processes_need() -> None:
     check_gpus(PLAN, 8)
     with pytest.raises(UserError, match=r"needs 8 GPUs at once: 2 engines x 2 \+ 4 workers x 1; the cluster has 7"):
         check_gpus(PLAN, 7)
+
+
+def test_a_cluster_whose_gpus_are_to_come_is_told_who_needs_them() -> None:
+    check_gpus_are_known(PLAN, 0)
+    undecided = Plan("run", (Group("engines", 0, 1.0, gpus=None), Group("workers", 1, 1.0, gpus=None)))
+    check_gpus_are_known(undecided, 1)
+    with pytest.raises(UserError, match=r"no GPU yet, so that workers would do without; set train.gpus_per_worker"):
+        check_gpus_are_known(undecided, 0)
 
 
 def test_processes_that_are_not_there_need_nothing() -> None:

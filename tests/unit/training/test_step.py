@@ -33,14 +33,18 @@ def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_
 
 
 @pytest.mark.parametrize(
-    ("options", "tolerance"),
-    [({"compile": True}, 1e-5), ({"gradient_checkpointing": True}, 1e-6), ({"channels_last": True}, 1e-5)],
+    ("case", "options", "tolerance"),
+    [
+        (Case(compiled=True), {}, 1e-5),
+        (Case(), {"gradient_checkpointing": True}, 1e-6),
+        (Case(), {"channels_last": True}, 1e-5),
+    ],
 )
 def test_an_option_that_is_for_speed_or_memory_leaves_the_step_what_it_is(
-    options: dict[str, Any], tolerance: float, tmp_path: Path
+    case: Case, options: dict[str, Any], tolerance: float, tmp_path: Path
 ) -> None:
     path = write_model(tmp_path)
-    plain, other = take_step(path, Case(), slice(None)), take_step(path, Case(), slice(None), **options)
+    plain, other = take_step(path, Case(), slice(None)), take_step(path, case, slice(None), **options)
     assert max(differences(plain, [other]).values()) <= tolerance
 
 
@@ -50,11 +54,12 @@ def test_a_model_is_compiled_by_default_on_a_gpu_with_a_compiler(
     compiler: bool, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     (tmp_path / "Python.h").touch()
-    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _name, _scheme: str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if compiler else None)
     assert is_compiled(TrainConfig(), torch.device(device)) == (compiler and device == "cuda")
-    assert ("no C compiler" in caplog.text) == (not compiler and device == "cuda")
+    assert ("no C++ compiler" in caplog.text) == (not compiler and device == "cuda")
 
 
 def test_a_step_in_bf16_goes_in_the_direction_of_the_whole_one(tmp_path: Path) -> None:

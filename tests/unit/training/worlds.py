@@ -35,6 +35,7 @@ class Case:
     mode: TextMode = "sample"
     local: bool = False
     micro_batch_size: int | None = None
+    compiled: bool = False
 
     @property
     def slots(self) -> int:
@@ -87,7 +88,7 @@ def take_step(model_path: str, case: Case, rows: slice, **options: Any) -> Step:
     model = create_model(spec, seed=3)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     train = TrainConfig(
-        loss=case.kind, local_loss=case.local, micro_batch_size=case.micro_batch_size,
+        loss=case.kind, local_loss=case.local, micro_batch_size=case.micro_batch_size, compile=case.compiled,
         learning_rate=1.0, learning_rate_start=1.0, learning_rate_end=1.0, batch_size=BATCH,
         **options,
     )  # fmt: skip
