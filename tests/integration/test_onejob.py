@@ -18,6 +18,7 @@ from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
 from tests.integration.conftest import good_samples, jpeg, write_shard
+from tests.integration.procedures import wait_for
 from tests.integration.scripted_engine import POISON, ScriptedEngine
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -109,6 +110,11 @@ def no_engine(rewrite: RewriteConfig, seed: int) -> Engine:
     raise EngineStartError("no memory on the device")
 
 
+def alive_actors() -> set[str]:
+    """Their classes."""
+    return {actor["ActorClassName"] for actor in state.actors().values() if actor["State"] == "ALIVE"}
+
+
 @pytest.fixture
 def sigint_is_ignored() -> Iterator[None]:
     """As under `nohup`."""
@@ -123,5 +129,4 @@ def test_training_that_waits_for_rewriting_which_cannot_go_on_is_stopped_and_say
 ) -> None:
     with pytest.raises(IncompleteError, match=r"(?s)with it training.*no memory on the device"):
         run_one_job(make_job("inline"), no_engine)
-    alive = [actor["ActorClassName"] for actor in state.actors().values() if actor["State"] == "ALIVE"]
-    assert not {"RayTrainWorker", "TrainController"} & set(alive)
+    wait_for(lambda: not {"RayTrainWorker", "TrainController"} & alive_actors(), 30, "the end of training's actors")
