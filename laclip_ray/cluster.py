@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laclip_ray import storage
@@ -211,6 +211,7 @@ def alive_nodes() -> list[Mapping[str, Any]]:
 
 def room(group: Group, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
     """How many processes of a group, up to `most`, the nodes hold that it may be on, if nothing else is on them."""
+    group = replace(group, gpus=gpus_each(group.gpus))  # asks the cluster, so not for each node
     return min(most, sum(room_in(node["Resources"], group, most) for node in nodes if _admits(node, group)))
 
 

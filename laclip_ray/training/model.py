@@ -10,7 +10,6 @@ import difflib
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -123,12 +122,8 @@ def _has_custom_text(config: dict[str, Any]) -> bool:
     return bool(config.get("custom_text") or "hf_model_name" in config["text_cfg"])
 
 
-def normalise(images: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
-    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] with the model's mean and std, on the images' device."""
-    return _normalised(images, *_offset_and_factor(spec, images.device))
-
-
-def _normalised(images: torch.Tensor, offset: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def normalise(images: torch.Tensor, offset: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, H, W], with what `offset_and_factor` gives for the images' device."""
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return pixels.sub_(offset).mul_(factor)
 
@@ -142,18 +137,17 @@ class FromPixels(torch.nn.Module):
         """Wrap a model on its device, which gets its images in this layout."""
         super().__init__()
         self.model = model
-        self._offset_and_factor = _offset_and_factor(image, device)
+        self._offset_and_factor = offset_and_factor(image, device)
         self._layout = layout
 
     def forward(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Any:
         """What the model makes of images and of tokens [N, L]."""
-        images = _normalised(pixels, *self._offset_and_factor)
+        images = normalise(pixels, *self._offset_and_factor)
         return self.model(images.contiguous(memory_format=self._layout), tokens)
 
 
-@cache
-def _offset_and_factor(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """255 mean and 1 / (255 std), [1, 3, 1, 1] each, made once: to copy them to the device would wait for it."""
+def offset_and_factor(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """255 mean and 1 / (255 std), [1, 3, 1, 1] each; to be made once, as copying them to the device waits for it."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     return (255 * mean).float().to(device), (1 / (255 * std)).float().to(device)
 

@@ -25,7 +25,7 @@ from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.demo.language import is_faithful
 from laclip_ray.rewriting.engine import OWNER_VARIABLE
 from laclip_ray.rewriting.work import plan_work
-from laclip_ray.training.model import create_model, load_model_spec, normalise
+from laclip_ray.training.model import create_model, load_model_spec, normalise, offset_and_factor
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -244,7 +244,7 @@ def export_differences(experiment: Experiment, checkpoint: str, export: str, dir
     theirs = np.load(directory / "theirs.npz")
     model: Any = create_model(spec, seed=0).eval()
     model.load_state_dict(load_file(f"{checkpoint}/open_clip_model.safetensors"))
-    pixels = normalise(torch.as_tensor(picture)[None], spec.image)
+    pixels = normalise(torch.as_tensor(picture)[None], *offset_and_factor(spec.image, torch.device("cpu")))
     tokens = load_tokenizer(tokenizer_spec(experiment.model.name))(["a picture of two red cups", "snow"])
     with torch.no_grad():
         ours = {"pixels": pixels, "image": model.encode_image(pixels), "text": model.encode_text(tokens)}

@@ -7,7 +7,7 @@ from torchvision.transforms import functional
 
 from laclip_ray.data.images import ImageSpec
 from laclip_ray.errors import UserError
-from laclip_ray.training.model import load_model_spec, normalise
+from laclip_ray.training.model import load_model_spec, normalise, offset_and_factor
 
 
 def test_a_model_that_also_writes_captions_is_refused_before_anything_starts() -> None:
@@ -22,7 +22,8 @@ def test_a_model_that_also_writes_captions_is_refused_before_anything_starts() -
 def test_pixels_are_normalised_as_torchvision_does(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     pixels = np.random.Generator(np.random.Philox(2)).integers(0, 256, (3, 5, 7, 3), np.uint8)
     given = torch.as_tensor(pixels)
-    found = normalise(given, ImageSpec(5, "bilinear", mean, std))  # type: ignore[arg-type]
+    spec = ImageSpec(5, "bilinear", mean, std)  # type: ignore[arg-type]
+    found = normalise(given, *offset_and_factor(spec, given.device))
     expected = torch.stack([functional.normalize(functional.to_tensor(each), mean, std) for each in pixels])
     assert found.shape == (3, 3, 5, 7)
     assert found.is_contiguous()

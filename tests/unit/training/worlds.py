@@ -13,7 +13,7 @@ from torch import distributed
 
 from laclip_ray.config import TrainConfig
 from laclip_ray.training.loss import ContrastiveLoss, LossKind, TextMode
-from laclip_ray.training.model import ModelSpec, create_model, load_model_spec, normalise, with_loss
+from laclip_ray.training.model import ModelSpec, create_model, load_model_spec, normalise, offset_and_factor, with_loss
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import Stepper
 from tests.integration.procedures import free_port
@@ -152,7 +152,8 @@ def losses_of_both_loops(model_path: str, steps: int) -> list[tuple[float, float
     for step in range(steps):
         batch = batch_of(1, seed=step)
         loss, _ = stepper.step(batch, step)
-        made = theirs(normalise(torch.as_tensor(batch["image"]), spec.image), torch.as_tensor(batch["tokens"][:, 0]))
+        images = normalise(torch.as_tensor(batch["image"]), *offset_and_factor(spec.image, torch.device("cpu")))
+        made = theirs(images, torch.as_tensor(batch["tokens"][:, 0]))
         expected = loss_of(made["image_features"], made["text_features"], made["logit_scale"])
         expected.backward()
         optimiser.step()
