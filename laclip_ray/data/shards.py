@@ -366,7 +366,8 @@ def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, by
     members: dict[str, bytes | None] = {}
     counting: Any = _Counting(file)  # all of a file that tarfile uses
     with tarfile.open(fileobj=counting, mode="r:*") as tar:
-        for member in tar:
+        while (member := tar.next()) is not None:
+            vars(tar)["members"].clear()  # tarfile keeps a kilobyte of each, to find them again
             if not member.isfile():
                 continue
             directory, name = posixpath.split(_clean_id(member.name))

@@ -259,6 +259,7 @@ def _pixels_or_reason(spec: StreamSpec, epoch: int, sample: Sample) -> np.ndarra
 
 
 def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """Samples in lists, each emptied when the next is asked for: else there would be two at a time in memory."""
     window: list[Sample] = []
     size = 0
     for sample in samples:
@@ -266,7 +267,8 @@ def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
         size += len(sample.image or b"")
         if len(window) == _WINDOW_ROWS or size >= _WINDOW_BYTES:
             yield window
-            window, size = [], 0
+            window.clear()
+            size = 0
     if window:
         yield window
 

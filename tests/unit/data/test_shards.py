@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import threading
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -155,6 +156,20 @@ def test_a_compressed_tar_is_read_as_a_plain_one(compress: Callable[[bytes], byt
 
 
 KINDS = ("jpg", "txt")
+
+
+def test_reading_a_tar_keeps_nothing_of_what_it_has_read() -> None:
+    groups = shards.tar_groups(io.BytesIO(tar_bytes((f"{row}.txt", b"a caption") for row in range(2_000))), True)
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            next(groups)
+        begun_bytes, _ = tracemalloc.get_traced_memory()
+        assert sum(1 for _ in groups) == 1_900
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes - begun_bytes < 1_900 * 100
 
 
 def test_a_tar_with_a_damaged_header_says_that_it_ends_there(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An entry gives every usable row once, names the skipped ones once, and resumes exactly."""
 
 import json
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -289,6 +290,23 @@ def test_windows_of_a_large_shard_are_each_permuted_and_resumed(
 def test_a_window_holds_no_more_bytes_than_it_may(spec: StreamSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_WINDOW_BYTES", 1)
     assert [row.row for row in rows_of(read_entry(spec, 0, set()))] == USABLE
+
+
+def test_one_window_at_a_time_is_in_memory(spec: StreamSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    window_bytes, image_bytes = 2**22, 2**17
+    monkeypatch.setattr(stream, "_WINDOW_BYTES", window_bytes)
+    contents = {"txt": b"a caption", "jpg": bytes(image_bytes)}
+    members = [(f"{row}.{kind}", content) for row in range(100) for kind, content in contents.items()]
+    data = DataConfig(path=str(write_tar(tmp_path / "large.tar", members)))
+    large = replace(spec, data=data, shards=tuple(list_shards(data)))
+    assert list(read_entry(large, 0, set())) == []
+    tracemalloc.start()
+    try:
+        list(read_entry(large, 0, set()))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert window_bytes < peak_bytes < 1.5 * window_bytes
 
 
 def test_an_entry_without_a_usable_row_gives_nothing(spec: StreamSpec, tmp_path: Path) -> None:
