@@ -1,7 +1,9 @@
 """Rewriting and training in one job, with a scripted engine."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from laclip_ray.config import Experiment, RewriteConfig, with_overrides
 from laclip_ray.data.schedule import Position
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, OneJobResult, run_one_job
-from laclip_ray.rewriting.engine import Engine, EngineStartError
+from laclip_ray.rewriting.engine import Answer, Engine, EngineStartError
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
@@ -38,7 +40,13 @@ def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str],
             "gate": {"min_shared_words": 0},
             "engine": {"shards_in_flight": 1, "cpus_per_actor": 0.5},  # a shard takes as long as an answer
         },
-        train={"epochs": EPOCHS, "workers": 1, "cpus_per_worker": 0.5, "log_every_steps": 3},
+        train={
+            "epochs": EPOCHS,
+            "workers": 1,
+            "cpus_per_worker": 0.5,
+            "log_every_steps": 3,
+            "checkpoint": {"every_steps": 2},
+        },
         stream={"shuffle_buffer_rows": 0},
     )
 
@@ -61,13 +69,28 @@ def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> No
     assert state["samples"] == SHARDS * SAMPLES * EPOCHS
 
 
+@dataclass
+class HeldEngine(ScriptedEngine):
+    """Answers for two shards, and for the others once training has a checkpoint."""
+
+    train_output: str = ""
+    asked: int = 0
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        self.asked += 1
+        while self.asked > 2 * SAMPLES and newest_checkpoint(self.train_output) is None:
+            await asyncio.sleep(0.1)
+        return await super().generate(prompt, count, request_id)
+
+
 def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_an_epoch(
     make_job: Callable[[str], Experiment],
 ) -> None:
     written = []
     for delivery in ("inline", "follow"):
         experiment = make_job(delivery)
-        result = run_one_job(experiment, partial(ScriptedEngine, delay_s=4.5))
+        result = run_one_job(experiment, partial(HeldEngine, train_output=experiment.train_output))
         assert_everything_was_trained_on_once_an_epoch(experiment)
         assert (result.rewriting.commits, len(result.rewriting.engines)) == (SHARDS, 1)
         written.append(contents(experiment))
