@@ -45,7 +45,7 @@ def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str],
             "workers": 1,
             "cpus_per_worker": 0.5,
             "log_every_steps": 3,
-            "checkpoint": {"every_steps": 2},
+            "checkpoint": {"every_steps": 3},
         },
         stream={"shuffle_buffer_rows": 0},
     )
@@ -71,7 +71,7 @@ def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> No
 
 @dataclass
 class HeldEngine(ScriptedEngine):
-    """Answers for two shards, and for the others once training has a checkpoint."""
+    """Answers for all shards but one, and for that one once training has a checkpoint."""
 
     train_output: str = ""
     asked: int = 0
@@ -79,8 +79,9 @@ class HeldEngine(ScriptedEngine):
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
         self.asked += 1
-        while self.asked > 2 * SAMPLES and newest_checkpoint(self.train_output) is None:
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(120):
+            while self.asked > (SHARDS - 1) * SAMPLES and newest_checkpoint(self.train_output) is None:
+                await asyncio.sleep(0.1)
         return await super().generate(prompt, count, request_id)
 
 
