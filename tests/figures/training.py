@@ -13,11 +13,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from laclip_ray.config import DataConfig, Experiment, TextConfig, parse_experiment, to_yaml, with_overrides
-from laclip_ray.data.augment import Rewrites, plan_texts
+from laclip_ray.config import DataConfig, Experiment, GateConfig, TextConfig, parse_experiment, to_yaml, with_overrides
+from laclip_ray.data.augment import plan_texts
 from laclip_ray.data.images import ImageSpec, decode_and_crop
-from laclip_ray.data.shards import Sample, list_shards, read_samples
+from laclip_ray.data.shards import Sample, hash_caption, list_shards, read_samples
 from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
+from laclip_ray.rewriting.store import RewriteSet, RewriteSets, gate_fingerprint
 from laclip_ray.training.run import export_location, run_training
 from tests.figures import training_nodes
 from tests.figures.figure import Figure, outcomes_of_tests
@@ -26,6 +27,7 @@ from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
 from tests.integration.training_chaos import NOTES, run_chaos, starts_of, trained_samples
+from tests.unit.rewriting.test_store import Draw, commit
 from tests.unit.training.test_loss import CASES
 from tests.unit.training.worlds import (
     Case,
@@ -68,7 +70,10 @@ _TEXT_ROUNDS, _TEXT_ROWS = 5, 512
 
 
 def text_cost(directory: Path) -> Iterator[Figure]:
-    """Show 2: choosing, looking up and tokenising texts, against decoding and cropping pictures at 224 pixels."""
+    """Show 2: reading, choosing and tokenising texts, against decoding and cropping pictures at 224 pixels.
+
+    Rewrites are read from storage by shards of 512 samples; the larger a shard, the less that is of it.
+    """
     yield from outcomes_of_tests(2, "data/test_augment.py")
     data = real_data()
     if data is None:
@@ -89,13 +94,12 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     spec = ImageSpec(224, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     plan = plan_texts(TextConfig(), 1, 4)
     rounds = [list(zip(samples, captions[start:], strict=False)) for start in range(0, len(captions), _TEXT_ROWS)]
-    known = [
-        {
-            (sample.id, sample.caption_hash): Rewrites([f"{caption}, version {number}" for number in range(4)])
-            for sample, caption in shown
-        }
-        for shown in rounds
-    ]
+    written = RewriteSet(str(directory / "human"), gate_fingerprint(GateConfig()))
+    for number, shown in enumerate(rounds):
+        pairs = [(sample.id, caption) for sample, caption in shown]
+        texts_of = [Draw(*pair, f"{pair[1]}, version {draw}", draw=draw) for pair in pairs for draw in range(4)]
+        commit(written, str(number), texts_of)
+    rewrites = RewriteSets((written.pinned(),))
     tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
     tokenizer(read_before)  # so that it knows as many words as in a task that reads its second shard
     epochs = iter(range(1_000_000))
@@ -103,8 +107,9 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     def texts() -> None:
         epoch = next(epochs)
         number = epoch // 2 % _TEXT_ROUNDS  # other captions each time
+        accepted = rewrites.rewrites(str(number)) or {}
         chosen = [
-            plan.choose(caption, known[number].get((sample.id, sample.caption_hash)), 0, epoch, sample.id).text
+            plan.choose(caption, accepted.get((sample.id, hash_caption(caption))), 0, epoch, sample.id).text
             for sample, caption in rounds[number]
         ]
         tokenizer(chosen)
