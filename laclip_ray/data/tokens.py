@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,31 +74,44 @@ class WordTokenizer:
         """The tokens of N texts, int64 [N, L]; those of a text that is too long end with the end token."""
         import torch
 
-        rows = np.zeros((len(texts), self._simple.context_length), np.int64)
-        for row, text in zip(rows, texts, strict=True):
-            tokens = [self._simple.sot_token_id, *self.encode(text)[: len(row) - 2], self._simple.eot_token_id]
-            row[: len(tokens)] = tokens
+        length = self._simple.context_length
+        first, last = [self._simple.sot_token_id], [self._simple.eot_token_id]
+        encoded = [first + self.encode(text)[: length - 2] + last for text in texts]
+        counts = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        rows = np.zeros((len(texts), length), np.int64)
+        rows[np.arange(length) < counts[:, None]] = np.fromiter(chain.from_iterable(encoded), np.int64, counts.sum())
         return torch.from_numpy(rows)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without special ones."""
         if text.isascii() and text.isprintable() and "&" not in text:
-            clean = " ".join(text.split()).lower()  # there is nothing for ftfy to mend, nor HTML
+            clean = text.lower()  # there is nothing for ftfy to mend, nor HTML
         else:
             clean = self._simple.clean_fn(text)
         tokens: list[int] = []
-        for word in self._simple.pat.findall(clean):
+        for word in clean.split():  # what is between spaces is cut into tokens by itself
             known = self._known.get(word)
             tokens += known if known is not None else self._encode(word)
         return tokens
 
     def _encode(self, word: str) -> list[int]:
-        symbols = "".join(map(self._simple.byte_encoder.__getitem__, word.encode("utf-8")))
-        tokens = [self._simple.encoder[part] for part in self._simple.bpe(symbols).split(" ")]
-        if symbols not in self._special:
-            self._simple.cache.pop(symbols, None)  # which grows without limit
+        parts = self._simple.pat.findall(word)
+        if parts == [word]:
+            tokens = self._encode_part(word)
+        else:
+            tokens = []
+            for part in parts:
+                known = self._known.get(part)
+                tokens += known if known is not None else self._encode(part)
         if len(self._known) < _MOST_WORDS:
             self._known[word] = tokens
+        return tokens
+
+    def _encode_part(self, part: str) -> list[int]:
+        symbols = "".join(map(self._simple.byte_encoder.__getitem__, part.encode("utf-8")))
+        tokens = [self._simple.encoder[symbol] for symbol in self._simple.bpe(symbols).split(" ")]
+        if symbols not in self._special:
+            self._simple.cache.pop(symbols, None)  # which grows without limit
         return tokens
 
 

@@ -62,6 +62,23 @@ def test_the_first_batch_comes_when_an_eighth_of_the_buffer_is_filled() -> None:
     assert given_blocks == 5  # the fifth block fills it to 50 rows
 
 
+@given(st.integers(1, 60))
+def test_filling_the_buffer_takes_a_row_for_every_four_that_are_drawn(drawn_batches: int) -> None:
+    given_rows = 0
+
+    def counted() -> Iterator[dict[str, np.ndarray]]:
+        nonlocal given_rows
+        for block in blocks_of([10] * 1_000):
+            given_rows += 10
+            yield block
+
+    batches = shuffled(counted(), 20, 400, generator("test"))
+    for _ in range(drawn_batches):
+        next(batches)
+    held = min(400, 50 + 20 * (drawn_batches - 1) / 4)  # before the last draw
+    assert held <= given_rows - 20 * (drawn_batches - 1) < held + 10
+
+
 def test_a_full_buffer_mixes_rows_as_far_apart_as_it_is_long() -> None:
     batches = batches_of([50] * 200, 50, 2_000)
     middle = np.concatenate([batch["number"] for batch in batches[80:160]])

@@ -34,6 +34,7 @@ def open_clips_own() -> Any:
     text=st.text(max_size=60)
     | st.text(st.characters(max_codepoint=127), max_size=60)
     | st.text("a&lt;#39'S \t", max_size=20)
+    | st.lists(st.sampled_from(["dog", "'s", "'", "-", ",", "3", "d", " ", "<end_of_text>", "é"])).map("".join)
 )
 def test_every_text_has_open_clips_own_tokens(text: str) -> None:
     ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clips_own()
