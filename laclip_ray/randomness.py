@@ -32,14 +32,9 @@ def _digest(size: int, keys: tuple[Key, ...]) -> bytes:
     parts = []
     for key in keys:
         # Each key is tagged with its type and length, so that no two key lists give the same bytes.
-        text = str(key)
-        length = len(text) if text.isascii() else len(_bytes(text))
-        parts.append(f"{'i' if isinstance(key, int) else 's'}{length}:{text}")
-    return blake2b(_bytes("".join(parts)), digest_size=size).digest()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+        text = str(key).encode("utf-8", "surrogatepass")
+        parts += [b"%c%d:" % (b"i" if isinstance(key, int) else b"s", len(text)), text]
+    return blake2b(b"".join(parts), digest_size=size).digest()
 
 
 def generator(*keys: Key) -> np.random.Generator:

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
@@ -88,21 +88,18 @@ class WordTokenizer:
             clean = text.lower()  # there is nothing for ftfy to mend, nor HTML
         else:
             clean = self._simple.clean_fn(text)
+        return self._joined(clean.split())  # what is between spaces is cut into tokens by itself
+
+    def _joined(self, words: Iterable[str]) -> list[int]:
         tokens: list[int] = []
-        for word in clean.split():  # what is between spaces is cut into tokens by itself
+        for word in words:
             known = self._known.get(word)
             tokens += known if known is not None else self._encode(word)
         return tokens
 
     def _encode(self, word: str) -> list[int]:
         parts = self._simple.pat.findall(word)
-        if parts == [word]:
-            tokens = self._encode_part(word)
-        else:
-            tokens = []
-            for part in parts:
-                known = self._known.get(part)
-                tokens += known if known is not None else self._encode(part)
+        tokens = self._encode_part(word) if parts == [word] else self._joined(parts)
         if len(self._known) < _MOST_WORDS:
             self._known[word] = tokens
         return tokens

@@ -253,9 +253,7 @@ class RewriteSet:
         found: dict[tuple[str, str], dict[int, str]] = {}
         columns = [_values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
         for sample_id, caption_hash, draw, reason, text in zip(*columns, _values(texts, "text"), strict=True):
-            key = (sample_id, caption_hash)
-            if (rewrites := found.get(key)) is None:
-                rewrites = found[key] = {}
+            rewrites = found.setdefault((sample_id, caption_hash), {})
             if reason is None:
                 rewrites.setdefault(draw, text)
         return {key: list(rewrites.values()) for key, rewrites in found.items()}

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -104,35 +105,32 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     rewrites = RewriteSets((written.pinned(),))
     tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
     tokenizer(read_before)  # so that it knows as many words as in a task that reads its second shard
-    epochs = iter(range(1_000_000))
 
-    def texts() -> None:
-        epoch = next(epochs)
-        number = epoch // 2 % _TEXT_ROUNDS  # other captions each time
+    def texts(number: int) -> None:
         accepted = rewrites.rewrites(str(number)) or {}
         chosen = [
-            plan.choose(caption, accepted.get((sample.id, hash_caption(caption))), 0, epoch, sample.id).text
+            plan.choose(caption, accepted.get((sample.id, hash_caption(caption))), 0, number, sample.id).text
             for sample, caption in rounds[number]
         ]
         tokenizer(chosen)
 
-    def crops_of(pictures: Sequence[bytes]) -> Callable[[], None]:
-        def crop() -> None:
-            epoch = next(epochs)
-            for sample, picture in zip(samples, pictures, strict=True):
-                decode_and_crop(picture, spec, (0.5, 1.0), 0, epoch, sample.id)
-
-        return crop
+    def crops(pictures: Sequence[bytes], number: int) -> None:
+        for sample, picture in zip(samples, pictures, strict=True):
+            decode_and_crop(picture, spec, (0.5, 1.0), 0, number, sample.id)
 
     small = [sample.image or b"" for sample in samples]
     usual = [resized(picture, 256, min) for picture in small]  # as img2dataset writes CC3M and CC12M in its examples
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as Ray does for a task; more of them wait for one another in CPU time
-    for pictures, name, bar in ((usual, "256 pixels, shorter side", 0.1), (small, "128 x 171 pixels (median)", None)):
-        ratios = [_seconds(texts) / _seconds(crops_of(pictures)) for _ in range(_TEXT_ROUNDS)]
-        share = statistics.median(ratios)
-        yield Figure(2, f"texts against crops at 224 pixels of pictures of {name}", share, "share", at_most=bar)
+    texts_s = [_seconds(partial(texts, number)) for number in range(_TEXT_ROUNDS)]
+    usual_s, small_s = (
+        [_seconds(partial(crops, pictures, number)) for number in range(_TEXT_ROUNDS)] for pictures in (usual, small)
+    )
     torch.set_num_threads(threads)
+    sizes = ((usual_s, "256 pixels, shorter side", 0.1), (small_s, "128 x 171 pixels (median)", None))
+    for crops_s, name, bar in sizes:
+        share = statistics.median(text / crop for text, crop in zip(texts_s, crops_s, strict=True))
+        yield Figure(2, f"texts against crops at 224 pixels of pictures of {name}", share, "share", at_most=bar)
 
 
 def _seconds(function: Callable[[], None]) -> float:

@@ -38,7 +38,7 @@ def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str],
         rewrite={
             "prompt_sets": ["crowd"],
             "gate": {"min_shared_words": 0},
-            "engine": {"shards_in_flight": 1, "cpus_per_actor": 0.5},  # a shard takes as long as an answer
+            "engine": {"shards_in_flight": 1, "cpus_per_actor": 0.5},  # one shard after another
         },
         train={
             "epochs": EPOCHS,

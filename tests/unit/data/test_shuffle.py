@@ -1,7 +1,7 @@
 """The local shuffle."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from hypothesis import given
@@ -11,7 +11,14 @@ from laclip_ray.data.shuffle import shuffled
 from laclip_ray.randomness import generator
 
 
-def blocks_of(sizes: list[int]) -> Iterator[dict[str, np.ndarray]]:
+def noted(sizes: Iterable[int], taken: list[int]) -> Iterator[int]:
+    """The same sizes, each put into `taken` when it is asked for."""
+    for size in sizes:
+        taken.append(size)
+        yield size
+
+
+def blocks_of(sizes: Iterable[int]) -> Iterator[dict[str, np.ndarray]]:
     start = 0
     for size in sizes:
         numbers = np.arange(start, start + size)
@@ -49,34 +56,19 @@ def test_a_draw_is_a_function_of_the_generator() -> None:
 
 
 def test_the_first_batch_comes_when_an_eighth_of_the_buffer_is_filled() -> None:
-    given_blocks = 0
-
-    def counted() -> Iterator[dict[str, np.ndarray]]:
-        nonlocal given_blocks
-        for block in blocks_of([10] * 100):
-            given_blocks += 1
-            yield block
-
-    batches = shuffled(counted(), 10, 400, generator("test"))
-    next(batches)
-    assert given_blocks == 5  # the fifth block fills it to 50 rows
+    taken: list[int] = []
+    next(shuffled(blocks_of(noted([10] * 100, taken)), 10, 400, generator("test")))
+    assert len(taken) == 5  # the fifth block fills it to 50 rows
 
 
 @given(st.integers(1, 60))
 def test_filling_the_buffer_takes_a_row_for_every_four_that_are_drawn(drawn_batches: int) -> None:
-    given_rows = 0
-
-    def counted() -> Iterator[dict[str, np.ndarray]]:
-        nonlocal given_rows
-        for block in blocks_of([10] * 1_000):
-            given_rows += 10
-            yield block
-
-    batches = shuffled(counted(), 20, 400, generator("test"))
+    taken: list[int] = []
+    batches = shuffled(blocks_of(noted([10] * 1_000, taken)), 20, 400, generator("test"))
     for _ in range(drawn_batches):
         next(batches)
     held = min(400, 50 + 20 * (drawn_batches - 1) / 4)  # before the last draw
-    assert held <= given_rows - 20 * (drawn_batches - 1) < held + 10
+    assert held <= sum(taken) - 20 * (drawn_batches - 1) < held + 10
 
 
 def test_a_full_buffer_mixes_rows_as_far_apart_as_it_is_long() -> None:
