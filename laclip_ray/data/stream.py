@@ -10,7 +10,7 @@ cannot be used is skipped; its number, id and reason travel with a neighbouring 
 skips are counted exactly once with what is trained on.
 
 Not covered: a schedule entry of which no row at all is usable delivers nothing, so it is read (in vain) at every
-resume.
+resume; its samples are counted when training ends.
 """
 
 import json

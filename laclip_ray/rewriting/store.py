@@ -88,11 +88,18 @@ def fingerprint_of(content: Mapping[str, Any]) -> str:
 
 def gate_fingerprint(gate: GateConfig) -> str:
     """The fingerprint of a gate: verdicts of different gates lie beside each other."""
-    how = {"picture": {"batch_size", "actors", "gpus_per_actor"}}
     weights = model_digest(gate.picture.model.removeprefix("local-dir:")) if gate.picture else None
-    content = gate.model_dump(mode="json", exclude=how)
+    content = deciding_gate(gate.model_dump(mode="json"))
     return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
 
+
+def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A gate's configuration, as JSON, without what changes no verdict."""
+    picture = gate["picture"] and {key: value for key, value in gate["picture"].items() if key not in _HOW_TO_SCORE}
+    return {**gate, "picture": picture}
+
+
+_HOW_TO_SCORE = frozenset({"batch_size", "actors", "gpus_per_actor"})
 
 _DECIDING_ENGINE_ARGUMENTS = ("dtype", "hf_overrides", "kv_cache_dtype", "quantization", "tokenizer")
 """Arguments of vLLM's engine that change what the model writes."""
@@ -340,11 +347,13 @@ class RewriteSets:
         return {each.location: each.newest_revision for each in self.sets}
 
     def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
-        """These sets at the revisions that `revisions` gave before; a set that is not in it stays as it is."""
-        pinned = tuple(
-            RewriteSet(each.location, each.gate, revisions.get(each.location, each.newest_revision))
-            for each in self.sets
-        )
+        """These sets at the revisions that `revisions` gave before; one of which it has none stays as it is."""
+
+        def revision_of(each: RewriteSet) -> int | None:
+            known = revisions.get(each.location)  # None too of a set that was being made then
+            return each.newest_revision if known is None else known
+
+        pinned = tuple(RewriteSet(each.location, each.gate, revision_of(each)) for each in self.sets)
         return replace(self, sets=pinned)
 
     def lineage(self) -> list[dict[str, Any]]:
@@ -365,16 +374,35 @@ def _lineage(each: RewriteSet) -> dict[str, Any]:
     }
 
 
+def check_weights(experiment: Experiment) -> None:
+    """Refuse weights of rewrite sets that are not read, whether the sets exist yet or not.
+
+    Raises:
+        UserError: there is no such set, or every set has 0.
+    """
+    weights = experiment.text.weights
+    names = [storage.name_of(location) for location in _locations(experiment)]
+    if unknown := weights.keys() - set(names):
+        raise UserError(f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(names)}")
+    if not any(weights.get(name, 1.0) for name in names):
+        raise UserError(
+            "text.weights: every rewrite set has 0, so that no rewrite is ever shown; set text.p=0 for that"
+        )
+
+
+def _locations(experiment: Experiment) -> list[str]:
+    return experiment.text.rewrites or [
+        storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
+    ]
+
+
 def configured_sets(experiment: Experiment) -> RewriteSets:
     """The rewrite sets that `text.rewrites` names, else those that rewriting with this experiment makes.
 
     Revisions that are made later are not read.
     """
     gate = gate_fingerprint(experiment.rewrite.gate)
-    locations = experiment.text.rewrites or [
-        storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
-    ]
-    sets = tuple(RewriteSet(location, gate).pinned() for location in locations)
+    sets = tuple(RewriteSet(location, gate).pinned() for location in _locations(experiment))
     return RewriteSets(sets, experiment.text.weights, experiment.text.max_rewrites)
 
 
@@ -389,15 +417,9 @@ def committed_sets(experiment: Experiment, grow: bool = False) -> RewriteSets:
         UserError: a set does not exist, or its draws have no verdicts of this experiment's gate, or the weights are of
             other sets.
     """
+    check_weights(experiment)
     sets = configured_sets(experiment)
-    names = [each.name for each in sets.sets]
-    if unknown := sets.weights.keys() - set(names):
-        raise UserError(f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(names)}")
     sets = replace(sets, sets=tuple(each for each in sets.sets if sets.weights.get(each.name, 1.0)))
-    if not sets.sets:
-        raise UserError(
-            "text.weights: every rewrite set has 0, so that no rewrite is ever shown; set text.p=0 for that"
-        )
     for each in sets.sets:
         if not storage.exists(storage.join(each.location, "recipe.json")):
             raise UserError(

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // context.get_local_world_size()))
 
-    batch_size = worker_batch_size(train, world_size)
+    batch_size = worker_batch_size(train, world_size, given.experiment.stream.order)
     rows = prefetched_batches(ray.train.get_dataset_shard("train"), given.experiment, batch_size)
     batches = made_ahead(rows, given.experiment.stream.prefetch_batches)
     model = create_model(given.model, given.experiment.seed).to(device)
@@ -144,7 +144,8 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         is_export_due = step in given.export_steps
         is_log_due = step % train.log_every_steps == 0 or step == given.total_steps or is_export_due
         is_save_due = step % train.checkpoint.every_steps == 0
-        if is_export_due and rank == 0:  # before the checkpoint, from which this step would not be made again
+        # Before the checkpoint, from which this step would not be made again.
+        if is_export_due and rank == 0 and stepper.has_finite_weights:
             _export(model, given, epoch_export(given.experiment.train_output, given.export_steps[step]))
         if is_log_due or is_save_due:
             is_going_on = settle(is_log_due, is_save_due)
@@ -170,14 +171,14 @@ def _export(model: torch.nn.Module, given: LoopInput, url: str) -> None:
             storage.write_bytes(storage.join(url, name), (Path(directory) / name).read_bytes())
 
 
-def worker_batch_size(train: TrainConfig, world_size: int) -> int:
-    """A worker's share of the global batch.
+def worker_batch_size(train: TrainConfig, world_size: int, order: Literal["fast", "exact"]) -> int:
+    """A worker's share of the global batch, rounded down.
 
-    Where the workers cannot share it equally, the share is a multiple of 32 if that is not nothing, so that shares of
-    several world sizes have a divisor in common (see `StreamSpec.dealt_rows`).
+    In exact order, where the workers cannot share it equally, the share is a multiple of 32 if that is not nothing, so
+    that shares of several world sizes have a divisor in common (see `StreamSpec.dealt_rows`).
     """
     share, rest = divmod(train.batch_size, world_size)
-    return share - share % 32 if rest and share >= 32 else share
+    return share - share % 32 if order == "exact" and rest and share >= 32 else share
 
 
 def prefetched_batches(shard: Any, experiment: Experiment, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -92,18 +92,21 @@ class ContrastiveLoss(torch.nn.Module):
         if self._siglip is not None:
             loss = self._siglip(features.image, texts, features.scale, features.bias)
         else:
-            loss = self._clip(features.image, texts, features.scale)
+            # A model's bias changes no softmax, but has to have its gradient, of 0, among several workers.
+            loss = self._clip(features.image, texts, features.scale, features.bias)
         return loss
 
     def _multi(self, features: Features, texts: Texts) -> torch.Tensor:
         rows = torch.arange(len(features.image), device=features.image.device)
-        _, by_text = self._clip.get_logits(features.image, features.texts[rows, texts.sampled], features.scale)
+        _, by_text = self._clip.get_logits(
+            features.image, features.texts[rows, texts.sampled], features.scale, features.bias
+        )
         labels = self._clip.get_ground_truth(features.image.device, len(by_text))
         text_to_image = functional.cross_entropy(by_text, labels)
         count = self._of_all(texts.count)
         image_to_text = torch.zeros_like(text_to_image)
         for slot, texts_of_slot in enumerate(_slots(features)):
-            by_image, _ = self._clip.get_logits(features.image, texts_of_slot, features.scale)
+            by_image, _ = self._clip.get_logits(features.image, texts_of_slot, features.scale, features.bias)
             share = (slot < count) / count
             image_to_text = (
                 image_to_text + (share * functional.cross_entropy(by_image, labels, reduction="none")).mean()

@@ -16,6 +16,7 @@ _GAUGES = {
     "p_effective_in_epoch": "The same of the newest epoch",
     "late_share_in_epoch": "Of the newest epoch's texts that were to be rewrites, those read before they were there",
     "rewritten_shards": "Shards whose rewrites are committed",
+    "shards_to_rewrite": "Shards that are to have their rewrites",
     "rewrites_per_s": "Rewrites accepted a second",
     "lag_shards": "Shards that training has gone through beyond those that are rewritten",
 }
@@ -76,7 +77,7 @@ class MetricsLog:
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
         self._rows = [row for row in read_metrics(output) if row["step"] <= from_step]
         self._flushed_s = time.monotonic()
-        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step)
+        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step + 1)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line, and print it."""

@@ -7,6 +7,7 @@ import logging
 import math
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, TextConfig
 from laclip_ray.data.augment import plan_texts, text_shares
-from laclip_ray.data.schedule import Schedule
+from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
-from laclip_ray.data.stream import StreamSpec, TextSupply, build_stream, read_ahead_bytes, warm_up
+from laclip_ray.data.stream import NAMES_KEPT, StreamSpec, TextSupply, build_stream, read_ahead_bytes, warm_up
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.store import RewriteSets, committed_sets
+from laclip_ray.rewriting.store import RewriteSets, check_weights, committed_sets, deciding_gate
 from laclip_ray.training.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -99,7 +100,10 @@ def run_training(
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
     plan = cluster.Plan("train", (worker_group(experiment),))
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
-    rows = _usable_rows(experiment, shards, rows)
+    known = _known_rows(experiment)
+    if known is None:
+        known = dict(rows) if rows is not None else count_rows(experiment, shards)
+    rows = known
     samples_per_epoch = sum(rows.values())
     total_steps = samples_per_epoch * experiment.train.epochs // experiment.train.batch_size
     if not total_steps:
@@ -108,7 +112,7 @@ def run_training(
             f"{samples_per_epoch * experiment.train.epochs} samples of {experiment.train.epochs} epochs"
         )
     storage.write_json(storage.join(experiment.train_output, "experiment.json"), experiment.model_dump(mode="json"))
-    storage.write_json(storage.join(experiment.train_output, "rows.json"), rows)
+    storage.write_json(_rows_url(experiment), rows)
     if rewrites is not None:
         storage.write_json(_revisions_url(experiment), rewrites.revisions())
     most = rewrites.most_rewrites() if rewrites is not None else 0
@@ -146,7 +150,7 @@ def run_training(
         _fit(given, spec, stop)
     if supply is not None and rewrites is not None:
         lineage["rewrite_sets"] = rewrites.lineage()  # what was committed meanwhile was read
-    return _finish(given)
+    return _finish(given, spec.schedule, rows)
 
 
 def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
@@ -160,6 +164,14 @@ def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
     if experiment.data.image_column is None and shards[0].format != "webdataset":
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
     _check_place(experiment)
+    known = _known_rows(experiment)
+    if known is not None and known.keys() != {shard.name for shard in shards}:
+        raise UserError(
+            f"data.path: the shards are not those that the training run in {experiment.train_output} began with; "
+            "its position would mean other samples. Choose another train.output"
+        )
+    if experiment.text.reads_rewrites:
+        check_weights(experiment)
     return model, shards
 
 
@@ -179,7 +191,7 @@ def _dealt_rows(experiment: Experiment) -> int:
     """The most rows, up to a block, that a worker's batch holds a whole number of times at every world size."""
     train = experiment.train
     sizes = range(train.worker_range.min, train.worker_range.max + 1)
-    common = math.gcd(*(worker_batch_size(train, size) for size in sizes))
+    common = math.gcd(*(worker_batch_size(train, size, "exact") for size in sizes))
     return max(rows for rows in range(1, experiment.stream.rows_per_block + 1) if common % rows == 0)
 
 
@@ -211,9 +223,16 @@ MAY_CHANGE = frozenset(
 """What may change between restarts of one training run, by dotted key."""
 
 
-def _identity(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two configurations the same training run, by dotted key; the rest may change between restarts."""
+def _identity(experiment: Mapping[str, Any], text: TextConfig) -> dict[str, Any]:
+    """What makes two configurations the same training run, by dotted key; the rest may change between restarts.
+
+    `text` says whether the rewrites belong to it, and which.
+    """
     values = {"seed": experiment["seed"], "stream.crop_scale": experiment["stream"]["crop_scale"]}
+    if text.reads_rewrites:
+        values["rewrite.gate"] = deciding_gate(experiment["rewrite"]["gate"])
+        if not text.rewrites:
+            values["rewrite.prompt_sets"] = experiment["rewrite"]["prompt_sets"]
     for section in ("data", "text", "model", "train"):
         values |= {f"{section}.{key}": value for key, value in experiment[section].items()}
     return {key: value for key, value in values.items() if key not in MAY_CHANGE}
@@ -226,7 +245,9 @@ def _check_place(experiment: Experiment) -> None:
         if storage.exists(output) and storage.list_files(output):
             raise UserError(f"train.output: {output} holds files, but no training run; choose another place")
         return
-    before, now = _identity(storage.read_json(url)), _identity(experiment.model_dump(mode="json"))
+    before, now = (
+        _identity(content, experiment.text) for content in (storage.read_json(url), experiment.model_dump(mode="json"))
+    )
     if changed := [key for key in now if before.get(key) != now[key]]:
         raise UserError(
             f"train.output: {output} holds another training run ({', '.join(changed)} differ); "
@@ -234,18 +255,14 @@ def _check_place(experiment: Experiment) -> None:
         )
 
 
-def _usable_rows(experiment: Experiment, shards: list[Shard], counted: Mapping[str, int] | None) -> dict[str, int]:
-    """Rows with a caption and an image member, by shard; as counted when the run began."""
-    url = storage.join(experiment.train_output, "rows.json")
-    if not storage.exists(url):
-        return dict(counted) if counted is not None else count_rows(experiment, shards)
-    known: dict[str, int] = storage.read_json(url)
-    if known.keys() != {shard.name for shard in shards}:
-        raise UserError(
-            f"data.path: the shards are not those that the training run in {experiment.train_output} began with; "
-            "its position would mean other samples. Choose another train.output"
-        )
-    return known
+def _rows_url(experiment: Experiment) -> str:
+    return storage.join(experiment.train_output, "rows.json")
+
+
+def _known_rows(experiment: Experiment) -> dict[str, int] | None:
+    """What `count_rows` gave when the run began; None if it has not begun."""
+    url = _rows_url(experiment)
+    return storage.read_json(url) if storage.exists(url) else None
 
 
 def count_rows(experiment: Experiment, shards: Sequence[Shard]) -> dict[str, int]:
@@ -436,7 +453,25 @@ def _steps_done(experiment: Experiment) -> int:
     return int(storage.read_json(storage.join(newest, STATE_FILE))["step"]) if newest is not None else 0
 
 
-def _finish(given: LoopInput) -> TrainingResult:
+NOTHING_USABLE = "nothing_usable_in_shard"
+"""Why a sample was skipped: nothing could be read of its shard in that epoch, so that no row of it says why."""
+
+
+def _unread(position: Position, schedule: Schedule, rows: Mapping[str, int], batch_size: int) -> Counter[str]:
+    """The samples of the entries of which nothing came, by shard, at the end of the schedule.
+
+    Nothing where they are fewer than a batch: they may be in the last one, which was not whole.
+    """
+    names, unread = list(rows), Counter[str]()
+    remaining = position.remaining(schedule)
+    for index in (remaining[place] for place in range(len(remaining))):
+        name = names[schedule.entry(index).shard]
+        if index not in position.rows and rows[name]:
+            unread[name] += rows[name]
+    return unread if unread.total() >= batch_size else Counter()
+
+
+def _finish(given: LoopInput, schedule: Schedule, rows: Mapping[str, int]) -> TrainingResult:
     """Export the last checkpoint's model and write the summary; the summary last. A run that pauses has neither."""
     experiment = given.experiment
     newest = newest_checkpoint(experiment.train_output)
@@ -447,8 +482,22 @@ def _finish(given: LoopInput) -> TrainingResult:
             "no step was made: fewer usable images than one batch. Look at the images in "
             f"{experiment.data.path}, or lower train.batch_size"
         )
+    rewrite_sets = given.lineage["rewrite_sets"]
+    if state["lineage"]["rewrite_sets"] != rewrite_sets:
+        # It has what was committed when its run was started; rewriting beside it has gone on since.
+        state["lineage"]["rewrite_sets"] = rewrite_sets
+        storage.write_json(storage.join(newest, STATE_FILE), state)
     export = newest if given.last_step is not None else export_location(experiment)
     sources = sources_from_json(state["sources"])
+    skipped, skipped_names = dict(state["skipped"]), dict(state["skipped_names"])
+    if given.last_step is None and (
+        unread := _unread(Position.from_json(state["position"]), schedule, rows, experiment.train.batch_size)
+    ):
+        skipped[NOTHING_USABLE], skipped_names[NOTHING_USABLE] = unread.total(), sorted(unread)[:NAMES_KEPT]
+        logger.warning(
+            "%d samples of %d shards were not trained on, because nothing in their shards was usable then: %s",
+            unread.total(), len(unread), ", ".join(skipped_names[NOTHING_USABLE]),
+        )  # fmt: skip
     summary = {
         "steps": state["step"],
         "samples": state["samples"],
@@ -456,9 +505,9 @@ def _finish(given: LoopInput) -> TrainingResult:
         "samples_per_epoch": given.samples_per_epoch,
         **text_shares(sources, given.text),
         "by_epoch": {epoch: text_shares({epoch: counts}, given.text) for epoch, counts in sources.items()},
-        "skipped": state["skipped"],
+        "skipped": skipped,
         "skipped_batches": state["skipped_batches"],
-        "skipped_names": state["skipped_names"],
+        "skipped_names": skipped_names,
         "not_trained_on": given.samples_per_epoch * experiment.train.epochs - state["samples"],
         "checkpoint": newest,
         "export": export,

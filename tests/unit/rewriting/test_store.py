@@ -552,6 +552,15 @@ def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], messag
         committed_sets(parse_experiment({**content, "text": {"weights": weights}}))
 
 
+def test_a_set_that_was_being_made_is_pinned_at_what_it_has_when_it_is_read_alone(tmp_path: Path) -> None:
+    location = str(tmp_path / "human")
+    alone = RewriteSets((RewriteSet(location, "gate", newest_revision=3),))
+    made = RewriteSets((RewriteSet(location, "gate"),)).revisions()
+    assert alone.pinned_at(made) == alone
+    assert alone.pinned_at({location: 1}).sets[0].newest_revision == 1
+    assert alone.pinned_at({}) == alone
+
+
 def claimed() -> RewriteSet:
     location = f"memory://unit-{uuid.uuid4().hex}/human"
     return open_for_writing(location, recipe(), GateConfig(), "rewrite.output")

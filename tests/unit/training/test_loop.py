@@ -90,9 +90,11 @@ def test_workers_shares_are_the_batch_or_the_next_smaller_one_that_they_can_shar
 ) -> None:
     if world_size > batch_size:
         return
-    share = worker_batch_size(TrainConfig(batch_size=batch_size), world_size)
-    assert batch_size - 32 * world_size < share * world_size <= batch_size
-    assert share * world_size == batch_size or share < 32 or share % 32 == 0
+    share = worker_batch_size(TrainConfig(batch_size=batch_size), world_size, "fast")
+    assert batch_size - world_size < share * world_size <= batch_size
+    exact = worker_batch_size(TrainConfig(batch_size=batch_size), world_size, "exact")
+    assert batch_size - 32 * world_size < exact * world_size <= batch_size
+    assert exact * world_size == batch_size or exact < 32 or exact % 32 == 0
 
 
 def test_the_first_batch_is_made_before_it_is_asked_for_and_all_come_in_order() -> None:

@@ -91,6 +91,18 @@ def test_multi_of_one_text_is_the_plain_loss() -> None:
     assert float(ContrastiveLoss("clip", "multi")(features, texts)) == pytest.approx(float(plain), abs=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["sample", "multi"])
+def test_a_bias_that_a_model_has_gets_a_gradient_of_nothing_from_softmax(mode: TextMode) -> None:
+    # Without one, several workers would wait for it.
+    features, texts = features_of(1)
+    assert features.bias is not None
+    bias, scale = features.bias.requires_grad_(), features.scale.requires_grad_()
+    ContrastiveLoss("clip", mode)(features, texts).backward()
+    assert bias.grad is not None
+    assert float(bias.grad) == pytest.approx(0.0, abs=1e-6)
+    assert scale.grad is not None
+
+
 def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     # `make figures AREA=training` does this with four of them too.
     cases = [*CASES, Case(micro_batch_size=2), Case(mode="multi", micro_batch_size=1)]

@@ -1,0 +1,85 @@
+"""A training run is refused before anything starts where it would not be the one that its place holds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.data.schedule import Position, Schedule
+from laclip_ray.errors import UserError
+from laclip_ray.training.run import _unread, check_training
+from tests.unit.conftest import picture, write_tar
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Experiment:
+    """A run that has begun on two tars."""
+    for name in ("a", "b"):
+        write_tar(tmp_path / "data" / f"{name}.tar", [(f"{name}.jpg", picture("JPEG")), (f"{name}.txt", b"a cup")])
+    experiment = parse_experiment(
+        {
+            "name": "begun",
+            "output": str(tmp_path / "out"),
+            "data": {"path": str(tmp_path / "data")},
+            "rewrite": {"prompt_sets": ["human", "crowd"]},
+            "train": {"batch_size": 2},
+        }
+    )
+    place = experiment.train_output
+    storage.write_json(storage.join(place, "experiment.json"), experiment.model_dump(mode="json"))
+    storage.write_json(storage.join(place, "rows.json"), {"a.tar": 1, "b.tar": 1})
+    return experiment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed differ"),
+        ({"rewrite.gate.min_shared_words": 0}, r"rewrite\.gate differ"),
+        ({"rewrite.prompt_sets": ["human"]}, r"rewrite\.prompt_sets differ"),
+        ({"text.rewrites": ["elsewhere"]}, r"text\.rewrites"),
+    ],
+)
+def test_another_run_in_the_same_place_is_refused(begun: Experiment, changes: dict[str, Any], message: str) -> None:
+    check_training(begun)
+    with pytest.raises(UserError, match=message):
+        check_training(with_overrides(begun, changes))
+
+
+def test_how_many_models_score_pictures_may_change(begun: Experiment) -> None:
+    gate = {"model": "ViT-B-32", "pretrained": "openai", "actors": {"min": 1, "max": 2}}
+    scored = with_overrides(begun, {"rewrite.gate.picture": gate})
+    storage.write_json(storage.join(begun.train_output, "experiment.json"), scored.model_dump(mode="json"))
+    check_training(with_overrides(scored, {"rewrite.gate.picture.actors": {"min": 2, "max": 3}}))
+    with pytest.raises(UserError, match=r"rewrite\.gate differ"):
+        check_training(begun)
+
+
+def test_a_run_that_shows_no_rewrites_has_nothing_to_do_with_them(begun: Experiment) -> None:
+    plain = with_overrides(begun, {"text.p": 0.0})
+    storage.write_json(storage.join(begun.train_output, "experiment.json"), plain.model_dump(mode="json"))
+    check_training(with_overrides(plain, {"rewrite.gate.min_shared_words": 0}))
+
+
+def test_shards_that_came_or_went_are_refused(begun: Experiment) -> None:
+    Path(str(begun.data.path), "b.tar").unlink()
+    with pytest.raises(UserError, match=r"data\.path: the shards are not those"):
+        check_training(begun)
+
+
+def test_weights_of_sets_that_are_not_made_are_refused(begun: Experiment, tmp_path: Path) -> None:
+    changes = {"output": str(tmp_path / "new"), "text.weights": {"crwd": 1.0}}
+    with pytest.raises(UserError, match=r"text\.weights: there is no rewrite set 'crwd'"):
+        check_training(with_overrides(begun, changes))
+
+
+def test_entries_of_which_nothing_came_are_counted_by_shard_unless_the_last_batch_may_hold_them() -> None:
+    schedule, rows = Schedule(3, 2, seed=0), {"a": 10, "b": 20, "empty": 0}
+    position = Position()
+    read = [index for index in range(6) if schedule.entry(index).shard == 0]
+    position.consume(read[0], range(10), 10)
+    position.consume(read[1], range(4))  # the rest was in a batch that was not whole
+    assert _unread(position, schedule, rows, 40) == {"b": 40}
+    assert not _unread(position, schedule, rows, 41)
