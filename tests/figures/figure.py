@@ -22,16 +22,19 @@ class Figure:
     @property
     def bar(self) -> str | None:
         """The bar as text."""
-        if self.at_most is not None:
-            return f"<= {self.at_most:g}"
-        return f">= {self.at_least:g}" if self.at_least is not None else None
+        if self.at_least is not None and self.at_least == self.at_most:
+            return f"= {self.at_least:g}"
+        bars = [f"{sign} {bar:g}" for sign, bar in ((">=", self.at_least), ("<=", self.at_most)) if bar is not None]
+        return ", ".join(bars) or None
 
     @property
     def holds(self) -> bool | None:
         """Whether the bar is met; None without a bar."""
-        if self.at_most is not None:
-            return self.value <= self.at_most
-        return self.value >= self.at_least if self.at_least is not None else None
+        if self.bar is None:
+            return None
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -53,4 +56,4 @@ def outcomes_of_tests(show: int, *files: str) -> Iterator[Figure]:
     """The exit codes of files of unit tests."""
     for file in files:
         done = subprocess.run([sys.executable, "-m", "pytest", "-q", f"tests/unit/{file}"], check=False)
-        yield Figure(show, f"exit code of {file}", done.returncode, "", at_most=0)
+        yield Figure(show, f"exit code of {file}", done.returncode, "", at_least=0, at_most=0)

@@ -104,7 +104,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
         commit(written, str(number), texts_of)
     rewrites = RewriteSets((written.pinned(),))
     tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
-    tokenizer(read_before)  # so that it knows as many words as in a task that reads its second shard
+    tokenizer(read_before)  # so that it knows as many words as in a task that has read one shard of usual size
 
     def texts(number: int) -> None:
         accepted = rewrites.rewrites(str(number)) or {}
@@ -196,7 +196,7 @@ def _exactly_once(
 ) -> Iterator[Figure]:
     for victim, count in killed.items():
         yield Figure(3, f"kills of a {victim}, {name}", count, "kills")
-    yield Figure(3, f"exit code, {name}", exit_code, "", at_most=0)
+    yield Figure(3, f"exit code, {name}", exit_code, "", at_least=0, at_most=0)
     trained = trained_samples(experiment.output)
     wrong = sum((Counter(everything) - epoch).total() + (epoch - everything).total() for epoch in trained)
     wrong += (epochs - len(trained)) * everything.total()

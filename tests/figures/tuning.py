@@ -47,7 +47,7 @@ def demo(directory: Path) -> Iterator[Figure]:
         command, cwd=REPOSITORY, env=child_environment(), check=False, stdout=subprocess.PIPE, text=True
     )
     print(finished.stdout[-5000:])
-    yield Figure(1, "exit code", finished.returncode, "", at_most=0)
+    yield Figure(1, "exit code", finished.returncode, "", at_least=0, at_most=0)
     yield Figure(1, "time of the sweep", (time.monotonic() - started_s) / 60, "min", at_most=40)
     experiment = with_overrides(demo_experiment(str(directory)), sweep_settings(SEEDS, Size()))
     sweep = Sweep(experiment, tuple(read_stages(experiment)), rewrites=4)
@@ -159,7 +159,7 @@ def killed(directory: Path) -> Iterator[Figure]:
     yield Figure(3, "runs half done then", len(begun), "runs", at_least=1)
     again = _start(experiment)
     again.communicate()
-    yield Figure(3, "exit code of the same command", again.returncode, "", at_most=0)
+    yield Figure(3, "exit code of the same command", again.returncode, "", at_least=0, at_most=0)
     after = done()
     touched = sum(after[path] != written for path, written in before.items())
     yield Figure(3, "done runs that were done again", touched, "runs", at_most=0)
@@ -183,7 +183,7 @@ def steered(directory: Path) -> Iterator[Figure]:
     halved = _learnable(directory)
     done = _start(halved)
     done.communicate()
-    yield Figure(4, "exit code, ASHA", done.returncode, "", at_most=0)
+    yield Figure(4, "exit code, ASHA", done.returncode, "", at_least=0, at_most=0)
     ended = list(Path(halved.tune_output).glob("trials/*/ended_early.json"))
     yield Figure(4, "points ended early of 4, three of which cannot learn, ASHA", len(ended), "points", at_least=1)
     learning = [path for path in ended if path.parent.name.endswith("learning_rate0.001")]
@@ -201,7 +201,8 @@ def steered(directory: Path) -> Iterator[Figure]:
     )
     done = _start(searched)
     done.communicate()
-    yield Figure(4, "exit code, Optuna over p and the learning rate", done.returncode, "", at_most=0)
+    name = "exit code, Optuna over p and the learning rate"
+    yield Figure(4, name, done.returncode, "", at_least=0, at_most=0)
     yield Figure(4, "points that Optuna chose", len({row["point"] for row in _rows(searched)}), "points", at_least=4)
 
     rates = {"train.learning_rate": {"grid": [1e-3, 1e30]}}
