@@ -1,5 +1,6 @@
 """Connecting to Ray, and refusing plans that would hang on it."""
 
+import itertools
 import logging
 import os
 import signal
@@ -179,7 +180,8 @@ def check_gpus_are_known(plan: Plan, available: float) -> None:
 
 
 def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a plan with processes that would not all find a node, were each kind alone on the cluster.
+    """Refuse a plan with processes that would not all find a node, were each kind alone on the cluster; or that need
+    more GPUs together than there are on the nodes on which any of them may be.
 
     Args:
         plan: what will be reserved.
@@ -200,6 +202,19 @@ def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
                 f"{gpus:g} GPUs of one node; the cluster has {len(allowed)} {which} (of {len(nodes)}), with room for "
                 f"{found}. Use smaller or fewer ones, or set ray.autoscaling=true where such nodes come as needed"
             )
+    on_gpus = [group for group in plan.groups if group.least * gpus_each(group.gpus)]
+    for size in range(2, len(on_gpus) + 1):
+        for some in itertools.combinations(on_gpus, size):
+            shared = [node for node in nodes if any(_admits(node, group) for group in some)]
+            needed = sum(group.least * gpus_each(group.gpus) for group in some)
+            available = sum(node["Resources"].get("GPU", 0.0) for node in shared)
+            if needed > available:
+                terms = [f"{group.least} {group.name} x {gpus_each(group.gpus):g}" for group in some]
+                raise UserError(
+                    f"laclip {plan.verb} needs {needed:g} GPUs at once: {' + '.join(terms)}; the {len(shared)} nodes "
+                    f"(of {len(nodes)}) that these may be on have {available:g}. Use fewer processes, or other nodes "
+                    "(accelerator_type, label_selector), or set ray.autoscaling=true where such nodes come as needed"
+                )
 
 
 def alive_nodes() -> list[Mapping[str, Any]]:
@@ -229,6 +244,26 @@ def room_in(resources: Mapping[str, float], group: Group, most: int) -> int:
 
 
 _ROUNDING = 1e-9
+
+
+def without(
+    group: Group, processes: int, nodes: Sequence[Mapping[str, Any]], other: Group | None = None
+) -> list[Mapping[str, Any]]:
+    """The nodes with what so many processes of a group leave of their CPUs and GPUs.
+
+    They are put first where `other` may not be, and so leave it as much as can be.
+    """
+    group = replace(group, gpus=gpus_each(group.gpus))
+    left: list[Mapping[str, Any]] = []
+    for node in sorted(nodes, key=lambda node: other is not None and _admits(node, other)):
+        resources = dict(node["Resources"])
+        if _admits(node, group):
+            placed = room_in(resources, group, processes)
+            processes -= placed
+            for name, each in (("CPU", group.cpus), ("GPU", group.gpus or 0.0)):
+                resources[name] = resources.get(name, 0.0) - placed * each
+        left.append({**node, "Resources": resources})
+    return left
 
 
 def _admits(node: Mapping[str, Any], group: Group) -> bool:

@@ -144,12 +144,12 @@ class Board:
 
     async def state(self, epoch: float) -> dict[str, float]:
         """See `TextSupply.state`."""
-        elapsed_s = self._rewriting_s or self._clock() - self._started_s
+        elapsed_s = self._clock() - self._started_s
         rewritten = self._shards - self._without_text()
         return {
             "rewritten_shards": rewritten,
             "shards_to_rewrite": self._shards,
-            "rewrites_per_s": self._accepted / elapsed_s,
+            "rewrites_per_s": self._accepted / elapsed_s if self._rewriting_s is None else 0.0,
             "lag_shards": max(0, int(min(1.0, epoch) * self._shards) - rewritten),
         }
 

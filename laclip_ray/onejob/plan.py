@@ -74,17 +74,17 @@ def plan_run(experiment: Experiment) -> RunPlan:
     if images_per_s is not None:
         prices = load_prices(experiment.rewrite.prices)
         price = prices.price(experiment.rewrite.price).per_gpu_hour if experiment.rewrite.price else None
-        engine_gpus = engine.actors.max * _gpus(engines, engine.tensor_parallel_size)
+        engine_gpus = engines.processes * _gpus(engines, engine.tensor_parallel_size)
         cost = estimated.costs[0]
         halves = Halves(
-            rewriting_hours=cost.gpu_hours * left_share / max(1.0, engine_gpus),
+            rewriting_hours=cost.gpu_hours * left_share / (engine_gpus or 1.0),
             epoch_hours=estimated.captions / images_per_s / 3_600,
             epochs=epochs_left,
             engine_gpus=engine_gpus,
             worker_gpus=workers.processes * _gpus(workers, 1),
             engine_price=price,
             left_share=left_share,
-            worker_price=prices.price(train.price).per_gpu_hour if train.price else price,
+            worker_price=prices.price(train.price, "train.price").per_gpu_hour if train.price else price,
             on_same_gpus=(engines.accelerator_type, engines.label_selector)
             == (workers.accelerator_type, workers.label_selector),
         )

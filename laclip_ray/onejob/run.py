@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,9 +146,11 @@ def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
     training = run_training(work.experiment)
     timeline.append({"s": round(time.monotonic() - started_s, 3), "event": "training has ended"})
     timeline = [{**each, "rewritten_shards": outcome.shards} for each in timeline]
-    known = storage.join(work.experiment.output, RUN_FILE)
-    if not work.units and storage.exists(known):  # of the job that did the work
-        timeline = storage.read_json(known)["timeline"]
+    url = storage.join(work.experiment.output, RUN_FILE)
+    if not work.units and storage.exists(url):
+        known = storage.read_json(url)
+        if known["training"] == training.summary:  # of the job that did the work
+            timeline = known["timeline"]
     _write_run(work.experiment, training, timeline)
     if outcome.incomplete is not None:
         raise outcome.incomplete
@@ -157,7 +158,7 @@ def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
 
 
 class _Rewriting(threading.Thread):
-    """Rewriting beside training, in the driver. It ends with the process."""
+    """Rewriting beside training, in the driver. It ends with the process, or soon after `stop` is set."""
 
     def __init__(self, work: Work, build_engine: BuildEngine, board: Any, stops_training: bool) -> None:
         super().__init__(daemon=True, name="rewriting")
@@ -165,6 +166,8 @@ class _Rewriting(threading.Thread):
         self._build_engine = build_engine
         self._board = board
         self._stops_training = stops_training
+        self._left = len(work.units)
+        self.stop = threading.Event()
         self.stop_training = threading.Event()
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
@@ -173,20 +176,23 @@ class _Rewriting(threading.Thread):
         try:
             experiment = self._work.experiment
             order = None if self._stops_training else _order(self._work, self._board)
-            companion = Companion(self._settle, _rewriting_cpus(experiment), order)
+            companion = Companion(self._settle, _rewriting_cpus(experiment), order, sort_by_need, self.stop.is_set)
             self.outcome = finish_rewriting(self._work, self._build_engine, companion)
             self.error = self.outcome.incomplete
             cause = self.error.__cause__ if self.error is not None else None
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
-            self.error = cause = error
+            cause = error
+            self.error = IncompleteError(f"rewriting ended early ({error}); the same command continues")
+            self.error.__cause__ = error
         # Something other than shards of its own, or its budget.
         is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
-        if is_fatal and self._stops_training:
+        if is_fatal and self._left and self._stops_training:
             self.stop_training.set()  # else it would go on without the text that it was to wait for
         else:
             self._board.end.remote()
 
     def _settle(self, shard: str, accepted: int | None) -> None:
+        self._left -= 1
         self._board.settle.remote(shard, accepted)
 
 
@@ -205,13 +211,13 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
         training = run_training(experiment, BoardSupply(board, holds_back=waits), stop=rewriting.stop_training)
         board.note.remote("training has ended")
         rewriting.join()
-    except TrainingStoppedError:
+    except BaseException as error:
+        rewriting.stop.set()
         board.end.remote()  # lets go of what waits for text
-        raise IncompleteError(
-            f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
-        ) from rewriting.error
-    except KeyboardInterrupt:
-        board.end.remote()
+        if isinstance(error, TrainingStoppedError):
+            raise IncompleteError(
+                f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
+            ) from rewriting.error
         raise
     timeline = ray.get(board.timeline.remote())
     # An error that has no outcome may have come before rewriting's summary was written.
@@ -265,24 +271,25 @@ def _bounded(work: Work) -> Work:
 
     engine = experiment.rewrite.engine
     engines, workers, scorers = engine_group(work), worker_group(experiment), scorer_group(experiment)
-    resources = ray.cluster_resources()
-    free = {"CPU": resources.get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS, "GPU": resources.get("GPU", 0)}
-    free = _without(free, scorers, scorers.processes)
-    left = cluster.room_in(_without(free, workers, workers.processes), engines, engine.actors.max)
-    most_engines = max(engine.actors.min, cluster.room(engines, cluster.alive_nodes(), left))
+    cpus = ray.cluster_resources().get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS - scorers.processes * scorers.cpus
+    nodes = cluster.without(scorers, scorers.processes, cluster.alive_nodes())
+
+    def room_beside(group: cluster.Group, most: int, other: cluster.Group, others: int) -> int:
+        """Processes of a group, up to `most`, beside so many others; tasks may take their CPUs from any node."""
+        others = cluster.room(other, nodes, others)
+        by_cpus = cluster.room_in({"CPU": cpus - others * other.cpus}, replace(group, gpus=0.0), most)
+        return cluster.room(group, cluster.without(other, others, nodes, group), by_cpus)
+
+    most_engines = max(engine.actors.min, room_beside(engines, engine.actors.max, workers, workers.processes))
     if most_engines < engine.actors.max:
         logger.info("at most %d engines, so that training keeps what it needs", most_engines)
     held = most_engines if engines.processes else 0
-    most_workers = max(workers.least, cluster.room_in(_without(free, engines, held), workers, workers.processes))
+    most_workers = max(workers.least, room_beside(workers, workers.processes, engines, held))
     if most_workers < workers.processes:
         logger.info("at most %d workers, so that engines keep what they have", most_workers)
     changes: dict[str, Any] = {"rewrite.engine.actors.max": most_engines}
     if workers.least < workers.processes:
         changes["train.workers"] = {"min": workers.least, "max": most_workers}
+    if scorers.gpus:
+        changes["rewrite.gate.picture.actors.max"] = scorers.processes
     return replace(work, experiment=with_overrides(experiment, changes))
-
-
-def _without(resources: Mapping[str, float], group: cluster.Group, processes: int) -> dict[str, float]:
-    """What so many processes of a group leave of CPUs and GPUs."""
-    taken = {"CPU": processes * group.cpus, "GPU": processes * cluster.gpus_each(group.gpus)}
-    return {name: resources[name] - each for name, each in taken.items()}

@@ -97,14 +97,14 @@ class PriceList(Section):
                 raise ValueError(f"prices.{name}.accelerator: {price.accelerator!r} is not under accelerators")
         return self
 
-    def price(self, name: str) -> Price:
-        """The price called `name`.
+    def price(self, name: str, setting: str = "rewrite.price") -> Price:
+        """The price called `name`, as a setting has it.
 
         Raises:
             UserError: there is none; the message names those there are.
         """
         if name not in self.prices:
-            raise UserError(f"rewrite.price: {name!r} is not in the price list; it has {', '.join(self.prices)}")
+            raise UserError(f"{setting}: {name!r} is not in the price list; it has {', '.join(self.prices)}")
         return self.prices[name]
 
 

@@ -7,6 +7,7 @@ shard that cannot be read is left out and named, and the run is incomplete. A ru
 only whole shards.
 """
 
+import itertools
 import logging
 import time
 import uuid
@@ -86,6 +87,10 @@ class Companion:
     """The logical CPUs that rewriting may use; None: all."""
     order: Order | None = None
     """Says which shard is next; None: the order of the work."""
+    sort: Callable[[Work], None] = lambda _: None
+    """Puts what is left to do in order once more, when it is known which of the replaced files have changed."""
+    stopped: Callable[[], bool] = lambda: False
+    """Whether rewriting is to end early."""
 
 
 ALONE = Companion()
@@ -191,6 +196,10 @@ class BudgetReachedError(Exception):
     """Rewriting has cost what it may; the message says which limit was reached."""
 
 
+class StoppedError(Exception):
+    """Rewriting ended early because it was told to."""
+
+
 def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception | None) -> str:
     shown = [f"  {name}: {why}" for name, why in list(outcome.missing.items())[:20]]
     if rest := len(outcome.missing) - len(shown):
@@ -210,7 +219,7 @@ def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception
 def _cause(error: BaseException) -> str:
     """What a user can act on in an error that came through Ray."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, EngineStartError | BudgetReachedError) else text.splitlines()[-1]
+    return text if isinstance(error, EngineStartError | BudgetReachedError | StoppedError) else text.splitlines()[-1]
 
 
 def _count(work: Work, outcome: Outcome) -> None:
@@ -252,33 +261,49 @@ def _compare(work: Work, companion: Companion) -> None:
     data = work.experiment.data
 
     @ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")
-    def digest(shard: Shard) -> str | None:
+    def digest(name: str, shard: Shard) -> tuple[str, str | None]:
         try:
             samples = list(read_samples(shard, data, with_images=False))
         except Exception:  # noqa: BLE001 - it is read again, and the reason given, where it is to be rewritten
-            return None
-        return store.digest_inputs((each.id for each in samples), (each.caption_hash for each in samples))
+            return name, None
+        return name, store.digest_inputs((each.id for each in samples), (each.caption_hash for each in samples))
 
-    to_compare = [(unit, unit.previous) for unit in work.to_compare if unit.previous is not None]
-    names = sorted({unit.shard for unit, _ in to_compare})
-    digests = dict(zip(names, ray.get([digest.remote(work.shards[name]) for name in names]), strict=True))
+    def digests(names: Iterator[str]) -> Iterator[tuple[str, str | None]]:
+        """Each as it comes: what has not changed is passed on at once."""
+        under_way = [digest.remote(name, work.shards[name]) for name in itertools.islice(names, _COMPARED_AT_ONCE)]
+        while under_way:
+            (ready,), under_way = ray.wait(under_way)
+            under_way += [digest.remote(name, work.shards[name]) for name in itertools.islice(names, 1)]
+            yield ray.get(ready)
+
+    by_shard: dict[str, list[tuple[Unit, int]]] = {}
+    for unit in work.to_compare:
+        assert unit.previous is not None, "what is compared has been drawn"
+        by_shard.setdefault(unit.shard, []).append((unit, unit.previous))
     origins = {
-        name: rewrite_set.origins({unit.shard: drawn for unit, drawn in to_compare if unit.prompt_set == name})
+        name: rewrite_set.origins(
+            {unit.shard: drawn for units in by_shard.values() for unit, drawn in units if unit.prompt_set == name}
+        )
         for name, rewrite_set in work.sets.items()
     }
-    for unit, drawn in to_compare:
-        rewrite_set = work.sets[unit.prompt_set]
-        origin = origins[unit.prompt_set][unit.shard]
-        if digests[unit.shard] != origin.inputs:
-            logger.info("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, unit.shard)
-            work.to_draw.append(unit)
-        elif unit.shard in work.committed[unit.prompt_set]:
-            stamped = replace(origin, source=work.shards[unit.shard].source)
-            store.restamp_verdicts(rewrite_set, unit.shard, drawn, stamped)
-            companion.settled(unit.shard, 0)
-        else:
-            work.to_judge.append(Unit(unit.prompt_set, unit.shard, drawn))
+    for shard, inputs in digests(iter(by_shard)):
+        for unit, drawn in by_shard[shard]:
+            origin = origins[unit.prompt_set][shard]
+            if inputs != origin.inputs:
+                logger.info("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, shard)
+                work.to_draw.append(unit)
+            elif shard in work.committed[unit.prompt_set]:
+                stamped = replace(origin, source=work.shards[shard].source)
+                store.restamp_verdicts(work.sets[unit.prompt_set], shard, drawn, stamped)
+                companion.settled(shard, 0)
+            else:
+                work.to_judge.append(Unit(unit.prompt_set, shard, drawn))
     work.to_compare.clear()
+    companion.sort(work)
+
+
+_COMPARED_AT_ONCE = 256
+"""Files that are read, or wait for a CPU."""
 
 
 def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, companion: Companion) -> None:
@@ -318,6 +343,8 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
     gpu_s = work.spent_gpu_s
     drawn = 0
     for row in _as_they_come(done):
+        if companion.stopped():
+            raise StoppedError("it was told to stop")
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
             raise EngineStartError(row["engine_start_failure"])

@@ -67,6 +67,8 @@ def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> No
     state = storage.read_json(storage.join(checkpoint, "state.json"))
     assert Position.from_json(state["position"]).done_below == SHARDS * EPOCHS
     assert state["samples"] == SHARDS * SAMPLES * EPOCHS
+    (read,) = state["lineage"]["rewrite_sets"]
+    assert read["committed_shards"] == SHARDS, "also what was committed after training had begun"
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The rewriting pipeline on a real Ray, with a scripted engine for what a real one cannot be told to do."""
 
+import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.engine import Answer
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.pipeline import Companion, StoppedError, finish_rewriting, open_sets, run_rewriting
 from laclip_ray.rewriting.work import plan_work
 from laclip_ray.training.checkpoint import save_model
 from laclip_ray.training.model import create_model, load_model_spec
@@ -231,6 +232,34 @@ def test_changed_captions_are_noticed_and_only_they_are_rewritten(
     rows = plan_work(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
     assert [row["id"] for row in rows] == [key for key, _ in samples[1:]]
     assert [row["text"].startswith("later") for row in rows] == [False, True, False, False, False]
+
+
+@dataclass
+class StuckEngine(ScriptedEngine):
+    """Answers for one shard of three captions, and then no more."""
+
+    asked: int = 0
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        self.asked += 1
+        if self.asked > 3:
+            await asyncio.Event().wait()
+        return await super().generate(prompt, count, request_id)
+
+
+def test_rewriting_that_is_told_to_stop_is_incomplete_and_goes_on_later(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    for number in range(3):
+        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(3 * number, 3))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
+    work = plan_work(experiment)
+    open_sets(work)
+    outcome = finish_rewriting(work, StuckEngine, Companion(stopped=lambda: True))
+    assert outcome.incomplete is not None
+    assert isinstance(outcome.incomplete.__cause__, StoppedError)
+    assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9
 
 
 def test_captions_that_repeat_across_shards_are_remembered_where_asked(

@@ -15,6 +15,7 @@ from laclip_ray.cluster import (
     check_local,
     check_nodes,
     room,
+    without,
 )
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
@@ -88,6 +89,26 @@ def test_processes_are_only_on_the_nodes_that_they_ask_for() -> None:
     for lacking in (engines, workers):
         with pytest.raises(UserError, match=rf"room for 3 {lacking.name}, .* has 1 nodes with .* with room for 2"):
             check_nodes(Plan("run", (replace(lacking, processes=3),)), nodes)
+
+
+def test_kinds_that_may_only_be_on_the_same_nodes_share_their_gpus() -> None:
+    engines = Group("engines", 1, 1.0, gpus=1.0, accelerator_type="L4")
+    workers = Group("workers", 2, 1.0, gpus=1.0, accelerator_type="L4")
+    plan = Plan("run", (engines, workers))
+    check_nodes(plan, [node(8, 3, "L4"), node(8, 4, "H100")])
+    nodes = [node(8, 2, "L4"), node(8, 4, "H100")]
+    with pytest.raises(UserError, match=r"3 GPUs at once: 1 engines x 1 \+ 2 workers x 1; the 1 nodes \(of 2\) .* 2\."):
+        check_nodes(plan, nodes)
+    check_nodes(Plan("run", (engines, replace(workers, accelerator_type=None))), nodes)
+
+
+def test_what_a_kind_leaves_is_as_much_as_can_be_for_the_other() -> None:
+    engines = Group("engines", 1, 1.0, gpus=1.0, accelerator_type="L4")
+    workers = Group("workers", 3, 2.0, gpus=1.0)
+    nodes = [node(8, 2, "L4"), node(8, 2, "H100")]
+    assert room(engines, without(workers, 3, nodes, engines), 9) == 1
+    assert room(workers, without(engines, 1, nodes, workers), 9) == 3
+    assert [each["Resources"]["CPU"] for each in without(workers, 3, nodes, engines)] == [4, 6]
 
 
 def test_processes_that_need_nothing_fit_wherever_they_may_be() -> None:

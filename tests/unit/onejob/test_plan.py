@@ -182,6 +182,50 @@ def test_engines_and_workers_are_bounded_by_what_the_cluster_holds_of_both(
     assert bounded.train.worker_range == WorkerRange(min=1, max=workers)
 
 
+def test_engines_are_not_bounded_by_workers_on_other_nodes(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0, f"accelerator_type:{name}": 1.0}}
+        for name in ("L4", "H100")
+    ]
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 64.0, "GPU": 8.0})
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    apart = with_overrides(
+        experiment,
+        {
+            "rewrite.engine.accelerator_type": "L4",
+            "train.accelerator_type": "H100",
+            "train.workers": {"min": 4, "max": 8},
+            "train.batch_size": 8,
+        },
+    )
+    bounded = _bounded(plan_work(apart)).experiment
+    assert bounded.rewrite.engine.actors.max == 3
+    assert bounded.train.worker_range == WorkerRange(min=4, max=4)
+    together = with_overrides(apart, {"train.accelerator_type": "L4", "train.workers": {"min": 1, "max": 2}})
+    bounded = _bounded(plan_work(together)).experiment
+    assert (bounded.rewrite.engine.actors.max, bounded.train.worker_range.max) == (2, 2)
+
+
+def test_with_nothing_left_to_draw_no_engine_costs_anything(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = with_overrides(experiment, {"train.expected_images_per_s": 2.0})
+    work = plan_work(expected)
+    work.to_draw.clear()
+    monkeypatch.setattr("laclip_ray.onejob.plan.plan_work", lambda _: work)
+    plan = plan_run(expected)
+    assert plan.engines.processes == 0
+    assert {each.gpu_hours for each in plan.forecasts} == {2 * plan.forecasts[0].hours}
+
+
+def test_a_price_that_is_not_in_the_list_is_named_by_its_setting(experiment: Experiment) -> None:
+    changes = {"train.expected_images_per_s": 2.0, "train.price": "nobody's"}
+    with pytest.raises(UserError, match=r"train\.price"):
+        plan_run(with_overrides(experiment, changes))
+
+
 def test_a_cluster_that_grows_bounds_nothing(experiment: Experiment) -> None:
     growing = with_overrides(experiment, {"ray.autoscaling": True})
     assert _bounded(plan_work(growing)).experiment == growing
