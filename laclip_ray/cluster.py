@@ -155,14 +155,19 @@ def check_gpus(plan: Plan, available: float) -> None:
     Raises:
         UserError: with the arithmetic.
     """
-    needed = [(group.name, group.least, gpus_each(group.gpus)) for group in plan.groups]
-    total = sum(processes * gpus for _, processes, gpus in needed)
-    if total > available:
-        terms = [f"{processes} {name} x {gpus:g}" for name, processes, gpus in needed if processes * gpus]
+    needed, terms = _gpus_at_once(plan.groups)
+    if needed > available:
         raise UserError(
-            f"laclip {plan.verb} needs {total:g} GPUs at once: {' + '.join(terms)}; the cluster has {available:g}. Use "
+            f"laclip {plan.verb} needs {needed:g} GPUs at once: {terms}; the cluster has {available:g}. Use "
             "fewer processes, or set ray.autoscaling=true where the cluster grows as needed"
         )
+
+
+def _gpus_at_once(groups: Sequence[Group]) -> tuple[float, str]:
+    """The GPUs without which groups cannot begin, and how they add up."""
+    needed = [(group.name, group.least, gpus_each(group.gpus)) for group in groups]
+    terms = [f"{processes} {name} x {gpus:g}" for name, processes, gpus in needed if processes * gpus]
+    return sum(processes * gpus for _, processes, gpus in needed), " + ".join(terms)
 
 
 def check_gpus_are_known(plan: Plan, available: float) -> None:
@@ -202,16 +207,15 @@ def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
                 f"{gpus:g} GPUs of one node; the cluster has {len(allowed)} {which} (of {len(nodes)}), with room for "
                 f"{found}. Use smaller or fewer ones, or set ray.autoscaling=true where such nodes come as needed"
             )
-    on_gpus = [group for group in plan.groups if group.least * gpus_each(group.gpus)]
+    on_gpus = [group for group in plan.groups if _gpus_at_once([group])[0]]
     for size in range(2, len(on_gpus) + 1):
         for some in itertools.combinations(on_gpus, size):
+            needed, terms = _gpus_at_once(some)
             shared = [node for node in nodes if any(_admits(node, group) for group in some)]
-            needed = sum(group.least * gpus_each(group.gpus) for group in some)
             available = sum(node["Resources"].get("GPU", 0.0) for node in shared)
             if needed > available:
-                terms = [f"{group.least} {group.name} x {gpus_each(group.gpus):g}" for group in some]
                 raise UserError(
-                    f"laclip {plan.verb} needs {needed:g} GPUs at once: {' + '.join(terms)}; the {len(shared)} nodes "
+                    f"laclip {plan.verb} needs {needed:g} GPUs at once: {terms}; the {len(shared)} nodes "
                     f"(of {len(nodes)}) that these may be on have {available:g}. Use fewer processes, or other nodes "
                     "(accelerator_type, label_selector), or set ray.autoscaling=true where such nodes come as needed"
                 )

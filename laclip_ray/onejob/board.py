@@ -39,7 +39,7 @@ class Board:
         self._to_rewrite = len(missing)
         self._accepted = 0
         self._started_s = clock()
-        self._rewriting_s: float | None = None
+        self._has_ended = False
         self._timeline: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
         self._items: dict[str, Item] = {}
@@ -71,10 +71,10 @@ class Board:
         assert self._need is not None, "items are offered first"
         async with self._changed:
             await self._changed.wait_for(
-                lambda: ticket in self._taken or len(self._under_way) < most or self._rewriting_s is not None
+                lambda: ticket in self._taken or len(self._under_way) < most or self._has_ended
             )
             if ticket not in self._taken:
-                if self._rewriting_s is not None:
+                if self._has_ended:
                     raise RuntimeError("rewriting has ended")
                 shard = self._need.take(self._ahead())
                 self._taken[ticket] = shard
@@ -126,7 +126,7 @@ class Board:
 
     async def end(self) -> None:
         """Nothing more is rewritten by this run."""
-        self._rewriting_s = self._clock() - self._started_s
+        self._has_ended = True
         self._note("rewriting has ended")
         async with self._changed:
             self._changed.notify_all()
@@ -134,9 +134,7 @@ class Board:
     async def wait(self, shards: Sequence[str]) -> None:
         """Return when all of these shards have their text, or will not get it."""
         async with self._changed:
-            await self._changed.wait_for(
-                lambda: self._rewriting_s is not None or not any(shard in self._missing for shard in shards)
-            )
+            await self._changed.wait_for(lambda: self._has_ended or not any(shard in self._missing for shard in shards))
 
     async def note(self, event: str) -> None:
         """Put an event on the timeline."""
@@ -149,7 +147,7 @@ class Board:
         return {
             "rewritten_shards": rewritten,
             "shards_to_rewrite": self._shards,
-            "rewrites_per_s": self._accepted / elapsed_s if self._rewriting_s is None else 0.0,
+            "rewrites_per_s": self._accepted / elapsed_s if not self._has_ended else 0.0,
             "lag_shards": max(0, int(min(1.0, epoch) * self._shards) - rewritten),
         }
 

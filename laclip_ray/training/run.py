@@ -100,10 +100,7 @@ def run_training(
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
     plan = cluster.Plan("train", (worker_group(experiment),))
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
-    known = _known_rows(experiment)
-    if known is None:
-        known = dict(rows) if rows is not None else count_rows(experiment, shards)
-    rows = known
+    rows = _known_rows(experiment) or rows or count_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
     total_steps = samples_per_epoch * experiment.train.epochs // experiment.train.batch_size
     if not total_steps:
