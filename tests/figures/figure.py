@@ -52,8 +52,13 @@ class Figure:
         return f"{self.show}  {self.name}: {self.value:.6g} {self.unit}  {self.bar or ''} {verdict}".rstrip()
 
 
+def exit_code(show: int, name: str, code: int, expected: int = 0) -> Figure:
+    """An exit code that has to be the expected one; that of a killed process is negative."""
+    return Figure(show, name, code, "", at_most=expected, at_least=expected)
+
+
 def outcomes_of_tests(show: int, *files: str) -> Iterator[Figure]:
     """The exit codes of files of unit tests."""
     for file in files:
         done = subprocess.run([sys.executable, "-m", "pytest", "-q", f"tests/unit/{file}"], check=False)
-        yield Figure(show, f"exit code of {file}", done.returncode, "", at_least=0, at_most=0)
+        yield exit_code(show, f"exit code of {file}", done.returncode)

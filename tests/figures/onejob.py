@@ -17,7 +17,7 @@ from laclip_ray.demo.run import demo_experiment
 from laclip_ray.demo.world import write_world
 from laclip_ray.rewriting.work import plan_work
 from laclip_ray.training.metrics import read_metrics
-from tests.figures.figure import Figure
+from tests.figures.figure import Figure, exit_code
 from tests.integration.chaos import contents
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment
@@ -213,7 +213,7 @@ def kills(directory: Path) -> Iterator[Figure]:
     found = run_chaos(experiment, victims, [1], 1.0, 8, directory, engine_pace_s=0.12)
     for victim, count in found.kills.items():
         yield Figure(5, f"kills of {victim}", count, "kills")
-    yield Figure(5, "exit code", found.exit_code, "", at_least=0, at_most=0)
+    yield exit_code(5, "exit code", found.exit_code)
     trained = trained_samples(experiment.output)
     wrong = sum((everything - epoch).total() + (epoch - everything).total() for epoch in trained)
     yield Figure(
@@ -239,5 +239,5 @@ def refused(directory: Path) -> Iterator[Figure]:
     elapsed_s = time.monotonic() - started_s
     print(done.stderr[-500:])
     assert "laclip run needs" in done.stderr, done.stderr[-2000:]
-    yield Figure(6, "exit code of a plan that cannot fit", done.returncode, "", at_least=2, at_most=2)
+    yield exit_code(6, "exit code of a plan that cannot fit", done.returncode, 2)
     yield Figure(6, "refused after", elapsed_s, "s", at_most=5)

@@ -25,7 +25,7 @@ from laclip_ray.demo.scenes import draw_scene
 from laclip_ray.rewriting.actor import build_gate
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
-from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.figure import Figure, exit_code, outcomes_of_tests
 from tests.figures.processes import watch_memory
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
@@ -285,7 +285,7 @@ def kills(directory: Path) -> Iterator[Figure]:
     yield Figure(5, "kills, scripted engine", found.kills.total(), "kills", at_least=50)
     for victim, count in found.kills.items():
         yield Figure(5, f"kills of {victim}", count, "kills")
-    yield Figure(5, "exit code", found.exit_code, "", at_least=0, at_most=0)
+    yield exit_code(5, "exit code", found.exit_code)
     yield Figure(5, "missing or repeated ids", len(expected.keys() ^ got.keys()), "ids", at_most=0)
     yield Figure(
         5,

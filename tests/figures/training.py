@@ -23,7 +23,7 @@ from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
 from laclip_ray.rewriting.store import RewriteSet, RewriteSets, gate_fingerprint
 from laclip_ray.training.run import export_location, run_training
 from tests.figures import training_nodes
-from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.figure import Figure, exit_code, outcomes_of_tests
 from tests.figures.training_images import resized
 from tests.figures.training_step import step_alone
 from tests.figures.training_stream import memory, throughput
@@ -192,11 +192,11 @@ def nodes(directory: Path, everything: Counter[str], epochs: int) -> Iterator[Fi
 
 
 def _exactly_once(
-    exit_code: int, killed: Counter[str], experiment: Experiment, everything: Counter[str], epochs: int, name: str
+    code: int, killed: Counter[str], experiment: Experiment, everything: Counter[str], epochs: int, name: str
 ) -> Iterator[Figure]:
     for victim, count in killed.items():
         yield Figure(3, f"kills of a {victim}, {name}", count, "kills")
-    yield Figure(3, f"exit code, {name}", exit_code, "", at_least=0, at_most=0)
+    yield exit_code(3, f"exit code, {name}", code)
     trained = trained_samples(experiment.output)
     wrong = sum((Counter(everything) - epoch).total() + (epoch - everything).total() for epoch in trained)
     wrong += (epochs - len(trained)) * everything.total()

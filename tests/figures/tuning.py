@@ -22,7 +22,7 @@ from laclip_ray.training.metrics import read_metrics
 from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep, pairing, rankings
 from laclip_ray.tuning.trial import read_stages
-from tests.figures.figure import Figure
+from tests.figures.figure import Figure, exit_code
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, wait_for
 
@@ -47,7 +47,7 @@ def demo(directory: Path) -> Iterator[Figure]:
         command, cwd=REPOSITORY, env=child_environment(), check=False, stdout=subprocess.PIPE, text=True
     )
     print(finished.stdout[-5000:])
-    yield Figure(1, "exit code", finished.returncode, "", at_least=0, at_most=0)
+    yield exit_code(1, "exit code", finished.returncode)
     yield Figure(1, "time of the sweep", (time.monotonic() - started_s) / 60, "min", at_most=40)
     experiment = with_overrides(demo_experiment(str(directory)), sweep_settings(SEEDS, Size()))
     sweep = Sweep(experiment, tuple(read_stages(experiment)), rewrites=4)
@@ -144,7 +144,7 @@ def killed(directory: Path) -> Iterator[Figure]:
     wait_for(done, 300, "a run that is done")
     driver.send_signal(signal.SIGINT)
     driver.communicate()
-    yield Figure(3, "exit code after Ctrl-C", driver.returncode, "", at_least=3, at_most=3)
+    yield exit_code(3, "exit code after Ctrl-C", driver.returncode, 3)
     rows = len(_rows(experiment))
     yield Figure(3, "rows of the table after Ctrl-C, of 6", rows, "rows", at_least=1, at_most=5)
     before = done()
@@ -159,7 +159,7 @@ def killed(directory: Path) -> Iterator[Figure]:
     yield Figure(3, "runs half done then", len(begun), "runs", at_least=1)
     again = _start(experiment)
     again.communicate()
-    yield Figure(3, "exit code of the same command", again.returncode, "", at_least=0, at_most=0)
+    yield exit_code(3, "exit code of the same command", again.returncode)
     after = done()
     touched = sum(after[path] != written for path, written in before.items())
     yield Figure(3, "done runs that were done again", touched, "runs", at_most=0)
@@ -183,7 +183,7 @@ def steered(directory: Path) -> Iterator[Figure]:
     halved = _learnable(directory)
     done = _start(halved)
     done.communicate()
-    yield Figure(4, "exit code, ASHA", done.returncode, "", at_least=0, at_most=0)
+    yield exit_code(4, "exit code, ASHA", done.returncode)
     ended = list(Path(halved.tune_output).glob("trials/*/ended_early.json"))
     yield Figure(4, "points ended early of 4, three of which cannot learn, ASHA", len(ended), "points", at_least=1)
     learning = [path for path in ended if path.parent.name.endswith("learning_rate0.001")]
@@ -201,15 +201,14 @@ def steered(directory: Path) -> Iterator[Figure]:
     )
     done = _start(searched)
     done.communicate()
-    name = "exit code, Optuna over p and the learning rate"
-    yield Figure(4, name, done.returncode, "", at_least=0, at_most=0)
+    yield exit_code(4, "exit code, Optuna over p and the learning rate", done.returncode)
     yield Figure(4, "points that Optuna chose", len({row["point"] for row in _rows(searched)}), "points", at_least=4)
 
     rates = {"train.learning_rate": {"grid": [1e-3, 1e30]}}
     crashing = _experiment(directory, "crashing", **{"tune.p": [0.5], "tune.space": rates, "train.epochs": 2})
     done = _start(crashing)
     _, errors = done.communicate()
-    yield Figure(4, "exit code with a point that cannot be trained", done.returncode, "", at_least=3, at_most=3)
+    yield exit_code(4, "exit code with a point that cannot be trained", done.returncode, 3)
     named = re.search(r"not complete: 1;.*\n  p0.5-learning_rate1e\+30: ", errors) is not None
     yield Figure(4, "points that are named as failed", int(named), "points", at_least=1)
     yield Figure(4, "points in the table beside it", len(_rows(crashing)), "points", at_least=1)
@@ -294,7 +293,7 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
         command, cwd=REPOSITORY, env=child_environment(), check=False, stderr=subprocess.PIPE, text=True
     )
     print(refused.stderr)
-    yield Figure(5, "exit code of a sweep that cannot fit", refused.returncode, "", at_least=2, at_most=2)
+    yield exit_code(5, "exit code of a sweep that cannot fit", refused.returncode, 2)
     yield Figure(5, "refused after", time.monotonic() - started_s, "s", at_most=5)
 
 
