@@ -113,10 +113,18 @@ class EngineConfig(Section):
     """Only on nodes with these Ray labels, such as `ray.io/market-type: spot`."""
     shards_in_flight: PositiveInt = 2
     """Shards an engine works on at a time, so that the slow tail of one does not idle it."""
+    restart_timeout_s: PositiveFloat = 600.0
+    """How long the start of an engine that was lost is tried again before the shards that it had are left to others.
+    Rewriting ends when no engine is left."""
     cpu_kv_cache_gib: PositiveInt = 1
     """On a CPU: memory for the key-value cache."""
     args: dict[str, Any] = {}
     """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`."""
+
+    @property
+    def held_shards(self) -> int:
+        """Shards that an engine has at a time: those that it works on, and one that waits."""
+        return self.shards_in_flight + 1
 
 
 class PictureGateConfig(Section):

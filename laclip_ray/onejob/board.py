@@ -53,8 +53,13 @@ class Board:
         self._read = Rate()
 
     async def offer(self, items: Mapping[str, Item], schedule: Schedule, names: Sequence[str]) -> None:
-        """What can be taken: an item a shard. `names` are those of the schedule's shards, by their numbers."""
+        """What can be taken: an item a shard. `names` are those of the schedule's shards, by their numbers.
+
+        Whatever was offered before is forgotten, with its tickets.
+        """
         self._items = dict(items)
+        self._taken.clear()
+        self._under_way.clear()
         self._need = Need(schedule, names, items)
         self._need.begin(self._read_below)
 
@@ -102,6 +107,12 @@ class Board:
         self._read.note(self._read_below, self._clock())
         if self._need is not None:
             self._need.reach(index)
+
+    async def give_back(self, shard: str) -> None:
+        """A shard that was taken is not being worked on: there is room for another."""
+        async with self._changed:
+            self._under_way.discard(shard)
+            self._changed.notify_all()
 
     async def settle(self, shard: str, accepted: int | None) -> None:
         """One prompt set of a shard is committed, or (None) given up."""

@@ -176,7 +176,14 @@ class _Rewriting(threading.Thread):
         try:
             experiment = self._work.experiment
             order = None if self._stops_training else _order(self._work, self._board)
-            companion = Companion(self._settle, _rewriting_cpus(experiment), order, sort_by_need, self.stop.is_set)
+            companion = Companion(
+                self._settle,
+                self._board.give_back.remote,
+                _rewriting_cpus(experiment),
+                order,
+                sort_by_need,
+                self.stop.is_set,
+            )
             self.outcome = finish_rewriting(self._work, self._build_engine, companion)
             self.error = self.outcome.incomplete
             cause = self.error.__cause__ if self.error is not None else None
@@ -231,7 +238,7 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
 def _order(work: Work, board: Any) -> BoardOrder:
     """The order of what training will read next, known to the board."""
     engine = work.experiment.rewrite.engine
-    most = engine.actors.max * (engine.shards_in_flight + 1)
+    most = engine.actors.max * engine.held_shards
     return BoardOrder(board, schedule_of(work), tuple(work.shards), most)
 
 

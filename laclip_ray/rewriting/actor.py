@@ -10,6 +10,7 @@ is found in the shards' ledgers, the shard is done again, and no process of the 
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import time
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -180,11 +181,16 @@ class _Request:
     reused: bool = False
 
 
-_PAUSES_S = (5.0, 15.0, 60.0, 120.0)
-"""Before an engine that was lost is started once more."""
+def restart_pauses_s(timeout_s: float) -> Iterator[float]:
+    """The pauses before each further start of an engine that was lost; `timeout_s` together."""
+    for pause_s in itertools.chain((5.0, 15.0, 60.0), itertools.repeat(120.0)):
+        if timeout_s <= 0:
+            return
+        yield min(pause_s, timeout_s)
+        timeout_s -= pause_s
 
 
-def start_engine(build: Callable[[], Engine], pauses_s: Sequence[float]) -> Engine:
+def start_engine(build: Callable[[], Engine], pauses_s: Iterable[float]) -> Engine:
     """What `build` gives, which is called once more after each pause: what an engine held that died may be let go late.
 
     Raises:
@@ -199,6 +205,10 @@ def start_engine(build: Callable[[], Engine], pauses_s: Sequence[float]) -> Engi
     return build()
 
 
+_LEAVE_S = 2.0
+"""Between the last shard that an actor without an engine gives back and its end."""
+
+
 class RewritingActor:
     """Ray Data actor that holds an engine and turns tables of captions into tables of draws."""
 
@@ -209,7 +219,19 @@ class RewritingActor:
         sets: Mapping[str, RewriteSet],
         run: str,
         build: BuildEngine,
+        *,
+        is_first: bool,
     ) -> None:
+        """Start the engine.
+
+        Args:
+            experiment: the configuration.
+            prompt_sets: by name.
+            sets: by name, where the rewrites of each prompt set go.
+            run: names this run.
+            build: makes the engine.
+            is_first: whether no engine of this run has started yet: then one that does not start is not tried again.
+        """
         import ray
 
         context = ray.get_runtime_context()
@@ -230,12 +252,14 @@ class RewritingActor:
         self._engine: Engine | None = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, of what it calls itself
-            pauses_s = _PAUSES_S if context.was_current_actor_reconstructed else ()
+            is_again = context.was_current_actor_reconstructed or not is_first
+        pauses_s = restart_pauses_s(self._rewrite.engine.restart_timeout_s) if is_again else ()
         try:
             self._engine = start_engine(lambda: build(self._rewrite, experiment.seed), pauses_s)
         except EngineStartError as error:
             # Said by a row of the stream: an error in here would come out as pages of Ray's own.
             self._start_failure = str(error)
+            self._given_back = 0
         # What is loaded by now stays, and a shard's objects live until it is drawn: to look through them each 700
         # allocations took a third of this process's time.
         gc.freeze()
@@ -248,6 +272,11 @@ class RewritingActor:
             yield batch
             return
         if self._engine is None:
+            self._given_back += 1
+            if self._given_back > self._rewrite.engine.held_shards:
+                # What it had is for others now. Ray starts another in its place, and gives that one nothing meanwhile.
+                await asyncio.sleep(_LEAVE_S)  # until what was given back has arrived
+                os._exit(1)
             yield batch.set_column(
                 batch.schema.get_field_index("engine_start_failure"), "engine_start_failure", [[self._start_failure]]
             )

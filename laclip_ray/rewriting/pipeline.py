@@ -83,6 +83,9 @@ class Companion:
     settled: Callable[[str, int | None], None] = lambda *_: None
     """Called with a shard's name and its accepted rewrites each time that one of its prompt sets is committed, or with
     None where it is given up."""
+    given_back: Callable[[str], None] = lambda _: None
+    """Called with the name of a shard that an engine took and cannot do; it is offered once more when all others are
+    through."""
     cpus: float | None = None
     """The logical CPUs that rewriting may use; None: all."""
     order: Order | None = None
@@ -315,23 +318,54 @@ def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, companion:
     # What is drawn is judged also where nothing more may be drawn.
     reached = _limit_reached(work.spent_gpu_s, work.experiment) if work.to_draw else None
     to_draw = [] if reached else work.to_draw
-    streams = []
-    if work.to_judge:
-        streams.append(_sources(work, work.to_judge).map_batches(
-            name_draws, batch_size=1, batch_format="pyarrow", num_cpus=0.5
-        ))  # fmt: skip
-    if to_draw:
-        streams.append(_draw(work, to_draw, build_engine, companion.order))
-    if streams:
-        _report(streams, work, to_draw, outcome, companion)
+    to_judge = work.to_judge
+    progress = _Progress(len(to_draw) + len(to_judge), work.spent_gpu_s)
+    while to_draw or to_judge:
+        streams = []
+        if to_judge:
+            streams.append(_sources(work, to_judge).map_batches(
+                name_draws, batch_size=1, batch_format="pyarrow", num_cpus=0.5
+            ))  # fmt: skip
+        if to_draw:
+            streams.append(_draw(work, to_draw, build_engine, companion.order, progress))
+        to_draw, to_judge = _report(streams, work, to_draw, progress, outcome, companion), []
+        progress.rounds += 1
     if reached:
         raise BudgetReachedError(reached)
 
 
-def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Outcome, companion: Companion) -> None:
-    """Run the streams, and note each unit as it is committed."""
+@dataclass
+class _Progress:
+    """How far a run is, over all its rounds."""
+
+    units: int
+    gpu_s: float
+    rounds: int = 0
+    given_back: int | None = None
+    """Units that engines have given back since one was last drawn; None: none has been drawn yet."""
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Names the run in ledgers."""
+
+
+def _report(
+    streams: list[Any],
+    work: Work,
+    to_draw: Sequence[Unit],
+    progress: _Progress,
+    outcome: Outcome,
+    companion: Companion,
+) -> list[Unit]:
+    """Run the streams, and note each unit as it is committed; what engines gave back that did not start again is
+    returned, to be drawn by others.
+
+    Raises:
+        EngineStartError: engines did not start, and none is known to work.
+    """
     import ray
 
+    engine = work.experiment.rewrite.engine
+    units = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
+    held_by_others = (engine.actors.max - 1) * engine.held_shards
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     gpus = cluster.gpus_each(gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
@@ -339,15 +373,22 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         # Ray Data gives the dataset that comes first all that it asks for, and the next one what is left.
         limits = ray.data.ExecutionResources.for_limits(cpu=companion.cpus)
         done.context.execution_options.resource_limits = limits
-    total = len(to_draw) + len(work.to_judge)
-    gpu_s = work.spent_gpu_s
+    given_back: list[Unit] = []
     drawn = 0
+    start_failure: EngineStartError | None = None
     for row in _as_they_come(done):
         if companion.stopped():
             raise StoppedError("it was told to stop")
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
-            raise EngineStartError(row["engine_start_failure"])
+            start_failure = EngineStartError(row["engine_start_failure"])
+            if progress.given_back is None or progress.given_back >= held_by_others:
+                raise start_failure
+            logger.error("%s is left to other engines, as its own is lost: %s", name, start_failure)
+            progress.given_back += 1
+            given_back.append(units[row["prompt_set"], row["shard"]])
+            companion.given_back(row["shard"])
+            continue
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
@@ -357,14 +398,18 @@ def _report(streams: list[Any], work: Work, to_draw: Sequence[Unit], outcome: Ou
         companion.settled(row["shard"], row["accepted"])
         if row["engine"]:
             drawn += 1
+            progress.given_back = 0
             outcome.engines.add(row["engine"])
         logger.info(
             "committed %d of %d: %s, %d captions, %d accepted rewrites",
-            outcome.commits, total, name, row["captions"], row["accepted"],
+            outcome.commits, progress.units, name, row["captions"], row["accepted"],
         )  # fmt: skip
-        gpu_s += row["gpu_s"]
-        if drawn < len(to_draw) and (reached := _limit_reached(gpu_s, work.experiment)):
+        progress.gpu_s += row["gpu_s"]
+        if drawn < len(to_draw) and (reached := _limit_reached(progress.gpu_s, work.experiment)):
             raise BudgetReachedError(reached)
+    if start_failure is not None and not drawn:
+        raise start_failure
+    return given_back
 
 
 def _as_they_come(reports: Any) -> Iterator[dict[str, Any]]:
@@ -404,7 +449,9 @@ def gpus_configured(experiment: Experiment) -> float | None:
     return engine.gpus_per_actor
 
 
-def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine, order: Order | None) -> Any:
+def _draw(
+    work: Work, units: Sequence[Unit], build_engine: BuildEngine, order: Order | None, progress: _Progress
+) -> Any:
     """The stream of drawn units."""
     import ray
 
@@ -426,13 +473,14 @@ def _draw(work: Work, units: Sequence[Unit], build_engine: BuildEngine, order: O
     )
     return samples.map_batches(
         RewritingActor,
-        fn_constructor_args=(experiment, work.prompt_sets, work.sets, uuid.uuid4().hex, build_engine),
+        fn_constructor_args=(experiment, work.prompt_sets, work.sets, progress.run, build_engine),
+        fn_constructor_kwargs={"is_first": progress.rounds == 0},
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
             min_size=engine.actors.min,
             max_size=engine.actors.max,
-            max_tasks_in_flight_per_actor=engine.shards_in_flight + 1,
+            max_tasks_in_flight_per_actor=engine.held_shards,
             max_concurrent_calls_per_actor=engine.shards_in_flight,
         ),
         num_cpus=engine.cpus_per_actor,

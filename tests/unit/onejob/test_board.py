@@ -182,3 +182,23 @@ def test_nobody_waits_for_a_turn_after_the_end() -> None:
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(scenario())
+
+
+def test_a_shard_that_is_given_back_makes_room_and_is_taken_again_when_it_is_offered_again() -> None:
+    async def scenario() -> None:
+        names = ("a", "b")
+        items = {name: {"shard": name} for name in names}
+        board = Board(dict.fromkeys(names, 1), shards=2)
+        await board.offer(items, Schedule(2, 1, 0), names)
+        first = await board.take(0, most=1)
+        waiting = asyncio.create_task(board.take(1, most=1))
+        await asyncio.sleep(0)
+        await board.give_back(first["shard"])
+        second = await asyncio.wait_for(waiting, 5)
+        await board.settle(second["shard"], 1)
+        await board.offer({first["shard"]: first}, Schedule(2, 1, 0), names)
+        assert await asyncio.wait_for(board.take(0, most=1), 5) == first
+        await board.settle(first["shard"], 1)
+        assert (await board.state(0.0))["rewritten_shards"] == 2
+
+    asyncio.run(scenario())

@@ -3,8 +3,10 @@
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from laclip_ray.rewriting.actor import start_engine
+from laclip_ray.rewriting.actor import restart_pauses_s, start_engine
 from laclip_ray.rewriting.engine import Engine, EngineStartError
 
 ENGINE = cast(Engine, object())
@@ -40,3 +42,10 @@ def test_a_first_start_that_fails_is_not_tried_again() -> None:
 def test_the_last_failure_is_raised() -> None:
     with pytest.raises(EngineStartError, match="still held"):
         start_engine(Build(failures=9), (0.0, 0.0))
+
+
+@given(st.floats(0.1, 10_000))
+def test_an_engine_that_was_lost_is_tried_for_as_long_as_asked(timeout_s: float) -> None:
+    pauses = list(restart_pauses_s(timeout_s))
+    assert sum(pauses) == pytest.approx(timeout_s)
+    assert max(pauses) <= 120
