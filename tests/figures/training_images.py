@@ -1,13 +1,16 @@
-"""Figures of a crop: its CPU time against the usual way, by Pillow and torchvision."""
+"""Figures of a crop: its CPU time against the usual way, by Pillow and torchvision, and that of decoders alone."""
 
 import io
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import torch
+import torchvision
 from PIL import Image
 from torchvision import transforms
 
@@ -46,15 +49,7 @@ def crops() -> Iterator[Figure]:
         print("LACLIP_TEST_DATA is not set: the CPU time of a crop (show 4) is left out")
         return
     torch.set_num_threads(1)
-    images = DataConfig(path=str(data / "clothing-cc0" / "train"), caption_column="cls")
-    samples = islice(read_samples(list_shards(images)[0], images, with_images=True), _PICTURES)
-    pictures = [sample.image for sample in samples if sample.image is not None]
-    sizes = {
-        "128 x 171 pixels (median)": pictures,
-        "256 pixels, shorter side": [resized(each, 256, min) for each in pictures],
-        "1,024 pixels, longer side": [resized(each, 1_024, max) for each in pictures],
-    }
-    for name, contents in sizes.items():
+    for name, contents in _contents(data).items():
         for interpolation in ("bilinear", "bicubic"):
             spec = ImageSpec(_SIZE_PX, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
             shares = [
@@ -64,6 +59,18 @@ def crops() -> Iterator[Figure]:
             yield Figure(
                 4, f"CPU time of a crop against the usual, {name}, {interpolation}", statistics.median(shares), "share"
             )
+
+
+def _contents(data: Path) -> dict[str, list[bytes]]:
+    """Photographs as JPEGs, by their size."""
+    images = DataConfig(path=str(data / "clothing-cc0" / "train"), caption_column="cls")
+    samples = islice(read_samples(list_shards(images)[0], images, with_images=True), _PICTURES)
+    pictures = [sample.image for sample in samples if sample.image is not None]
+    return {
+        "128 x 171 pixels (median)": pictures,
+        "256 pixels, shorter side": [resized(each, 256, min) for each in pictures],
+        "1,024 pixels, longer side": [resized(each, 1_024, max) for each in pictures],
+    }
 
 
 def resized(content: bytes, side: int, which: Callable[[Sequence[int]], int]) -> bytes:
@@ -80,4 +87,56 @@ def _cpu_s(crop: Crop, contents: Sequence[bytes], spec: ImageSpec, number: int) 
     started_s = time.process_time()
     for place, content in enumerate(contents):
         crop(content, spec, f"{number}-{place}")
+    return time.process_time() - started_s
+
+
+def decoders() -> Iterator[Figure]:
+    """Show 4: what the decoder was chosen from; those that can, read a large JPEG at a fraction of its size."""
+    data = real_data()
+    if data is None:
+        print("LACLIP_TEST_DATA is not set: the CPU time of decoders (show 4) is left out")
+        return
+    torch.set_num_threads(1)
+    for name, contents in _contents(data).items():
+        shares: dict[str, list[float]] = {}
+        for _ in range(_ROUNDS):
+            spent_s = {decoder: _decoding_s(decode, contents) for decoder, decode in DECODERS.items()}
+            for decoder, each_s in spent_s.items():
+                shares.setdefault(decoder, []).append(each_s / spent_s["Pillow"])
+        for decoder in list(DECODERS)[1:]:
+            share = statistics.median(shares[decoder])
+            yield Figure(4, f"CPU time of decoding against Pillow, {decoder}, {name}", share, "share")
+
+
+def _by_draft(content: bytes) -> object:
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft("RGB", (_SIZE_PX, _SIZE_PX))
+        return np.asarray(image.convert("RGB"))
+
+
+def _by_torchvision(content: bytes) -> object:
+    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return torchvision.io.decode_image(encoded, torchvision.io.ImageReadMode.RGB)
+
+
+def _by_fraction(content: bytes) -> object:
+    """At a half, a quarter or an eighth of the size, as long as a whole picture of the wanted size is left."""
+    height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    shrink = max(each for each in (1, 2, 4, 8) if each == 1 or min(height, width) >= each * _SIZE_PX)
+    return simplejpeg.decode_jpeg(content, "RGB", min_height=-(-height // shrink), min_width=-(-width // shrink))
+
+
+DECODERS: dict[str, Callable[[bytes], object]] = {
+    "Pillow": lambda content: np.asarray(Image.open(io.BytesIO(content)).convert("RGB")),
+    "Pillow in draft mode": _by_draft,
+    "torchvision": _by_torchvision,
+    "simplejpeg": lambda content: simplejpeg.decode_jpeg(content, "RGB"),
+    "simplejpeg at a fraction": _by_fraction,
+}
+
+
+def _decoding_s(decode: Callable[[bytes], object], contents: Sequence[bytes]) -> float:
+    started_s = time.process_time()
+    for content in contents:
+        decode(content)
     return time.process_time() - started_s

@@ -4,6 +4,7 @@ On a GPU a ViT-B-16 in bf16 with the largest batch that fits; on a CPU the figur
 """
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import Stepper
 from tests.figures.figure import Figure
 from tests.figures.training_stream import MODEL
+from tests.integration.procedures import free_port
 
 ROUNDS = 3
 """Interleaved rounds of everything; the median counts."""
@@ -37,8 +39,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "train.channels_last": {"channels_last": True},
     "train.gradient_checkpointing": {"gradient_checkpointing": True},
     "train.micro_batch_size of a half": {"micro_batch_size": "half"},
+    "train.precision: bf16": {"precision": "bf16"},
+    "train.precision: fp32, train.micro_batch_size of a half": {"precision": "fp32", "micro_batch_size": "half"},
 }
-"""Of which `train.compile` is by default true on a GPU and false on a CPU."""
+"""Of which `train.compile` is by default true on a GPU and false on a CPU, and `train.precision` bf16 and fp32."""
 Steps = Callable[[int], None]
 """Makes so many steps."""
 
@@ -76,8 +80,13 @@ def step_alone(directory: Path) -> Iterator[Figure]:
     yield Figure(7, f"images in a batch, {where}", setting.batch_size, "images")
 
     sides: dict[str, Callable[[], Steps]] = {"open_clip's step": partial(_theirs, setting)}
-    repeats_default = f"train.compile: {str(on_gpu).lower()}"
-    sides |= {name: partial(_ours, setting, options) for name, options in OPTIONS.items() if name != repeats_default}
+    default = {"compile": on_gpu, "precision": setting.precision}
+    known: list[dict[str, Any]] = []
+    for name, options in OPTIONS.items():
+        changes = {key: value for key, value in options.items() if default.get(key) != value}
+        if changes not in known:
+            known.append(changes)
+            sides[name] = partial(_ours, setting, options)
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, make in sides.items():
@@ -92,7 +101,41 @@ def step_alone(directory: Path) -> Iterator[Figure]:
     yield Figure(7, f"the default against open_clip's step, {where}", ratios[DEFAULT], "ratio", at_least=bars[0])
     share = statistics.median(rates[DEFAULT]) * _operations_an_image(setting) / _matrix_rate(setting)
     yield Figure(7, f"share of the measured matrix rate, {where}", share, "share", at_least=bars[1])
+    if not on_gpu:
+        yield from _buckets(setting, directory)
     torch.set_num_threads(threads)
+
+
+BUCKETS_MIB = (1.0, 5.0, 25.0, 100.0)
+
+
+def _buckets(setting: Setting, directory: Path) -> Iterator[Figure]:
+    """Show 7: what the size of DDP's buckets gives, with gradients that go from one process to another."""
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
+    output = directory / "buckets.json"
+    spawn(_time_buckets, (setting, free_port(), str(output)), nprocs=2)
+    rates: dict[str, list[float]] = json.loads(output.read_text())
+    default = TrainConfig().bucket_mib
+    for size_mib, found in rates.items():
+        ratios = [rate / usual for rate, usual in zip(found, rates[str(default)], strict=True)]
+        yield Figure(
+            7, f"buckets of {size_mib} MiB against {default}, two processes, CPU", statistics.median(ratios), "ratio"
+        )
+
+
+def _time_buckets(rank: int, setting: Setting, port: int, output: str) -> None:
+    """In each of two processes: images a second by the size of buckets, round by round."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    rates: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for size_mib in BUCKETS_MIB:
+            rate = _rate(setting, partial(_ours, setting, {"bucket_mib": size_mib}))
+            rates.setdefault(str(size_mib), []).append(rate)
+    if rank == 0:
+        Path(output).write_text(json.dumps(rates))
+    torch.distributed.destroy_process_group()
 
 
 def _largest_batch(setting: Setting) -> int:
@@ -125,7 +168,8 @@ def _ours(setting: Setting, options: dict[str, Any]) -> Steps:
     changes: dict[str, Any] = {
         name: setting.batch_size // 2 if value == "half" else value for name, value in options.items()
     }
-    train = TrainConfig(epochs=1, batch_size=setting.batch_size, precision=setting.precision, **changes)
+    changes = {"precision": setting.precision, **changes}
+    train = TrainConfig(epochs=1, batch_size=setting.batch_size, **changes)
     model = create_model(setting.spec, 0).to(setting.device)
     optimiser = build_optimiser(model, train)
     loss = ContrastiveLoss(train.loss, "sample", train.local_loss)

@@ -26,6 +26,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # each checkpoint, start and end waits for the next look
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=True)
     yield
     ray.shutdown()
