@@ -16,7 +16,6 @@ import logging
 import os
 import sys
 import time
-import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -240,7 +239,7 @@ class RewritingActor:
         self._sets = sets
         self._run = run
         self._node = context.get_node_id()
-        self._name = uuid.uuid4().hex[:12]
+        self._name = context.get_actor_id()
         self._turn = asyncio.Condition()
         self._in_hand = 0
         self._suspects = 0
@@ -277,9 +276,8 @@ class RewritingActor:
                 # What it had is for others now. Ray starts another in its place, and gives that one nothing meanwhile.
                 await asyncio.sleep(_LEAVE_S)  # until what was given back has arrived
                 os._exit(1)
-            yield batch.set_column(
-                batch.schema.get_field_index("engine_start_failure"), "engine_start_failure", [[self._start_failure]]
-            )
+            row |= {"engine": self._name, "engine_start_failure": self._start_failure}
+            yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
             return
         unit = Unit.from_json(row["unit"])
         try:

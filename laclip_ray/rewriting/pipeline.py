@@ -341,8 +341,6 @@ class _Progress:
     units: int
     gpu_s: float
     rounds: int = 0
-    given_back: int | None = None
-    """Units that engines have given back since one was last drawn; None: none has been drawn yet."""
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Names the run in ledgers."""
 
@@ -359,13 +357,11 @@ def _report(
     returned, to be drawn by others.
 
     Raises:
-        EngineStartError: engines did not start, and none is known to work.
+        EngineStartError: an engine did not start, and no other has drawn anything in this round.
     """
     import ray
 
-    engine = work.experiment.rewrite.engine
     units = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
-    held_by_others = (engine.actors.max - 1) * engine.held_shards
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     gpus = cluster.gpus_each(gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
@@ -375,17 +371,16 @@ def _report(
         done.context.execution_options.resource_limits = limits
     given_back: list[Unit] = []
     drawn = 0
-    start_failure: EngineStartError | None = None
+    working: set[str] = set()
     for row in _as_they_come(done):
         if companion.stopped():
             raise StoppedError("it was told to stop")
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
-            start_failure = EngineStartError(row["engine_start_failure"])
-            if progress.given_back is None or progress.given_back >= held_by_others:
-                raise start_failure
-            logger.error("%s is left to other engines, as its own is lost: %s", name, start_failure)
-            progress.given_back += 1
+            working.discard(row["engine"])
+            if not working:
+                raise EngineStartError(row["engine_start_failure"])
+            logger.error("%s is left to other engines, as its own is lost: %s", name, row["engine_start_failure"])
             given_back.append(units[row["prompt_set"], row["shard"]])
             companion.given_back(row["shard"])
             continue
@@ -398,7 +393,7 @@ def _report(
         companion.settled(row["shard"], row["accepted"])
         if row["engine"]:
             drawn += 1
-            progress.given_back = 0
+            working.add(row["engine"])
             outcome.engines.add(row["engine"])
         logger.info(
             "committed %d of %d: %s, %d captions, %d accepted rewrites",
@@ -407,8 +402,6 @@ def _report(
         progress.gpu_s += row["gpu_s"]
         if drawn < len(to_draw) and (reached := _limit_reached(progress.gpu_s, work.experiment)):
             raise BudgetReachedError(reached)
-    if start_failure is not None and not drawn:
-        raise start_failure
     return given_back
 
 
