@@ -108,9 +108,12 @@ class Board:
         if self._need is not None:
             self._need.reach(index)
 
-    async def give_back(self, shard: str) -> None:
-        """A shard that was taken is not being worked on: there is room for another."""
+    async def give_back(self, shard: str, item: Item) -> None:
+        """A shard that was taken is not being worked on: it is to be taken once more, with what is left of it."""
+        assert self._need is not None, "items are offered first"
         async with self._changed:
+            self._items[shard] = item
+            self._need.give_back(shard)
             self._under_way.discard(shard)
             self._changed.notify_all()
 
@@ -232,6 +235,10 @@ class BoardOrder:
 
         item: Item = ray.get(self.actor.take.remote(ticket, self.most))
         return item
+
+    def give_back(self, shard: str, item: Item) -> None:
+        """See `Order.give_back`."""
+        self.actor.give_back.remote(shard, dict(item))
 
 
 def start_board(missing: Mapping[str, int], shards: int, begin: int) -> Any:

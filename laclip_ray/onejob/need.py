@@ -55,6 +55,10 @@ class Need:
         del self._left[name]
         return name
 
+    def give_back(self, shard: str) -> None:
+        """A shard that was taken is to be taken once more."""
+        self._left[shard] = None
+
 
 class Rate:
     """How fast a number has grown of late."""

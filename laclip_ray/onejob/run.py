@@ -175,15 +175,8 @@ class _Rewriting(threading.Thread):
     def run(self) -> None:
         try:
             experiment = self._work.experiment
-            order = None if self._stops_training else _order(self._work, self._board)
-            companion = Companion(
-                self._settle,
-                self._board.give_back.remote,
-                _rewriting_cpus(experiment),
-                order,
-                sort_by_need,
-                self.stop.is_set,
-            )
+            order = _order(self._work, self._board)
+            companion = Companion(self._settle, _rewriting_cpus(experiment), order, sort_by_need, self.stop.is_set)
             self.outcome = finish_rewriting(self._work, self._build_engine, companion)
             self.error = self.outcome.incomplete
             cause = self.error.__cause__ if self.error is not None else None

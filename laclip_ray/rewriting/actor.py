@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -180,28 +180,40 @@ class _Request:
     reused: bool = False
 
 
-def restart_pauses_s(timeout_s: float) -> Iterator[float]:
-    """The pauses before each further start of an engine that was lost; `timeout_s` together."""
-    for pause_s in itertools.chain((5.0, 15.0, 60.0), itertools.repeat(120.0)):
-        if timeout_s <= 0:
-            return
-        yield min(pause_s, timeout_s)
-        timeout_s -= pause_s
+_PAUSES_S = (5.0, 15.0, 60.0, 120.0)
+"""Before each further start; the last one again and again."""
 
 
-def start_engine(build: Callable[[], Engine], pauses_s: Iterable[float]) -> Engine:
-    """What `build` gives, which is called once more after each pause: what an engine held that died may be let go late.
+def start_engine(
+    build: Callable[[], Engine],
+    timeout_s: float,
+    pauses_s: Sequence[float] = _PAUSES_S,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Engine:
+    """What `build` gives, which is called again after pauses: what an engine held that died may be let go late.
+
+    Args:
+        build: makes the engine.
+        timeout_s: from the first call to the beginning of the last one; 0: there is one.
+        pauses_s: between calls, the last one again and again.
+        sleep: waits for some seconds.
+        clock: seconds.
 
     Raises:
         EngineStartError: the last time too.
     """
-    for pause_s in pauses_s:
+    deadline_s = clock() + timeout_s
+    for pause_s in itertools.chain(pauses_s, itertools.repeat(pauses_s[-1])):
         try:
             return build()
         except EngineStartError as error:
-            logger.warning("an engine did not start again, next attempt in %g s: %s", pause_s, error)
-            time.sleep(pause_s)
-    return build()
+            pause_s = min(pause_s, deadline_s - clock())
+            if pause_s <= 0:
+                raise
+            logger.warning("an engine did not start again, next attempt in %.0f s: %s", pause_s, error)
+            sleep(pause_s)
+    raise AssertionError
 
 
 _LEAVE_S = 2.0
@@ -229,7 +241,7 @@ class RewritingActor:
             sets: by name, where the rewrites of each prompt set go.
             run: names this run.
             build: makes the engine.
-            is_first: whether no engine of this run has started yet: then one that does not start is not tried again.
+            is_first: whether the run's first engines are being started: one that does not start is not tried again.
         """
         import ray
 
@@ -252,9 +264,9 @@ class RewritingActor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, of what it calls itself
             is_again = context.was_current_actor_reconstructed or not is_first
-        pauses_s = restart_pauses_s(self._rewrite.engine.restart_timeout_s) if is_again else ()
+        timeout_s = self._rewrite.engine.restart_timeout_s if is_again else 0.0
         try:
-            self._engine = start_engine(lambda: build(self._rewrite, experiment.seed), pauses_s)
+            self._engine = start_engine(lambda: build(self._rewrite, experiment.seed), timeout_s)
         except EngineStartError as error:
             # Said by a row of the stream: an error in here would come out as pages of Ray's own.
             self._start_failure = str(error)
@@ -273,10 +285,16 @@ class RewritingActor:
         if self._engine is None:
             self._given_back += 1
             if self._given_back > self._rewrite.engine.held_shards:
-                # What it had is for others now. Ray starts another in its place, and gives that one nothing meanwhile.
+                # What it had is for others now. Ray starts another in its place, which is given nothing meanwhile.
                 await asyncio.sleep(_LEAVE_S)  # until what was given back has arrived
                 os._exit(1)
-            row |= {"engine": self._name, "engine_start_failure": self._start_failure}
+            now_s = time.monotonic()
+            row |= {
+                "engine": self._name,
+                "engine_s": now_s - self._started_s,
+                "engine_start_failure": self._start_failure,
+            }
+            self._started_s = now_s
             yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
             return
         unit = Unit.from_json(row["unit"])

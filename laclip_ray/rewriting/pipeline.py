@@ -83,9 +83,6 @@ class Companion:
     settled: Callable[[str, int | None], None] = lambda *_: None
     """Called with a shard's name and its accepted rewrites each time that one of its prompt sets is committed, or with
     None where it is given up."""
-    given_back: Callable[[str], None] = lambda _: None
-    """Called with the name of a shard that an engine took and cannot do; it is offered once more when all others are
-    through."""
     cpus: float | None = None
     """The logical CPUs that rewriting may use; None: all."""
     order: Order | None = None
@@ -341,6 +338,8 @@ class _Progress:
     units: int
     gpu_s: float
     rounds: int = 0
+    engines: set[str] = field(default_factory=set)
+    """All that were heard of."""
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Names the run in ledgers."""
 
@@ -353,15 +352,18 @@ def _report(
     outcome: Outcome,
     companion: Companion,
 ) -> list[Unit]:
-    """Run the streams, and note each unit as it is committed; what engines gave back that did not start again is
-    returned, to be drawn by others.
+    """Run the streams, and note each unit as it is committed.
+
+    What an engine gives back that did not start again is drawn by the others: where there is an order, as soon as it
+    comes to it, and what is left at the end in another round, for which it is returned.
 
     Raises:
-        EngineStartError: an engine did not start, and no other has drawn anything in this round.
+        EngineStartError: an engine did not start, and no other is known to work.
     """
     import ray
 
-    units = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
+    engine = work.experiment.rewrite.engine
+    left = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
     stream = streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0]
     gpus = cluster.gpus_each(gpus_configured(work.experiment)) if to_draw else 0.0
     done = _commit(stream, work, gpus)
@@ -369,21 +371,26 @@ def _report(
         # Ray Data gives the dataset that comes first all that it asks for, and the next one what is left.
         limits = ray.data.ExecutionResources.for_limits(cpu=companion.cpus)
         done.context.execution_options.resource_limits = limits
-    given_back: list[Unit] = []
     drawn = 0
-    working: set[str] = set()
+    given_back = 0  # since something was last drawn
+    start_failure: EngineStartError | None = None
     for row in _as_they_come(done):
         if companion.stopped():
             raise StoppedError("it was told to stop")
         name = f"{row['prompt_set']}/{row['shard']}"
         if row["engine_start_failure"]:
-            working.discard(row["engine"])
-            if not working:
-                raise EngineStartError(row["engine_start_failure"])
-            logger.error("%s is left to other engines, as its own is lost: %s", name, row["engine_start_failure"])
-            given_back.append(units[row["prompt_set"], row["shard"]])
-            companion.given_back(row["shard"])
+            start_failure = EngineStartError(row["engine_start_failure"])
+            progress.engines.add(row["engine"])
+            # Twice what all engines but one can hold, so that those do not count that are lost and not heard of.
+            if given_back >= 2 * engine.held_shards * (len(progress.engines) - 1):
+                raise start_failure
+            given_back += 1
+            logger.error("%s is left to other engines, as its own is lost: %s", name, start_failure)
+            if companion.order is not None:
+                unit = left[row["prompt_set"], row["shard"]]
+                companion.order.give_back(unit.shard, source_row(work.shards[unit.shard], [unit]))
             continue
+        left.pop((row["prompt_set"], row["shard"]), None)
         if row["failure"]:
             outcome.failures[name] = row["failure"]
             logger.error("%s: %s", name, row["failure"])
@@ -393,7 +400,8 @@ def _report(
         companion.settled(row["shard"], row["accepted"])
         if row["engine"]:
             drawn += 1
-            working.add(row["engine"])
+            given_back = 0
+            progress.engines.add(row["engine"])
             outcome.engines.add(row["engine"])
         logger.info(
             "committed %d of %d: %s, %d captions, %d accepted rewrites",
@@ -402,7 +410,11 @@ def _report(
         progress.gpu_s += row["gpu_s"]
         if drawn < len(to_draw) and (reached := _limit_reached(progress.gpu_s, work.experiment)):
             raise BudgetReachedError(reached)
-    return given_back
+    if start_failure is None:
+        return []  # what is left was not given back
+    if left and not drawn:
+        raise start_failure
+    return list(left.values())
 
 
 def _as_they_come(reports: Any) -> Iterator[dict[str, Any]]:
@@ -462,7 +474,7 @@ def _draw(
         # Mostly waits for storage; and unlike the actor, so that Ray does not fuse it with that. What waits for its
         # turn has none, so that it never holds back the commit that it waits for.
         num_cpus=0.5 if order is None else 0,
-        compute=None if order is None else ray.data.TaskPoolStrategy(size=_ORDERED_READS),
+        compute=None if order is None else ray.data.TaskPoolStrategy(size=max(2, engine.actors.max // 4)),
     )
     return samples.map_batches(
         RewritingActor,
@@ -494,7 +506,3 @@ def _sources(work: Work, units: Sequence[Unit], order: Order | None = None) -> A
         return ray.data.from_items(list(items.values()), override_num_blocks=len(items))
     order.offer(items)
     return ray.data.range(len(items), override_num_blocks=len(items))
-
-
-_ORDERED_READS = 2
-"""At a time, where an order says what is read next."""

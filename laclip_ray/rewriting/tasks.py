@@ -50,6 +50,9 @@ class Order(Protocol):
     def take(self, ticket: int) -> Mapping[str, str]:
         """What is next, when there is room for it; the same for a ticket that is shown again."""
 
+    def give_back(self, shard: str, item: Mapping[str, str]) -> None:
+        """A shard that was taken is to be taken once more, with what is left of it."""
+
 
 def name_draws(batch: pa.Table) -> Iterator[pa.Table]:
     """Task: units whose draws are to be judged; they are read where they are committed."""

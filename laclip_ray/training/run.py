@@ -343,6 +343,8 @@ def _aborted_on(stop: threading.Event | None, trainer: Any) -> Iterator[None]:
 
 
 _LOOK_EVERY_S = 0.2
+_TIMEOUT_S, _TEXT_TIMEOUT_S = 1_800, 7 * 24 * 3_600
+"""Of one worker's wait for another, which may be waiting for text. One that dies is noticed by Ray Train."""
 
 
 def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> None:
@@ -387,6 +389,7 @@ def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> No
     workers: Any = train.workers  # typed by Ray as an older version without ranges
     if not isinstance(workers, int):
         workers = (workers.min, workers.max)
+    timeout_s = _TIMEOUT_S if given.supply is None else _TEXT_TIMEOUT_S
     trainer = Trainer(
         train_worker,
         train_loop_config={"input": given},
@@ -394,7 +397,7 @@ def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> No
         dataset_config=ray.train.DataConfig(
             execution_options=options, enable_shard_locality=experiment.stream.order == "fast"
         ),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=timeout_s),
         scaling_config=scaling_config(
             num_workers=workers,
             use_gpu=gpus > 0,

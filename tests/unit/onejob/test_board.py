@@ -184,21 +184,25 @@ def test_nobody_waits_for_a_turn_after_the_end() -> None:
     asyncio.run(scenario())
 
 
-def test_a_shard_that_is_given_back_makes_room_and_is_taken_again_when_it_is_offered_again() -> None:
+def test_a_shard_that_is_given_back_makes_room_and_is_taken_again_with_what_is_left_of_it() -> None:
     async def scenario() -> None:
-        names = ("a", "b")
+        names = ("a", "b", "c")
         items = {name: {"shard": name} for name in names}
-        board = Board(dict.fromkeys(names, 1), shards=2)
-        await board.offer(items, Schedule(2, 1, 0), names)
-        first = await board.take(0, most=1)
+        board = Board(dict.fromkeys(names, 1), shards=3)
+        schedule = Schedule(3, 1, 0)
+        await board.offer(items, schedule, names)
+        first = (await board.take(0, most=1))["shard"]
         waiting = asyncio.create_task(board.take(1, most=1))
         await asyncio.sleep(0)
-        await board.give_back(first["shard"])
-        second = await asyncio.wait_for(waiting, 5)
-        await board.settle(second["shard"], 1)
-        await board.offer({first["shard"]: first}, Schedule(2, 1, 0), names)
-        assert await asyncio.wait_for(board.take(0, most=1), 5) == first
-        await board.settle(first["shard"], 1)
-        assert (await board.state(0.0))["rewritten_shards"] == 2
+        await board.give_back(first, {"shard": first, "units": "one"})
+        assert await asyncio.wait_for(waiting, 5) == {"shard": first, "units": "one"}
+        await board.settle(first, 1)
+        third = (await board.take(2, most=1))["shard"]
+        await board.settle(third, 1)
+        (last,) = set(names) - {first, third}
+        await board.offer({last: items[last]}, schedule, names)
+        assert await asyncio.wait_for(board.take(0, most=1), 5) == items[last]
+        await board.settle(last, 1)
+        assert (await board.state(0.0))["rewritten_shards"] == 3
 
     asyncio.run(scenario())
