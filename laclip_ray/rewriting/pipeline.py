@@ -378,6 +378,7 @@ def _report(
         if companion.stopped():
             raise StoppedError("it was told to stop")
         name = f"{row['prompt_set']}/{row['shard']}"
+        progress.gpu_s += row["gpu_s"]
         if row["engine_start_failure"]:
             start_failure = EngineStartError(row["engine_start_failure"])
             progress.engines.add(row["engine"])
@@ -407,7 +408,6 @@ def _report(
             "committed %d of %d: %s, %d captions, %d accepted rewrites",
             outcome.commits, progress.units, name, row["captions"], row["accepted"],
         )  # fmt: skip
-        progress.gpu_s += row["gpu_s"]
         if drawn < len(to_draw) and (reached := _limit_reached(progress.gpu_s, work.experiment)):
             raise BudgetReachedError(reached)
     if start_failure is None:
