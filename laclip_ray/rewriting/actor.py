@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -187,7 +187,6 @@ _PAUSES_S = (5.0, 15.0, 60.0, 120.0)
 def start_engine(
     build: Callable[[], Engine],
     timeout_s: float,
-    pauses_s: Sequence[float] = _PAUSES_S,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
@@ -196,7 +195,6 @@ def start_engine(
     Args:
         build: makes the engine.
         timeout_s: from the first call to the beginning of the last one; 0: there is one.
-        pauses_s: between calls, the last one again and again.
         sleep: waits for some seconds.
         clock: seconds.
 
@@ -204,7 +202,7 @@ def start_engine(
         EngineStartError: the last time too.
     """
     deadline_s = clock() + timeout_s
-    for pause_s in itertools.chain(pauses_s, itertools.repeat(pauses_s[-1])):
+    for pause_s in itertools.chain(_PAUSES_S, itertools.repeat(_PAUSES_S[-1])):
         try:
             return build()
         except EngineStartError as error:
@@ -288,13 +286,8 @@ class RewritingActor:
                 # What it had is for others now. Ray starts another in its place, which is given nothing meanwhile.
                 await asyncio.sleep(_LEAVE_S)  # until what was given back has arrived
                 os._exit(1)
-            now_s = time.monotonic()
-            row |= {
-                "engine": self._name,
-                "engine_s": now_s - self._started_s,
-                "engine_start_failure": self._start_failure,
-            }
-            self._started_s = now_s
+            self._sign(row)
+            row["engine_start_failure"] = self._start_failure
             yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
             return
         unit = Unit.from_json(row["unit"])
@@ -310,9 +303,7 @@ class RewritingActor:
             # The ledgers of all that is in hand say so. Ray starts another actor and repeats the tasks.
             logger.critical("the engine died (%s); leaving it to Ray to start another", error)
             os._exit(1)
-        now_s = time.monotonic()
-        row["engine"], row["engine_s"] = self._name, now_s - self._started_s
-        self._started_s = now_s
+        self._sign(row)
         if made is None:
             row["failure"] = (
                 f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
@@ -321,6 +312,12 @@ class RewritingActor:
         else:
             row["made"] = _to_bytes(made)
         yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
+
+    def _sign(self, row: dict[str, Any]) -> None:
+        """Note whose row it is, and the time since the one before."""
+        now_s = time.monotonic()
+        row["engine"], row["engine_s"] = self._name, now_s - self._started_s
+        self._started_s = now_s
 
     def __del__(self) -> None:
         """Ray Data drops the instance when the pool lets the actor go."""

@@ -3,7 +3,8 @@
 import io
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from laclip_ray.config import DataConfig
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.shards import list_shards, read_samples
 from tests.figures.figure import Figure
-from tests.integration.procedures import real_data
 
 CROP = (0.5, 1.0)
 _SIZE_PX = 224
@@ -42,18 +42,15 @@ def usual_crop(content: bytes, spec: ImageSpec, _: str) -> None:
         np.asarray(crop(image.convert("RGB")))
 
 
-def crops() -> Iterator[Figure]:
-    """Show 4: the decoder that was chosen, on photographs of three sizes."""
-    data = real_data()
-    if data is None:
-        print("LACLIP_TEST_DATA is not set: the CPU time of a crop (show 4) is left out")
-        return
+def crops(data: Path) -> Iterator[Figure]:
+    """Show 4: the decoders to choose from, and a crop by the one that was chosen, on photographs of three sizes."""
     torch.set_num_threads(1)
     for name, contents in _contents(data).items():
+        yield from _decoders(name, contents)
         for interpolation in ("bilinear", "bicubic"):
             spec = ImageSpec(_SIZE_PX, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
             shares = [
-                _cpu_s(own_crop, contents, spec, number) / _cpu_s(usual_crop, contents, spec, number)
+                _crops_s(own_crop, contents, spec, number) / _crops_s(usual_crop, contents, spec, number)
                 for number in range(_ROUNDS)
             ]
             yield Figure(
@@ -83,29 +80,26 @@ def resized(content: bytes, side: int, which: Callable[[Sequence[int]], int]) ->
     return buffer.getvalue()
 
 
-def _cpu_s(crop: Crop, contents: Sequence[bytes], spec: ImageSpec, number: int) -> float:
+def _crops_s(crop: Crop, contents: Sequence[bytes], spec: ImageSpec, number: int) -> float:
+    return _cpu_s(partial(crop, content, spec, f"{number}-{place}") for place, content in enumerate(contents))
+
+
+def _cpu_s(calls: Iterable[Callable[[], object]]) -> float:
     started_s = time.process_time()
-    for place, content in enumerate(contents):
-        crop(content, spec, f"{number}-{place}")
+    for call in calls:
+        call()
     return time.process_time() - started_s
 
 
-def decoders() -> Iterator[Figure]:
-    """Show 4: what the decoder was chosen from; those that can, read a large JPEG at a fraction of its size."""
-    data = real_data()
-    if data is None:
-        print("LACLIP_TEST_DATA is not set: the CPU time of decoders (show 4) is left out")
-        return
-    torch.set_num_threads(1)
-    for name, contents in _contents(data).items():
-        shares: dict[str, list[float]] = {}
-        for _ in range(_ROUNDS):
-            spent_s = {decoder: _decoding_s(decode, contents) for decoder, decode in DECODERS.items()}
-            for decoder, each_s in spent_s.items():
-                shares.setdefault(decoder, []).append(each_s / spent_s["Pillow"])
-        for decoder in list(DECODERS)[1:]:
-            share = statistics.median(shares[decoder])
-            yield Figure(4, f"CPU time of decoding against Pillow, {decoder}, {name}", share, "share")
+def _decoders(name: str, contents: Sequence[bytes]) -> Iterator[Figure]:
+    """Those that can, read a large JPEG at a fraction of its size."""
+    rounds = [
+        {decoder: _cpu_s(partial(decode, content) for content in contents) for decoder, decode in DECODERS.items()}
+        for _ in range(_ROUNDS)
+    ]
+    for decoder in list(DECODERS)[1:]:
+        share = statistics.median(spent_s[decoder] / spent_s["Pillow"] for spent_s in rounds)
+        yield Figure(4, f"CPU time of decoding against Pillow, {decoder}, {name}", share, "share")
 
 
 def _by_draft(content: bytes) -> object:
@@ -133,10 +127,3 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "simplejpeg": lambda content: simplejpeg.decode_jpeg(content, "RGB"),
     "simplejpeg at a fraction": _by_fraction,
 }
-
-
-def _decoding_s(decode: Callable[[bytes], object], contents: Sequence[bytes]) -> float:
-    started_s = time.process_time()
-    for content in contents:
-        decode(content)
-    return time.process_time() - started_s

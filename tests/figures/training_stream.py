@@ -27,7 +27,7 @@ from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
 from tests.figures.processes import watch_cpu, watch_memory
-from tests.figures.training_images import CROP, Crop, crops, decoders, own_crop, resized, usual_crop
+from tests.figures.training_images import CROP, Crop, crops, own_crop, resized, usual_crop
 from tests.integration.conftest import MODEL as SMALL_MODEL
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, free_port, real_data
@@ -70,8 +70,7 @@ def throughput(directory: Path) -> Iterator[Figure]:
     if data is None:
         print("LACLIP_TEST_DATA is not set: the figures of throughput (show 4) are left out")
         return
-    yield from decoders()
-    yield from crops()
+    yield from crops(data)
     _write_pictures(data, directory / "data", _TRAINED)
     experiment = _experiment(directory, MODEL, _BATCH, workers=2, epochs=1)
 
