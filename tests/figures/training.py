@@ -5,9 +5,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from laclip_ray.rewriting.store import RewriteSet, RewriteSets, gate_fingerprint
 from laclip_ray.training.run import export_location, run_training
 from tests.figures import training_nodes
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
-from tests.figures.training_images import resized
+from tests.figures.training_images import cpu_s, resized
 from tests.figures.training_step import step_alone
 from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
@@ -124,18 +123,12 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     torch.set_num_threads(1)  # as Ray does for a task; more of them wait for one another in CPU time
     functions = (texts, partial(crops, usual), partial(crops, small))
     # In turn: the texts of all rounds take a fifth of a second, in which the machine may be fast or slow.
-    seconds = [[_seconds(partial(function, number)) for function in functions] for number in range(_TEXT_ROUNDS)]
+    seconds = [[cpu_s([partial(function, number)]) for function in functions] for number in range(_TEXT_ROUNDS)]
     torch.set_num_threads(threads)
     sizes = ((1, "256 pixels, shorter side", 0.1), (2, "128 x 171 pixels (median)", None))
     for column, name, bar in sizes:
         share = statistics.median(each[0] / each[column] for each in seconds)
         yield Figure(2, f"texts against crops at 224 pixels of pictures of {name}", share, "share", at_most=bar)
-
-
-def _seconds(function: Callable[[], None]) -> float:
-    started_s = time.process_time()
-    function()
-    return time.process_time() - started_s
 
 
 def kills(directory: Path) -> Iterator[Figure]:

@@ -81,10 +81,11 @@ def resized(content: bytes, side: int, which: Callable[[Sequence[int]], int]) ->
 
 
 def _crops_s(crop: Crop, contents: Sequence[bytes], spec: ImageSpec, number: int) -> float:
-    return _cpu_s(partial(crop, content, spec, f"{number}-{place}") for place, content in enumerate(contents))
+    return cpu_s(partial(crop, content, spec, f"{number}-{place}") for place, content in enumerate(contents))
 
 
-def _cpu_s(calls: Iterable[Callable[[], object]]) -> float:
+def cpu_s(calls: Iterable[Callable[[], object]]) -> float:
+    """The CPU time that they take, one after another, in seconds."""
     started_s = time.process_time()
     for call in calls:
         call()
@@ -94,7 +95,7 @@ def _cpu_s(calls: Iterable[Callable[[], object]]) -> float:
 def _decoders(name: str, contents: Sequence[bytes]) -> Iterator[Figure]:
     """Those that can, read a large JPEG at a fraction of its size."""
     rounds = [
-        {decoder: _cpu_s(partial(decode, content) for content in contents) for decoder, decode in DECODERS.items()}
+        {decoder: cpu_s(partial(decode, content) for content in contents) for decoder, decode in DECODERS.items()}
         for _ in range(_ROUNDS)
     ]
     for decoder in list(DECODERS)[1:]:
