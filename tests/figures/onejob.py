@@ -161,25 +161,26 @@ def follow(directory: Path) -> Iterator[Figure]:
     The second epoch counts: rewriting goes on beside it, and most processes have started. A model whose step is slower
     than reading stands for that of a GPU; what rewriting and processes that start take of the cores counts against it.
     How long the engine sleeps is set so that half of the first epoch is late, by a run that counts for nothing else and
-    then by each before: what is in time is inversely proportional to it.
+    then by each before: what is in time is inversely proportional to it. A run that is late as a whole says only that
+    it was too long, and is taken for one of which a tenth was in time.
     """
-    shards, samples = 24, 150
+    shards, samples, p = 24, 150, 0.8
     ids = _write_data(directory, shards, samples)
     model = directory / "slower.json"
     model.write_text(json.dumps(MODEL | {"vision_cfg": {**_VISION, "width": 256, "layers": 4}}))
     steady, whole, shares, late, unlike = [], [], [], [], []
     sleep_s = 4.0
     for pair in range(-1, PAIRS):
-        beside = _experiment(directory, f"beside-{pair}", **_PACED, **{"model.name": str(model)})
+        beside = _experiment(directory, f"beside-{pair}", **_PACED, **{"model.name": str(model), "text.p": p})
         run = run_job(beside, directory, f"sleeping:{sleep_s}")
         by_epoch = [run["training"]["by_epoch"][str(epoch)] for epoch in range(3)]
-        late_share = by_epoch[0]["fallbacks"]["not_rewritten"] / (0.8 * shards * samples)
-        sleep_s *= (1 - late_share) / 0.5
+        late_share = by_epoch[0]["fallbacks"]["not_rewritten"] / (p * shards * samples)
+        sleep_s *= max(1 - late_share, 0.1) / 0.5
         if pair < 0:
             continue
         late.append(late_share)
         for epoch in (0, 1):  # of the last, the incomplete batch is not trained on
-            drawn = sum(uniform("text", beside.seed, epoch, sample_id) < 0.8 for sample_id in ids)
+            drawn = sum(uniform("text", beside.seed, epoch, sample_id) < p for sample_id in ids)
             counted = drawn - sum(by_epoch[epoch]["fallbacks"].values())
             unlike.append(abs(counted - round(by_epoch[epoch]["p_effective"] * len(ids))))
         shares.append([each["p_effective"] for each in by_epoch])
