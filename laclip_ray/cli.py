@@ -49,7 +49,7 @@ def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run
     """Rewrite every caption that has no outcome yet."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_rewriting
+        from laclip_ray.console import print_rewriting
         from laclip_ray.rewriting.pipeline import run_rewriting
 
         print_rewriting(console, run_rewriting(experiment), experiment)
@@ -62,10 +62,10 @@ def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Estimate what rewriting takes in tokens, GPU-hours and money; needs no GPU."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_estimate
-        from laclip_ray.rewriting.cost import estimate
+        from laclip_ray.console import print_estimate
+        from laclip_ray.rewriting.estimate import estimate_rewriting
 
-        print_estimate(console, estimate(experiment))
+        print_estimate(console, estimate_rewriting(experiment))
 
     _run_verb(run, config, overrides, dry_run)
 
@@ -75,7 +75,7 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
     """Train CLIP on captions and rewrites; continues from the newest checkpoint."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_training
+        from laclip_ray.console import print_training
         from laclip_ray.training.run import run_training
 
         print_training(console, run_training(experiment), experiment)
@@ -88,8 +88,8 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     """Say what `laclip run` would do, and what each way to deliver rewrites takes; starts nothing."""
 
     def run(experiment: Experiment) -> None:
+        from laclip_ray.console import print_plan
         from laclip_ray.onejob.plan import plan_run
-        from laclip_ray.reporting.console import print_plan
 
         print_plan(console, plan_run(experiment))
 
@@ -101,8 +101,8 @@ def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Rewrite and train in one job, as `rewrite.delivery` says; the same command resumes both."""
 
     def run(experiment: Experiment) -> None:
+        from laclip_ray.console import print_one_job
         from laclip_ray.onejob.run import run_one_job
-        from laclip_ray.reporting.console import print_one_job
 
         print_one_job(console, run_one_job(experiment), experiment)
 
@@ -114,8 +114,8 @@ def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Measure zero-shot classification and image-text retrieval of a trained model."""
 
     def run(experiment: Experiment) -> None:
+        from laclip_ray.console import print_evaluation
         from laclip_ray.evaluation.run import run_evaluation
-        from laclip_ray.reporting.console import print_evaluation
 
         print_evaluation(console, run_evaluation(experiment))
 
@@ -127,7 +127,7 @@ def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     """Sweep the augmentation probability p, and what goes with it."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_sweep
+        from laclip_ray.console import print_sweep
         from laclip_ray.tuning.sweep import run_sweep
 
         print_sweep(console, run_sweep(experiment))
@@ -208,7 +208,7 @@ def inspect_rewrites(
     """Count rewrites by reason, and show samples of accepted and refused ones; reads a few shards."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_inspection
+        from laclip_ray.console import print_inspection
         from laclip_ray.rewriting.inspection import inspect_rewrites
 
         print_inspection(
@@ -227,7 +227,7 @@ def retry_rewrites(
     """Draw again the rewrites that ended with a reason, and only those; and whatever has no outcome yet."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.reporting.console import print_rewriting
+        from laclip_ray.console import print_rewriting
         from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
         from laclip_ray.rewriting.pipeline import run_rewriting
 
@@ -257,7 +257,7 @@ def import_rewrites(
     """Make rewrite sets of line-aligned text files, as the paper's authors publish theirs; needs no engine."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.rewriting.exchange import import_rewrites
+        from laclip_ray.rewriting.import_texts import import_rewrites
 
         imported = import_rewrites(experiment, captions, files, name or (), header, id_field, caption_field)
         for each, counts in imported.statistics.items():
@@ -303,7 +303,7 @@ def export_rewrites(
     """Write accepted rewrites beside their captions, in the formats of others."""
 
     def run(experiment: Experiment) -> None:
-        from laclip_ray.rewriting.exchange import export_rewrites
+        from laclip_ray.rewriting.export import export_rewrites
 
         exported = export_rewrites(experiment, output, to.value, partial)
         found = ", ".join(f"{name} {number:,}" for name, number in exported.sets.items())
@@ -344,7 +344,7 @@ def import_model(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the authors' or of open_clip's into one that open_clip loads."""
-    from laclip_ray.training.exchange import import_checkpoint
+    from laclip_ray.models.conversion import import_checkpoint
 
     imported = import_checkpoint(file, target, model)
     epoch = f", epoch {imported.epoch}" if imported.epoch is not None else ""
@@ -377,7 +377,7 @@ def export_model(
     ] = None,
 ) -> None:
     """Write a model for others, with a model card and its lineage."""
-    from laclip_ray.training.exchange import export_checkpoint
+    from laclip_ray.models.conversion import export_checkpoint
 
     found = export_checkpoint(source, target, layout.value, home)
     typer.echo(f"{target}: README.md says how to load it")

@@ -20,7 +20,7 @@ JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 @dataclass(frozen=True)
-class Group:
+class ResourceGroup:
     """Processes of one kind."""
 
     name: str
@@ -44,11 +44,11 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Reservation:
     """What a verb reserves on the cluster at once."""
 
     verb: str
-    groups: tuple[Group, ...]
+    groups: tuple[ResourceGroup, ...]
     data_cpus: int = 1
     """CPUs that Ray Data's tasks need beside them."""
 
@@ -63,7 +63,7 @@ def in_ray_job() -> bool:
     return JOB_VARIABLE in os.environ
 
 
-def connect(experiment: Experiment, plan: Plan, outputs: dict[str, str]) -> None:
+def connect(experiment: Experiment, plan: Reservation, outputs: dict[str, str]) -> None:
     """Connect to the cluster at `RAY_ADDRESS`, or start a local Ray; check plan and outputs first.
 
     Args:
@@ -110,7 +110,7 @@ _IDLE_PROCESS_MS = 60_000
 other pay again and again for processes that start, each of which loads torch."""
 
 
-def check_local(experiment: Experiment, plan: Plan) -> None:
+def check_local(experiment: Experiment, plan: Reservation) -> None:
     """Refuse a plan that the Ray which would be started here cannot hold; at once, from the configuration alone.
 
     Raises:
@@ -120,7 +120,7 @@ def check_local(experiment: Experiment, plan: Plan) -> None:
         check_cpus(plan, _local_cpus(experiment, plan), "ray.local_cpus")
 
 
-def _local_cpus(experiment: Experiment, plan: Plan) -> int:
+def _local_cpus(experiment: Experiment, plan: Reservation) -> int:
     """Logical CPUs of a Ray that is started here."""
     return experiment.ray.local_cpus or max(os.cpu_count() or 1, int(plan.cpus + 1))
 
@@ -134,7 +134,7 @@ def _interrupt_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def check_cpus(plan: Plan, available: float, where: str) -> None:
+def check_cpus(plan: Reservation, available: float, where: str) -> None:
     """Refuse a plan that needs more than the logical CPUs `available` at `where`.
 
     Raises:
@@ -149,7 +149,7 @@ def check_cpus(plan: Plan, available: float, where: str) -> None:
         )
 
 
-def check_gpus(plan: Plan, available: float) -> None:
+def check_gpus(plan: Reservation, available: float) -> None:
     """Refuse a plan that needs more than the cluster's GPUs at once.
 
     Raises:
@@ -163,14 +163,14 @@ def check_gpus(plan: Plan, available: float) -> None:
         )
 
 
-def _gpus_at_once(groups: Sequence[Group]) -> tuple[float, str]:
+def _gpus_at_once(groups: Sequence[ResourceGroup]) -> tuple[float, str]:
     """The GPUs without which groups cannot begin, and how they add up."""
     needed = [(group.name, group.least, gpus_each(group.gpus)) for group in groups]
     terms = [f"{processes} {name} x {gpus:g}" for name, processes, gpus in needed if processes * gpus]
     return sum(processes * gpus for _, processes, gpus in needed), " + ".join(terms)
 
 
-def check_gpus_are_known(plan: Plan, available: float) -> None:
+def check_gpus_are_known(plan: Reservation, available: float) -> None:
     """Refuse a plan for a cluster that grows, which has no GPU yet and leaves it to the cluster whether one is used.
 
     Raises:
@@ -184,7 +184,7 @@ def check_gpus_are_known(plan: Plan, available: float) -> None:
         )
 
 
-def check_nodes(plan: Plan, nodes: Sequence[Mapping[str, Any]]) -> None:
+def check_nodes(plan: Reservation, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a plan with processes that would not all find a node, were each kind alone on the cluster; or that need
     more GPUs together than there are on the nodes on which any of them may be.
 
@@ -228,13 +228,13 @@ def alive_nodes() -> list[Mapping[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def room(group: Group, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
+def room(group: ResourceGroup, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
     """How many processes of a group, up to `most`, the nodes hold that it may be on, if nothing else is on them."""
     group = replace(group, gpus=gpus_each(group.gpus))  # asks the cluster, so not for each node
     return min(most, sum(room_in(node["Resources"], group, most) for node in nodes if _admits(node, group)))
 
 
-def room_in(resources: Mapping[str, float], group: Group, most: int) -> int:
+def room_in(resources: Mapping[str, float], group: ResourceGroup, most: int) -> int:
     """How many processes of a group, up to `most`, so many CPUs and GPUs hold."""
     gpus = gpus_each(group.gpus)
     holds = [most]
@@ -251,7 +251,7 @@ _ROUNDING = 1e-9
 
 
 def without(
-    group: Group, processes: int, nodes: Sequence[Mapping[str, Any]], other: Group | None = None
+    group: ResourceGroup, processes: int, nodes: Sequence[Mapping[str, Any]], other: ResourceGroup | None = None
 ) -> list[Mapping[str, Any]]:
     """The nodes with what so many processes of a group leave of their CPUs and GPUs.
 
@@ -270,7 +270,7 @@ def without(
     return left
 
 
-def _admits(node: Mapping[str, Any], group: Group) -> bool:
+def _admits(node: Mapping[str, Any], group: ResourceGroup) -> bool:
     """Whether a group may be on a node."""
     labels: Mapping[str, str] = node.get("Labels") or {}
     if group.accelerator_type and f"accelerator_type:{group.accelerator_type}" not in node["Resources"]:

@@ -21,7 +21,7 @@ import simplejpeg
 from PIL import Image
 
 from laclip_ray.randomness import uniforms
-from laclip_ray.uninterrupted import uninterrupted
+from laclip_ray.safe_import import import_safely
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""
@@ -154,4 +154,4 @@ def load_resizer() -> None:
 @cache
 def _torch() -> Any:
     """Loaded where it is used: tasks that are cancelled meanwhile would leave half of it."""
-    return uninterrupted(lambda: import_module("torch"))
+    return import_safely(lambda: import_module("torch"))

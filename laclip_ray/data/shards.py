@@ -14,26 +14,34 @@ Not covered: compressed text tables; row groups larger than memory.
 
 import codecs
 import csv
-import json
 import posixpath
 import re
-import tarfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
+from laclip_ray.data.records import (
+    DUPLICATE_ID,
+    IMAGE_MISSING,
+    Format,
+    Sample,
+    Shard,
+    caption_of,
+    clean_id,
+    decode_marking,
+    hash_caption,
+    parse_json,
+)
+from laclip_ray.data.webdataset import read_webdataset
 from laclip_ray.errors import UserError
-
-Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
 
 EXTENSIONS: dict[str, Format] = {
     ".tar": "webdataset",
@@ -43,62 +51,6 @@ EXTENSIONS: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp")
-
-# What can be wrong with a row. The first three leave it without a usable caption, the next without an image.
-CAPTION_MISSING = "caption_missing"
-CAPTION_EMPTY = "caption_empty"
-SHARD_TRUNCATED = "shard_truncated"
-IMAGE_MISSING = "image_missing"
-# These are only noted: the caption is used.
-CAPTION_NOT_UTF8 = "caption_not_utf8"
-CAPTION_LINE_BREAK = "caption_line_break"
-DUPLICATE_ID = "duplicate_id"
-
-NO_CAPTION = frozenset({CAPTION_MISSING, CAPTION_EMPTY, SHARD_TRUNCATED})
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The unit of scheduling, of commit and of retry."""
-
-    name: str
-    """Unique in the dataset: the file's path below the dataset's root, and the first row of a range."""
-    url: str
-    format: Format
-    start_row: int = 0
-    row_count: int | None = None
-    """None: all rows of the file, counted when it is read."""
-    start_byte: int = 0
-    """Text tables: where `start_row` begins."""
-    columns: tuple[str, ...] | None = None
-    """Text tables: the names of the columns."""
-    source: str = ""
-    """What tells the file from a replacement (`storage.identity`)."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row of a shard."""
-
-    row: int
-    """Its number in the shard, from 0."""
-    id: str
-    caption: str
-    """Empty where there is none."""
-    image: bytes | None
-    """The encoded image; None where images were not asked for, or there is none."""
-    problems: tuple[str, ...] = ()
-
-    @property
-    def caption_hash(self) -> str:
-        """Hash of the caption; joins use it, so that an edited caption is seen."""
-        return hash_caption(self.caption)
-
-
-def hash_caption(caption: str) -> str:
-    """16 hexadecimal digits that identify a caption's exact text."""
-    return blake2b(caption.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
@@ -127,8 +79,8 @@ def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
     def shards_of(item: tuple[str, str]) -> list[Shard]:
         name, url = item
         if kind == "webdataset":
-            return [Shard(name, url, kind, source=storage.identity(url))]
-        whole = Shard(name, url, kind, source=storage.identity(url))
+            return [Shard(name, url, kind, file_identity=storage.identity(url))]
+        whole = Shard(name, url, kind, file_identity=storage.identity(url))
         return _parquet_ranges(whole, data, setting) if kind == "parquet" else _table_ranges(whole, data, setting)
 
     with ThreadPoolExecutor(16) as pool:  # waits for storage, mostly
@@ -241,12 +193,12 @@ def _records(shard: Shard, columns: tuple[str, ...] | None, start_byte: int) -> 
     if shard.format == "jsonl":
         for offset, line in lines:
             if line.strip():
-                yield offset, _parse_json(line)
+                yield offset, parse_json(line)
         return
     if shard.format == "tsv":
         for offset, line in lines:
             if line:
-                yield offset, [_decode_marking(field) for field in line.split(b"\t")]
+                yield offset, [decode_marking(field) for field in line.split(b"\t")]
         return
     yield from _csv_records(lines)
 
@@ -264,7 +216,7 @@ def _csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list
     def feed() -> Iterator[str]:
         for offset, line in lines:
             offsets.append(offset)
-            yield _decode_marking(line) + "\n"
+            yield decode_marking(line) + "\n"
 
     reader = csv.reader(feed())
     while True:
@@ -282,18 +234,6 @@ def _csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list
             yield start, record
 
 
-def _decode_marking(raw: bytes) -> str:
-    """UTF-8 text; bytes that are not become surrogates, which `_caption_of` finds and replaces."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _parse_json(line: bytes) -> Any:
-    try:
-        return json.loads(_decode_marking(line))
-    except ValueError:
-        return None  # a row without fields: its caption is missing
-
-
 def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
     """The samples of a shard in the file's order.
 
@@ -305,7 +245,7 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
         OSError: the storage failed; nothing is known about the shard then.
     """
     if shard.format == "webdataset":
-        rows = _webdataset_rows(shard, data, with_images)
+        rows = read_webdataset(shard, data, with_images)
     elif shard.format == "parquet":
         rows = _table_samples(_parquet_rows(shard, data, with_images), shard, data, with_images)
     else:
@@ -319,132 +259,6 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
             seen[unique] += 1
             sample = replace(sample, id=unique, problems=(*sample.problems, DUPLICATE_ID))
         yield sample
-
-
-def _caption_of(value: object) -> tuple[str, tuple[str, ...]]:
-    """The caption as text, and what is wrong with it."""
-    if isinstance(value, bytes):
-        value = _decode_marking(value)
-    if not isinstance(value, str):
-        return "", (CAPTION_MISSING,)
-    problems: list[str] = []
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        value = re.sub(r"[\ud800-\udfff]", "\ufffd", value)
-        problems.append(CAPTION_NOT_UTF8)
-    if not value.strip():
-        return "", (CAPTION_EMPTY,)
-    value = value.strip("\r\n")
-    if "\n" in value or "\r" in value:
-        problems.append(CAPTION_LINE_BREAK)
-    return value, tuple(problems)
-
-
-def _webdataset_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
-    row = 0
-    fs, path = storage.filesystem(shard.url)
-    with fs.open(path, "rb") as file:
-        groups = tar_groups(file, with_images)
-        try:
-            for key, members in groups:
-                yield _webdataset_sample(row, key, members, data, with_images)
-                row += 1
-        except (tarfile.TarError, EOFError):
-            yield Sample(row, f"{shard.name}#end", "", None, (SHARD_TRUNCATED,))
-
-
-def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-    """The samples of a WebDataset tar: a key, and by extension the members that consecutively have it.
-
-    A member name that repeats starts a new sample (a duplicate id). Without images, their members are None.
-
-    Raises:
-        tarfile.TarError: the tar ends in the middle, or is none; what it holds before was given.
-    """
-    current: str | None = None
-    members: dict[str, bytes | None] = {}
-    counting: Any = _Counting(file)  # all of a file that tarfile uses
-    with tarfile.open(fileobj=counting, mode="r:*") as tar:
-        while (member := tar.next()) is not None:
-            vars(tar)["members"].clear()  # tarfile keeps a kilobyte of each, to find them again
-            if not member.isfile():
-                continue
-            directory, name = posixpath.split(_clean_id(member.name))
-            stem, _, extension = name.partition(".")
-            if not stem or not extension:
-                continue
-            key = posixpath.join(directory, stem)
-            extension = extension.lower()
-            if current is not None and (key != current or extension in members):
-                yield current, members
-                members = {}
-            current = key
-            if with_images or extension not in IMAGE_MEMBERS:
-                members[extension] = _content(tar, member)
-            else:
-                members[extension] = None
-        # tarfile takes a cut in a header, or a damaged one, for the end; the true end is a block of zeros.
-        assert tar.fileobj is not None
-        tar.fileobj.seek(tar.offset)
-        whole = tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-    if current is not None:
-        yield current, members
-    if not whole:
-        raise tarfile.ReadError("no end-of-archive mark")
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """A member's bytes; as `extractfile` gives them, without a file object for each."""
-    if member.issparse():
-        file = tar.extractfile(member)
-        return file.read() if file is not None else b""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(member.offset_data)
-    content = tar.fileobj.read(member.size)
-    if len(content) < member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    return content
-
-
-class _Counting:
-    """A file that knows its position without asking the system, as tarfile does six times a sample."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._position: int = file.tell()
-
-    def tell(self) -> int:
-        return self._position
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, position: int) -> int:
-        if position != self._position:
-            self._file.seek(position)
-            self._position = position
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        content: bytes = self._file.read(size)
-        self._position += len(content)
-        return content
-
-
-def _webdataset_sample(
-    row: int, key: str, members: dict[str, bytes | None], data: DataConfig, with_images: bool
-) -> Sample:
-    described = members.get("json")
-    fields = _parse_json(described) if described else None
-    fields = fields if isinstance(fields, Mapping) else {}
-    caption, problems = _caption_of(members.get("txt", fields.get(data.caption_column)))
-    image_member = next((name for name in IMAGE_MEMBERS if name in members), None)
-    if image_member is None:
-        problems = (*problems, IMAGE_MISSING)
-    image = members[image_member] if image_member and with_images else None
-    configured = fields.get(data.id_column) if data.id_column else None
-    return Sample(row, _clean_id(str(configured)) if configured is not None else key, caption, image, problems)
 
 
 Row = tuple[int, Mapping[str, Any]]
@@ -492,7 +306,7 @@ def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
             batch = batch.set_column(place, name, batch.column(place).cast(pa.large_binary()))
         rows = batch.to_pylist()
         for row in rows:
-            row.update({name: _decode_marking(row[name]) for name in names if row[name] is not None})
+            row.update({name: decode_marking(row[name]) for name in names if row[name] is not None})
     return rows
 
 
@@ -506,6 +320,7 @@ def _table_rows(shard: Shard) -> Iterator[Row]:
 
 
 _FETCHED_AT_ONCE = 16
+
 _FETCHED_AHEAD = 32
 """Images that lie elsewhere: so many are waited for at once, so many are there before their turn."""
 
@@ -532,7 +347,7 @@ def _is_elsewhere(fields: Mapping[str, Any], data: DataConfig, shard: Shard) -> 
 
 
 def _table_sample(row: int, fields: Mapping[str, Any], data: DataConfig, with_images: bool, shard: Shard) -> Sample:
-    caption, problems = _caption_of(fields.get(data.caption_column))
+    caption, problems = caption_of(fields.get(data.caption_column))
     named = fields.get(data.image_column) if data.image_column else None
     image_path = named if isinstance(named, str) else None
     source = _image_source(fields, data)
@@ -544,7 +359,7 @@ def _table_sample(row: int, fields: Mapping[str, Any], data: DataConfig, with_im
     configured = fields.get(data.id_column) if data.id_column else None
     candidates = (configured, image_path, fields.get("url"))
     sample_id = next((str(value) for value in candidates if value not in (None, "")), None)
-    return Sample(row, _clean_id(sample_id or hash_caption(caption)), caption, image, problems)
+    return Sample(row, clean_id(sample_id or hash_caption(caption)), caption, image, problems)
 
 
 def _image_source(fields: Mapping[str, Any], data: DataConfig) -> object:
@@ -553,10 +368,6 @@ def _image_source(fields: Mapping[str, Any], data: DataConfig) -> object:
     if isinstance(source, Mapping):  # Hugging Face's image feature: {"bytes": ..., "path": ...}
         source = source.get("bytes") or source.get("path")
     return source
-
-
-def _clean_id(sample_id: str) -> str:
-    return sample_id.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_image(source: object, data: DataConfig, shard: Shard) -> bytes | None:

@@ -23,12 +23,13 @@ import numpy as np
 
 from laclip_ray import cluster
 from laclip_ray.config import DataConfig, StreamConfig
-from laclip_ray.data.augment import Rewrites, TextChoice, TextPlan
 from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop, load_resizer
+from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Sample, Shard
 from laclip_ray.data.reuse import ReusedArrays
 from laclip_ray.data.schedule import Lanes, Position, Remaining, Schedule, row_order
-from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Sample, Shard, read_samples
-from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
+from laclip_ray.data.shards import read_samples
+from laclip_ray.data.text_choice import Rewrites, TextChoice, TextPolicy
+from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
 
 IMAGE_UNREADABLE = "image_unreadable"
 """A reason to skip a row: its bytes are not a whole image."""
@@ -48,7 +49,7 @@ _WAITING_CPUS = 0.01
 
 Batch = dict[str, np.ndarray]
 """Columns of rows: image uint8 [N, H, W, 3], tokens int64 [N, S, L] of S texts an image, text_count and text_sampled
-int16 [N] (see `TextChoice`), text_source int8 [N], id str [N], schedule_index int64 [N], row int32 [N], row_count int32
+int16 [N] (see `TextChoice`), shown_text int8 [N], id str [N], schedule_index int64 [N], row int32 [N], row_count int32
 [N] (-1 where not known), skipped str [N] (JSON; mostly empty)."""
 
 
@@ -96,7 +97,7 @@ class StreamSpec:
     schedule: Schedule
     rewrites: RewriteLookup | None
     """None: every text is the caption (p = 0)."""
-    text: TextPlan
+    text: TextPolicy
     seed: int
     image: ImageSpec
     tokenizer: TokenizerSpec
@@ -193,7 +194,7 @@ class _Block:
     def batch(self, index: int, row_count: int) -> Batch:
         """The columns of entry `index`; `row_count` of the shard where this is the last block, -1 else."""
         texts = [text for choice in self._choices for text in choice.texts]
-        tokens = load_tokenizer(self._spec.tokenizer)(texts).numpy()
+        tokens = load_clip_tokenizer(self._spec.tokenizer)(texts).numpy()
         skipped = [json.dumps(self._skipped[place]) if place in self._skipped else "" for place in range(len(self))]
         return {
             "image": self._images[: len(self)],
@@ -204,7 +205,7 @@ class _Block:
             "schedule_index": np.full(len(self), index, np.int64),
             "row": np.array([sample.row for sample in self._samples], np.int32),
             "row_count": np.array([-1] * (len(self) - 1) + [row_count], np.int32),
-            "text_source": np.array([choice.source for choice in self._choices], np.int8),
+            "shown_text": np.array([choice.shown for choice in self._choices], np.int8),
             "skipped": np.array(skipped, object),
         }
 
@@ -277,7 +278,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
     """The Ray Data dataset of everything that is left of the schedule; with a supply, as that has the text for it."""
     import ray
 
-    from laclip_ray.data.pace import spare
+    from laclip_ray.data.executor_throttle import limit_overhead
 
     remaining = position.remaining(spec.schedule)
     is_exact = spec.stream.order == "exact"
@@ -305,7 +306,7 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         # What a task yields at a time becomes a block of its own, and is not kept until there are 128 MiB of it.
         dataset.context.target_max_block_size = int(0.8 * spec.stream.rows_per_block * _row_bytes(spec))
     dataset.context.execution_options.preserve_order = is_exact
-    spare(dataset.context)
+    limit_overhead(dataset.context)
     return dataset
 
 
@@ -320,7 +321,7 @@ def warm_up(spec: StreamSpec) -> None:
     @ray.remote(num_cpus=0)
     def load(tokenizer: TokenizerSpec) -> None:
         load_resizer()
-        load_tokenizer(tokenizer)
+        load_clip_tokenizer(tokenizer)
 
     free_cpus = ray.available_resources().get("CPU", 0.0)
     for _ in range(_processes_to_warm(len(cluster.alive_nodes()), _reading_tasks(), free_cpus)):
@@ -363,8 +364,8 @@ class Consumption:
     position: Position
     shard_count: int
     """Shards of the schedule, which tell an entry's epoch."""
-    sources: dict[int, Counter[int]] = field(default_factory=dict)
-    """Rows by epoch and `TextSource`."""
+    shown_counts: dict[int, Counter[int]] = field(default_factory=dict)
+    """Rows by epoch and `ShownText`."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Skipped rows by reason."""
     skipped_names: dict[str, list[str]] = field(default_factory=dict)
@@ -374,8 +375,8 @@ class Consumption:
         """Record that a batch has been trained on, or taken and left out."""
         epochs = np.asarray(batch["schedule_index"]) // self.shard_count
         for epoch in np.unique(epochs).tolist() if is_trained else ():
-            shown = np.asarray(batch["text_source"])[epochs == epoch].tolist()
-            self.sources.setdefault(epoch, Counter()).update(shown)
+            shown = np.asarray(batch["shown_text"])[epochs == epoch].tolist()
+            self.shown_counts.setdefault(epoch, Counter()).update(shown)
         columns = (np.asarray(batch[name]).tolist() for name in ("schedule_index", "row", "row_count", "skipped"))
         for index, row, row_count, skipped_json in zip(*columns, strict=True):
             rows = [row]

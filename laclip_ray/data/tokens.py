@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from laclip_ray import storage
-from laclip_ray.uninterrupted import uninterrupted
+from laclip_ray.safe_import import import_safely
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def tokenizer_spec(model_name: str) -> TokenizerSpec:
 
 
 @lru_cache(maxsize=2)
-def load_tokenizer(spec: TokenizerSpec) -> Any:
+def load_clip_tokenizer(spec: TokenizerSpec) -> Any:
     """The tokeniser, kept by the process: called with a list of N texts it gives int64 [N, L]."""
-    return uninterrupted(lambda: _load(spec))  # it imports torch
+    return import_safely(lambda: _load(spec))  # it imports torch
 
 
 def _load(spec: TokenizerSpec) -> Any:
@@ -139,7 +139,7 @@ def _open_clip_tokenizers() -> Any:
 
 def count_tokens(spec: TokenizerSpec, text: str) -> int:
     """How many tokens a text has, special ones included, were there no limit."""
-    tokenizer = load_tokenizer(spec)
+    tokenizer = load_clip_tokenizer(spec)
     if hasattr(tokenizer, "encode"):
         return len(tokenizer.encode(text)) + 2
     return len(tokenizer.tokenizer(text)["input_ids"])

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from laclip_ray import storage
 from laclip_ray.config import DEMO_REWRITER, Experiment, parse_experiment, with_overrides
+from laclip_ray.console import print_rewriting, print_sweep
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo.world import write_world
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
-from laclip_ray.reporting.console import print_rewriting, print_sweep
 from laclip_ray.reporting.report import (
     Report,
     ResultRow,
@@ -30,14 +30,14 @@ from laclip_ray.reporting.report import (
     RewrittenSample,
     write_report,
 )
-from laclip_ray.rewriting.actor import BuildEngine
-from laclip_ray.rewriting.engine import VllmEngine
-from laclip_ray.rewriting.pipeline import Outcome, run_rewriting
-from laclip_ray.rewriting.store import configured_sets, package_versions
+from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
+from laclip_ray.rewriting.pipeline import RewritingResult, run_rewriting
+from laclip_ray.rewriting.sets import configured_sets
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.results import REPORT_FILE
 from laclip_ray.tuning.sweep import run_sweep
+from laclip_ray.versions import package_versions
 
 PROBABILITIES = (0.0, 0.8)
 """CLIP, and LaCLIP with the paper's uniform choice among the caption and four rewrites."""
@@ -246,7 +246,7 @@ def _print_table(console: Console, rows: list[ResultRow]) -> None:
 
 def _report(
     experiment: Experiment,
-    outcome: Outcome,
+    outcome: RewritingResult,
     rows: list[ResultRow],
     curves: dict[str, list[tuple[float, float]]],
     elapsed_s: dict[str, float],

@@ -21,7 +21,9 @@ from PIL import Image
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, ZeroShotConfig
-from laclip_ray.data.shards import IMAGE_MEMBERS, NO_CAPTION, list_shards, read_samples, tar_groups
+from laclip_ray.data.records import NO_CAPTION
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.webdataset import IMAGE_MEMBERS, tar_groups
 from laclip_ray.errors import UserError
 
 

@@ -1,8 +1,6 @@
 """An evaluation as a user starts it: load the model with open_clip, measure it on every configured set."""
 
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from laclip_ray import cluster, storage
@@ -18,10 +16,9 @@ from laclip_ray.evaluation.datasets import (
 )
 from laclip_ray.evaluation.retrieval import retrieval_metrics
 from laclip_ray.evaluation.zeroshot import zero_shot_metrics
-from laclip_ray.training.checkpoint import CONFIG_FILE, MODEL_FILE
+from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE
+from laclip_ray.models.loading import HUB_PREFIX, load_model
 from laclip_ray.training.run import export_location
-
-HUB_PREFIX = "hf-hub:"
 
 
 def check_evaluation(experiment: Experiment) -> None:
@@ -49,7 +46,7 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     check_evaluation(experiment)
     _check_checkpoint(checkpoint_location(experiment))
     if os.environ.get("RAY_ADDRESS"):
-        plan = cluster.Plan("evaluate", (cluster.Group("tasks", 1, 1.0),), data_cpus=0)
+        plan = cluster.Reservation("evaluate", (cluster.ResourceGroup("tasks", 1, 1.0),), data_cpus=0)
         cluster.connect(experiment, plan, {"evaluate.output": experiment.evaluate_output})
         return evaluate_on_cluster(experiment)
     storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
@@ -88,22 +85,6 @@ def _check_checkpoint(location: str) -> None:
                 f"evaluate.checkpoint: {location} has no {name}; run `laclip train` first, or give a directory in "
                 f"open_clip's layout or {HUB_PREFIX}ORGANISATION/NAME"
             )
-
-
-def load_model(location: str, device: Any) -> tuple[Any, Any, Any]:
-    """(model in evaluation mode, transform, tokeniser) of a directory, a URL, or a model on the hub."""
-    import open_clip
-
-    import laclip_ray.training.paper_models  # noqa: F401 - timm knows the paper's image towers by it
-
-    with tempfile.TemporaryDirectory() as directory:
-        name = location
-        if not location.startswith(HUB_PREFIX):
-            for file in (CONFIG_FILE, MODEL_FILE):
-                (Path(directory) / file).write_bytes(storage.read_bytes(storage.join(location, file)))
-            name = f"local-dir:{directory}"
-        model, transform = open_clip.create_model_from_pretrained(name, device=device)
-        return model.eval(), transform, open_clip.get_tokenizer(name)
 
 
 def measure(experiment: Experiment) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.cluster import Group
+from laclip_ray.cluster import ResourceGroup
 from laclip_ray.config import Experiment
 from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts
 from laclip_ray.onejob.run import check_text, schedule_of
-from laclip_ray.rewriting.cost import Estimate, estimate, load_prices
+from laclip_ray.rewriting.backlog import find_backlog
+from laclip_ray.rewriting.estimate import Estimate, estimate_rewriting
 from laclip_ray.rewriting.pipeline import engine_group
-from laclip_ray.rewriting.work import plan_work
+from laclip_ray.rewriting.prices import load_prices
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import check_training, worker_group
@@ -28,10 +29,10 @@ class RunPlan:
     """What would run."""
 
     delivery: str
-    engines: Group
+    engines: ResourceGroup
     """With the most engines that there may be; 0 processes where nothing is left to draw."""
     fewest_engines: int
-    workers: Group
+    workers: ResourceGroup
     shards: int
     shards_done: int
     """Rewritten for every prompt set."""
@@ -60,8 +61,8 @@ def plan_run(experiment: Experiment) -> RunPlan:
     """
     check_text(experiment)
     check_training(experiment)
-    work = plan_work(experiment)
-    estimated = estimate(experiment)
+    work = find_backlog(experiment)
+    estimated = estimate_rewriting(experiment)
     train, engine = experiment.train, experiment.rewrite.engine
     epochs_left = len(read_position(experiment.train_output).remaining(schedule_of(work))) / len(work.shards)
     left_share = len(work.to_draw) / (len(work.shards) * len(work.sets))
@@ -106,7 +107,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     )
 
 
-def _gpus(group: Group, otherwise: int) -> float:
+def _gpus(group: ResourceGroup, otherwise: int) -> float:
     """GPUs of a process; where the cluster decides, as many as it takes on GPUs."""
     return float(otherwise) if group.gpus is None else group.gpus
 

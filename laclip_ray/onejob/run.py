@@ -23,19 +23,18 @@ from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.onejob.board import BoardOrder, BoardSupply, start_board
-from laclip_ray.rewriting.actor import BuildEngine
-from laclip_ray.rewriting.engine import VllmEngine
+from laclip_ray.onejob.coordinator import CoordinatorQueue, CoordinatorSupply, start_coordinator
+from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
+from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.pipeline import (
     BudgetReachedError,
-    Companion,
-    Outcome,
+    RewritingResult,
+    RunHooks,
+    claim_sets,
     engine_group,
     finish_rewriting,
-    open_sets,
     scorer_group,
 )
-from laclip_ray.rewriting.work import Work, check_prompts, plan_work
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.run import TrainingResult, TrainingStoppedError, check_training, run_training, worker_group
 
@@ -46,7 +45,7 @@ logger = logging.getLogger(__name__)
 class OneJobResult:
     """How both halves ended."""
 
-    rewriting: Outcome
+    rewriting: RewritingResult
     training: TrainingResult
     timeline: list[dict[str, Any]]
     """Seconds since the start, event, and the shards rewritten by then."""
@@ -68,7 +67,7 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         IncompleteError: one of the halves is not complete; the same command goes on.
     """
     check_text(experiment)
-    work = plan_work(experiment)
+    work = find_backlog(experiment)
     planned = plans(work)
     for plan in planned:
         cluster.check_local(experiment, plan)  # before models are looked at, which takes seconds
@@ -77,12 +76,12 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
     outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
     for plan in planned:
         cluster.connect(experiment, plan, outputs)
-    open_sets(work)
+    claim_sets(work)
     run = _beside if _is_beside(work) else _ahead
     return run(work, build_engine)
 
 
-def _is_beside(work: Work) -> bool:
+def _is_beside(work: Backlog) -> bool:
     """Whether both halves run at once: not where nothing is left to rewrite."""
     return work.experiment.rewrite.delivery != "ahead" and bool(work.units)
 
@@ -97,14 +96,14 @@ def _write_run(
     storage.write_json(storage.join(experiment.output, RUN_FILE), content)
 
 
-def plans(work: Work) -> list[cluster.Plan]:
+def plans(work: Backlog) -> list[cluster.Reservation]:
     """What is reserved at once, one phase after another; that of the most CPUs first."""
     experiment = work.experiment
     workers = worker_group(experiment)
     rewriting = (engine_group(work), scorer_group(experiment)) if work.units else ()
     if _is_beside(work):
-        return [cluster.Plan("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
-    phases = [cluster.Plan("run", rewriting), cluster.Plan("run", (workers,))]
+        return [cluster.Reservation("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
+    phases = [cluster.Reservation("run", rewriting), cluster.Reservation("run", (workers,))]
     return sorted(phases, key=lambda plan: -plan.cpus)
 
 
@@ -132,7 +131,7 @@ def check_text(experiment: Experiment) -> None:
         raise UserError("text.rewrites: `laclip run` trains on the rewrites that it makes; leave this out")
 
 
-def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
+def _ahead(work: Backlog, build_engine: BuildEngine) -> OneJobResult:
     """One half after the other; or, with nothing left to rewrite, only training.
 
     What is trained is trained with all the text that there will be: captions that killed their engines have none in any
@@ -160,7 +159,7 @@ def _ahead(work: Work, build_engine: BuildEngine) -> OneJobResult:
 class _Rewriting(threading.Thread):
     """Rewriting beside training, in the driver. It ends with the process, or soon after `stop` is set."""
 
-    def __init__(self, work: Work, build_engine: BuildEngine, board: Any, stops_training: bool) -> None:
+    def __init__(self, work: Backlog, build_engine: BuildEngine, board: Any, stops_training: bool) -> None:
         super().__init__(daemon=True, name="rewriting")
         self._work = work
         self._build_engine = build_engine
@@ -169,14 +168,14 @@ class _Rewriting(threading.Thread):
         self._left = len(work.units)
         self.stop = threading.Event()
         self.stop_training = threading.Event()
-        self.outcome: Outcome | None = None
+        self.outcome: RewritingResult | None = None
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
             experiment = self._work.experiment
             order = _order(self._work, self._board)
-            companion = Companion(self._settle, _rewriting_cpus(experiment), order, sort_by_need, self.stop.is_set)
+            companion = RunHooks(self._settle, _rewriting_cpus(experiment), order, sort_by_priority, self.stop.is_set)
             self.outcome = finish_rewriting(self._work, self._build_engine, companion)
             self.error = self.outcome.incomplete
             cause = self.error.__cause__ if self.error is not None else None
@@ -196,19 +195,19 @@ class _Rewriting(threading.Thread):
         self._board.settle.remote(shard, accepted)
 
 
-def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
+def _beside(work: Backlog, build_engine: BuildEngine) -> OneJobResult:
     import ray
 
-    sort_by_need(work)
+    sort_by_priority(work)
     work = _bounded(work)
     experiment = work.experiment
     waits = experiment.rewrite.delivery == "inline"
     missing = Counter(unit.shard for unit in work.units)
-    board = start_board(missing, len(work.shards), read_position(experiment.train_output).done_below)
+    board = start_coordinator(missing, len(work.shards), read_position(experiment.train_output).done_below)
     rewriting = _Rewriting(work, build_engine, board, waits)
     rewriting.start()
     try:
-        training = run_training(experiment, BoardSupply(board, holds_back=waits), stop=rewriting.stop_training)
+        training = run_training(experiment, CoordinatorSupply(board, holds_back=waits), stop=rewriting.stop_training)
         board.note.remote("training has ended")
         rewriting.join()
     except BaseException as error:
@@ -228,20 +227,20 @@ def _beside(work: Work, build_engine: BuildEngine) -> OneJobResult:
     return OneJobResult(rewriting.outcome, training, timeline)
 
 
-def _order(work: Work, board: Any) -> BoardOrder:
+def _order(work: Backlog, board: Any) -> CoordinatorQueue:
     """The order of what training will read next, known to the board."""
     engine = work.experiment.rewrite.engine
     most = engine.actors.max * engine.held_shards
-    return BoardOrder(board, schedule_of(work), tuple(work.shards), most)
+    return CoordinatorQueue(board, schedule_of(work), tuple(work.shards), most)
 
 
-def schedule_of(work: Work) -> Schedule:
+def schedule_of(work: Backlog) -> Schedule:
     """What training reads, in its order."""
     experiment = work.experiment
     return Schedule(len(work.shards), experiment.train.epochs, experiment.seed)
 
 
-def sort_by_need(work: Work) -> None:
+def sort_by_priority(work: Backlog) -> None:
     """Put the work in the order in which the rest of the schedule reads its shards."""
     schedule = schedule_of(work)
     names = list(work.shards)
@@ -258,7 +257,7 @@ def sort_by_need(work: Work) -> None:
         units.sort(key=lambda unit: rank.get(unit.shard, len(rank)))
 
 
-def _bounded(work: Work) -> Work:
+def _bounded(work: Backlog) -> Backlog:
     """With no more engines and workers than the cluster holds beside one another, where it does not grow.
 
     Workers come first: engines take what the most workers leave, but at least their fewest, and workers what those
@@ -274,7 +273,7 @@ def _bounded(work: Work) -> Work:
     cpus = ray.cluster_resources().get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS - scorers.processes * scorers.cpus
     nodes = cluster.without(scorers, scorers.processes, cluster.alive_nodes())
 
-    def room_beside(group: cluster.Group, most: int, other: cluster.Group, others: int) -> int:
+    def room_beside(group: cluster.ResourceGroup, most: int, other: cluster.ResourceGroup, others: int) -> int:
         """Processes of a group, up to `most`, beside so many others; tasks may take their CPUs from any node."""
         others = cluster.room(other, nodes, others)
         by_cpus = cluster.room_in({"CPU": cpus - others * other.cpus}, replace(group, gpus=0.0), most)

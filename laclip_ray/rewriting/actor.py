@@ -19,17 +19,27 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from laclip_ray import storage
-from laclip_ray.config import MAX_REWRITES_PER_SET, Experiment, RewriteConfig
+from laclip_ray.config import Experiment
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
-from laclip_ray.rewriting import store
+from laclip_ray.rewriting import tables
+from laclip_ray.rewriting.attempts import (
+    MAX_FAILED_CAPTIONS,
+    AttemptLog,
+    Piece,
+    attempts_url,
+    piece_url,
+    read_attempts,
+    remove_pieces,
+    write_attempts,
+)
 from laclip_ray.rewriting.engine import (
+    BuildEngine,
     Engine,
     EngineDiedError,
     EngineStartError,
@@ -37,121 +47,24 @@ from laclip_ray.rewriting.engine import (
     build_heads,
     kill_children_when_gone,
 )
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.ledger import (
-    MAX_FAILED_CAPTIONS,
-    Ledger,
-    Piece,
-    ledger_url,
-    piece_url,
-    read_ledger,
-    remove_pieces,
-    write_ledger,
+from laclip_ray.rewriting.gate import build_gate
+from laclip_ray.rewriting.prompts import Head, PromptSet, parse_completion
+from laclip_ray.rewriting.recipe import fingerprint_of
+from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.tables import (
+    MADE_SCHEMA,
+    SAMPLES_SCHEMA,
+    STREAM_SCHEMA,
+    WorkUnit,
+    draw_numbers,
+    table_bytes,
+    table_of,
 )
-from laclip_ray.rewriting.prompts import Head, PromptSet, head_pairs, parse_completion, prompt_texts
-from laclip_ray.rewriting.store import Origin, RewriteSet
-from laclip_ray.rewriting.work import Unit
 
 logger = logging.getLogger(__name__)
 
-BuildEngine = Callable[[RewriteConfig, int], Engine]
-
 _REQUESTS_IN_FLIGHT = 1024
 """Of one shard: more than an engine runs at once, so that its queue is never empty."""
-
-SAMPLES_SCHEMA = pa.schema(
-    [
-        *(store.DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")),
-        pa.field("draws", pa.int64(), nullable=False),  # what is to be drawn, a bit each (lists are slow to read)
-        pa.field("attempt", pa.int16(), nullable=False),  # the number of the first attempt
-        pa.field("others", pa.string()),  # JSON list of accepted rewrites that there are already; null: none
-    ]
-)
-"""What the actor is given of a shard, a row a sample."""
-
-MADE_SCHEMA = pa.schema(
-    [
-        ("row", pa.int32()),  # of the sample in its table
-        *(
-            store.DRAWS_SCHEMA.field(name)
-            for name in ("draw", "attempt", "outcome", "text", "truncated", *store.TOKENS)
-        ),
-        ("reason", pa.string()),
-    ]
-)
-"""What the actor gives, a row a draw, those of a sample together."""
-
-STREAM_SCHEMA = pa.schema(
-    [
-        ("unit", pa.string()),  # JSON of a `Unit`
-        ("origin", pa.string()),  # JSON of an `Origin`; null where the shard was not read
-        ("samples", pa.large_binary()),
-        ("made", pa.large_binary()),
-        ("failure", pa.string()),
-        ("engine_start_failure", pa.string()),
-        ("engine", pa.string()),
-        ("engine_s", pa.float64()),
-    ]
-)
-
-
-def stream_row(
-    unit: Unit,
-    origin: Origin | None = None,
-    samples: pa.Table | None = None,
-    failure: str | None = None,
-) -> pa.Table:
-    """A row of the stream, or the failure why there is none."""
-    row = {
-        "unit": unit.to_json(),
-        "origin": json.dumps(asdict(origin)) if origin else None,
-        "samples": _to_bytes(samples) if samples is not None else None,
-        "made": None,
-        "failure": failure,
-        "engine_start_failure": None,
-        "engine": None,
-        "engine_s": 0.0,
-    }
-    return pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
-
-
-def origin_of(row: Mapping[str, Any]) -> Origin:
-    """The origin in a row of the stream."""
-    return Origin(**json.loads(row["origin"]))
-
-
-def draw_bits(numbers: Iterable[int]) -> int:
-    """Numbers of draws (below `MAX_REWRITES_PER_SET`) as the bits of an integer."""
-    return sum(1 << number for number in numbers)
-
-
-def draw_numbers(bits: int) -> tuple[int, ...]:
-    """The inverse of `draw_bits`, in ascending order."""
-    return tuple(number for number in range(MAX_REWRITES_PER_SET) if bits >> number & 1)
-
-
-def table_of(content: bytes) -> pa.Table:
-    """A table in a row of the stream."""
-    return pa.ipc.open_stream(content).read_all()
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def build_gate(experiment: Experiment, prompt_set: PromptSet) -> Gate:
-    """The gate of an experiment for the rewrites of one prompt set."""
-    rewrite = experiment.rewrite
-    return Gate(
-        rewrite.gate,
-        head_pairs(prompt_set, rewrite.heads, experiment.seed),
-        partial(count_tokens, tokenizer_spec(experiment.model.name)),
-        prompt_texts(rewrite.mode, rewrite.template),
-    )
 
 
 class _Draw(NamedTuple):
@@ -290,12 +203,12 @@ class RewritingActor:
             row["engine_start_failure"] = self._start_failure
             yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
             return
-        unit = Unit.from_json(row["unit"])
+        unit = WorkUnit.from_json(row["unit"])
         try:
             made = await self._draw_unit(
                 unit,
                 table_of(row["samples"]),
-                store.fingerprint_of(
+                fingerprint_of(
                     {"origin": row["origin"], "unit": row["unit"], "gate": self._sets[unit.prompt_set].gate}
                 ),
             )
@@ -307,10 +220,10 @@ class RewritingActor:
         if made is None:
             row["failure"] = (
                 f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
-                f"To try again, remove {ledger_url(self._sets[unit.prompt_set].location, unit.shard)[:-5]}.*"
+                f"To try again, remove {attempts_url(self._sets[unit.prompt_set].location, unit.shard)[:-5]}.*"
             )
         else:
-            row["made"] = _to_bytes(made)
+            row["made"] = table_bytes(made)
         yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
 
     def _sign(self, row: dict[str, Any]) -> None:
@@ -326,37 +239,37 @@ class RewritingActor:
         if engine is not None and not sys.is_finalizing():
             engine.close()
 
-    async def _draw_unit(self, unit: Unit, samples: pa.Table, work: str) -> pa.Table | None:
+    async def _draw_unit(self, unit: WorkUnit, samples: pa.Table, work: str) -> pa.Table | None:
         """The draws of a unit; None if too many of its captions kill their engines."""
         location = self._sets[unit.prompt_set].location
-        url = ledger_url(location, unit.shard)
-        ledger = await asyncio.to_thread(read_ledger, url)
+        url = attempts_url(location, unit.shard)
+        ledger = await asyncio.to_thread(read_attempts, url)
         if ledger.work != work:
             await asyncio.to_thread(remove_pieces, location, unit.shard, ledger)
-            ledger = Ledger(work)
+            ledger = AttemptLog(work)
         if ledger.attempt:
             ledger = ledger.settle(self._run, _alive_nodes(), self._rewrite.max_engine_deaths)
         if not ledger.pieces:
             await self._enter(alone=False)
             try:
                 begun = ledger.begin(self._run, self._node, 0, samples.num_rows)
-                await asyncio.to_thread(write_ledger, url, begun)
+                await asyncio.to_thread(write_attempts, url, begun)
                 made = await self._draw(unit, samples)
             finally:
                 await self._leave(alone=False)
-            await asyncio.to_thread(write_ledger, url, Ledger())
+            await asyncio.to_thread(write_attempts, url, AttemptLog())
             return made
         await self._enter(alone=True)
         try:
             parts = [await self._draw_piece(unit, samples, piece, ledger, url) for piece in ledger.pieces]
         finally:
             await self._leave(alone=True)
-        await asyncio.to_thread(write_ledger, url, replace(ledger, attempt=None))
+        await asyncio.to_thread(write_attempts, url, replace(ledger, attempt=None))
         found = [part for part in parts if part is not None]
         return pa.concat_tables(found) if len(found) == len(parts) else None
 
     async def _draw_piece(
-        self, unit: Unit, samples: pa.Table, piece: Piece, ledger: Ledger, url: str
+        self, unit: WorkUnit, samples: pa.Table, piece: Piece, ledger: AttemptLog, url: str
     ) -> pa.Table | None:
         """One piece of a suspect shard, with nothing else in hand; from storage if it is finished."""
         if len(ledger.failed) > MAX_FAILED_CAPTIONS:
@@ -366,14 +279,14 @@ class RewritingActor:
             return table_of(await asyncio.to_thread(storage.read_bytes, kept))
         part = samples.slice(piece.start, piece.stop - piece.start)
         if piece.start in ledger.failed and piece.stop - piece.start == 1:
-            outcome = pa.array([store.ENGINE_DIED], pa.string())
+            outcome = pa.array([tables.ENGINE_DIED], pa.string())
             part = part.set_column(part.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), outcome)
             logger.error("%s/%s: %s killed its engine", unit.prompt_set, unit.shard, part.column("id")[0])
         else:
             begun = ledger.begin(self._run, self._node, piece.start, piece.stop)
-            await asyncio.to_thread(write_ledger, url, begun)
+            await asyncio.to_thread(write_attempts, url, begun)
         made = await self._draw(unit, part, first_row=piece.start)
-        await asyncio.to_thread(storage.write_bytes, kept, _to_bytes(made))
+        await asyncio.to_thread(storage.write_bytes, kept, table_bytes(made))
         return made
 
     async def _enter(self, alone: bool) -> None:
@@ -392,9 +305,9 @@ class RewritingActor:
             self._suspects -= alone
             self._turn.notify_all()
 
-    async def _draw(self, unit: Unit, samples: pa.Table, first_row: int = 0) -> pa.Table:
+    async def _draw(self, unit: WorkUnit, samples: pa.Table, first_row: int = 0) -> pa.Table:
         requests = _requests_of(samples, first_row)
-        asked = [request for request in requests if request.outcome == store.DRAWN]
+        asked = [request for request in requests if request.outcome == tables.DRAWN]
         # Those of one head are sent together, so that its prefix stays cached.
         waiting = iter(sorted(asked, key=lambda request: request.head))
 
@@ -405,7 +318,7 @@ class RewritingActor:
         await asyncio.gather(*(work() for _ in range(min(_REQUESTS_IN_FLIGHT, len(asked)))))
         return _made_table(requests)
 
-    async def _answer(self, unit: Unit, request: _Request) -> None:
+    async def _answer(self, unit: WorkUnit, request: _Request) -> None:
         prompt_set, caption, head = unit.prompt_set, request.caption, request.head
         known = self._cache.get((prompt_set, head, caption)) if self._cache and not request.attempt else None
         if known is not None and tuple(sorted({each.draw for each in known})) == request.draws:
@@ -462,7 +375,7 @@ def _requests_of(samples: pa.Table, first_row: int) -> list[_Request]:
     for row, (caption, head, outcome, draws, attempt, others) in enumerate(zip(*columns, strict=True), first_row):
         if not draws:
             continue
-        fresh = others is None and not attempt and outcome == store.DRAWN
+        fresh = others is None and not attempt and outcome == tables.DRAWN
         key = caption if fresh else (caption, outcome, draws, attempt, others)
         known = requests.get(key)
         if known is None:
@@ -478,7 +391,7 @@ def _made_table(requests: Iterable[_Request]) -> pa.Table:
     """The draws table; tokens are counted with the first sample of a caption, prompts with its first draw."""
     rows: list[tuple[Any, ...]] = []
     for request in requests:
-        if (outcome := request.outcome) != store.DRAWN:
+        if (outcome := request.outcome) != tables.DRAWN:
             rows.extend(
                 (row, draw, request.attempt, outcome, None, False, 0, 0, 0, outcome)
                 for row in request.rows
@@ -496,7 +409,7 @@ def _made_table(requests: Iterable[_Request]) -> pa.Table:
                 output_tokens = output_tokens if counted else 0
                 rows.append(
                     (
-                        *(row, draw, attempt, store.DRAWN, text, truncated),
+                        *(row, draw, attempt, tables.DRAWN, text, truncated),
                         *(prompt_tokens, cached_tokens, output_tokens, reason),
                     )
                 )

@@ -13,12 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from laclip_ray.config import Experiment
-from laclip_ray.data.shards import NO_CAPTION, Sample
-from laclip_ray.rewriting import store
-from laclip_ray.rewriting.actor import SAMPLES_SCHEMA, draw_bits
+from laclip_ray.data.records import NO_CAPTION, Sample
+from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
-from laclip_ray.rewriting.work import Unit
+from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, draw_bits
 
 SEPARATOR_IN_CAPTION = "separator_in_caption"
 """A problem that is only noted: the prompt shows the separator in another form."""
@@ -28,12 +27,12 @@ def describe_samples(samples: Sequence[Sample], experiment: Experiment) -> dict[
     """What all prompt sets are told of a shard's samples: columns of `SAMPLES_SCHEMA`."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "caption_hash", "caption", "problems", "outcome")}
     for sample in samples:
-        outcome = store.DRAWN
+        outcome = tables.DRAWN
         problems = sample.problems
         if problems and (unusable := NO_CAPTION.intersection(problems)):
             outcome = min(unusable)
         elif len(sample.caption) > experiment.rewrite.max_caption_characters:
-            outcome = store.CAPTION_TOO_LONG
+            outcome = tables.CAPTION_TOO_LONG
         elif SEPARATOR in sample.caption:
             problems = (*problems, SEPARATOR_IN_CAPTION)
         columns["id"].append(sample.id)
@@ -46,7 +45,7 @@ def describe_samples(samples: Sequence[Sample], experiment: Experiment) -> dict[
 
 def build_samples(
     described: Mapping[str, list[Any]],
-    unit: Unit,
+    unit: WorkUnit,
     experiment: Experiment,
     rewrites_per_set: int,
     previous: pa.Table | None = None,
@@ -117,18 +116,18 @@ def _kept_draws(previous: pa.Table) -> dict[tuple[str, str], _Kept]:
 def join_draws(samples: pa.Table, made: pa.Table) -> pa.Table:
     """The draws table of a shard: each draw with its sample's columns."""
     rows = samples.take(made.column("row"))
-    columns = [(made if name in made.column_names else rows).column(name) for name in store.DRAWS_SCHEMA.names]
-    return pa.table(columns, schema=store.DRAWS_SCHEMA)
+    columns = [(made if name in made.column_names else rows).column(name) for name in tables.DRAWS_SCHEMA.names]
+    return pa.table(columns, schema=tables.DRAWS_SCHEMA)
 
 
 def merge_draws(samples: pa.Table, before: pa.Table, new: pa.Table) -> pa.Table:
     """Old and new draws of the samples that there are now, in their order; draws of other samples are dropped."""
     order = {key: row for row, key in enumerate(_keys(samples))}
-    both = pa.concat_tables([before.select(store.DRAWS_SCHEMA.names), new])
+    both = pa.concat_tables([before.select(tables.DRAWS_SCHEMA.names), new])
     draws, attempts = both.column("draw").to_pylist(), both.column("attempt").to_pylist()
     # Where there was no text, the next attempt takes its place.
     redrawn = {*zip(_keys(new), new.column("draw").to_pylist(), strict=True)}
-    textless = [outcome != store.DRAWN for outcome in before.column("outcome").to_pylist()] + [False] * new.num_rows
+    textless = [outcome != tables.DRAWN for outcome in before.column("outcome").to_pylist()] + [False] * new.num_rows
     ranked = sorted(
         (order[key], draws[row], attempts[row], row)
         for row, key in enumerate(_keys(both))
@@ -151,7 +150,7 @@ def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
         accepted: dict[int, str] = {}
         # As they were made: every first attempt comes before any second one.
         for row in sorted(rows, key=lambda row: (columns["attempt"][row], columns["draw"][row])):
-            if reasons[row] != store.DRAWN:
+            if reasons[row] != tables.DRAWN:
                 continue
             text = columns["text"][row]
             head = columns["head"][row] or 0  # null: imported, and the gate was made without examples

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +20,15 @@ from typing import Any, Protocol
 from laclip_ray import storage
 from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.prompts import Head, PromptSet, chat_heads, chat_template_of, completion_heads
-from laclip_ray.rewriting.store import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED, model_directory
+from laclip_ray.rewriting.prompts import (
+    Head,
+    PromptSet,
+    chat_heads,
+    chat_template_of,
+    completion_heads,
+)
+from laclip_ray.rewriting.recipe import model_directory
+from laclip_ray.rewriting.tables import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +115,7 @@ class VllmEngine:
         self._is_dead = self._is_closed = False
         self._engine = _start(rewrite, engine_arguments(rewrite, seed))
         # A chat template holds the special tokens itself.
-        self._tokenizer = load_tokenizer(rewrite) if rewrite.mode == "chat" else None
+        self._tokenizer = load_llm_tokenizer(rewrite) if rewrite.mode == "chat" else None
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
@@ -218,7 +225,7 @@ def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:
     )
 
 
-def load_tokenizer(rewrite: RewriteConfig) -> Any:
+def load_llm_tokenizer(rewrite: RewriteConfig) -> Any:
     """The model's own tokeniser.
 
     Raises:
@@ -235,7 +242,7 @@ def load_tokenizer(rewrite: RewriteConfig) -> Any:
 def build_heads(rewrite: RewriteConfig, prompt_sets: Iterable[PromptSet], seed: int) -> dict[str, tuple[Head, ...]]:
     """The prompt heads of each prompt set, as the configured mode and template have them."""
     if rewrite.mode == "chat":
-        template = chat_template_of(load_tokenizer(rewrite))
+        template = chat_template_of(load_llm_tokenizer(rewrite))
         return {each.name: chat_heads(each, rewrite.heads, seed, template) for each in prompt_sets}
     return {each.name: completion_heads(each, rewrite.heads, seed, rewrite.template) for each in prompt_sets}
 
@@ -365,3 +372,6 @@ def kill_children_when_gone() -> None:
     os.environ[OWNER_VARIABLE] = owner
     # vLLM's processes set their titles, which else are written over their environment, the mark with it.
     os.environ["SPT_NOENV"] = "1"
+
+
+BuildEngine = Callable[[RewriteConfig, int], Engine]

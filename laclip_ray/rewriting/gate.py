@@ -11,14 +11,15 @@ refusals, assistant's talk and number words in other languages than English. `do
 import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from operator import eq
 from typing import NamedTuple, TypeVar
 from unicodedata import name as character_name
 from unicodedata import normalize
 
-from laclip_ray.config import GateConfig
-from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair
+from laclip_ray.config import Experiment, GateConfig
+from laclip_ray.data.tokens import count_tokens, tokenizer_spec
+from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, PromptSet, head_pairs, prompt_texts
 
 VERSION = 2
 """Part of the gate's fingerprint; raised with every change of what a check does."""
@@ -585,3 +586,14 @@ def _is_unrelated(content_words: frozenset[str], words: Sequence[str], least: in
 
 def _stem(word: str) -> str:
     return word.removesuffix("s")[:_STEM_LETTERS]
+
+
+def build_gate(experiment: Experiment, prompt_set: PromptSet) -> Gate:
+    """The gate of an experiment for the rewrites of one prompt set."""
+    rewrite = experiment.rewrite
+    return Gate(
+        rewrite.gate,
+        head_pairs(prompt_set, rewrite.heads, experiment.seed),
+        partial(count_tokens, tokenizer_spec(experiment.model.name)),
+        prompt_texts(rewrite.mode, rewrite.template),
+    )

@@ -8,18 +8,19 @@ import heapq
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from laclip_ray import storage
 from laclip_ray.config import Experiment
-from laclip_ray.data.shards import NO_CAPTION, Sample, Shard, list_shards, read_samples
+from laclip_ray.data.records import NO_CAPTION, Sample, Shard
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
-from laclip_ray.rewriting import store
+from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
+from laclip_ray.rewriting.sets import readable_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
-RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, *store.FAILED_REQUESTS)
+RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, *tables.FAILED_REQUESTS)
 """The reasons that another attempt, or other settings, can do away with."""
 
 ACCEPTED = "accepted"
@@ -59,37 +60,6 @@ class Inspection:
     notes: list[str] = field(default_factory=list)
 
 
-def open_sets(experiment: Experiment, names: Collection[str] = ()) -> tuple[RewriteSet, ...]:
-    """The rewrite sets that training with this experiment would read, as they are now.
-
-    Args:
-        experiment: the configuration.
-        names: only these of them.
-
-    Raises:
-        UserError: a set does not exist, has no verdicts of this experiment's gate, or shares its name with another.
-    """
-    sets = store.configured_sets(experiment).sets
-    known = [each.name for each in sets]
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"there is no rewrite set {', '.join(unknown)} here; there is {', '.join(known)}")
-    if repeated := sorted({name for name in known if known.count(name) > 1}):
-        raise UserError(f"text.rewrites: more than one set is named {', '.join(repeated)}")
-    found = tuple(each for each in sets if not names or each.name in names)
-    for each in found:
-        if not storage.exists(storage.join(each.location, "recipe.json")):
-            raise UserError(
-                f"there is no rewrite set at {each.location}; run `laclip rewrite` or `laclip rewrites import` first, "
-                "or name other sets in text.rewrites"
-            )
-        if not each.committed() and (unjudged := len(each.drawn())):
-            raise UserError(
-                f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
-                "(or for an imported set `laclip rewrites import`) with this config to judge them"
-            )
-    return found
-
-
 def check_reasons(reasons: Collection[str], known: Collection[str]) -> None:
     """Raise UserError unless all reasons are known."""
     if unknown := [reason for reason in reasons if reason not in known]:
@@ -119,9 +89,9 @@ def inspect_rewrites(
         seed: decides which.
 
     Raises:
-        UserError: see `open_sets`; or a reason is unknown.
+        UserError: see `readable_sets`; or a reason is unknown.
     """
-    sets = open_sets(experiment, names)
+    sets = readable_sets(experiment, names)
     committed = {each.name: each.describe(each.committed()) for each in sets}
     statistics = {name: _total(shards.values()) for name, shards in committed.items()}
     found_reasons = {reason for counts in statistics.values() for reason in counts.rejected}

@@ -26,7 +26,8 @@ from PIL import Image
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
-from laclip_ray.data.shards import Shard, read_samples
+from laclip_ray.data.records import Shard
+from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class PictureGate:
         # Imported here: torch takes seconds to load, and the name of the reason is of use without it.
         import torch
 
-        check_picture_model(model, pretrained, setting)
+        check_model(model, pretrained, setting)
         self.margin = margin
         self.batch_size = batch_size
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -156,7 +157,7 @@ class PictureGate:
         return found
 
 
-def check_picture_model(model: str, pretrained: str | None, setting: str = "rewrite.gate.picture") -> None:
+def check_model(model: str, pretrained: str | None, setting: str = "rewrite.gate.picture") -> None:
     """Refuse a model that cannot be loaded as far as that can be told without loading or downloading it.
 
     Raises:
@@ -209,7 +210,7 @@ def _files_in(directory: str) -> list[str]:
 
 
 def _load(model: str, pretrained: str | None, device: "torch.device") -> tuple[Any, Any, Any]:
-    """(model in evaluation mode, transform, tokeniser) of a model that `check_picture_model` has passed."""
+    """(model in evaluation mode, transform, tokeniser) of a model that `check_model` has passed."""
     import open_clip
 
     with tempfile.TemporaryDirectory() as copy:

@@ -17,21 +17,24 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment
-from laclip_ray.data.shards import Shard, read_samples
+from laclip_ray.data.records import Shard
+from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting import store
-from laclip_ray.rewriting.actor import BuildEngine, RewritingActor
-from laclip_ray.rewriting.cost import budget_reached, cost_per_thousand, spending
-from laclip_ray.rewriting.engine import EngineStartError, VllmEngine
+from laclip_ray.rewriting import store, tables
+from laclip_ray.rewriting.actor import RewritingActor
+from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
+from laclip_ray.rewriting.engine import BuildEngine, EngineStartError, VllmEngine
+from laclip_ray.rewriting.prices import budget_reached, cost_per_thousand, spending
+from laclip_ray.rewriting.recipe import build_recipe
+from laclip_ray.rewriting.stages import CommitShard, CommitShardByPicture, ReadShard, ShardQueue, name_draws, shard_row
 from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.tasks import CommitShard, CommitShardByPicture, Order, ReadShard, name_draws, source_row
-from laclip_ray.rewriting.work import Unit, Work, check_prompts, plan_work
+from laclip_ray.rewriting.tables import WorkUnit
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcome:
+class RewritingResult:
     """How a rewriting run ended."""
 
     statistics: dict[str, Statistics] = field(default_factory=dict)
@@ -77,7 +80,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Companion:
+class RunHooks:
     """What runs beside rewriting; by default nothing does."""
 
     settled: Callable[[str, int | None], None] = lambda *_: None
@@ -85,20 +88,20 @@ class Companion:
     None where it is given up."""
     cpus: float | None = None
     """The logical CPUs that rewriting may use; None: all."""
-    order: Order | None = None
+    order: ShardQueue | None = None
     """Says which shard is next; None: the order of the work."""
-    sort: Callable[[Work], None] = lambda _: None
+    sort: Callable[[Backlog], None] = lambda _: None
     """Puts what is left to do in order once more, when it is known which of the replaced files have changed."""
     stopped: Callable[[], bool] = lambda: False
     """Whether rewriting is to end early."""
 
 
-ALONE = Companion()
+NO_HOOKS = RunHooks()
 
 
 def run_rewriting(
     experiment: Experiment, build_engine: BuildEngine = VllmEngine, retry: Collection[str] = ()
-) -> Outcome:
+) -> RewritingResult:
     """Rewrite every caption that has no outcome yet, and commit shard by shard.
 
     Args:
@@ -110,23 +113,23 @@ def run_rewriting(
         UserError: bad input, before any engine starts.
         IncompleteError: some shards are not committed, or some captions killed their engines; all others are done.
     """
-    work = plan_work(experiment, retry)
+    work = find_backlog(experiment, retry)
     if work.units:
         check_prompts(experiment, work.prompt_sets.values())
-        plan = cluster.Plan("rewrite", (engine_group(work), scorer_group(experiment)))
+        plan = cluster.Reservation("rewrite", (engine_group(work), scorer_group(experiment)))
         cluster.connect(experiment, plan, {"rewrite.output": experiment.rewrite_output})
-        open_sets(work)
+        claim_sets(work)
     outcome = finish_rewriting(work, build_engine)
     if outcome.incomplete is not None:
         raise outcome.incomplete
     return outcome
 
 
-def engine_group(work: Work) -> cluster.Group:
+def engine_group(work: Backlog) -> cluster.ResourceGroup:
     """The engines that rewriting begins with; none where nothing is left to draw."""
     engine = work.experiment.rewrite.engine
     engines = engine.actors.min if work.to_draw or work.to_compare else 0
-    return cluster.Group(
+    return cluster.ResourceGroup(
         "engines",
         engines,
         engine.cpus_per_actor,
@@ -136,15 +139,15 @@ def engine_group(work: Work) -> cluster.Group:
     )
 
 
-def scorer_group(experiment: Experiment) -> cluster.Group:
+def scorer_group(experiment: Experiment) -> cluster.ResourceGroup:
     """The models of the picture gate that rewriting begins with."""
     picture = experiment.rewrite.gate.picture
     if picture is None:
-        return cluster.Group("picture models", 0, 1.0)
-    return cluster.Group("picture models", picture.actors.min, 1.0, picture.gpus_per_actor)
+        return cluster.ResourceGroup("picture models", 0, 1.0)
+    return cluster.ResourceGroup("picture models", picture.actors.min, 1.0, picture.gpus_per_actor)
 
 
-def open_sets(work: Work) -> None:
+def claim_sets(work: Backlog) -> None:
     """Claim the place of each rewrite set.
 
     Raises:
@@ -152,11 +155,11 @@ def open_sets(work: Work) -> None:
     """
     rewrite = work.experiment.rewrite
     for name, prompt_set in work.prompt_sets.items():
-        recipe = store.build_recipe(rewrite, prompt_set, work.experiment.seed)
+        recipe = build_recipe(rewrite, prompt_set, work.experiment.seed)
         store.open_for_writing(work.sets[name].location, recipe, rewrite.gate, "rewrite.output")
 
 
-def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion = ALONE) -> Outcome:
+def finish_rewriting(work: Backlog, build_engine: BuildEngine, companion: RunHooks = NO_HOOKS) -> RewritingResult:
     """Do what is left, on the Ray that this process is connected to; the outcome says whether it is complete.
 
     Args:
@@ -166,7 +169,7 @@ def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion
     """
     experiment = work.experiment
     started_s = time.monotonic()
-    outcome = Outcome(shards=len(work.shards), shards_done_before=work.untouched_shards)
+    outcome = RewritingResult(shards=len(work.shards), shards_done_before=work.untouched_shards)
     error: Exception | None = None
     if work.units:
         try:
@@ -183,11 +186,11 @@ def finish_rewriting(work: Work, build_engine: BuildEngine, companion: Companion
         return outcome
     if error is not None:
         logger.warning("everything is committed, but Ray Data ended with an error: %s", error)
-    if died := outcome.total.unfilled[store.ENGINE_DIED]:
-        names = ", ".join(outcome.total.named.get(store.ENGINE_DIED, []))
+    if died := outcome.total.unfilled[tables.ENGINE_DIED]:
+        names = ", ".join(outcome.total.named.get(tables.ENGINE_DIED, []))
         outcome.incomplete = IncompleteError(
             f"{died} rewrites are missing because their captions killed their engines: {names}. Everything else is "
-            f"committed; `laclip rewrites retry CONFIG --reason {store.ENGINE_DIED}` tries them again"
+            f"committed; `laclip rewrites retry CONFIG --reason {tables.ENGINE_DIED}` tries them again"
         )
     return outcome
 
@@ -200,7 +203,7 @@ class StoppedError(Exception):
     """Rewriting ended early because it was told to."""
 
 
-def _describe_missing(outcome: Outcome, experiment: Experiment, error: Exception | None) -> str:
+def _describe_missing(outcome: RewritingResult, experiment: Experiment, error: Exception | None) -> str:
     shown = [f"  {name}: {why}" for name, why in list(outcome.missing.items())[:20]]
     if rest := len(outcome.missing) - len(shown):
         shown.append(f"  and {rest} more, in {storage.join(experiment.rewrite_output, 'summary.json')}")
@@ -222,7 +225,7 @@ def _cause(error: BaseException) -> str:
     return text if isinstance(error, EngineStartError | BudgetReachedError | StoppedError) else text.splitlines()[-1]
 
 
-def _count(work: Work, outcome: Outcome) -> None:
+def _count(work: Backlog, outcome: RewritingResult) -> None:
     """Fill in the counts over everything that is committed, by this run and earlier ones."""
     for name, rewrite_set in work.sets.items():
         known = work.committed[name]
@@ -254,7 +257,7 @@ def _count(work: Work, outcome: Outcome) -> None:
     }
 
 
-def _compare(work: Work, companion: Companion) -> None:
+def _compare(work: Backlog, companion: RunHooks) -> None:
     """Sort the shards whose file was replaced into those with the same captions, and those to be done again."""
     import ray
 
@@ -276,7 +279,7 @@ def _compare(work: Work, companion: Companion) -> None:
             under_way += [digest.remote(name, work.shards[name]) for name in itertools.islice(names, 1)]
             yield ray.get(ready)
 
-    by_shard: dict[str, list[tuple[Unit, int]]] = {}
+    by_shard: dict[str, list[tuple[WorkUnit, int]]] = {}
     for unit in work.to_compare:
         assert unit.previous is not None, "what is compared has been drawn"
         by_shard.setdefault(unit.shard, []).append((unit, unit.previous))
@@ -293,11 +296,11 @@ def _compare(work: Work, companion: Companion) -> None:
                 logger.info("%s/%s: its captions have changed; what changed is rewritten", unit.prompt_set, shard)
                 work.to_draw.append(unit)
             elif shard in work.committed[unit.prompt_set]:
-                stamped = replace(origin, source=work.shards[shard].source)
+                stamped = replace(origin, file_identity=work.shards[shard].file_identity)
                 store.restamp_verdicts(work.sets[unit.prompt_set], shard, drawn, stamped)
                 companion.settled(shard, 0)
             else:
-                work.to_judge.append(Unit(unit.prompt_set, shard, drawn))
+                work.to_judge.append(WorkUnit(unit.prompt_set, shard, drawn))
     work.to_compare.clear()
     companion.sort(work)
 
@@ -306,12 +309,12 @@ _COMPARED_AT_ONCE = 256
 """Files that are read, or wait for a CPU."""
 
 
-def _execute(work: Work, build_engine: BuildEngine, outcome: Outcome, companion: Companion) -> None:
+def _execute(work: Backlog, build_engine: BuildEngine, outcome: RewritingResult, companion: RunHooks) -> None:
     import ray
 
-    from laclip_ray.data.pace import spare
+    from laclip_ray.data.executor_throttle import limit_overhead
 
-    spare(ray.data.DataContext.get_current())
+    limit_overhead(ray.data.DataContext.get_current())
     # What is drawn is judged also where nothing more may be drawn.
     reached = _limit_reached(work.spent_gpu_s, work.experiment) if work.to_draw else None
     to_draw = [] if reached else work.to_draw
@@ -346,12 +349,12 @@ class _Progress:
 
 def _report(
     streams: list[Any],
-    work: Work,
-    to_draw: Sequence[Unit],
+    work: Backlog,
+    to_draw: Sequence[WorkUnit],
     progress: _Progress,
-    outcome: Outcome,
-    companion: Companion,
-) -> list[Unit]:
+    outcome: RewritingResult,
+    companion: RunHooks,
+) -> list[WorkUnit]:
     """Run the streams, and note each unit as it is committed.
 
     What an engine gives back that did not start again is drawn by the others: where there is an order, as soon as it
@@ -389,7 +392,7 @@ def _report(
             logger.error("%s is left to other engines, as its own is lost: %s", name, start_failure)
             if companion.order is not None:
                 unit = left[row["prompt_set"], row["shard"]]
-                companion.order.give_back(unit.shard, source_row(work.shards[unit.shard], [unit]))
+                companion.order.give_back(unit.shard, shard_row(work.shards[unit.shard], [unit]))
             continue
         left.pop((row["prompt_set"], row["shard"]), None)
         if row["failure"]:
@@ -423,7 +426,7 @@ def _as_they_come(reports: Any) -> Iterator[dict[str, Any]]:
         yield from block.to_pylist()
 
 
-def _commit(stream: Any, work: Work, gpus_per_engine: float) -> Any:
+def _commit(stream: Any, work: Backlog, gpus_per_engine: float) -> Any:
     """The stream of reports on committed units."""
     import ray
 
@@ -455,7 +458,7 @@ def gpus_configured(experiment: Experiment) -> float | None:
 
 
 def _draw(
-    work: Work, units: Sequence[Unit], build_engine: BuildEngine, order: Order | None, progress: _Progress
+    work: Backlog, units: Sequence[WorkUnit], build_engine: BuildEngine, order: ShardQueue | None, progress: _Progress
 ) -> Any:
     """The stream of drawn units."""
     import ray
@@ -494,14 +497,14 @@ def _draw(
     )
 
 
-def _sources(work: Work, units: Sequence[Unit], order: Order | None = None) -> Any:
+def _sources(work: Backlog, units: Sequence[WorkUnit], order: ShardQueue | None = None) -> Any:
     """A dataset with a block for each shard, so that each is a task of its own; with an order, a block for a ticket."""
     import ray
 
-    by_shard: dict[str, list[Unit]] = {}
+    by_shard: dict[str, list[WorkUnit]] = {}
     for unit in units:
         by_shard.setdefault(unit.shard, []).append(unit)
-    items = {name: source_row(work.shards[name], found) for name, found in by_shard.items()}
+    items = {name: shard_row(work.shards[name], found) for name, found in by_shard.items()}
     if order is None:
         return ray.data.from_items(list(items.values()), override_num_blocks=len(items))
     order.offer(items)

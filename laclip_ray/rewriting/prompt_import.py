@@ -54,7 +54,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedPrompts:
     """A prompt set that was read, and what had to be done to its texts."""
 
     prompt_set: PromptSet
@@ -80,7 +80,7 @@ def import_prompt_set(
     name: str | None = None,
     seed: int = 0,
     force: bool = False,
-) -> tuple[Imported, Path]:
+) -> tuple[ImportedPrompts, Path]:
     """Read a prompt set from a Python file and write it as YAML; returns it with the place.
 
     Args:
@@ -101,13 +101,13 @@ def import_prompt_set(
     if target.exists() and not (force and target.is_file()):
         raise UserError(f"{target} exists; choose another --output, or replace a file with --force")
     try:
-        storage.write_bytes(str(target), to_yaml(imported.prompt_set).encode())
+        storage.write_bytes(str(target), prompt_set_yaml(imported.prompt_set).encode())
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error}") from error
     return imported, target
 
 
-def read_prompt_set(path: str, selection: Selection, name: str | None = None, seed: int = 0) -> Imported:
+def read_prompt_set(path: str, selection: Selection, name: str | None = None, seed: int = 0) -> ImportedPrompts:
     """The prompt set in a Python file; see `import_prompt_set`."""
     variables = _read_variables(path)
     selection = _complete(selection, variables, path)
@@ -129,10 +129,10 @@ def read_prompt_set(path: str, selection: Selection, name: str | None = None, se
         "description": description,
         "pairs": [{"source": pair.source, "target": pair.target} for pair in pairs],
     }
-    return Imported(parse_prompt_set(content, default_name=set_name, where=path), reader.joined_texts)
+    return ImportedPrompts(parse_prompt_set(content, default_name=set_name, where=path), reader.joined_texts)
 
 
-def to_yaml(prompt_set: PromptSet) -> str:
+def prompt_set_yaml(prompt_set: PromptSet) -> str:
     """The YAML file of a prompt set, which `load_prompt_set` reads back to an equal one."""
     content = {
         "name": prompt_set.name,

@@ -18,15 +18,14 @@ import torch
 
 from laclip_ray import storage
 from laclip_ray.data.schedule import Position
-from laclip_ray.training.model import ModelSpec
+from laclip_ray.models.files import MODEL_FILE, STATE_FILE, save_model
+from laclip_ray.models.specs import ModelSpec
 
-MODEL_FILE = "open_clip_model.safetensors"
-CONFIG_FILE = "open_clip_config.json"
 OPTIMISER_FILE = "optimiser.pt"
-STATE_FILE = "state.json"
 
 RAY_RUN_NAME = "ray"
 """Ray Train's directory below `train.output`."""
+
 _REGISTER_FILE = "checkpoint_manager_snapshot.json"
 
 
@@ -39,8 +38,8 @@ class TrainingState:
     samples: int = 0
     """Samples trained on."""
     position: Position = field(default_factory=Position)
-    sources: dict[int, dict[int, int]] = field(default_factory=dict)
-    """Samples by epoch and `TextSource`."""
+    shown_counts: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Samples by epoch and `ShownText`."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Skipped rows by reason."""
     skipped_names: dict[str, list[str]] = field(default_factory=dict)
@@ -50,29 +49,25 @@ class TrainingState:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return {**asdict(self), "position": self.position.to_json()}
+        content = asdict(self)
+        # Stored checkpoints call the counts `sources`.
+        counts = content.pop("shown_counts")
+        return {**content, "sources": counts, "position": self.position.to_json()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "TrainingState":
         """The inverse of `to_json`; keys that belong to others are left out."""
         known = {name: content[name] for name in ("step", "samples", "skipped", "skipped_names", "skipped_batches")}
         return cls(
-            **known, sources=sources_from_json(content["sources"]), position=Position.from_json(content["position"])
+            **known,
+            shown_counts=shown_counts_from_json(content["sources"]),
+            position=Position.from_json(content["position"]),
         )
 
 
-def sources_from_json(content: Mapping[str, Mapping[str, int]]) -> dict[int, dict[int, int]]:
-    """Counts by epoch and `TextSource`, whose keys JSON has made texts."""
-    return {int(epoch): {int(source): count for source, count in counts.items()} for epoch, counts in content.items()}
-
-
-def save_model(directory: Path, model: torch.nn.Module, spec: ModelSpec) -> None:
-    """Write a model in open_clip's local-directory layout."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, directory / MODEL_FILE)
-    (directory / CONFIG_FILE).write_text(json.dumps(spec.to_json(), indent=2) + "\n")
+def shown_counts_from_json(content: Mapping[str, Mapping[str, int]]) -> dict[int, dict[int, int]]:
+    """Counts by epoch and `ShownText`, whose keys JSON has made texts."""
+    return {int(epoch): {int(shown): count for shown, count in counts.items()} for epoch, counts in content.items()}
 
 
 def save_checkpoint(

@@ -21,22 +21,17 @@ from torch import distributed
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, TrainConfig
-from laclip_ray.data.augment import TextPlan, newest_shares, text_shares
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.shuffle import shuffled
 from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
+from laclip_ray.data.text_choice import TextPolicy, newest_shares, text_shares
+from laclip_ray.models.building import create_model
+from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, save_model
+from laclip_ray.models.specs import ModelSpec
 from laclip_ray.randomness import generator
-from laclip_ray.training.checkpoint import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    TrainingState,
-    load_checkpoint,
-    save_checkpoint,
-    save_model,
-)
+from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.metrics import MetricsLog
-from laclip_ray.training.model import ModelSpec, create_model
 from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.step import Stepper
 
@@ -50,7 +45,7 @@ class LoopInput:
 
     experiment: Experiment
     model: ModelSpec
-    text: TextPlan
+    text: TextPolicy
     shard_count: int
     total_steps: int
     """Steps of the whole run, if no image is skipped: what the learning rate is planned for."""
@@ -250,19 +245,19 @@ class Merged:
 
 def merge(start: TrainingState, parts: Sequence[Mapping[str, Any]], step: int) -> Merged:
     """What the whole run has done: where it started, and what all workers (`Window.report`) have taken since."""
-    sources = {epoch: Counter(counts) for epoch, counts in start.sources.items()}
+    counts_by_epoch = {epoch: Counter(counts) for epoch, counts in start.shown_counts.items()}
     skipped = Counter(start.skipped)
     names = {reason: list(ids) for reason, ids in start.skipped_names.items()}
     for part in parts:
-        for epoch, counts in part["sources"].items():
-            sources.setdefault(epoch, Counter()).update(counts)
+        for epoch, counts in part["shown_counts"].items():
+            counts_by_epoch.setdefault(epoch, Counter()).update(counts)
         skipped.update(part["skipped"])
         for reason, ids in part["skipped_names"].items():
             names[reason] = [*names.get(reason, []), *ids][:NAMES_KEPT]
-    plain_sources = {epoch: dict(counts) for epoch, counts in sorted(sources.items())}
-    samples = sum(sum(counts.values()) for counts in plain_sources.values())
+    shown_counts = {epoch: dict(counts) for epoch, counts in sorted(counts_by_epoch.items())}
+    samples = sum(sum(counts.values()) for counts in shown_counts.values())
     skipped_batches = start.skipped_batches + parts[0]["skipped_batches"]
-    state = TrainingState(step, samples, start.position, plain_sources, dict(skipped), names, skipped_batches)
+    state = TrainingState(step, samples, start.position, shown_counts, dict(skipped), names, skipped_batches)
     losses = [part["loss"] for part in parts if part["loss"] is not None]
     found = [part["non_finite"] for part in parts if part["non_finite"] is not None]
     non_finite = None
@@ -318,7 +313,7 @@ class Window:
     def report(self, taken: Consumption, is_save_due: bool) -> dict[str, Any]:
         """What one worker tells the others."""
         return {
-            "sources": {epoch: dict(counts) for epoch, counts in taken.sources.items()},
+            "shown_counts": {epoch: dict(counts) for epoch, counts in taken.shown_counts.items()},
             "skipped": dict(taken.skipped),
             "skipped_names": taken.skipped_names,
             "skipped_batches": self.skipped_batches,
@@ -340,8 +335,8 @@ class Window:
             "loss": merged.loss,
             "learning_rate": learning_rate(step - 1, given.total_steps, given.experiment.train),
             "logit_scale": stepper.logit_scale,
-            **text_shares(state.sources, given.text),
-            **newest_shares(state.sources),
+            **text_shares(state.shown_counts, given.text),
+            **newest_shares(state.shown_counts),
             "skipped": state.skipped,
             "skipped_batches": state.skipped_batches,
             "images_per_s": len(self._losses) * self._batch_size / elapsed_s,
@@ -402,7 +397,7 @@ class Saver:
             self._optimiser,
             state,
             self._given.lineage,
-            text_shares(state.sources, self._given.text),
+            text_shares(state.shown_counts, self._given.text),
         )
         ray.train.report(
             summary,

@@ -17,24 +17,19 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, TextConfig
-from laclip_ray.data.augment import plan_texts, text_shares
+from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Shard
 from laclip_ray.data.schedule import Position, Schedule
-from laclip_ray.data.shards import IMAGE_MISSING, NO_CAPTION, Shard, list_shards, read_samples
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.stream import NAMES_KEPT, StreamSpec, TextSupply, build_stream, read_ahead_bytes, warm_up
+from laclip_ray.data.text_choice import text_policy, text_shares
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.store import RewriteSets, check_weights, committed_sets, deciding_gate
-from laclip_ray.training.checkpoint import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    RAY_RUN_NAME,
-    STATE_FILE,
-    newest_checkpoint,
-    read_position,
-    sources_from_json,
-)
+from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, STATE_FILE
+from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
+from laclip_ray.rewriting.recipe import deciding_gate
+from laclip_ray.rewriting.sets import RewriteSets, check_weights, committed_sets
+from laclip_ray.training.checkpoint import RAY_RUN_NAME, newest_checkpoint, read_position, shown_counts_from_json
 from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker, worker_batch_size
-from laclip_ray.training.model import ModelSpec, load_model_spec, with_loss
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +49,11 @@ def export_location(experiment: Experiment) -> str:
     return storage.join(experiment.train_output, "export")
 
 
-def worker_group(experiment: Experiment) -> cluster.Group:
+def worker_group(experiment: Experiment) -> cluster.ResourceGroup:
     """The workers that training reserves."""
     train = experiment.train
     workers = train.worker_range
-    return cluster.Group(
+    return cluster.ResourceGroup(
         "workers",
         workers.max,
         train.cpus_per_worker,
@@ -98,7 +93,7 @@ def run_training(
     summary_url = storage.join(experiment.train_output, "summary.json")
     if storage.exists(summary_url) and storage.exists(storage.join(export_location(experiment), CONFIG_FILE)):
         return TrainingResult(storage.read_json(summary_url), export_location(experiment))
-    plan = cluster.Plan("train", (worker_group(experiment),))
+    plan = cluster.Reservation("train", (worker_group(experiment),))
     cluster.connect(experiment, plan, {"train.output": experiment.train_output})
     rows = _known_rows(experiment) or rows or count_rows(experiment, shards)
     samples_per_epoch = sum(rows.values())
@@ -113,7 +108,7 @@ def run_training(
     if rewrites is not None:
         storage.write_json(_revisions_url(experiment), rewrites.revisions())
     most = rewrites.most_rewrites() if rewrites is not None else 0
-    text = plan_texts(experiment.text, experiment.train.epochs, most)
+    text = text_policy(experiment.text, experiment.train.epochs, most)
     spec = StreamSpec(
         data=experiment.data,
         stream=experiment.stream,
@@ -488,7 +483,7 @@ def _finish(given: LoopInput, schedule: Schedule, rows: Mapping[str, int]) -> Tr
         state["lineage"]["rewrite_sets"] = rewrite_sets
         storage.write_json(storage.join(newest, STATE_FILE), state)
     export = newest if given.last_step is not None else export_location(experiment)
-    sources = sources_from_json(state["sources"])
+    shown_counts = shown_counts_from_json(state["sources"])
     skipped, skipped_names = dict(state["skipped"]), dict(state["skipped_names"])
     if given.last_step is None and (
         unread := _unread(Position.from_json(state["position"]), schedule, rows, experiment.train.batch_size)
@@ -503,8 +498,8 @@ def _finish(given: LoopInput, schedule: Schedule, rows: Mapping[str, int]) -> Tr
         "samples": state["samples"],
         "epochs": experiment.train.epochs,
         "samples_per_epoch": given.samples_per_epoch,
-        **text_shares(sources, given.text),
-        "by_epoch": {epoch: text_shares({epoch: counts}, given.text) for epoch, counts in sources.items()},
+        **text_shares(shown_counts, given.text),
+        "by_epoch": {epoch: text_shares({epoch: counts}, given.text) for epoch, counts in shown_counts.items()},
         "skipped": skipped,
         "skipped_batches": state["skipped_batches"],
         "skipped_names": skipped_names,

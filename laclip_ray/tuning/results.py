@@ -18,10 +18,10 @@ from laclip_ray.evaluation import retrieval, zeroshot
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, write_report
-from laclip_ray.rewriting.store import package_versions
 from laclip_ray.tuning.comparison import Values, agreement, best_point, complete, differences, verdict
 from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
 from laclip_ray.tuning.trial import Stage
+from laclip_ray.versions import package_versions
 
 REPORT_FILE = "sweep.html"
 

@@ -22,12 +22,12 @@ from laclip_ray.config import Experiment
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import check_evaluation
-from laclip_ray.rewriting.cost import load_prices
 from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.store import committed_sets
+from laclip_ray.rewriting.prices import load_prices
+from laclip_ray.rewriting.sets import committed_sets
 from laclip_ray.training.run import check_training, count_rows, worker_group
-from laclip_ray.tuning.place import check_place, record
 from laclip_ray.tuning.results import Sweep, objective_metric, write_sweep
+from laclip_ray.tuning.schedulers import OBJECTIVE, BudgetStopper, Halving, Spent, TreeSearch
 from laclip_ray.tuning.space import (
     P_KEY,
     Point,
@@ -39,7 +39,7 @@ from laclip_ray.tuning.space import (
     suggested_point,
     swept_keys,
 )
-from laclip_ray.tuning.steering import OBJECTIVE, BudgetStopper, Halving, Spent, TreeSearch
+from laclip_ray.tuning.sweep_record import check_place, record
 from laclip_ray.tuning.trial import (
     ROWS_FILE,
     Stage,
@@ -145,14 +145,14 @@ def _unfinished(sweep: Sweep, points: Sequence[Point], failures: Mapping[str, st
     return {point.name: failures.get(point.name, "not trained to the end") for point in left}
 
 
-def _plan(experiment: Experiment, runs: int) -> cluster.Plan:
+def _plan(experiment: Experiment, runs: int) -> cluster.Reservation:
     """What so many runs at a time reserve, each with a CPU for its point and one for Ray Data."""
     workers = worker_group(experiment)
     groups = (
-        cluster.Group("points", runs, 1.0),
+        cluster.ResourceGroup("points", runs, 1.0),
         replace(workers, processes=runs * workers.processes, fewest=None),
     )
-    return cluster.Plan("tune", groups, data_cpus=runs)
+    return cluster.Reservation("tune", groups, data_cpus=runs)
 
 
 def _capacity(experiment: Experiment, points: int) -> Capacity:

@@ -11,7 +11,7 @@ from typing import Any
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.evaluation.run import evaluate_on_cluster
-from laclip_ray.rewriting.cost import load_prices
+from laclip_ray.rewriting.prices import load_prices
 from laclip_ray.training.loop import epoch_export
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from laclip_ray.rewriting.store import package_versions
+from laclip_ray.versions import package_versions
 from tests.figures.figure import Figure
 
 AREAS = ("path", "rewriting", "training", "onejob", "tuning")

@@ -17,7 +17,7 @@ from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overri
 from laclip_ray.demo.run import demo_experiment
 from laclip_ray.demo.world import write_world
 from laclip_ray.randomness import uniform
-from laclip_ray.rewriting.work import plan_work
+from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.training.metrics import read_metrics
 from tests.figures.figure import Figure, exit_code
 from tests.integration.chaos import contents
@@ -260,7 +260,7 @@ def kills(directory: Path) -> Iterator[Figure]:
     rows = contents(experiment)["crowd"]
     lost = everything.keys() ^ {key[0] for key in rows}
     yield Figure(5, "captions without an outcome", len(lost), "captions", at_most=0)
-    yield Figure(5, "units left to do", len(plan_work(experiment).units), "units", at_most=0)
+    yield Figure(5, "units left to do", len(find_backlog(experiment).units), "units", at_most=0)
 
 
 def refused(directory: Path) -> Iterator[Figure]:

@@ -22,7 +22,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, load_experiment, parse_experiment, to_yaml
 from laclip_ray.demo.language import alt_text
 from laclip_ray.demo.scenes import draw_scene
-from laclip_ray.rewriting.actor import build_gate
+from laclip_ray.rewriting.gate import build_gate
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
@@ -373,7 +373,7 @@ def make_model(directory: Path, hidden_size: int, layers: int) -> Path:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from laclip_ray.config import DEMO_REWRITER
-    from laclip_ray.rewriting.store import model_directory
+    from laclip_ray.rewriting.recipe import model_directory
 
     tokenizer = AutoTokenizer.from_pretrained(model_directory(DEMO_REWRITER))
     torch.manual_seed(0)

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from laclip_ray.config import Experiment, load_experiment
-from laclip_ray.rewriting.engine import VllmEngine, build_heads, load_tokenizer
+from laclip_ray.rewriting.engine import VllmEngine, build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prompts import choose_head, completion_head, load_prompt_set, parse_completion
-from laclip_ray.rewriting.store import model_directory
+from laclip_ray.rewriting.recipe import model_directory
 
 BATCH = 100
 _IN_FLIGHT = 1024
@@ -67,7 +67,7 @@ class Bare:
         return answer
 
     def _cached_share(self, order: Sequence[int], heads: Sequence[int], cached: dict[int, int]) -> dict[str, Any]:
-        tokenizer = load_tokenizer(self._experiment.rewrite)
+        tokenizer = load_llm_tokenizer(self._experiment.rewrite)
         block = self._engine.vllm_config.cache_config.block_size
         whole = [len(tokenizer.encode(head.before)) // block * block for head in self._heads]
         seen: set[int] = set()
@@ -90,7 +90,7 @@ class Published:
 
         self._pairs = load_prompt_set(experiment.rewrite.prompt_sets[0]).pairs
         self._sampling = experiment.rewrite.sampling
-        self._tokenizer = load_tokenizer(experiment.rewrite)
+        self._tokenizer = load_llm_tokenizer(experiment.rewrite)
         self._tokenizer.padding_side = "left"
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._model = AutoModelForCausalLM.from_pretrained(

@@ -15,11 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from laclip_ray.config import DataConfig, Experiment, GateConfig, TextConfig, parse_experiment, to_yaml, with_overrides
-from laclip_ray.data.augment import plan_texts
 from laclip_ray.data.images import ImageSpec, decode_and_crop
-from laclip_ray.data.shards import Sample, hash_caption, list_shards, read_samples
-from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
-from laclip_ray.rewriting.store import RewriteSet, RewriteSets, gate_fingerprint
+from laclip_ray.data.records import Sample, hash_caption
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.text_choice import text_policy
+from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
+from laclip_ray.rewriting.recipe import gate_fingerprint
+from laclip_ray.rewriting.sets import RewriteSets
+from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.training.run import export_location, run_training
 from tests.figures import training_nodes
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
@@ -94,7 +97,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
             break
     samples = samples[:_TEXT_ROWS]
     spec = ImageSpec(224, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    plan = plan_texts(TextConfig(), 1, 4)
+    plan = text_policy(TextConfig(), 1, 4)
     rounds = [list(zip(samples, captions[start:], strict=False)) for start in range(0, len(captions), _TEXT_ROWS)]
     written = RewriteSet(str(directory / "human"), gate_fingerprint(GateConfig()))
     for number, shown in enumerate(rounds):
@@ -102,7 +105,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
         texts_of = [Draw(*pair, f"{pair[1]}, version {draw}", draw=draw) for pair in pairs for draw in range(4)]
         commit(written, str(number), texts_of)
     rewrites = RewriteSets((written.pinned(),))
-    tokenizer = load_tokenizer(tokenizer_spec("ViT-B-32"))
+    tokenizer = load_clip_tokenizer(tokenizer_spec("ViT-B-32"))
     tokenizer(read_before)  # so that it knows as many words as in a task that has read one shard of usual size
 
     def texts(number: int) -> None:

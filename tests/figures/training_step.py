@@ -21,8 +21,9 @@ from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped
 from torch.utils.flop_counter import FlopCounterMode
 
 from laclip_ray.config import TrainConfig
+from laclip_ray.models.building import create_model
+from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.training.loss import ContrastiveLoss
-from laclip_ray.training.model import ModelSpec, create_model, load_model_spec
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import Stepper
 from tests.figures.figure import Figure

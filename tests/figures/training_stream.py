@@ -23,8 +23,8 @@ from PIL import Image
 from laclip_ray.config import DataConfig, Experiment, parse_experiment, to_yaml, with_overrides
 from laclip_ray.data.images import ImageSpec
 from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.models.specs import load_model_spec
 from laclip_ray.training.metrics import read_metrics
-from laclip_ray.training.model import load_model_spec
 from tests.figures.figure import Figure
 from tests.figures.processes import watch_cpu, watch_memory
 from tests.figures.training_images import CROP, Crop, crops, own_crop, resized, usual_crop

@@ -17,7 +17,8 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overrides
 from laclip_ray.demo.run import SWEPT, Size, demo_experiment, sweep_settings
 from laclip_ray.demo.world import write_world
-from laclip_ray.training.checkpoint import STATE_FILE, newest_checkpoint
+from laclip_ray.models.files import STATE_FILE
+from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep, pairing, rankings

@@ -18,9 +18,9 @@ import psutil
 
 from laclip_ray.config import Experiment, load_experiment, to_yaml
 from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.work import plan_work
 from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
 from tests.integration.scripted_engine import POISON, ProcessEngine
 
@@ -123,7 +123,7 @@ def _is_generating(experiment: Experiment, since_s: float) -> bool:
 def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]]:
     """By prompt set, (id, draw, attempt) to (text, reason), over all committed shards; each must be there once."""
     found: dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]] = {}
-    for name, rewrite_set in plan_work(experiment).sets.items():
+    for name, rewrite_set in find_backlog(experiment).sets.items():
         rows: dict[tuple[str, int, int], tuple[str | None, str | None]] = {}
         for shard, revision in rewrite_set.committed().items():
             for row in rewrite_set.read(shard, revision).to_pylist():

@@ -21,11 +21,12 @@ from ray._common.utils import reset_ray_address
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, to_yaml
-from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
+from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.demo.language import is_faithful
+from laclip_ray.models.building import create_model, normalise, offset_and_factor
+from laclip_ray.models.specs import load_model_spec
+from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import OWNER_VARIABLE
-from laclip_ray.rewriting.work import plan_work
-from laclip_ray.training.model import create_model, load_model_spec, normalise, offset_and_factor
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -157,8 +158,8 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     """
     config = directory / "config.yaml"
     config.write_text(to_yaml(experiment))
-    sets = plan_work(experiment).sets
-    units = len(sets) * len(plan_work(experiment).shards)
+    sets = find_backlog(experiment).sets
+    units = len(sets) * len(find_backlog(experiment).shards)
 
     def committed() -> int:
         return sum(len(each.committed()) for each in sets.values())
@@ -245,7 +246,7 @@ def export_differences(experiment: Experiment, checkpoint: str, export: str, dir
     model: Any = create_model(spec, seed=0).eval()
     model.load_state_dict(load_file(f"{checkpoint}/open_clip_model.safetensors"))
     pixels = normalise(torch.as_tensor(picture)[None], *offset_and_factor(spec.image, torch.device("cpu")))
-    tokens = load_tokenizer(tokenizer_spec(experiment.model.name))(["a picture of two red cups", "snow"])
+    tokens = load_clip_tokenizer(tokenizer_spec(experiment.model.name))(["a picture of two red cups", "snow"])
     with torch.no_grad():
         ours = {"pixels": pixels, "image": model.encode_image(pixels), "text": model.encode_text(tokens)}
     return {name: float(np.abs(value.numpy() - theirs[name]).max()) for name, value in ours.items()}

@@ -12,7 +12,7 @@ from zlib import crc32
 from laclip_ray.config import RewriteConfig
 from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError
 from laclip_ray.rewriting.prompts import SEPARATOR
-from laclip_ray.rewriting.store import PROMPT_TOO_LONG
+from laclip_ray.rewriting.tables import PROMPT_TOO_LONG
 
 POISON = "POISON"
 """In a caption: the engine dies of it, each time."""

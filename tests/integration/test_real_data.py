@@ -16,7 +16,7 @@ from torchvision.transforms.functional import resized_crop
 from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec
+from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.evaluation.datasets import Skipped, labelled_images, open_labelled_set
 from tests.integration.procedures import REPOSITORY, real_data
 
@@ -70,7 +70,7 @@ def test_photographs_are_cropped_as_torchvision_crops_pillows(data: Path, interp
 
 
 def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
-    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
+    ours, theirs = load_clip_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
     captions = [line.split("\t")[0] for line in (data / "cc3m-validation.tsv").read_text().splitlines()]
     assert torch.equal(ours(captions), theirs(captions))
 

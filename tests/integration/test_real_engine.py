@@ -7,7 +7,7 @@ import pytest
 
 from laclip_ray.config import Experiment
 from laclip_ray.demo.world import write_world
-from laclip_ray.rewriting.work import plan_work
+from laclip_ray.rewriting.backlog import find_backlog
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import kill_and_resume
 
@@ -37,6 +37,6 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
     assert found.engine_processes_left == 0
     assert found.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
     assert found.cached_tokens > 0, "no prompt head was found in the prefix cache"
-    for rewrite_set in plan_work(experiment).sets.values():
+    for rewrite_set in find_backlog(experiment).sets.values():
         (row,) = rewrite_set.read("long.tar", 0).to_pylist()
         assert row["reason"] == "prompt_too_long"

@@ -15,12 +15,13 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting import store
+from laclip_ray.models.building import create_model
+from laclip_ray.models.files import save_model
+from laclip_ray.models.specs import load_model_spec
+from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import Answer
-from laclip_ray.rewriting.pipeline import Companion, StoppedError, finish_rewriting, open_sets, run_rewriting
-from laclip_ray.rewriting.work import plan_work
-from laclip_ray.training.checkpoint import save_model
-from laclip_ray.training.model import create_model, load_model_spec
+from laclip_ray.rewriting.pipeline import RunHooks, StoppedError, claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.rewriting.sets import configured_sets
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
@@ -31,7 +32,7 @@ MakeExperiment = Callable[..., Experiment]
 
 def outcomes(experiment: Experiment, prompt_set: str = "crowd") -> dict[str, str | None]:
     """Id to None or the last reason of its (only) rewrite, over all committed shards."""
-    rewrite_set = plan_work(experiment).sets[prompt_set]
+    rewrite_set = find_backlog(experiment).sets[prompt_set]
     found: dict[str, str | None] = {}
     for shard, revision in rewrite_set.committed().items():
         reasons: dict[str, list[str | None]] = {}
@@ -109,7 +110,7 @@ def test_a_prompt_with_a_bad_caption_still_has_one_line_a_pair(tmp_path: Path, m
     write_shard(tmp_path / "data" / "0.tar", [("lines", {"jpg": jpeg(0), "txt": b"one => two\nthree"})])
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     run_rewriting(experiment, ScriptedEngine)
-    draws = plan_work(experiment).sets["crowd"].read("0.tar", 0)
+    draws = find_backlog(experiment).sets["crowd"].read("0.tar", 0)
     assert draws.column("text").to_pylist() == ["a picture of one -> two three, number 0"]
     assert draws.column("caption").to_pylist() == ["one => two\nthree"]
 
@@ -120,7 +121,7 @@ def test_equal_captions_are_generated_once_and_charged_once(tmp_path: Path, make
     write_shard(tmp_path / "data" / "0.tar", samples)
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "rewrites_per_set": 2})
     counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
-    draws = plan_work(experiment).sets["crowd"].read("0.tar", 0).to_pylist()
+    draws = find_backlog(experiment).sets["crowd"].read("0.tar", 0).to_pylist()
     assert (counts.captions, counts.accepted) == (5, 10)
     assert len({row["text"] for row in draws}) == 2
     assert sum(row["prompt_tokens"] > 0 for row in draws) == 1
@@ -172,7 +173,7 @@ def test_what_the_gate_refuses_is_drawn_again_and_the_first_accepted_draw_is_rea
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 200))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "redraws": 2})
     counts = run_rewriting(experiment, SeededEngine).statistics["crowd"]
-    (rewrite_set,) = store.configured_sets(experiment).sets
+    (rewrite_set,) = configured_sets(experiment).sets
     rows = rewrite_set.read("0.tar", 0).to_pylist()
     expected = {}
     for row in rows:
@@ -191,11 +192,11 @@ def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, mak
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 6))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     run_rewriting(experiment, ScriptedEngine)
-    (before,) = store.configured_sets(experiment).sets
+    (before,) = configured_sets(experiment).sets
     more = with_overrides(experiment, {"rewrite.rewrites_per_set": 3})
     counts = run_rewriting(more, LaterEngine).statistics["crowd"]
     assert counts.accepted == 18
-    (after,) = store.configured_sets(more).sets
+    (after,) = configured_sets(more).sets
     texts = [row["text"] for row in after.read("0.tar", 1).to_pylist()]
     assert sum(text.startswith("later") for text in texts) == 12, "a rewrite that was there was drawn again"
     kept = before.accepted("0.tar")
@@ -224,12 +225,12 @@ def test_changed_captions_are_noticed_and_only_they_are_rewritten(
     write_shard(shard, samples)
     os.utime(shard, (1, 1))
     assert run_rewriting(experiment, ScriptedEngine).commits == 0, "the same captions in a newer file"
-    assert not plan_work(experiment).to_compare, "the file is known now"
+    assert not find_backlog(experiment).to_compare, "the file is known now"
     samples[2] = (samples[2][0], {**samples[2][1], "txt": b"an edited caption"})
     write_shard(shard, samples[1:])
     outcome = run_rewriting(experiment, LaterEngine)
     assert (outcome.commits, outcome.statistics["crowd"].captions) == (1, 5)
-    rows = plan_work(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
+    rows = find_backlog(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
     assert [row["id"] for row in rows] == [key for key, _ in samples[1:]]
     assert [row["text"].startswith("later") for row in rows] == [False, True, False, False, False]
 
@@ -254,9 +255,9 @@ def test_rewriting_that_is_told_to_stop_is_incomplete_and_goes_on_later(
     for number in range(3):
         write_shard(tmp_path / "data" / f"{number}.tar", good_samples(3 * number, 3))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
-    work = plan_work(experiment)
-    open_sets(work)
-    outcome = finish_rewriting(work, StuckEngine, Companion(stopped=lambda: True))
+    work = find_backlog(experiment)
+    claim_sets(work)
+    outcome = finish_rewriting(work, StuckEngine, RunHooks(stopped=lambda: True))
     assert outcome.incomplete is not None
     assert isinstance(outcome.incomplete.__cause__, StoppedError)
     assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9

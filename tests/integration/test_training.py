@@ -9,11 +9,11 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
-from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
+from laclip_ray.data.text_choice import ShownText
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.training.checkpoint import newest_checkpoint, sources_from_json
+from laclip_ray.training.checkpoint import newest_checkpoint, shown_counts_from_json
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, jpeg, write_shard
@@ -59,16 +59,16 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(tra
     position = Position.from_json(state["position"])
     assert position.done_below == 6
     assert not position.rows
-    by_epoch = sources_from_json(state["sources"])
+    by_epoch = shown_counts_from_json(state["sources"])
     # A global batch holds the end of one epoch and the beginning of the next.
     assert {epoch: sum(counts.values()) for epoch, counts in by_epoch.items()} == {0: 64, 1: 64}
     sources = sum(map(Counter, by_epoch.values()), Counter[int]())
     assert sources.total() == 128
-    assert summary["p_effective"] == sources[TextSource.REWRITE] / 128
+    assert summary["p_effective"] == sources[ShownText.REWRITE] / 128
     assert state["text"] == {name: summary[name] for name in ("p", "p_effective", "fallbacks")}
-    assert summary["fallbacks"]["no_accepted_rewrite"] == sources[TextSource.NO_ACCEPTED_REWRITE] > 0
-    assert sources[TextSource.REWRITE] > 0
-    assert sources[TextSource.NOT_REWRITTEN] == 0
+    assert summary["fallbacks"]["no_accepted_rewrite"] == sources[ShownText.NO_ACCEPTED_REWRITE] > 0
+    assert sources[ShownText.REWRITE] > 0
+    assert sources[ShownText.NOT_REWRITTEN] == 0
     lineage = summary["lineage"]
     assert [each["committed_shards"] for each in lineage["rewrite_sets"]] == [3, 3]
     assert len({each["fingerprint"] for each in lineage["rewrite_sets"]}) == 2

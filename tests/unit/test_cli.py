@@ -139,9 +139,9 @@ def test_retry_draws_again_what_ended_with_the_reasons(
 ) -> None:
     asked = []
 
-    def run(experiment: Experiment, retry: list[str]) -> pipeline.Outcome:
+    def run(experiment: Experiment, retry: list[str]) -> pipeline.RewritingResult:
         asked.append((experiment.seed, retry))
-        return pipeline.Outcome(shards=1)
+        return pipeline.RewritingResult(shards=1)
 
     monkeypatch.setattr(pipeline, "run_rewriting", run)
     assert exit_code(["rewrites", "retry", config, "--reason", "refusal", "--reason", "engine_died", "seed=3"]) == 0

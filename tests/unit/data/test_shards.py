@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
-from laclip_ray.data import shards
-from laclip_ray.data.shards import Sample, hash_caption, list_shards, read_samples
+from laclip_ray.data import records, webdataset
+from laclip_ray.data.records import Sample, hash_caption
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
 from tests.unit.conftest import picture, tar_bytes, write_tar
 
@@ -93,24 +94,24 @@ def test_a_repeated_key_becomes_another_id_and_a_problem(tmp_path: Path) -> None
     write_tar(tmp_path / "0.tar", [(f"a.{part}", b"x") for _ in range(3) for part in ("jpg", "txt")])
     samples = read(DataConfig(path=str(tmp_path)))
     assert ids(samples) == ["a", "a#2", "a#3"]
-    assert [sample.problems for sample in samples] == [(), (shards.DUPLICATE_ID,), (shards.DUPLICATE_ID,)]
+    assert [sample.problems for sample in samples] == [(), (records.DUPLICATE_ID,), (records.DUPLICATE_ID,)]
 
 
 @pytest.mark.parametrize(
     ("members", "caption", "problems"),
     [
-        ([("a.jpg", b"i")], "", (shards.CAPTION_MISSING,)),
-        ([("a.jpg", b"i"), ("a.json", b"{broken")], "", (shards.CAPTION_MISSING,)),
-        ([("a.jpg", b"i"), ("a.json", b"[1]")], "", (shards.CAPTION_MISSING,)),
-        ([("a.jpg", b"i"), ("a.json", b'{"caption": 3}')], "", (shards.CAPTION_MISSING,)),
-        ([("a.jpg", b"i"), ("a.txt", b" \n")], "", (shards.CAPTION_EMPTY,)),
-        ([("a.jpg", b"i"), ("a.txt", b"")], "", (shards.CAPTION_EMPTY,)),
-        ([("a.jpg", b"i"), ("a.txt", b"caf\xe9 noir")], "caf\ufffd noir", (shards.CAPTION_NOT_UTF8,)),
-        ([("a.jpg", b"i"), ("a.json", b'{"caption": "x\\ud800y"}')], "x\ufffdy", (shards.CAPTION_NOT_UTF8,)),
-        ([("a.jpg", b"i"), ("a.txt", b"one\ntwo\n")], "one\ntwo", (shards.CAPTION_LINE_BREAK,)),
+        ([("a.jpg", b"i")], "", (records.CAPTION_MISSING,)),
+        ([("a.jpg", b"i"), ("a.json", b"{broken")], "", (records.CAPTION_MISSING,)),
+        ([("a.jpg", b"i"), ("a.json", b"[1]")], "", (records.CAPTION_MISSING,)),
+        ([("a.jpg", b"i"), ("a.json", b'{"caption": 3}')], "", (records.CAPTION_MISSING,)),
+        ([("a.jpg", b"i"), ("a.txt", b" \n")], "", (records.CAPTION_EMPTY,)),
+        ([("a.jpg", b"i"), ("a.txt", b"")], "", (records.CAPTION_EMPTY,)),
+        ([("a.jpg", b"i"), ("a.txt", b"caf\xe9 noir")], "caf\ufffd noir", (records.CAPTION_NOT_UTF8,)),
+        ([("a.jpg", b"i"), ("a.json", b'{"caption": "x\\ud800y"}')], "x\ufffdy", (records.CAPTION_NOT_UTF8,)),
+        ([("a.jpg", b"i"), ("a.txt", b"one\ntwo\n")], "one\ntwo", (records.CAPTION_LINE_BREAK,)),
         ([("a.jpg", b"i"), ("a.txt", b"one\n")], "one", ()),
-        ([("a.txt", b"one")], "one", (shards.IMAGE_MISSING,)),
-        ([("a.cls", b"1")], "", (shards.CAPTION_MISSING, shards.IMAGE_MISSING)),
+        ([("a.txt", b"one")], "one", (records.IMAGE_MISSING,)),
+        ([("a.cls", b"1")], "", (records.CAPTION_MISSING, records.IMAGE_MISSING)),
     ],
 )
 def test_a_bad_sample_comes_out_with_its_problems(
@@ -135,7 +136,7 @@ def test_a_tar_that_ends_in_the_middle_says_so(size: int, tmp_path_factory: pyte
     complete = size >= 4 * (512 + 1024 + 512 + 512) + 512
     for with_images in (True, False):
         samples = read(DataConfig(path=str(path)), with_images)
-        ends = [sample for sample in samples if shards.SHARD_TRUNCATED in sample.problems]
+        ends = [sample for sample in samples if records.SHARD_TRUNCATED in sample.problems]
         assert ends == ([] if complete else samples[-1:])
         good = captions(sample for sample in samples if not sample.problems)
         assert good == ["c0", "c1", "c2", "c3"][: len(good)]
@@ -159,7 +160,7 @@ KINDS = ("jpg", "txt")
 
 
 def test_reading_a_tar_keeps_nothing_of_what_it_has_read() -> None:
-    groups = shards.tar_groups(io.BytesIO(tar_bytes((f"{row}.txt", b"a caption") for row in range(2_000))), True)
+    groups = webdataset.tar_groups(io.BytesIO(tar_bytes((f"{row}.txt", b"a caption") for row in range(2_000))), True)
     tracemalloc.start()
     try:
         for _ in range(100):
@@ -178,13 +179,13 @@ def test_a_tar_with_a_damaged_header_says_that_it_ends_there(tmp_path: Path) -> 
     (tmp_path / "0.tar").write_bytes(damaged)
     first, end = read(DataConfig(path=str(tmp_path)))
     assert first.caption == "c0"
-    assert end.problems == (shards.SHARD_TRUNCATED,)
+    assert end.problems == (records.SHARD_TRUNCATED,)
 
 
 def test_a_file_that_is_no_tar_is_one_row_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"not a tar")
     (sample,) = read(DataConfig(path=str(tmp_path)))
-    assert sample.problems == (shards.SHARD_TRUNCATED,)
+    assert sample.problems == (records.SHARD_TRUNCATED,)
 
 
 def test_ids_from_any_bytes_can_be_stored(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_parquet_takes_hugging_faces_image_feature(tmp_path: Path) -> None:
     )
     samples = read(data)
     assert [sample.image for sample in samples] == [b"x", b"from the file", None, None]
-    assert [sample.problems for sample in samples] == [(), (), (shards.IMAGE_MISSING,), (shards.IMAGE_MISSING,)]
+    assert [sample.problems for sample in samples] == [(), (), (records.IMAGE_MISSING,), (records.IMAGE_MISSING,)]
     assert ids(samples) == [hash_caption(text) for text in "abcd"] == ids(read(data, with_images=False))
 
 
@@ -271,10 +272,10 @@ def test_parquet_captions_with_problems_are_rows_with_problems(tmp_path: Path) -
     texts = pa.array([b"caf\xe9", b"good"]).view(pa.string())  # Arrow does not check it
     data = write_parquet(tmp_path / "a.parquet", {"caption": texts, "url": ["u", None]})
     bad, good = read(data, with_images=False)
-    assert (bad.id, bad.caption, bad.problems) == ("u", "caf\ufffd", (shards.CAPTION_NOT_UTF8,))
+    assert (bad.id, bad.caption, bad.problems) == ("u", "caf\ufffd", (records.CAPTION_NOT_UTF8,))
     assert (good.id, good.caption, good.problems) == (hash_caption("good"), "good", ())
     data = write_parquet(tmp_path / "b.parquet", {"caption": [None, "", b"bytes"][:2]})
-    assert [sample.problems[0] for sample in read(data, False)] == [shards.CAPTION_MISSING, shards.CAPTION_EMPTY]
+    assert [sample.problems[0] for sample in read(data, False)] == [records.CAPTION_MISSING, records.CAPTION_EMPTY]
 
 
 def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
 def test_csv_with_quoted_line_breaks_gives_whole_records(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('caption,url\n"one\ntwo, ""three""",u1\n\nfour,u2\n', encoding="utf-8")
     first, second = read(DataConfig(path=str(tmp_path)), with_images=False)
-    assert (first.id, first.caption, first.problems) == ("u1", 'one\ntwo, "three"', (shards.CAPTION_LINE_BREAK,))
+    assert (first.id, first.caption, first.problems) == ("u1", 'one\ntwo, "three"', (records.CAPTION_LINE_BREAK,))
     assert (second.id, second.caption, second.problems) == ("u2", "four", ())
 
 
@@ -311,8 +312,8 @@ def test_json_lines_give_a_row_for_each_line_that_is_not_blank(tmp_path: Path) -
     assert captions(samples) == ["one", "", "", "é"]
     assert [sample.problems[:1] for sample in samples] == [
         (),
-        (shards.CAPTION_MISSING,),
-        (shards.CAPTION_MISSING,),
+        (records.CAPTION_MISSING,),
+        (records.CAPTION_MISSING,),
         (),
     ]
 
@@ -366,7 +367,7 @@ def test_a_csv_row_that_cannot_be_parsed_does_not_end_the_file(bad: bytes, tmp_p
     for at_most in (1, 10):
         data = DataConfig(path=str(tmp_path), max_rows_per_shard=at_most)
         samples = read(data, with_images=False)
-        assert [sample.problems for sample in samples] == [(shards.CAPTION_MISSING,), ()]
+        assert [sample.problems for sample in samples] == [(records.CAPTION_MISSING,), ()]
         assert samples[1].caption == "good"
 
 
@@ -421,7 +422,7 @@ def test_images_that_lie_elsewhere_are_not_fetched_far_ahead(tmp_path: Path, mon
 def test_an_image_that_cannot_be_read_is_missing(image: str | None, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"caption": "one", "image": image}), encoding="utf-8")
     (sample,) = read(DataConfig(path=str(tmp_path), image_column="image"))
-    assert (sample.image, sample.problems) == (None, (shards.IMAGE_MISSING,))
+    assert (sample.image, sample.problems) == (None, (records.IMAGE_MISSING,))
 
 
 @pytest.mark.parametrize(
@@ -453,7 +454,7 @@ def test_ids_are_unique_in_a_shard_and_repeats_are_noted(
     samples = read(DataConfig(path=str(path)), with_images=False)
     assert len(set(ids(samples))) == len(urls)
     for sample, url in zip(samples, urls, strict=True):
-        assert (shards.DUPLICATE_ID in sample.problems) == (sample.id != url)
+        assert (records.DUPLICATE_ID in sample.problems) == (sample.id != url)
 
 
 # --- all formats
@@ -471,7 +472,7 @@ def test_reading_without_images_gives_the_same_ids_and_captions(tmp_path: Path) 
             (each.row, each.id, each.caption) for each in without
         ]
         assert all(each.image is None for each in without)
-        assert any(shards.DUPLICATE_ID in each.problems for each in with_images)
+        assert any(records.DUPLICATE_ID in each.problems for each in with_images)
 
 
 def test_every_format_is_read_from_an_object_store() -> None:

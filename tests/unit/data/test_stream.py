@@ -15,18 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laclip_ray.config import DataConfig, StreamConfig
-from laclip_ray.data import shards, stream
-from laclip_ray.data.augment import Rewrites, TextPlan, TextSource
+from laclip_ray.data import records, shards, stream
 from laclip_ray.data.images import decode_and_crop
+from laclip_ray.data.records import hash_caption
 from laclip_ray.data.schedule import Lanes, Position, Schedule
-from laclip_ray.data.shards import hash_caption, list_shards
+from laclip_ray.data.shards import list_shards
 from laclip_ray.data.stream import Consumption, ReadEntries, StreamSpec, TextSupply, read_entry
-from laclip_ray.data.tokens import TokenizerSpec, load_tokenizer
+from laclip_ray.data.text_choice import Rewrites, ShownText, TextPolicy
+from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
 from tests.unit.conftest import SMALL, picture, write_tar
 
 TOKENIZER = TokenizerSpec(None, 16, None)
 USABLE = [0, 1, 3, 4, 6, 7, 8, 10]
-SKIPPED = {2: stream.IMAGE_UNREADABLE, 5: shards.CAPTION_MISSING, 9: shards.IMAGE_MISSING, 11: shards.CAPTION_EMPTY}
+SKIPPED = {2: stream.IMAGE_UNREADABLE, 5: records.CAPTION_MISSING, 9: records.IMAGE_MISSING, 11: records.CAPTION_EMPTY}
 ROWS = 12
 
 
@@ -41,8 +42,8 @@ class Lookup:
         return None if found is None else {key: Rewrites(texts) for key, texts in found.items()}
 
 
-def plan(p: float) -> TextPlan:
-    return TextPlan("sample", 1, p, p, 1)
+def plan(p: float) -> TextPolicy:
+    return TextPolicy("sample", 1, p, p, 1)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> StreamSpec:
     members: list[tuple[str, bytes]] = []
     for row in range(ROWS):
         image = picture(width=24 + row)
-        if SKIPPED.get(row) != shards.IMAGE_MISSING:
+        if SKIPPED.get(row) != records.IMAGE_MISSING:
             members.append((f"k{row}.png", b"broken" if row == 2 else image))
-        if SKIPPED.get(row) != shards.CAPTION_MISSING:
+        if SKIPPED.get(row) != records.CAPTION_MISSING:
             members.append((f"k{row}.txt", b" " if row == 11 else b"caption %d" % row))
     path = write_tar(tmp_path_factory.mktemp("stream") / "0.tar", members)
     data = DataConfig(path=str(path))
@@ -84,7 +85,7 @@ class Row:
     row_count: int
     image: bytes
     tokens: tuple[int, ...]
-    source: int
+    shown: int
     skipped: tuple[tuple[int, str, str], ...]
 
 
@@ -99,7 +100,7 @@ def rows_of(batches: Iterable[stream.Batch]) -> list[Row]:
                     int(batch["row_count"][place]),
                     batch["image"][place].tobytes(),
                     tuple(batch["tokens"][place, 0].tolist()),
-                    int(batch["text_source"][place]),
+                    int(batch["shown_text"][place]),
                     tuple(tuple(each) for each in skipped),
                 )
             )
@@ -107,7 +108,7 @@ def rows_of(batches: Iterable[stream.Batch]) -> list[Row]:
 
 
 def content(row: Row) -> tuple[Any, ...]:
-    return row.row, row.image, row.tokens, row.source
+    return row.row, row.image, row.tokens, row.shown
 
 
 def test_every_usable_row_comes_once(spec: StreamSpec) -> None:
@@ -155,19 +156,19 @@ def test_a_row_holds_the_crop_and_the_text_that_the_pure_functions_give(spec: St
             assert sample.image is not None
             pixels = decode_and_crop(sample.image, SMALL, spec.stream.crop_scale, spec.seed, epoch, sample.id)
             assert row.image == pixels.tobytes()
-            assert row.tokens == tuple(load_tokenizer(TOKENIZER)([choice.text])[0].tolist())
-            assert row.source == choice.source
-            sources.add(choice.source)
-    assert {TextSource.CAPTION, TextSource.REWRITE, TextSource.NO_ACCEPTED_REWRITE} <= sources
+            assert row.tokens == tuple(load_clip_tokenizer(TOKENIZER)([choice.text])[0].tolist())
+            assert row.shown == choice.shown
+            sources.add(choice.shown)
+    assert {ShownText.CAPTION, ShownText.REWRITE, ShownText.NO_ACCEPTED_REWRITE} <= sources
 
 
 def test_captions_are_shown_where_there_are_no_rewrites_or_an_edited_caption(spec: StreamSpec) -> None:
     none = replace(spec, rewrites=None, text=plan(0.0))
-    assert {row.source for row in rows_of(read_entry(none, 0, set()))} == {TextSource.CAPTION}
+    assert {row.shown for row in rows_of(read_entry(none, 0, set()))} == {ShownText.CAPTION}
     not_rewritten = replace(spec, rewrites=Lookup({}), text=plan(1.0))
-    assert {row.source for row in rows_of(read_entry(not_rewritten, 0, set()))} == {TextSource.NOT_REWRITTEN}
+    assert {row.shown for row in rows_of(read_entry(not_rewritten, 0, set()))} == {ShownText.NOT_REWRITTEN}
     edited = replace(spec, rewrites=Lookup({"0.tar": {("k0", hash_caption("other")): ["stale"]}}), text=plan(1.0))
-    assert {row.source for row in rows_of(read_entry(edited, 0, set()))} == {TextSource.NOT_REWRITTEN}
+    assert {row.shown for row in rows_of(read_entry(edited, 0, set()))} == {ShownText.NOT_REWRITTEN}
 
 
 def test_epochs_differ_in_order_and_in_crops(spec: StreamSpec) -> None:
@@ -206,8 +207,8 @@ def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
         second.add(batch)
     assert second.position.is_done(index)
     assert first.skipped + second.skipped == Counter(SKIPPED.values())
-    assert first.sources.get(index, Counter()) + second.sources.get(index, Counter()) == Counter(
-        row.source for row in whole
+    assert first.shown_counts.get(index, Counter()) + second.shown_counts.get(index, Counter()) == Counter(
+        row.shown for row in whole
     )
 
 

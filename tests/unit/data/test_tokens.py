@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laclip_ray.data import tokens
-from laclip_ray.data.tokens import TokenizerSpec, count_tokens, load_tokenizer, tokenizer_spec
+from laclip_ray.data.tokens import TokenizerSpec, count_tokens, load_clip_tokenizer, tokenizer_spec
 
 
 def test_a_model_name_gives_open_clips_own_tokeniser() -> None:
     texts = ["a photo of a dog", ""]
-    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
+    ours, theirs = load_clip_tokenizer(tokenizer_spec("ViT-B-32")), open_clip.get_tokenizer("ViT-B-32")
     assert torch.equal(ours(texts), theirs(texts))
 
 
@@ -37,7 +37,7 @@ def open_clips_own() -> Any:
     | st.lists(st.sampled_from(["dog", "'s", "'", "-", ",", "3", "d", " ", "<end_of_text>", "é"])).map("".join)
 )
 def test_every_text_has_open_clips_own_tokens(text: str) -> None:
-    ours, theirs = load_tokenizer(tokenizer_spec("ViT-B-32")), open_clips_own()
+    ours, theirs = load_clip_tokenizer(tokenizer_spec("ViT-B-32")), open_clips_own()
     assert ours.encode(text) == theirs.encode(text)
     assert ours.encode(text) == theirs.encode(text), "not when its words are known, either"
 
@@ -45,7 +45,7 @@ def test_every_text_has_open_clips_own_tokens(text: str) -> None:
 def test_a_text_that_is_too_long_is_cut_as_open_clip_cuts_it() -> None:
     spec, theirs = TokenizerSpec(None, 8), open_clip.SimpleTokenizer(context_length=8)
     texts = ["a dog " * count for count in range(6)]
-    assert torch.equal(load_tokenizer(spec)(texts), theirs(texts))
+    assert torch.equal(load_clip_tokenizer(spec)(texts), theirs(texts))
 
 
 def test_no_more_words_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_options_of_a_model_config_are_the_tokenisers(tmp_path: Path) -> None:
     text = {"context_length": 12, "tokenizer_kwargs": {"clean": "canonicalize"}}
     path.write_text(json.dumps({"embed_dim": 8, "text_cfg": text}))
     theirs = open_clip.SimpleTokenizer(context_length=12, clean="canonicalize")
-    assert torch.equal(load_tokenizer(tokenizer_spec(str(path)))(["A dog, a cat."]), theirs(["A dog, a cat."]))
+    assert torch.equal(load_clip_tokenizer(tokenizer_spec(str(path)))(["A dog, a cat."]), theirs(["A dog, a cat."]))
 
 
 @pytest.mark.parametrize("name", ["ViT-L-14-CLIPA", "ViT-B-16-SigLIP", "hf-hub:org/name"])
@@ -86,8 +86,8 @@ def test_every_name_that_is_resolved_here_is_resolved_as_open_clip_does() -> Non
 
 def test_a_process_that_only_tokenises_does_not_load_open_clips_models() -> None:
     program = (
-        "import sys; from laclip_ray.data.tokens import load_tokenizer, tokenizer_spec; "
-        "print(load_tokenizer(tokenizer_spec('ViT-B-32'))(['a dog'])[0, :4].tolist(), 'open_clip' in sys.modules)"
+        "import sys; from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec; "
+        "print(load_clip_tokenizer(tokenizer_spec('ViT-B-32'))(['a dog'])[0, :4].tolist(), 'open_clip' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     expected = open_clip.get_tokenizer("ViT-B-32")(["a dog"])[0, :4].tolist()
@@ -101,7 +101,7 @@ def test_a_model_config_gives_its_context_length(wrapped: bool, tmp_path: Path) 
     path.write_text(json.dumps({"model_cfg": config} if wrapped else config), encoding="utf-8")
     spec = tokenizer_spec(str(path))
     assert spec == TokenizerSpec(None, 12, None)
-    assert load_tokenizer(spec)(["a dog"]).shape == (1, 12)
+    assert load_clip_tokenizer(spec)(["a dog"]).shape == (1, 12)
 
 
 def test_a_model_config_names_its_hugging_face_tokeniser(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_model_config_names_its_hugging_face_tokeniser(tmp_path: Path) -> None
 @given(text=st.text(max_size=60))
 def test_the_count_is_the_number_of_tokens_that_are_not_padding(text: str) -> None:
     spec = TokenizerSpec(None, 512, None)
-    row = load_tokenizer(spec)([text])[0]
+    row = load_clip_tokenizer(spec)([text])[0]
     assert count_tokens(spec, text) == int((row != 0).sum()) + text_tokens_that_are_zero(row)
 
 

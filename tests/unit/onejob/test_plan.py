@@ -10,12 +10,12 @@ from rich.console import Console
 from laclip_ray import storage
 from laclip_ray.cluster import check_gpus
 from laclip_ray.config import Experiment, WorkerRange, parse_experiment, with_overrides
+from laclip_ray.console import print_plan
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import UserError
 from laclip_ray.onejob.plan import RunPlan, plan_run
-from laclip_ray.onejob.run import _bounded, plans, sort_by_need
-from laclip_ray.reporting.console import print_plan
-from laclip_ray.rewriting.work import plan_work
+from laclip_ray.onejob.run import _bounded, plans, sort_by_priority
+from laclip_ray.rewriting.backlog import find_backlog
 from tests.unit.conftest import picture, write_tar
 
 SHARDS, SAMPLES = 5, 4
@@ -136,8 +136,8 @@ def test_a_job_whose_halves_do_not_meet_is_refused(
 
 
 def test_shards_are_rewritten_in_the_order_of_the_first_epoch(experiment: Experiment) -> None:
-    work = plan_work(experiment)
-    sort_by_need(work)
+    work = find_backlog(experiment)
+    sort_by_priority(work)
     names = list(work.shards)
     schedule = Schedule(SHARDS, 3, experiment.seed)
     needed = [names[schedule.entry(index).shard] for index in range(SHARDS)]
@@ -147,7 +147,7 @@ def test_shards_are_rewritten_in_the_order_of_the_first_epoch(experiment: Experi
 
 def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment: Experiment) -> None:
     def of(delivery: str) -> list[tuple[list[str], float]]:
-        found = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": delivery})))
+        found = plans(find_backlog(with_overrides(experiment, {"rewrite.delivery": delivery})))
         return [([group.name for group in plan.groups], plan.cpus) for plan in found]
 
     assert of("inline") == of("follow") == [(["engines", "picture models", "workers"], 1 + 2 + 4)]
@@ -156,7 +156,9 @@ def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment
 
 def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Experiment) -> None:
     gate = {"model": "ViT-B-32", "pretrained": "openai", "actors": {"min": 2, "max": 4}, "gpus_per_actor": 0.5}
-    (plan,) = plans(plan_work(with_overrides(experiment, {"rewrite.delivery": "inline", "rewrite.gate.picture": gate})))
+    (plan,) = plans(
+        find_backlog(with_overrides(experiment, {"rewrite.delivery": "inline", "rewrite.gate.picture": gate}))
+    )
     scorers = plan.groups[1]
     assert (scorers.processes, scorers.cpus, scorers.gpus) == (2, 1.0, 0.5)
     with pytest.raises(UserError, match=r"1 engines x 1 \+ 2 picture models x 0.5 \+ 1 workers x 1; the cluster has 2"):
@@ -177,7 +179,7 @@ def test_engines_and_workers_are_bounded_by_what_the_cluster_holds_of_both(
     resources = {"CPU": 64.0, "GPU": gpus}
     monkeypatch.setattr("ray.cluster_resources", lambda: resources)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
-    bounded = _bounded(plan_work(experiment)).experiment
+    bounded = _bounded(find_backlog(experiment)).experiment
     assert bounded.rewrite.engine.actors == WorkerRange(min=1, max=engines)
     assert bounded.train.worker_range == WorkerRange(min=1, max=workers)
 
@@ -200,11 +202,11 @@ def test_engines_are_not_bounded_by_workers_on_other_nodes(
             "train.batch_size": 8,
         },
     )
-    bounded = _bounded(plan_work(apart)).experiment
+    bounded = _bounded(find_backlog(apart)).experiment
     assert bounded.rewrite.engine.actors.max == 3
     assert bounded.train.worker_range == WorkerRange(min=4, max=4)
     together = with_overrides(apart, {"train.accelerator_type": "L4", "train.workers": {"min": 1, "max": 2}})
-    bounded = _bounded(plan_work(together)).experiment
+    bounded = _bounded(find_backlog(together)).experiment
     assert (bounded.rewrite.engine.actors.max, bounded.train.worker_range.max) == (2, 2)
 
 
@@ -212,9 +214,9 @@ def test_with_nothing_left_to_draw_no_engine_costs_anything(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = with_overrides(experiment, {"train.expected_images_per_s": 2.0})
-    work = plan_work(expected)
+    work = find_backlog(expected)
     work.to_draw.clear()
-    monkeypatch.setattr("laclip_ray.onejob.plan.plan_work", lambda _: work)
+    monkeypatch.setattr("laclip_ray.onejob.plan.find_backlog", lambda _: work)
     plan = plan_run(expected)
     assert plan.engines.processes == 0
     assert {each.gpu_hours for each in plan.forecasts} == {2 * plan.forecasts[0].hours}
@@ -228,4 +230,4 @@ def test_a_price_that_is_not_in_the_list_is_named_by_its_setting(experiment: Exp
 
 def test_a_cluster_that_grows_bounds_nothing(experiment: Experiment) -> None:
     growing = with_overrides(experiment, {"ray.autoscaling": True})
-    assert _bounded(plan_work(growing)).experiment == growing
+    assert _bounded(find_backlog(growing)).experiment == growing

@@ -11,19 +11,19 @@ from laclip_ray import storage
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, _ahead, _Rewriting
-from laclip_ray.rewriting.pipeline import Companion, Outcome
-from laclip_ray.rewriting.work import Work, plan_work
+from laclip_ray.rewriting.backlog import Backlog, find_backlog
+from laclip_ray.rewriting.pipeline import RewritingResult, RunHooks
 from laclip_ray.training.run import TrainingResult
 from tests.unit.conftest import picture, write_tar
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path) -> Backlog:
     """Two shards to be drawn."""
     for name in ("a", "b"):
         write_tar(tmp_path / "data" / f"{name}.tar", [(f"{name}.jpg", picture("JPEG")), (f"{name}.txt", b"a cup")])
     content = {"name": "job", "output": str(tmp_path / "out"), "data": {"path": str(tmp_path / "data")}}
-    return plan_work(parse_experiment({**content, "rewrite": {"prompt_sets": ["human"]}}))
+    return find_backlog(parse_experiment({**content, "rewrite": {"prompt_sets": ["human"]}}))
 
 
 def no_engine(*_: object) -> Any:
@@ -43,9 +43,9 @@ class Told:
 
 @pytest.mark.parametrize("settled", [1, 2])
 def test_an_error_of_rewriting_stops_training_only_while_it_waits_for_text(
-    work: Work, settled: int, monkeypatch: pytest.MonkeyPatch
+    work: Backlog, settled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(work: Work, _: object, companion: Companion) -> Outcome:
+    def fail(work: Backlog, _: object, companion: RunHooks) -> RewritingResult:
         for unit in work.units[:settled]:
             companion.settled(unit.shard, 4)
         raise OSError("storage does not answer")
@@ -61,10 +61,10 @@ def test_an_error_of_rewriting_stops_training_only_while_it_waits_for_text(
 
 
 def test_the_timeline_of_a_job_is_kept_only_beside_its_own_training(
-    work: Work, monkeypatch: pytest.MonkeyPatch
+    work: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work.to_draw.clear()
-    monkeypatch.setattr("laclip_ray.onejob.run.finish_rewriting", lambda *_: Outcome(shards=2))
+    monkeypatch.setattr("laclip_ray.onejob.run.finish_rewriting", lambda *_: RewritingResult(shards=2))
     url = storage.join(work.experiment.output, RUN_FILE)
     before = [{"s": 1.0, "event": "as it was", "rewritten_shards": 2}]
     storage.write_json(url, {"timeline": before, "rewriting": None, "training": {"steps": 7}})

@@ -16,27 +16,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laclip_ray.config import MAX_REWRITES_PER_SET, DataConfig, Experiment, parse_experiment
-from laclip_ray.data.shards import Sample, Shard, hash_caption, list_shards, read_samples
-from laclip_ray.rewriting import store
-from laclip_ray.rewriting.actor import (
+from laclip_ray.data.records import Sample, Shard, hash_caption
+from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.rewriting import store, tables
+from laclip_ray.rewriting.actor import RewritingActor
+from laclip_ray.rewriting.attempts import AttemptLog, attempts_url, read_attempts
+from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
+from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.prompts import choose_head, head_pairs, load_prompt_set
+from laclip_ray.rewriting.stages import ReadShard, shard_row
+from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.tables import (
     MADE_SCHEMA,
     SAMPLES_SCHEMA,
-    RewritingActor,
+    Origin,
+    WorkUnit,
     draw_bits,
     draw_numbers,
     origin_of,
     stream_row,
     table_of,
 )
-from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
-from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.ledger import Ledger, ledger_url, read_ledger
-from laclip_ray.rewriting.prompts import choose_head, head_pairs, load_prompt_set
-from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.store import Origin, RewriteSet
-from laclip_ray.rewriting.tasks import ReadShard, source_row
-from laclip_ray.rewriting.work import Unit
 from tests.unit.conftest import write_tar
 
 PROMPT_SET = load_prompt_set("human")
@@ -72,7 +74,7 @@ class RandomEngine:
         self.prompts.append((prompt, count))
         await asyncio.sleep(0)
         if UNANSWERED in prompt:
-            raise RequestError(store.PROMPT_TOO_LONG)
+            raise RequestError(tables.PROMPT_TOO_LONG)
         if DEADLY in prompt:
             raise EngineDiedError
         self.tokens.update(prompt_tokens=7, cached_tokens=5, output_tokens=count)
@@ -124,7 +126,7 @@ class OfflineActor(RewritingActor):
         assert isinstance(found, dict)
         return found
 
-    async def _draw_unit(self, unit: Unit, samples: pa.Table, work: str) -> pa.Table | None:
+    async def _draw_unit(self, unit: WorkUnit, samples: pa.Table, work: str) -> pa.Table | None:
         try:
             return await super()._draw_unit(unit, samples, work)
         except EngineDiedError as error:
@@ -135,7 +137,7 @@ def sample(sample_id: str, caption: str, *problems: str) -> Sample:
     return Sample(0, sample_id, caption, None, problems)
 
 
-ROUND_0 = Unit("human", "0.tar", 0)
+ROUND_0 = WorkUnit("human", "0.tar", 0)
 
 
 def samples_of(
@@ -145,7 +147,7 @@ def samples_of(
     retry: Iterable[str] = (),
     wanted: int | None = None,
 ) -> pa.Table:
-    unit = ROUND_0 if previous is None else Unit("human", "0.tar", 1, previous=0, retry=tuple(retry))
+    unit = ROUND_0 if previous is None else WorkUnit("human", "0.tar", 1, previous=0, retry=tuple(retry))
     wanted = wanted or experiment.rewrite.rewrites_per_set
     return build_samples(describe_samples(samples, experiment), unit, experiment, wanted, previous)
 
@@ -167,7 +169,7 @@ def judged(draws: pa.Table, reasons: pa.Array) -> pa.Table:
 
 def why_unanswered(each: Sample) -> str | None:
     """The reason why the random engine gives no text for a sample."""
-    return {"": "caption_empty", UNANSWERED: store.PROMPT_TOO_LONG, DEADLY: store.ENGINE_DIED}.get(each.caption)
+    return {"": "caption_empty", UNANSWERED: tables.PROMPT_TOO_LONG, DEADLY: tables.ENGINE_DIED}.get(each.caption)
 
 
 LENIENT = {"min_words": 0, "min_shared_words": 0, "drop_truncated": False}
@@ -280,7 +282,7 @@ def test_every_sample_has_rows_and_those_of_one_stand_together_in_order(
 ) -> None:
     found = run_round(samples_of(samples, experiment), experiment, random)
     assert found.made.schema == MADE_SCHEMA
-    assert found.draws.schema == store.DRAWS_SCHEMA
+    assert found.draws.schema == tables.DRAWS_SCHEMA
     rows = found.draws.to_pylist()
     assert [*dict.fromkeys(row["id"] for row in rows)] == [each.id for each in samples]
     keys = [(samples.index(by_id(samples, row["id"])), row["draw"], row["attempt"]) for row in rows]
@@ -298,14 +300,14 @@ def test_a_sample_without_an_answer_has_a_row_with_the_reason_for_each_rewrite_a
 ) -> None:
     found = run_round(samples_of(samples, experiment), experiment, random).kept.to_pylist()
     everything = range(experiment.rewrite.rewrites_per_set)
-    names = ("id", "draw", "attempt", "outcome", "reason", "text", *store.TOKENS)
-    assert [tuple(row[name] for name in names) for row in found if row["outcome"] != store.DRAWN] == [
+    names = ("id", "draw", "attempt", "outcome", "reason", "text", *tables.TOKENS)
+    assert [tuple(row[name] for name in names) for row in found if row["outcome"] != tables.DRAWN] == [
         (each.id, draw, 0, reason, reason, None, 0, 0, 0)
         for each in samples
         if (reason := why_unanswered(each))
         for draw in everything
     ]
-    assert all(row["text"] is not None for row in found if row["outcome"] == store.DRAWN)
+    assert all(row["text"] is not None for row in found if row["outcome"] == tables.DRAWN)
 
 
 @settings(max_examples=60)
@@ -332,8 +334,8 @@ def test_tokens_are_counted_once_for_each_distinct_caption(
 ) -> None:
     found = run_round(samples_of(samples, experiment), experiment, random)
     counts = Statistics.of(found.draws, found.reasons)
-    assert {name: getattr(counts, name) for name in store.TOKENS} == {
-        name: found.engine.tokens[name] for name in store.TOKENS
+    assert {name: getattr(counts, name) for name in tables.TOKENS} == {
+        name: found.engine.tokens[name] for name in tables.TOKENS
     }
     drawn = [each.caption for each in samples if each.caption not in ("", UNANSWERED)]
     assert counts.reused == len(drawn) - len({*drawn})
@@ -362,7 +364,7 @@ def test_only_refused_draws_are_drawn_again_and_not_more_often_than_allowed(
     found = run_round(samples_of(samples, experiment), experiment, random).kept.to_pylist()
     attempts: dict[tuple[str, int], list[str | None]] = {}
     for row in found:
-        if row["outcome"] == store.DRAWN:
+        if row["outcome"] == tables.DRAWN:
             reasons = attempts.setdefault((row["id"], row["draw"]), [])
             assert row["attempt"] == len(reasons)
             reasons.append(row["reason"])
@@ -391,19 +393,19 @@ def reasons_of_texts(texts: Iterable[tuple[int, int, str]]) -> list[str | None]:
     rows = [
         {
             **dict.fromkeys(("id", "caption_hash"), "a"),
-            **dict.fromkeys(store.TOKENS, 0),
+            **dict.fromkeys(tables.TOKENS, 0),
             "caption": "a red dog",
             "problems": "",
             "draw": draw,
             "attempt": attempt,
             "head": 0,
-            "outcome": store.DRAWN,
+            "outcome": tables.DRAWN,
             "text": text,
             "truncated": False,
         }
         for draw, attempt, text in texts
     ]
-    draws = pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
+    draws = pa.Table.from_pylist(rows, schema=tables.DRAWS_SCHEMA)
     reasons: list[str | None] = judge_draws(draws, gate_of(experiment_of())).to_pylist()
     return reasons
 
@@ -570,7 +572,7 @@ def test_just_what_is_asked_for_is_made_from_the_attempt_that_is_asked_for(case:
     for each, numbers, attempt in zip(case.now, asked(table), table.column("attempt").to_pylist(), strict=True):
         attempts: dict[int, list[int]] = {}
         for row in made.pop((each.id, each.caption_hash), []):
-            assert row["outcome"] == (why_unanswered(each) or store.DRAWN)
+            assert row["outcome"] == (why_unanswered(each) or tables.DRAWN)
             attempts.setdefault(row["draw"], []).append(row["attempt"])
         assert [*attempts] == numbers
         more = 0 if why_unanswered(each) else case.second.rewrite.redraws
@@ -586,15 +588,15 @@ def test_old_and_new_draws_are_those_of_the_samples_that_there_are_in_their_orde
     previous = first_round(case)
     again = run_round(second_samples(case, previous), case.second, case.random)
     merged = merge_draws(again.samples, previous, again.draws)
-    assert merged.schema == store.DRAWS_SCHEMA
+    assert merged.schema == tables.DRAWS_SCHEMA
     keys = [(each.id, each.caption_hash) for each in case.now]
     old, new, found = (by_key(table.to_pylist()) for table in (previous, again.draws, merged))
     assert [*found] == keys
     for key in keys:
         made_again = {row["draw"] for row in new.get(key, [])}
         # Only a reason that stands in the place of a text goes, and only where the same rewrite was tried again.
-        stay = [row for row in old.get(key, []) if row["outcome"] == store.DRAWN or row["draw"] not in made_again]
-        expected = [{name: row[name] for name in store.DRAWS_SCHEMA.names} for row in stay] + new.get(key, [])
+        stay = [row for row in old.get(key, []) if row["outcome"] == tables.DRAWN or row["draw"] not in made_again]
+        expected = [{name: row[name] for name in tables.DRAWS_SCHEMA.names} for row in stay] + new.get(key, [])
         assert found[key] == sorted(expected, key=lambda row: (row["draw"], row["attempt"]))
 
 
@@ -645,16 +647,16 @@ def test_a_draw_that_kills_its_engine_is_counted_beside_the_draws_that_there_are
     assert previous.column("reason").to_pylist() == [None]
     table = samples_of(samples, two, previous)
     died = table.set_column(
-        table.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), pa.array([store.ENGINE_DIED])
+        table.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), pa.array([tables.ENGINE_DIED])
     )
     again = run_round(died, two, Random(0))
     merged = merge_draws(table, previous, again.draws)
     reasons = judge_draws(merged, gate_of(one))
     assert list(zip(merged.column("draw").to_pylist(), reasons.to_pylist(), strict=True)) == [
         (0, None),
-        (1, store.ENGINE_DIED),
+        (1, tables.ENGINE_DIED),
     ]
-    assert Statistics.of(merged, reasons).unfilled == {store.ENGINE_DIED: 1}
+    assert Statistics.of(merged, reasons).unfilled == {tables.ENGINE_DIED: 1}
 
 
 # --- how many rewrites a shard that is done again is to have
@@ -666,9 +668,9 @@ def write_shard(path: Path, captions: Mapping[str, str]) -> Shard:
     return shard
 
 
-def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: Unit) -> Mapping[str, Any]:
+def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: WorkUnit) -> Mapping[str, Any]:
     """The stream row that the reading task makes of a unit."""
-    item = {name: [value] for name, value in source_row(shard, [unit]).items()}
+    item = {name: [value] for name, value in shard_row(shard, [unit]).items()}
     (table,) = ReadShard(experiment, {"human": rewrite_set}, {"human": PROMPT_SET})(pa.table(item))
     (row,) = table.to_pylist()
     assert isinstance(row, dict)
@@ -692,13 +694,13 @@ def test_a_ticket_is_read_as_the_shard_that_the_order_gives_for_it(tmp_path: Pat
     offered: dict[str, dict[str, str]] = {}
     for number in range(2):
         shard = write_shard(tmp_path / str(number) / f"{number}.tar", {f"s{number}": "a red dog"})
-        units.append(Unit("human", shard.name, 0))
-        offered[shard.name] = source_row(shard, units[-1:])
+        units.append(WorkUnit("human", shard.name, 0))
+        offered[shard.name] = shard_row(shard, units[-1:])
     order.offer(offered)
     sets = {"human": RewriteSet(str(tmp_path / "set"), "gate")}
     (table,) = ReadShard(experiment, sets, {"human": PROMPT_SET}, order)(pa.table({"id": [0]}))
     (row,) = table.to_pylist()
-    assert Unit.from_json(row["unit"]) == units[1]
+    assert WorkUnit.from_json(row["unit"]) == units[1]
 
 
 @pytest.mark.parametrize("is_judged", [True, False])
@@ -710,13 +712,13 @@ def test_an_edited_shard_has_as_many_rewrites_as_were_ever_asked_for(
     first, second = experiment_of(rewrites_per_set=3), experiment_of(rewrites_per_set=then)
     shard = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "two cats on a sofa", "c": " "})
     found = run_round(samples_of([*read_samples(shard, first.data, with_images=False)], first), first, Random(0))
-    origin = Origin(shard.source, "inputs", 3)
+    origin = Origin(shard.file_identity, "inputs", 3)
     store.write_draws(rewrite_set, shard.name, 0, found.draws, origin)
     if is_judged:
         store.commit_verdicts(rewrite_set, shard.name, 0, found.draws, found.reasons, origin)
 
     edited = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "a blue house", "c": " "})
-    row = read_unit(edited, second, rewrite_set, Unit("human", "0.tar", 1, previous=0))
+    row = read_unit(edited, second, rewrite_set, WorkUnit("human", "0.tar", 1, previous=0))
     most = max(3, then)
     added = [*range(3, most)]
     assert origin_of(row).rewrites_per_set == most
@@ -779,11 +781,11 @@ def test_captions_that_kill_engines_have_that_reason_for_each_of_their_rewrites(
     everything = [*range(experiment.rewrite.rewrites_per_set)]
     for each in samples:
         found = rows[each.id, each.caption_hash]
-        assert {one["outcome"] for one in found} == {why_unanswered(each) or store.DRAWN}
+        assert {one["outcome"] for one in found} == {why_unanswered(each) or tables.DRAWN}
         assert [*dict.fromkeys(one["draw"] for one in found)] == everything
     counts = Statistics.of(draws, reasons)
     assert counts.accepted + counts.unfilled.total() == len(samples) * len(everything)
-    assert counts.unfilled[store.ENGINE_DIED] == len(places) * len(everything)
+    assert counts.unfilled[tables.ENGINE_DIED] == len(places) * len(everything)
 
 
 WITH_DEADLY = [sample("a", "a red dog"), sample("b", DEADLY), sample("c", "two cats on a sofa")]
@@ -802,7 +804,7 @@ def test_what_is_kept_of_a_suspect_shard_is_not_asked_again() -> None:
 @pytest.mark.parametrize(
     ("unit", "origin"),
     [
-        (ROUND_0, replace(ORIGIN, source="another file")),
+        (ROUND_0, replace(ORIGIN, file_identity="another file")),
         (ROUND_0, replace(ORIGIN, inputs="other captions")),
         (ROUND_0, replace(ORIGIN, rewrites_per_set=2)),
         (replace(ROUND_0, revision=1), ORIGIN),
@@ -811,29 +813,29 @@ def test_what_is_kept_of_a_suspect_shard_is_not_asked_again() -> None:
     ],
 )
 def test_nothing_that_is_kept_of_a_suspect_shard_is_used_for_an_edited_one_or_another_unit(
-    unit: Unit, origin: Origin
+    unit: WorkUnit, origin: Origin
 ) -> None:
     experiment, location = experiment_of(), f"memory://unit-{uuid.uuid4().hex}"
     rewrite_until_done(
         stream_row(ROUND_0, ORIGIN, samples_of(WITH_DEADLY, experiment)), experiment, location, Random(0)
     )
-    url = ledger_url(location, ROUND_0.shard)
-    before = read_ledger(url)
+    url = attempts_url(location, ROUND_0.shard)
+    before = read_attempts(url)
     assert before.failed == (1,)
 
     edited = [WITH_DEADLY[0], sample("b", "a blue house"), WITH_DEADLY[2]]
     made, (engine,) = rewrite_until_done(
         stream_row(unit, origin, samples_of(edited, experiment)), experiment, location, Random(0)
     )
-    assert {*made.column("outcome").to_pylist()} == {store.DRAWN}
+    assert {*made.column("outcome").to_pylist()} == {tables.DRAWN}
     assert len({prompt for prompt, _ in engine.prompts}) == 3
-    assert read_ledger(url) == Ledger()
+    assert read_attempts(url) == AttemptLog()
 
     # A death over it begins a search of its own, which blames nobody yet.
     deadly = stream_row(unit, origin, samples_of(WITH_DEADLY[::-1], experiment))
     with pytest.raises(ActorDiedError):
         OfflineActor(experiment, RandomEngine(Random(0)), location).call(deadly)
-    after = read_ledger(url)
+    after = read_attempts(url)
     assert after.work != before.work
     assert after.attempt is not None
     assert (after.pieces, after.failed) == ((), ())
@@ -852,11 +854,11 @@ def test_numbers_of_draws_survive_their_bits_in_a_table(numbers: set[int]) -> No
 def test_a_stream_row_holds_its_unit_origin_and_samples(
     retry: tuple[str, ...], engine_s: float, samples: list[Sample]
 ) -> None:
-    unit = Unit("human", "sub/0.tar", 3, 2, retry)
+    unit = WorkUnit("human", "sub/0.tar", 3, 2, retry)
     origin = Origin("10-1.5", "abc", 2, engine_s)
     table = samples_of(samples, experiment_of())
     (row,) = stream_row(unit, origin, table).to_pylist()
-    assert Unit.from_json(row["unit"]) == unit
+    assert WorkUnit.from_json(row["unit"]) == unit
     assert origin_of(row) == origin
     assert table_of(row["samples"]).equals(table)
     assert row["failure"] is None
@@ -864,4 +866,4 @@ def test_a_stream_row_holds_its_unit_origin_and_samples(
 
 def test_a_failure_travels_in_the_place_of_samples() -> None:
     (row,) = stream_row(ROUND_0, failure="cannot be read").to_pylist()
-    assert (Unit.from_json(row["unit"]), row["failure"], row["samples"]) == (ROUND_0, "cannot be read", None)
+    assert (WorkUnit.from_json(row["unit"]), row["failure"], row["samples"]) == (ROUND_0, "cannot be read", None)

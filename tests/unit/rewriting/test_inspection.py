@@ -10,13 +10,14 @@ import pytest
 from rich.console import Console
 
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
-from laclip_ray.data.shards import hash_caption
+from laclip_ray.console import print_inspection
+from laclip_ray.data.records import hash_caption
 from laclip_ray.errors import UserError
-from laclip_ray.reporting.console import print_inspection
-from laclip_ray.rewriting import inspection, store
-from laclip_ray.rewriting.exchange import import_rewrites
+from laclip_ray.rewriting import inspection, store, tables
 from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.inspection import ACCEPTED, Inspection, inspect_rewrites, open_sets
+from laclip_ray.rewriting.import_texts import import_rewrites
+from laclip_ray.rewriting.inspection import ACCEPTED, Inspection, inspect_rewrites
+from laclip_ray.rewriting.sets import readable_sets
 
 SHARDS, ROWS_PER_SHARD = 12, 4
 
@@ -76,7 +77,7 @@ def test_every_committed_shard_is_counted_and_a_few_are_read(experiment: Experim
 def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
     rows = {
         (each.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
-        for each in open_sets(experiment)
+        for each in readable_sets(experiment)
         for shard, revision in each.committed().items()
         for row in each.read(shard, revision).to_pylist()
     }
@@ -142,24 +143,24 @@ def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment
     sample_id, caption = "extra.jpg", "an extra"
     row = {
         "id": sample_id, "caption_hash": hash_caption(caption), "caption": caption, "problems": "", "draw": 0,
-        "attempt": 0, "head": None, "outcome": store.CAPTION_TOO_LONG, "text": None, "truncated": False,
-        **dict.fromkeys(store.TOKENS, 0),
+        "attempt": 0, "head": None, "outcome": tables.CAPTION_TOO_LONG, "text": None, "truncated": False,
+        **dict.fromkeys(tables.TOKENS, 0),
     }  # fmt: skip
-    each = open_sets(experiment)[0]
-    draws = pa.Table.from_pylist([row], schema=store.DRAWS_SCHEMA)
-    origin = store.Origin("", "", 1)
+    each = readable_sets(experiment)[0]
+    draws = pa.Table.from_pylist([row], schema=tables.DRAWS_SCHEMA)
+    origin = tables.Origin("", "", 1)
     store.write_draws(each, "extra", 0, draws, origin)
-    store.commit_verdicts(each, "extra", 0, draws, pa.array([store.CAPTION_TOO_LONG]), origin)
-    found = inspect_rewrites(experiment, reasons=[store.CAPTION_TOO_LONG])
+    store.commit_verdicts(each, "extra", 0, draws, pa.array([tables.CAPTION_TOO_LONG]), origin)
+    found = inspect_rewrites(experiment, reasons=[tables.CAPTION_TOO_LONG])
     assert [(shown.id, shown.text) for shown in found.shown] == [(sample_id, None)]
     assert found.changed == {"one/extra": 0}  # the data has no such shard
 
 
 def test_sets_that_are_missing_unjudged_or_alike_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no rewrite set at .*/crowd"):
-        open_sets(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))
+        readable_sets(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))
     with pytest.raises(UserError, match="12 shards have rewrites, but no verdicts of this gate"):
-        open_sets(with_overrides(experiment, {"rewrite.gate.min_words": 9}))
+        readable_sets(with_overrides(experiment, {"rewrite.gate.min_words": 9}))
     locations = experiment.text.rewrites or []
     with pytest.raises(UserError, match="more than one set is named one"):
-        open_sets(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))
+        readable_sets(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))

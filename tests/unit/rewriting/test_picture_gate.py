@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 
 from laclip_ray.config import DataConfig
-from laclip_ray.data.shards import hash_caption, list_shards
+from laclip_ray.data.records import hash_caption
+from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting import store
+from laclip_ray.models.building import create_model
+from laclip_ray.models.files import save_model
+from laclip_ray.models.specs import load_model_spec
+from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE, PictureGate, SampleKey, read_images, refine
-from laclip_ray.training.checkpoint import save_model
-from laclip_ray.training.model import create_model, load_model_spec
 from tests.unit.conftest import encode, picture, smooth_pixels, write_tar
 
 MODEL = {
@@ -83,15 +85,15 @@ def draws_of(captions: Sequence[str], rewrites: Sequence[Sequence[str | None]]) 
             "draw": draw,
             "attempt": 0,
             "head": 0,
-            "outcome": store.DRAWN if text is not None else store.CAPTION_TOO_LONG,
+            "outcome": tables.DRAWN if text is not None else tables.CAPTION_TOO_LONG,
             "text": text,
             "truncated": False,
-            **dict.fromkeys(store.TOKENS, 1),
+            **dict.fromkeys(tables.TOKENS, 1),
         }
         for row, (caption, texts) in enumerate(zip(captions, rewrites, strict=True))
         for draw, text in enumerate(texts)
     ]
-    return pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=tables.DRAWS_SCHEMA)
 
 
 def images_of(captions: Sequence[str], images: Sequence[bytes | None]) -> list[tuple[SampleKey, bytes | None]]:
@@ -269,7 +271,7 @@ def test_refining_refuses_what_is_judged_unlike(export: str, differences: list[l
 def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differences: list[list[float]]) -> None:
     draws = draws_of([*CAPTIONS, "too long"], [*REWRITES, [None]])
     before = pa.array(
-        ["truncated", None, "looping", "empty", *[None] * 4, "unrelated", store.CAPTION_TOO_LONG], pa.string()
+        ["truncated", None, "looping", "empty", *[None] * 4, "unrelated", tables.CAPTION_TOO_LONG], pa.string()
     )
     images = images_of([*CAPTIONS, "too long"], [*PICTURES, None])
     reasons, unjudged = refine(draws, before, images, PictureGate(export, None, 0.0, 2))

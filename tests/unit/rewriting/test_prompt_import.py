@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from laclip_ray.cli import main
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set, read_prompt_set, to_yaml
+from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set, prompt_set_yaml, read_prompt_set
 from laclip_ray.rewriting.prompts import ExamplePair, PromptSet, completion_heads, load_prompt_set
 
 SOURCES = ["a red mug", "two dogs ", "it's <PERSON>'s  boat"]
@@ -255,7 +255,7 @@ def test_a_file_that_is_there_is_replaced_only_when_told_to(tmp_path: Path) -> N
     assert output.read_text() == "mine"
     imported, written = import_prompt_set(path, COCO, str(output), force=True)
     assert written == output
-    assert output.read_text(encoding="utf-8") == to_yaml(imported.prompt_set)
+    assert output.read_text(encoding="utf-8") == prompt_set_yaml(imported.prompt_set)
     with pytest.raises(UserError, match=r"ends with .yaml or .yml"):
         import_prompt_set(path, COCO, path, force=True)
     (tmp_path / "directory.yaml").mkdir()

@@ -14,31 +14,26 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
-from laclip_ray.data.augment import Rewrites
-from laclip_ray.data.shards import hash_caption
+from laclip_ray.data.records import hash_caption
+from laclip_ray.data.text_choice import Rewrites
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting import store
+from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.prompts import load_prompt_set
+from laclip_ray.rewriting.recipe import build_recipe, fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.sets import RewriteSets, committed_sets, configured_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import (
-    DRAWN,
-    Origin,
     RewriteSet,
-    RewriteSets,
-    build_recipe,
     check_place,
     commit_verdicts,
-    committed_sets,
-    configured_sets,
     digest_inputs,
-    fingerprint_of,
-    gate_fingerprint,
     open_for_writing,
     restamp_verdicts,
     write_draws,
 )
+from laclip_ray.rewriting.tables import DRAWN, Origin
 
-ORIGIN = Origin(source="10-1.5", inputs="abc", rewrites_per_set=3, engine_s=2.5, gpu_s=5.0)
+ORIGIN = Origin(file_identity="10-1.5", inputs="abc", rewrites_per_set=3, engine_s=2.5, gpu_s=5.0)
 
 
 class Draw(NamedTuple):
@@ -73,7 +68,7 @@ def table_of(draws: Sequence[Draw]) -> pa.Table:
         }
         for each in draws
     ]
-    return pa.Table.from_pylist(rows, schema=store.DRAWS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=tables.DRAWS_SCHEMA)
 
 
 def reasons_of(draws: Sequence[Draw]) -> pa.Array:
@@ -161,7 +156,7 @@ def test_draws_are_kept_whatever_the_gate_says(rewrite_set: RewriteSet) -> None:
 def test_a_shard_is_read_with_the_reason_of_each_draw(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", DRAWS)
     found = rewrite_set.read("0.tar", 0)
-    assert found.select(store.DRAWS_SCHEMA.names).replace_schema_metadata(None).equals(table_of(DRAWS))
+    assert found.select(tables.DRAWS_SCHEMA.names).replace_schema_metadata(None).equals(table_of(DRAWS))
     assert found.column("reason").to_pylist() == [each.reason for each in DRAWS]
 
 
@@ -299,7 +294,7 @@ def test_a_new_stamp_changes_the_origin_and_nothing_else(rewrite_set: RewriteSet
     commit(rewrite_set, "0.tar", DRAWS)
     before = rewrite_set.describe({"0.tar": 0})["0.tar"]
     verdicts = storage.read_parquet(rewrite_set.verdicts_url("0.tar", 0))
-    stamped = replace(ORIGIN, source="11-2.5")
+    stamped = replace(ORIGIN, file_identity="11-2.5")
     restamp_verdicts(rewrite_set, "0.tar", 0, stamped)
     assert rewrite_set.describe({"0.tar": 0})["0.tar"] == replace(before, origin=stamped)
     assert storage.read_parquet(rewrite_set.verdicts_url("0.tar", 0)).equals(verdicts)
@@ -604,7 +599,7 @@ def test_lineage_does_not_change_with_what_training_does_not_see() -> None:
     rewrite_set = claimed()
     commit(rewrite_set, "0.tar", DRAWS)
     before = lineage(rewrite_set)
-    restamp_verdicts(rewrite_set, "0.tar", 0, replace(ORIGIN, source="11-2.5"))
+    restamp_verdicts(rewrite_set, "0.tar", 0, replace(ORIGIN, file_identity="11-2.5"))
     assert lineage(rewrite_set) == before
     commit(rewrite_set, "0.tar", [each._replace(output_tokens=9, problems="") for each in DRAWS])
     assert lineage(rewrite_set) == before

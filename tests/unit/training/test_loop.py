@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import TrainConfig
-from laclip_ray.data.augment import TextSource
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.stream import Consumption
+from laclip_ray.data.text_choice import ShownText
 from laclip_ray.training.checkpoint import TrainingState
 from laclip_ray.training.loop import Window, made_ahead, merge, worker_batch_size
 
@@ -30,10 +30,10 @@ def part_of(
 
 
 def test_what_is_merged_is_what_all_workers_took_since_the_start() -> None:
-    start = TrainingState(4, 2, Position(), {0: {TextSource.CAPTION: 2}}, {"image_unreadable": 2}, {}, 3)
-    parts = [{**part_of({TextSource.REWRITE: 3}), "skipped_batches": 1}, part_of({TextSource.CAPTION: 1}, skipped=1)]
+    start = TrainingState(4, 2, Position(), {0: {ShownText.CAPTION: 2}}, {"image_unreadable": 2}, {}, 3)
+    parts = [{**part_of({ShownText.REWRITE: 3}), "skipped_batches": 1}, part_of({ShownText.CAPTION: 1}, skipped=1)]
     merged = merge(start, parts, 8)
-    assert merged.state.sources == {0: {TextSource.CAPTION: 3, TextSource.REWRITE: 3}}
+    assert merged.state.shown_counts == {0: {ShownText.CAPTION: 3, ShownText.REWRITE: 3}}
     assert (merged.state.step, merged.state.samples, merged.state.skipped_batches) == (8, 6, 4)
     assert merged.state.skipped == {"image_unreadable": 3}
     assert merged.state.skipped_names == {"image_unreadable": ["a"]}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from laclip_ray.config import TrainConfig
-from laclip_ray.training.model import create_model, load_model_spec
+from laclip_ray.models.building import create_model
+from laclip_ray.models.specs import load_model_spec
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import is_compiled
 from tests.unit.training.test_loss import CASES

@@ -12,8 +12,9 @@ import torch
 from torch import distributed
 
 from laclip_ray.config import TrainConfig
+from laclip_ray.models.building import create_model, normalise, offset_and_factor
+from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
 from laclip_ray.training.loss import ContrastiveLoss, LossKind, TextMode
-from laclip_ray.training.model import ModelSpec, create_model, load_model_spec, normalise, offset_and_factor, with_loss
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import Stepper
 from tests.integration.procedures import free_port

@@ -1,0 +1,72 @@
+"""One experiment as one strict, frozen model: what is read, rewritten, trained, evaluated and swept.
+
+An experiment is a YAML file plus dotted overrides (`train.epochs=3`). `${NAME}` in a string is replaced from the
+environment. Unknown keys and wrong types are refused with the key's full path. Values derived from others are
+properties or functions, never written back.
+
+Secrets do not belong here: object-store credentials come from the environment or the cloud's own chain.
+"""
+
+from laclip_ray.config.data import DataConfig
+from laclip_ray.config.evaluation import EvaluateConfig, RetrievalConfig, ZeroShotConfig
+from laclip_ray.config.experiment import Experiment, RayConfig
+from laclip_ray.config.fields import (
+    BudgetConfig,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    WorkerRange,
+)
+from laclip_ray.config.loading import load_experiment, parse_experiment, to_yaml, with_absolute_paths, with_overrides
+from laclip_ray.config.rewriting import (
+    DEMO_REWRITER,
+    MAX_REWRITES_PER_SET,
+    EngineConfig,
+    GateConfig,
+    PictureGateConfig,
+    RewriteConfig,
+    SamplingConfig,
+)
+from laclip_ray.config.training import CheckpointConfig, ModelConfig, RampConfig, StreamConfig, TextConfig, TrainConfig
+from laclip_ray.config.tuning import HalvingConfig, SpaceConfig, TuneConfig
+
+__all__ = [
+    "DEMO_REWRITER",
+    "MAX_REWRITES_PER_SET",
+    "BudgetConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "Experiment",
+    "GateConfig",
+    "HalvingConfig",
+    "ModelConfig",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PictureGateConfig",
+    "PositiveFloat",
+    "PositiveInt",
+    "Probability",
+    "RampConfig",
+    "RayConfig",
+    "RetrievalConfig",
+    "RewriteConfig",
+    "SamplingConfig",
+    "Section",
+    "SpaceConfig",
+    "StreamConfig",
+    "TextConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "WorkerRange",
+    "ZeroShotConfig",
+    "load_experiment",
+    "parse_experiment",
+    "to_yaml",
+    "with_absolute_paths",
+    "with_overrides",
+]

@@ -1,0 +1,1 @@
+"""CLIP models: specifications, building, loading, saving and conversion."""

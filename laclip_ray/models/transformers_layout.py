@@ -1,0 +1,160 @@
+"""Models of open_clip's own vision transformer as `transformers.CLIPModel`, with its processor.
+
+Guarantees: the model computes the same; whatever in a configuration transformers has no place for is refused, so that
+nothing is left out. Names and meaning of its parts are from transformers 5 (models/clip) and open_clip 3.3 (model.py).
+
+Not covered: the processor resizes tensors where open_clip resizes pictures of Pillow's, so that pixels differ slightly.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from laclip_ray.errors import UserError
+from laclip_ray.models.specs import ModelSpec
+
+# By open_clip's names, applied in this order.
+_TRANSFORMERS_NAMES = (
+    (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
+    (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
+    (r"\.ln_([12])\.", r".layer_norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.attn\.", ".self_attn."),
+    (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
+    (r"^visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
+    (r"^visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    (r"^visual\.ln_pre\.", "vision_model.pre_layrnorm."),  # spelled so
+    (r"^visual\.ln_post\.", "vision_model.post_layernorm."),
+    (r"^visual\.proj$", "visual_projection.weight"),
+    (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
+    (r"^positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    (r"^ln_final\.", "text_model.final_layer_norm."),
+    (r"^text_projection$", "text_projection.weight"),
+)
+_TRANSPOSED = ("visual.proj", "text_projection")
+
+# The settings of open_clip's models that transformers has, too. Those of training alone change nothing here.
+_MODEL_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"}
+_VISION_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"}
+_TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+
+
+def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Write model and processor to a local directory, as their `from_pretrained` reads them.
+
+    Args:
+        directory: where to.
+        spec: the model.
+        weights: its weights, by open_clip's names.
+        source: where they are from, for messages.
+
+    Raises:
+        UserError: transformers has no such model, or the weights are not those of the model.
+    """
+    import open_clip
+    from PIL.Image import Resampling
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    tokenizer = open_clip.SimpleTokenizer()
+    config = _transformers_config(spec, tokenizer, source)
+    with torch.device("meta"):
+        model = CLIPModel(config)
+    try:
+        model.load_state_dict(_transformers_weights(weights), assign=True)
+    except RuntimeError as error:
+        raise UserError(f"{source}: weights and configuration do not fit: {error}") from error
+    model.save_pretrained(directory)
+    # The names that transformers has for the two tokens that open_clip names otherwise.
+    names = {tokenizer.sot_token_id: "<|startoftext|>", tokenizer.eot_token_id: "<|endoftext|>"}
+    image = spec.image
+    CLIPProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": image.size_px},
+            crop_size={"height": image.size_px, "width": image.size_px},
+            resample=Resampling[image.interpolation.upper()],
+            image_mean=list(image.mean),
+            image_std=list(image.std),
+        ),
+        tokenizer=CLIPTokenizer(
+            vocab={names.get(number, text): number for text, number in tokenizer.encoder.items()},
+            merges=list(tokenizer.bpe_ranks),
+            model_max_length=spec.model_cfg["text_cfg"].get("context_length", 77),
+        ),
+    ).save_pretrained(directory)
+
+
+def _transformers_config(spec: ModelSpec, tokenizer: Any, source: str) -> Any:
+    """transformers' `CLIPConfig` of a model.
+
+    Raises:
+        UserError: transformers has no such model.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+    from transformers import CLIPConfig
+
+    model_cfg = spec.model_cfg
+    vision, text = CLIPVisionCfg(**model_cfg["vision_cfg"]), CLIPTextCfg(**model_cfg["text_cfg"])
+    foreign = [key for key in model_cfg if key not in _MODEL_KEYS and model_cfg[key]]
+    for tower, built, known in (("vision_cfg", vision, _VISION_KEYS), ("text_cfg", text, _TEXT_KEYS)):
+        foreign += [
+            f"{tower}.{field.name}"
+            for field in dataclasses.fields(built)
+            if field.name not in known and getattr(built, field.name) != field.default
+        ]
+    if not isinstance(vision.layers, int):
+        foreign.append("vision_cfg.layers")  # of a ResNet
+    if text.vocab_size != tokenizer.vocab_size:
+        foreign.append("text_cfg.vocab_size")
+    if spec.preprocess_cfg["resize_mode"] != "shortest":
+        foreign.append("preprocess_cfg.resize_mode")
+    if foreign:
+        raise UserError(
+            f"{source}: transformers' CLIPModel has no place for {', '.join(foreign)}; export it with --layout "
+            "open_clip, which open_clip loads from a directory and from the Hugging Face Hub"
+        )
+    activation = "quick_gelu" if model_cfg.get("quick_gelu") else "gelu"
+    return CLIPConfig(
+        projection_dim=model_cfg["embed_dim"],
+        vision_config={
+            "hidden_size": vision.width,
+            "intermediate_size": int(vision.width * vision.mlp_ratio),
+            "projection_dim": model_cfg["embed_dim"],
+            "num_hidden_layers": vision.layers,
+            "num_attention_heads": vision.width // vision.head_width,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "hidden_act": activation,
+        },
+        text_config={
+            "vocab_size": text.vocab_size,
+            "hidden_size": text.width,
+            "intermediate_size": int(text.width * text.mlp_ratio),
+            "projection_dim": model_cfg["embed_dim"],
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "max_position_embeddings": text.context_length,
+            "hidden_act": activation,
+            "bos_token_id": tokenizer.sot_token_id,
+            "eos_token_id": tokenizer.eot_token_id,
+        },
+    )
+
+
+def _transformers_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of an open_clip model by transformers' names."""
+    renamed = {}
+    for name, value in weights.items():
+        new_name = name
+        for pattern, replacement in _TRANSFORMERS_NAMES:
+            new_name = re.sub(pattern, replacement, new_name)
+        if ".in_proj_" in new_name:  # queries, keys and values in one
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                renamed[new_name.replace("in_proj_", f"{part}_proj.")] = third.contiguous()
+        else:
+            renamed[new_name] = value.T.contiguous() if name in _TRANSPOSED else value
+    return renamed

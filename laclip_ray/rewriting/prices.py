@@ -1,0 +1,147 @@
+"""The price list, what engines have cost, and the budget that limits it."""
+
+from dataclasses import dataclass
+from datetime import date as Date
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from laclip_ray import storage
+from laclip_ray.config import BudgetConfig, PositiveFloat, RewriteConfig, Section
+from laclip_ray.errors import UserError
+
+BUILT_IN_PRICES = Path(__file__).parent / "prices.yaml"
+
+
+class Price(Section):
+    """What one GPU costs, rented in one way."""
+
+    accelerator: str
+    """Its name under `accelerators`."""
+    per_gpu_hour: PositiveFloat
+    """In the list's currency."""
+    date: Date
+    """When it was so."""
+    source: Annotated[str, Field(min_length=1)]
+    """Who says so."""
+
+
+class Accelerator(Section):
+    """What one GPU is assumed to do for a model of the list's reference size in bf16."""
+
+    memory_gb: PositiveFloat
+    """Its memory, in GB."""
+    prefill_tokens_per_s: PositiveFloat
+    """Prompt tokens a second, those found in the prefix cache left out."""
+    decode_tokens_per_s: PositiveFloat
+    """Output tokens a second over all running requests."""
+    source: Annotated[str, Field(min_length=1)]
+    """Where the rates come from."""
+
+    def gpu_s(self, computed_prompt_tokens: float, output_tokens: float) -> float:
+        """GPU-seconds for a model of the reference size."""
+        return computed_prompt_tokens / self.prefill_tokens_per_s + output_tokens / self.decode_tokens_per_s
+
+
+class PriceList(Section):
+    """Prices, and the throughput that is assumed where none is measured."""
+
+    currency: Annotated[str, Field(min_length=1)]
+    reference_billion_parameters: PositiveFloat
+    """Size of the model that the accelerators' rates are for, in billions of parameters."""
+    prices: Annotated[dict[str, Price], Field(min_length=1)]
+    accelerators: Annotated[dict[str, Accelerator], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _accelerators_are_known(self) -> "PriceList":
+        for name, price in self.prices.items():
+            if price.accelerator not in self.accelerators:
+                raise ValueError(f"prices.{name}.accelerator: {price.accelerator!r} is not under accelerators")
+        return self
+
+    def price(self, name: str, setting: str = "rewrite.price") -> Price:
+        """The price called `name`, as a setting has it.
+
+        Raises:
+            UserError: there is none; the message names those there are.
+        """
+        if name not in self.prices:
+            raise UserError(f"{setting}: {name!r} is not in the price list; it has {', '.join(self.prices)}")
+        return self.prices[name]
+
+
+@cache
+def load_prices(path: str | None) -> PriceList:
+    """Read a price list, that of the package if `path` is None; a process reads each list once.
+
+    Raises:
+        UserError: there is no such file, or it is no price list; the message has the key and what was expected.
+    """
+    where = str(path or BUILT_IN_PRICES)
+    try:
+        content = yaml.safe_load(storage.read_bytes(where))
+    except FileNotFoundError as error:
+        raise UserError(f"rewrite.prices: there is no price list at {where}") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"rewrite.prices: {where} is not readable as YAML: {error}") from error
+    try:
+        return PriceList.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, issue['loc']))}{': ' if issue['loc'] else ''}{issue['msg']}"
+            for issue in error.errors()
+        ]
+        raise UserError("\n".join([f"rewrite.prices: {where}: {len(lines)} invalid value(s)", *lines])) from error
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What engines have cost."""
+
+    gpu_hours: float
+    money: float | None
+    """None where no price is set."""
+    currency: str | None
+
+
+def spending(gpu_hours: float, rewrite: RewriteConfig) -> Spending:
+    """What `gpu_hours` cost at `rewrite.price`."""
+    if rewrite.price is None:
+        return Spending(gpu_hours, None, None)
+    prices = load_prices(rewrite.prices)
+    return Spending(gpu_hours, gpu_hours * prices.price(rewrite.price).per_gpu_hour, prices.currency)
+
+
+def check_budget(rewrite: RewriteConfig) -> None:
+    """Refuse a price or a budget that could not be applied.
+
+    Raises:
+        UserError: a budget in money without a price, or a price or price list that does not exist.
+    """
+    if rewrite.budget.money is not None and rewrite.price is None:
+        known = ", ".join(load_prices(rewrite.prices).prices)
+        raise UserError(f"rewrite.budget.money needs rewrite.price, a name of the price list ({known})")
+    if rewrite.price is not None:
+        load_prices(rewrite.prices).price(rewrite.price)
+
+
+def budget_reached(spent: Spending, budget: BudgetConfig) -> str | None:
+    """Which limit is reached and what was spent, or None where there is something left."""
+    if budget.gpu_hours is not None and spent.gpu_hours >= budget.gpu_hours:
+        return f"rewrite.budget.gpu_hours is reached: {spent.gpu_hours:.2f} of {budget.gpu_hours:g} GPU-hours are spent"
+    if budget.money is not None:
+        assert spent.money is not None, "check_budget refuses a budget in money without a price"
+        if spent.money >= budget.money:
+            return (
+                f"rewrite.budget.money is reached: {spent.money:.2f} of {budget.money:g} {spent.currency} are spent "
+                f"({spent.gpu_hours:.2f} GPU-hours)"
+            )
+    return None
+
+
+def cost_per_thousand(spent: Spending, accepted: int) -> float | None:
+    """Money for a thousand accepted rewrites; None without a price or without any."""
+    return None if spent.money is None or not accepted else spent.money / accepted * 1_000

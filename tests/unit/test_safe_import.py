@@ -1,0 +1,37 @@
+"""What a task that is cancelled leaves of its process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from laclip_ray.safe_import import import_safely
+
+_INTERRUPTED = """
+import _thread, sys, threading, time
+from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
+
+def interrupt():
+    while "torch._prims" not in sys.modules:  # in the middle of loading torch
+        time.sleep(0.001)
+    _thread.interrupt_main()
+
+threading.Thread(target=interrupt, daemon=True).start()
+spec = TokenizerSpec(None, 77)
+try:
+    load_clip_tokenizer(spec)
+except KeyboardInterrupt:
+    print("interrupted")
+print(load_clip_tokenizer(spec)(["a photo of a dog"]).shape)
+"""
+
+
+def test_a_task_that_is_cancelled_while_torch_is_loaded_leaves_a_process_that_can_tokenise() -> None:
+    command = [sys.executable, "-c", _INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.splitlines() == ["interrupted", "torch.Size([1, 77])"], done.stderr[-2000:]
+
+
+def test_what_is_raised_is_raised_to_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        import_safely(lambda: 1 // 0)
