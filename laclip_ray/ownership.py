@@ -1,0 +1,53 @@
+"""Does a directory belong to this run? A directory says so in a record, a JSON file that the run writes first."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from laclip_ray import storage
+from laclip_ray.errors import UserError
+
+
+def check_owner(
+    location: str, record: str, changed: Callable[[Any], Sequence[str]], *, setting: str, content: str
+) -> bool:
+    """Refuse a directory that holds something else; writes nothing.
+
+    Args:
+        location: a directory or URL.
+        record: the name of the record file in it.
+        changed: given the record's content, names what differs from this run; empty: the directory is this run's.
+        setting: the config key of `location`, for messages.
+        content: what such a directory holds, for messages: `training run`.
+
+    Returns:
+        Whether the directory holds this run already; False if it is empty or missing.
+
+    Raises:
+        UserError: the directory holds other files, or another run's record.
+    """
+    url = storage.join(location, record)
+    if not storage.exists(url):
+        if storage.exists(location) and storage.list_files(location):
+            raise UserError(f"{setting}: {location} holds files, but no {content}; choose another directory")
+        return False
+    if differences := changed(storage.read_json(url)):
+        raise UserError(
+            f"{setting}: {location} holds another {content} ({', '.join(differences)} differ); choose another "
+            "directory, or set these back"
+        )
+    return True
+
+
+def changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys, in order, whose values differ or that only one of the two has."""
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+
+
+def check_empty(location: str) -> None:
+    """Refuse a target that exists and is not an empty directory.
+
+    Raises:
+        UserError: with the target.
+    """
+    if storage.exists(location) and (not storage.is_directory(location) or storage.list_files(location)):
+        raise UserError(f"{location} already exists and is not an empty directory; choose another")

@@ -1,0 +1,50 @@
+"""Counts by reason, each with the names of the first few."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+NAMES_KEPT = 20
+"""Names kept of each reason."""
+NAMES_SHOWN = 5
+"""Names shown in a message."""
+
+
+@dataclass
+class Tally:
+    """How often each reason occurred, and the first names it occurred for."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """At most `NAMES_KEPT` of each reason, without repeats."""
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one more."""
+        self.counts[reason] += 1
+        self.add_names(reason, (name,))
+
+    def add_names(self, reason: str, names: Iterable[str]) -> None:
+        """Keep names of a reason that is counted elsewhere, as far as there is room."""
+        kept = self.names.setdefault(reason, [])
+        for name in names:
+            if len(kept) == NAMES_KEPT:
+                return
+            if name not in kept:
+                kept.append(name)
+
+    def merge(self, counts: Mapping[str, int], names: Mapping[str, Iterable[str]]) -> None:
+        """Add the counts and names of another tally."""
+        self.counts.update(counts)
+        for reason, some in names.items():
+            self.add_names(reason, some)
+
+
+def first_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
+    """The first names in a line, and how many more there are.
+
+    >>> first_names(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")
