@@ -9,13 +9,24 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test check format figures demo-rewriter lock clean
+.PHONY: demo test test-full unit check format figures demo-rewriter lock clean
+# Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
+UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
+JOBS ?= $(shell nproc)
 
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
 test: check ## All tests
-	$(BIN)/python -m pytest tests
+	$(UNIT) -q
+	$(BIN)/python -m pytest tests/integration
+
+test-full: check ## All tests, with many examples for each property
+	LACLIP_TEST_PROFILE=full $(UNIT) -q
+	$(BIN)/python -m pytest tests/integration
+
+unit: $(READY) ## The unit tests alone
+	$(UNIT) -q
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Small makers of files that the tests read."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,10 @@ from PIL import Image
 
 from laclip_ray.data.images import ImageSpec
 
-settings.register_profile("unit", deadline=None)  # machines that share their cores miss any
-settings.load_profile("unit")
+# No deadline: machines that share their cores miss any.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("full", deadline=None, max_examples=400)
+settings.load_profile(os.environ.get("LACLIP_TEST_PROFILE", "quick"))
 
 SMALL = ImageSpec(16, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

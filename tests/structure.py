@@ -1,0 +1,176 @@
+"""The structure of the package, read from its source: imports, sizes, and who takes a whole experiment."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = "laclip_ray"
+
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    map(
+        frozenset,
+        (
+            ("errors", "randomness", "intervals", "tally", "versions", "safe_import", "reporting"),
+            ("storage",),
+            ("config",),
+            ("ownership", "cluster"),
+            ("data",),
+            ("models",),
+            ("rewriting",),
+            ("training",),
+            ("evaluation",),
+            ("onejob", "tuning"),
+            ("console",),
+            ("demo",),
+            ("cli",),
+            ("__main__", "jobs"),
+        ),
+    )
+)
+"""Parts of the package from the bottom up. A part imports from parts of lower layers, and from itself."""
+
+PURE = (
+    "rewriting.prompts",
+    "rewriting.gate",
+    "rewriting.tables",
+    "rewriting.draws",
+    "data.text_choice",
+    "data.schedule",
+    "data.records",
+    "tally",
+    "randomness",
+)
+"""Modules that import neither Ray, vLLM nor torch, nor anything that does."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file."""
+
+    name: str
+    """Below the package: `data.schedule`; of a job: `jobs.rewrite`."""
+    path: Path
+    tree: ast.Module
+    lines: int
+
+    @property
+    def part(self) -> str:
+        """The package or top-level module that it belongs to."""
+        return self.name.partition(".")[0]
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """All modules of the package and the jobs, by name."""
+    paths = [*sorted((REPOSITORY / PACKAGE).rglob("*.py")), *sorted((REPOSITORY / "jobs").glob("*.py"))]
+    named: dict[str, Module] = {}
+    for path in paths:
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        name = ".".join(parts[1:] if parts[0] == PACKAGE else parts).removesuffix(".__init__")
+        text = path.read_text()
+        if name != "__init__":
+            named[name] = Module(name, path, ast.parse(text), text.count("\n"))
+    return named
+
+
+def imports_of(module: Module) -> set[str]:
+    """The modules of the package that a module imports, inside functions too."""
+    known = modules()
+    targets: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            targets |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from package import name`: the name may be a module.
+            targets |= {f"{node.module}.{alias.name}" for alias in node.names}
+    found: set[str] = set()
+    for target in targets:
+        if not target.startswith(f"{PACKAGE}."):
+            continue
+        name = target.removeprefix(f"{PACKAGE}.")
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        if name and name != module.name:
+            found.add(name)
+    return found
+
+
+def layer_of(part: str) -> int:
+    """The number of a part's layer, from the bottom."""
+    return next(number for number, parts in enumerate(LAYERS) if part in parts)
+
+
+def upward_imports() -> list[str]:
+    """Imports from one part of the package into another that is not below it."""
+    return [
+        f"{module.name} -> {target}"
+        for module in modules().values()
+        for target in sorted(imports_of(module))
+        if modules()[target].part != module.part and layer_of(modules()[target].part) >= layer_of(module.part)
+    ]
+
+
+def import_cycles() -> list[list[str]]:
+    """Groups of modules that import one another (strongly connected, by Tarjan's algorithm)."""
+    graph = {name: sorted(imports_of(module)) for name, module in modules().items()}
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    cycles: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        order[name] = low[name] = len(order)
+        stack.append(name)
+        for target in graph[name]:
+            if target not in order:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], order[target])
+        if low[name] == order[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(group) > 1:
+                cycles.append(sorted(group))
+
+    for name in graph:
+        if name not in order:
+            visit(name)
+    return cycles
+
+
+def long_files(most_lines: int) -> dict[str, int]:
+    """Modules of more lines than `most_lines`, with their lines."""
+    return {module.name: module.lines for module in modules().values() if module.lines > most_lines}
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function and method, nested ones too, as (`module.function`, its definition)."""
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, Function):
+                yield f"{module.name}.{node.name}", node
+
+
+def long_functions(most_lines: int) -> dict[str, int]:
+    """Functions of more lines than `most_lines`, decorators left out, with their lines."""
+    lengths = ((name, (node.end_lineno or node.lineno) - node.lineno + 1) for name, node in functions())
+    return {name: length for name, length in lengths if length > most_lines}
+
+
+def functions_of_experiments() -> list[str]:
+    """Functions with a parameter whose annotation names `Experiment`."""
+    return [
+        name
+        for name, node in functions()
+        if any(
+            argument.annotation is not None and "Experiment" in ast.unparse(argument.annotation)
+            for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        )
+    ]

@@ -1,0 +1,36 @@
+"""Imports point one way, modules are small, and pure modules stay pure."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import structure
+
+
+def test_every_part_of_the_package_has_a_layer() -> None:
+    parts = {module.part for module in structure.modules().values()}
+    assert parts == frozenset().union(*structure.LAYERS)
+
+
+def test_no_part_imports_from_its_own_layer_or_above() -> None:
+    assert structure.upward_imports() == []
+
+
+def test_no_modules_import_one_another() -> None:
+    assert structure.import_cycles() == []
+
+
+@pytest.mark.parametrize("name", structure.PURE)
+def test_a_pure_module_loads_neither_ray_nor_vllm_nor_torch(name: str) -> None:
+    program = f"import sys, laclip_ray.{name}; print(*sorted({{'ray', 'vllm', 'torch'}} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_no_module_is_longer_than_450_lines() -> None:
+    assert structure.long_files(450) == {}
+
+
+def test_few_functions_take_a_whole_experiment() -> None:
+    assert len(structure.functions_of_experiments()) <= 60
