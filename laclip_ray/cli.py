@@ -7,7 +7,6 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from laclip_ray import __version__
 from laclip_ray.cluster import in_ray_job
-from laclip_ray.config import Experiment, load_experiment, to_yaml, with_absolute_paths
+from laclip_ray.config import Experiment, ExportTarget, ModelLayout, load_experiment, to_yaml, with_absolute_paths
 from laclip_ray.errors import ExitCode, IncompleteError, UserError
 
 app = typer.Typer(
@@ -281,18 +280,12 @@ def _is_override(argument: str) -> bool:
     return bool(re.match(r"[A-Za-z_][\w.]*=", argument))
 
 
-class _ExportTarget(StrEnum):
-    PARQUET = "parquet"
-    TEXT = "text"
-    WEBDATASET = "webdataset"
-
-
 @rewrites_app.command("export")
 def export_rewrites(
     config: ConfigArgument,
     output: Annotated[str, typer.Argument(help="What is made: a file for parquet, else a directory; or a URL.")],
     to: Annotated[
-        _ExportTarget,
+        ExportTarget,
         typer.Option(
             help="One Parquet file; line-aligned text files; or the data's tars with the texts in json members."
         ),
@@ -305,7 +298,7 @@ def export_rewrites(
     def run(experiment: Experiment) -> None:
         from laclip_ray.rewriting.export import export_rewrites
 
-        exported = export_rewrites(experiment, output, to.value, partial)
+        exported = export_rewrites(experiment, output, to, partial)
         found = ", ".join(f"{name} {number:,}" for name, number in exported.sets.items())
         typer.echo(
             f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
@@ -356,18 +349,13 @@ def import_model(
         )
 
 
-class _ExportLayout(StrEnum):
-    OPEN_CLIP = "open_clip"
-    HUGGING_FACE = "hugging_face"
-
-
 @checkpoint_app.command("export")
 def export_model(
     source: Annotated[str, typer.Argument(help="A run's export or checkpoint, or an import.")],
     target: Annotated[str, typer.Argument(help="A new directory or URL.")],
     layout: Annotated[
-        _ExportLayout, typer.Option(help="For open_clip (every model), or for transformers.")
-    ] = _ExportLayout.OPEN_CLIP,
+        ModelLayout, typer.Option(help="For open_clip (every model), or for transformers.")
+    ] = "open_clip",
     home: Annotated[
         str | None,
         typer.Option(
@@ -379,7 +367,7 @@ def export_model(
     """Write a model for others, with a model card and its lineage."""
     from laclip_ray.models.conversion import export_checkpoint
 
-    found = export_checkpoint(source, target, layout.value, home)
+    found = export_checkpoint(source, target, layout, home)
     typer.echo(f"{target}: README.md says how to load it")
     if not found:
         typer.echo(f"{source} does not say what it was made from, so lineage.json does not, either")

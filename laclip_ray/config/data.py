@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from laclip_ray.config.fields import Section
+from laclip_ray.config.fields import Format, Section
 
 
 class DataConfig(Section):
@@ -12,7 +12,7 @@ class DataConfig(Section):
 
     path: str | list[str]
     """Files, directories or globs; local or any fsspec URL."""
-    format: Literal["auto", "webdataset", "parquet", "csv", "tsv", "jsonl"] = "auto"
+    format: Literal["auto", Format] = "auto"
     """`auto` goes by the file extension."""
     image_column: str | None = None
     """Tables: image bytes (Parquet) or image path (manifests). None: a captions-only table."""

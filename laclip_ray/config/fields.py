@@ -1,7 +1,7 @@
 """Types of config fields, and the sections that several parts share."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,42 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
+"""File format of a dataset's shards."""
+
+PromptMode = Literal["completion", "chat"]
+"""How the language model is asked: a text to continue (base models), or messages (instruct models)."""
+
+Template = Literal["plain", "reference"]
+"""Layout of a completion prompt: this package's own, or that of the prompts in the paper's code."""
+
+Delivery = Literal["ahead", "inline", "follow"]
+"""How `laclip run` brings rewrites to training; see `RewriteConfig.delivery`."""
+
+TextMode = Literal["sample", "both", "multi"]
+"""Texts shown with one image; see `TextConfig.mode`."""
+
+StreamOrder = Literal["fast", "exact"]
+"""What the order of training samples guarantees; see `StreamConfig.order`."""
+
+LossKind = Literal["clip", "siglip"]
+"""The softmax over the batch, or SigLIP's sigmoid for each pair."""
+
+Precision = Literal["fp32", "bf16"]
+"""Number format of the forward pass."""
+
+NonFiniteLoss = Literal["stop", "skip"]
+"""Reaction to a batch whose loss is infinite or not a number."""
+
+Search = Literal["grid", "random", "optuna"]
+"""How a sweep chooses its points; see `TuneConfig.search`."""
+
+ExportTarget = Literal["parquet", "text", "webdataset"]
+"""File format of exported rewrites."""
+
+ModelLayout = Literal["open_clip", "hugging_face"]
+"""Library that an exported model is for."""
 
 
 def number_or_mapping(value: object) -> str:

@@ -1,16 +1,19 @@
 """How captions are rewritten."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from laclip_ray.config.fields import (
     BudgetConfig,
+    Delivery,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PromptMode,
     Section,
+    Template,
     WorkerRange,
 )
 
@@ -134,7 +137,7 @@ class RewriteConfig(Section):
         "human",
     ]
     """Built-in names or YAML files; each makes a rewrite set of its own."""
-    mode: Literal["completion", "chat"] = "completion"
+    mode: PromptMode = "completion"
     """`completion` for base models (the paper's), `chat` for instruct models."""
     heads: PositiveInt = 32
     """Prompt heads a set: few enough for the engine's prefix cache to hold every one."""
@@ -142,7 +145,7 @@ class RewriteConfig(Section):
     """Rewrites for each caption and prompt set. Raising it draws only those that are missing."""
     redraws: NonNegativeInt = 1
     """How often a rewrite that the gate rejects is drawn again."""
-    template: Literal["plain", "reference"] = "plain"
+    template: Template = "plain"
     """`plain`, or the layout of the prompts of the paper's code, to the byte."""
     caption_cache_entries: NonNegativeInt = 0
     """Captions (by prompt head) that each engine remembers the rewrites of, for alt-text that repeats across shards;
@@ -150,7 +153,7 @@ class RewriteConfig(Section):
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
     sampling: SamplingConfig = SamplingConfig()
-    delivery: Literal["ahead", "inline", "follow"] = "ahead"
+    delivery: Delivery = "ahead"
     """How `laclip run` brings rewrites to training. `ahead`: all are made first. `inline`: they are made while training
     reads, which waits for those of a shard. `follow`: training never waits, and shows captions instead."""
     engine: EngineConfig = EngineConfig()

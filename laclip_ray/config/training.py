@@ -5,12 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from laclip_ray.config.fields import (
+    LossKind,
+    NonFiniteLoss,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Precision,
     Probability,
     Section,
+    StreamOrder,
+    TextMode,
     WorkerRange,
     number_name_or_mapping,
     number_or_mapping,
@@ -31,7 +36,7 @@ class RampConfig(Section):
 class TextConfig(Section):
     """Which text an image is shown with."""
 
-    mode: Literal["sample", "both", "multi"] = "sample"
+    mode: TextMode = "sample"
     """`sample`: one text, a rewrite with probability p. `both`: the caption and a rewrite, each with a loss of its own.
     `multi`: all texts (LaCLIP-MT), of which p draws the one that finds its image."""
     p: Annotated[
@@ -61,7 +66,7 @@ class TextConfig(Section):
 class StreamConfig(Section):
     """How samples reach the trainer."""
 
-    order: Literal["fast", "exact"] = "fast"
+    order: StreamOrder = "fast"
     """`fast` promises each epoch's multiset; `exact` gives the same batches at the same world size."""
     shuffle_buffer_rows: NonNegativeInt = 2_048
     """Rows each worker shuffles among (`fast` only); 0 leaves only the permutation within shards."""
@@ -142,14 +147,14 @@ class TrainConfig(Section):
     beta2: Probability = 0.98
     epsilon: PositiveFloat = 1e-8
     gradient_clip_norm: PositiveFloat | None = None
-    loss: Literal["clip", "siglip"] = "clip"
+    loss: LossKind = "clip"
     """The softmax over the batch, or SigLIP's sigmoid for each pair."""
     local_loss: bool = False
     """Each worker holds only its own rows of the batch's similarities (`clip`): less memory in a large world."""
     micro_batch_size: PositiveInt | None = None
     """Samples that go through a worker's model at a time. More are taken one micro-batch after another, with the whole
     global batch as negatives, as if they had been one; it costs a second forward pass. None: a worker's whole share."""
-    on_non_finite_loss: Literal["stop", "skip"] = "stop"
+    on_non_finite_loss: NonFiniteLoss = "stop"
     """`skip` leaves such a batch out, counts it, and waits for the device at each step to see it."""
     compile: bool | Literal["auto"] = "auto"
     """`torch.compile` the model. `auto`: on a GPU, with a C++ compiler at hand; a first start takes a minute more."""
@@ -159,7 +164,7 @@ class TrainConfig(Section):
     """Images in NHWC memory: for convolutional image towers."""
     bucket_mib: Annotated[float, Field(ge=1.0)] = 25.0
     """Gradients that DDP sends together; a compiled model's first bucket has 1 MiB."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     price: str | None = None
     """The name, in `rewrite.prices`, of what a worker's GPU is rented as. None: `rewrite.price`."""

@@ -4,7 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from laclip_ray.config.fields import BudgetConfig, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
+from laclip_ray.config.fields import (
+    BudgetConfig,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Search,
+    Section,
+)
 from laclip_ray.config.training import RampConfig
 
 
@@ -54,7 +62,7 @@ class TuneConfig(Section):
     """A grid of `text.p`: numbers, `uniform`, ramps. None: p is swept by `space`, or not at all."""
     space: dict[str, SpaceConfig] = {}
     """Further keys, such as `train.learning_rate: {log_uniform: [1e-4, 1e-2]}`."""
-    search: Literal["grid", "random", "optuna"] = "grid"
+    search: Search = "grid"
     """`grid`: every combination. `random`: `points` of them, drawn. `optuna`: `points` of them, each chosen by what the
     ones before gave (TPE)."""
     points: PositiveInt = 20

@@ -4,9 +4,9 @@ import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
-Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
+from laclip_ray.config import Format
 
 # What can be wrong with a row. The first three leave it without a usable caption, the next without an image.
 CAPTION_MISSING = "caption_missing"

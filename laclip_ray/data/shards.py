@@ -27,11 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laclip_ray import storage
-from laclip_ray.config import DataConfig
+from laclip_ray.config import DataConfig, Format
 from laclip_ray.data.records import (
     DUPLICATE_ID,
     IMAGE_MISSING,
-    Format,
     Sample,
     Shard,
     caption_of,

@@ -31,20 +31,19 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from laclip_ray import storage
+from laclip_ray.config import ModelLayout
 from laclip_ray.errors import UserError
 from laclip_ray.models import paper_models
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, STATE_FILE, save_model
 from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.models.transformers_layout import write_transformers
-
-Layout = Literal["open_clip", "hugging_face"]
 
 LINEAGE_FILE = "lineage.json"
 CARD_FILE = "README.md"
@@ -236,7 +235,7 @@ def _lookalike(name: str) -> str | None:
 # Export
 
 
-def export_checkpoint(source: str, target: str, layout: Layout = "open_clip", home: str | None = None) -> bool:
+def export_checkpoint(source: str, target: str, layout: ModelLayout = "open_clip", home: str | None = None) -> bool:
     """Write a model for others, with a model card and its lineage.
 
     Args:

@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, ExportTarget
 from laclip_ray.data.records import Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.webdataset import tar_groups
@@ -26,10 +26,6 @@ from laclip_ray.rewriting.import_texts import _LINE_BREAKS, _NAMED, _NUMBERED, C
 from laclip_ray.rewriting.inspection import rows_changed
 from laclip_ray.rewriting.sets import readable_sets
 from laclip_ray.rewriting.store import Committed, RewriteSet
-
-Target = Literal["parquet", "text", "webdataset"]
-
-TARGETS: tuple[Target, ...] = get_args(Target)
 
 ORIGINAL_CAPTION_KEY = "original_caption"
 """The json field of the caption in an exported WebDataset; the rewrites' are named by `rewrite_key`."""
@@ -73,7 +69,7 @@ class _Part:
     """By set, for each sample."""
 
 
-def export_rewrites(experiment: Experiment, output: str, target: Target, partial: bool = False) -> Exported:
+def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, partial: bool = False) -> Exported:
     """Write the accepted rewrites of an experiment's sets beside their captions.
 
     Args:
@@ -123,7 +119,7 @@ def rewrite_key(name: str, number: int, width: int) -> str:
     return f"rewrite_{name}" if width == 1 else f"rewrite_{name}_{number}"
 
 
-def _check_export(sets: Sequence[RewriteSet], output: str, target: Target) -> None:
+def _check_export(sets: Sequence[RewriteSet], output: str, target: ExportTarget) -> None:
     if storage.exists(output) and (not storage.is_directory(output) or storage.list_files(output)):
         raise UserError(f"{output} exists already; choose another place")
     if target == "parquet":

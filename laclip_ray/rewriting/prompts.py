@@ -17,11 +17,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 import yaml
 
+from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 
@@ -72,9 +73,6 @@ class Head:
         return f"{self.before}{clean_caption(caption)}{self.after}"
 
 
-Template = Literal["plain", "reference"]
-"""Layout of a completion prompt: our own, or that of the prompts of the paper's code."""
-Mode = Literal["completion", "chat"]
 Messages = list[dict[str, str]]
 
 
@@ -261,14 +259,14 @@ def parse_completion(completion: str) -> str:
     return quoted[1].strip() if quoted else line
 
 
-def prompt_texts(mode: Mode, template: Template) -> tuple[str, ...]:
+def prompt_texts(mode: PromptMode, template: Template) -> tuple[str, ...]:
     """The instructions that the model is shown, which a rewrite must not echo."""
     if mode == "chat":
         return (CHAT_INSTRUCTION,)
     return (REFERENCE_INSTRUCTION if template == "reference" else INSTRUCTION,)
 
 
-def template_description(mode: Mode, template: Template) -> dict[str, Any]:
+def template_description(mode: PromptMode, template: Template) -> dict[str, Any]:
     """All of the format that decides what the model is asked, as JSON for a recipe's fingerprint.
 
     It is a prompt for named blanks, made by the code that makes prompts, so that no change of format can leave it

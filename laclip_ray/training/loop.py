@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import distributed
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, TrainConfig
+from laclip_ray.config import Experiment, StreamOrder, TrainConfig
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.shuffle import shuffled
 from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
@@ -166,7 +166,7 @@ def _export(model: torch.nn.Module, given: LoopInput, url: str) -> None:
             storage.write_bytes(storage.join(url, name), (Path(directory) / name).read_bytes())
 
 
-def worker_batch_size(train: TrainConfig, world_size: int, order: Literal["fast", "exact"]) -> int:
+def worker_batch_size(train: TrainConfig, world_size: int, order: StreamOrder) -> int:
     """A worker's share of the global batch, rounded down.
 
     In exact order, where the workers cannot share it equally, the share is a multiple of 32 if that is not nothing, so

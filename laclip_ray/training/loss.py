@@ -20,14 +20,12 @@ An image with fewer texts than slots repeats its own: these only compete with th
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import distributed
 from torch.nn import functional
 
-LossKind = Literal["clip", "siglip"]
-TextMode = Literal["sample", "both", "multi"]
+from laclip_ray.config import LossKind, TextMode
 
 
 @dataclass(frozen=True)

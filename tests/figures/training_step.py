@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -20,7 +20,7 @@ from open_clip_train.params import parse_args  # type: ignore[import-untyped]
 from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped]
 from torch.utils.flop_counter import FlopCounterMode
 
-from laclip_ray.config import TrainConfig
+from laclip_ray.config import Precision, TrainConfig
 from laclip_ray.models.building import create_model
 from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.training.loss import ContrastiveLoss
@@ -55,7 +55,7 @@ class Setting:
     model_name: str
     spec: ModelSpec
     device: torch.device
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     batch_size: int
     steps: int
 

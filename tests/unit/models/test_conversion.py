@@ -19,6 +19,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from laclip_ray.cli import main
+from laclip_ray.config import ModelLayout
 from laclip_ray.errors import UserError
 from laclip_ray.models import conversion, paper_models
 from laclip_ray.models.building import create_model
@@ -524,7 +525,7 @@ def test_a_checkpoints_lineage_goes_with_it(vit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["open_clip", "hugging_face"])
 def test_the_lineage_of_a_runs_export_is_found_beside_it(
-    layout: conversion.Layout, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: ModelLayout, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "train"
     (run / "export").mkdir(parents=True)

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.config import Experiment, ExportTarget, parse_experiment, with_overrides
 from laclip_ray.data.records import DUPLICATE_ID, Sample, hash_caption
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError, UserError
@@ -28,6 +28,8 @@ from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.sets import committed_sets
 from laclip_ray.rewriting.store import RewriteSet
 from tests.unit.conftest import picture, write_tar
+
+TARGETS = get_args(ExportTarget)
 
 OPEN_GATE = {
     "min_words": 0,
@@ -500,8 +502,8 @@ def test_json_members_that_hold_no_object_are_replaced_and_counted(tmp_path: Pat
     assert found == [{"original_caption": "text 0", "rewrite_human": "new"}, {"original_caption": "text 1"}]
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
-def test_nothing_is_written_over(tars: Experiment, tmp_path: Path, target: export.Target) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_is_written_over(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
     output = tmp_path / "there"
     export_rewrites(tars, str(output), target)
     before = {path: path.read_bytes() for path in [output, *output.rglob("*")] if path.is_file()}
@@ -510,9 +512,9 @@ def test_nothing_is_written_over(tars: Experiment, tmp_path: Path, target: expor
     assert {path: path.read_bytes() for path in [output, *output.rglob("*")] if path.is_file()} == before
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_export_that_fails_leaves_no_part_of_a_file(
-    tars: Experiment, tmp_path: Path, target: export.Target, monkeypatch: pytest.MonkeyPatch
+    tars: Experiment, tmp_path: Path, target: ExportTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space")
@@ -523,8 +525,8 @@ def test_an_export_that_fails_leaves_no_part_of_a_file(
     assert files_below(tmp_path / "export") == []
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
-def test_exports_go_to_urls(tars: Experiment, tmp_path: Path, target: export.Target) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_exports_go_to_urls(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
     url = f"memory://{uuid.uuid4().hex}/export"
     export_rewrites(tars, url, target)
     export_rewrites(tars, str(tmp_path / "export"), target)
@@ -544,9 +546,9 @@ def test_imports_come_from_urls(tmp_path: Path) -> None:
     assert list(found.values()) == [["rewrite b"], ["rewrite a"]]
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_shards_that_are_not_committed_are_refused_or_left_out(
-    tars: Experiment, tmp_path: Path, target: export.Target
+    tars: Experiment, tmp_path: Path, target: ExportTarget
 ) -> None:
     location = Path((tars.text.rewrites or [])[0])
     next((location / "verdicts").rglob("3.tar.parquet")).unlink()
@@ -558,8 +560,8 @@ def test_shards_that_are_not_committed_are_refused_or_left_out(
     assert (exported.not_committed, exported.samples) == (["part/3.tar"], 3)
 
 
-@pytest.mark.parametrize("target", export.TARGETS)
-def test_rows_that_changed_since_are_caught(tars: Experiment, tmp_path: Path, target: export.Target) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_rows_that_changed_since_are_caught(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
     members = [(f"{n:04}.txt", f"caption {n}{', ünïcode' if n else ' edited'}".encode()) for n in range(3)]
     write_tar(tmp_path / "data" / "part" / "0.tar", members)
     output = tmp_path / "export"

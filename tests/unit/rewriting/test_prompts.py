@@ -12,6 +12,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import prompts
 from laclip_ray.rewriting.prompts import (
@@ -22,9 +23,7 @@ from laclip_ray.rewriting.prompts import (
     ExamplePair,
     Head,
     Messages,
-    Mode,
     PromptSet,
-    Template,
     built_in_prompt_sets,
     chat_heads,
     chat_template_of,
@@ -303,7 +302,11 @@ def test_the_instructions_in_use_are_those_in_the_prompts() -> None:
 
 
 def test_descriptions_differ_by_mode_and_template_and_are_json() -> None:
-    modes: tuple[tuple[Mode, Template], ...] = (("completion", "plain"), ("completion", "reference"), ("chat", "plain"))
+    modes: tuple[tuple[PromptMode, Template], ...] = (
+        ("completion", "plain"),
+        ("completion", "reference"),
+        ("chat", "plain"),
+    )
     described = [json.dumps(template_description(mode, template)) for mode, template in modes]
     assert len(set(described)) == 3
     assert [json.loads(text) for text in described] == [
@@ -327,7 +330,7 @@ def test_descriptions_differ_by_mode_and_template_and_are_json() -> None:
 def test_a_change_of_format_changes_the_description_of_what_it_is_part_of(
     attribute: str, value: object, changed: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds: dict[str, tuple[Mode, Template]] = {
+    kinds: dict[str, tuple[PromptMode, Template]] = {
         "completion plain": ("completion", "plain"),
         "completion reference": ("completion", "reference"),
         "chat plain": ("chat", "plain"),

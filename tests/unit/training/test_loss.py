@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from laclip_ray.training.loss import ContrastiveLoss, Features, LossKind, TextMode, Texts
+from laclip_ray.config import LossKind, TextMode
+from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
 from tests.unit.training.worlds import BATCH, Case, batch_of, differences, steps_in_world, take_step, write_model
 
 CASES = [

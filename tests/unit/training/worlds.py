@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import distributed
 
-from laclip_ray.config import TrainConfig
+from laclip_ray.config import LossKind, TextMode, TrainConfig
 from laclip_ray.models.building import create_model, normalise, offset_and_factor
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
-from laclip_ray.training.loss import ContrastiveLoss, LossKind, TextMode
+from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import Stepper
 from tests.integration.procedures import free_port
