@@ -169,7 +169,10 @@ class RewritingActor:
         self._cache: OrderedDict[tuple[str, int, str], list[_Draw]] = OrderedDict()
         kill_children_when_gone()
         count_tokens(tokenizer_spec(experiment.model.name), "")  # loads the tokeniser before the first shard needs it
-        self._gates = {name: build_gate(experiment, each) for name, each in prompt_sets.items()}
+        self._gates = {
+            name: build_gate(experiment.rewrite, each, experiment.seed, experiment.model.name)
+            for name, each in prompt_sets.items()
+        }
         self._heads: dict[str, tuple[Head, ...]] = build_heads(self._rewrite, prompt_sets.values(), experiment.seed)
         self._engine: Engine | None = None
         with warnings.catch_warnings():

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from unicodedata import name as character_name
 from unicodedata import normalize
 
-from laclip_ray.config import Experiment, GateConfig
+from laclip_ray.config import GateConfig, RewriteConfig
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, PromptSet, head_pairs, prompt_texts
 
@@ -588,12 +588,18 @@ def _stem(word: str) -> str:
     return word.removesuffix("s")[:_STEM_LETTERS]
 
 
-def build_gate(experiment: Experiment, prompt_set: PromptSet) -> Gate:
-    """The gate of an experiment for the rewrites of one prompt set."""
-    rewrite = experiment.rewrite
+def build_gate(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, clip_model: str) -> Gate:
+    """Build the gate that judges the rewrites of one prompt set.
+
+    Args:
+        rewrite: the rewriting configuration.
+        prompt_set: the prompt set whose rewrites are judged.
+        seed: the experiment's seed, which decides the prompt heads.
+        clip_model: name of the CLIP model whose tokeniser counts tokens.
+    """
     return Gate(
         rewrite.gate,
-        head_pairs(prompt_set, rewrite.heads, experiment.seed),
-        partial(count_tokens, tokenizer_spec(experiment.model.name)),
+        head_pairs(prompt_set, rewrite.heads, seed),
+        partial(count_tokens, tokenizer_spec(clip_model)),
         prompt_texts(rewrite.mode, rewrite.template),
     )

@@ -107,7 +107,9 @@ class ReadShard:
         except FileNotFoundError:
             pass  # drawn, and the run ended before it was judged
         draws = storage.read_parquet(rewrite_set.draws_url(unit.shard, revision))
-        gate = build_gate(self.experiment, self.prompt_sets[unit.prompt_set])
+        gate = build_gate(
+            self.experiment.rewrite, self.prompt_sets[unit.prompt_set], self.experiment.seed, self.experiment.model.name
+        )
         return draws.append_column("reason", judge_draws(draws, gate))
 
 
@@ -159,7 +161,15 @@ class CommitShard:
                 draws, reasons = merge_draws(samples, before, draws), None
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
         if reasons is None:
-            reasons = judge_draws(draws, build_gate(self.experiment, self.prompt_sets[unit.prompt_set]))
+            reasons = judge_draws(
+                draws,
+                build_gate(
+                    self.experiment.rewrite,
+                    self.prompt_sets[unit.prompt_set],
+                    self.experiment.seed,
+                    self.experiment.model.name,
+                ),
+            )
         reasons = self._look(unit, draws, reasons)
         statistics = store.commit_verdicts(rewrite_set, unit.shard, unit.revision, draws, reasons, origin)
         if rewrite_set.origin(unit.shard, unit.revision).draws_id != origin.draws_id:

@@ -202,7 +202,7 @@ def against_published_way(directory: Path) -> Iterator[Figure]:
     rewrite = {"prompt_sets": ["crowd"], "redraws": 0, "gate": {"min_shared_words": 0}}
     experiment = experiment_on(directory, "bare", **rewrite)
     config = to_bare(experiment, directory)
-    judge = build_gate(experiment, load_prompt_set("crowd")).judge
+    judge = build_gate(experiment.rewrite, load_prompt_set("crowd"), experiment.seed, experiment.model.name).judge
     accepted = []
     with peer("published", config) as published, peer("bare", config) as bare:
         for run in range(3):
