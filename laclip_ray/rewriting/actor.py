@@ -56,7 +56,7 @@ from laclip_ray.rewriting.tables import (
     SAMPLES_SCHEMA,
     STREAM_SCHEMA,
     WorkUnit,
-    draw_numbers,
+    slot_numbers,
     table_bytes,
     table_of,
 )
@@ -382,7 +382,7 @@ def _requests_of(samples: pa.Table, first_row: int) -> list[_Request]:
         key = caption if fresh else (caption, outcome, draws, attempt, others)
         known = requests.get(key)
         if known is None:
-            numbers = numbers_of.get(draws) or numbers_of.setdefault(draws, draw_numbers(draws))
+            numbers = numbers_of.get(draws) or numbers_of.setdefault(draws, slot_numbers(draws))
             accepted = tuple(json.loads(others)) if others else ()
             requests[key] = _Request(caption, head, numbers, attempt, accepted, [row], outcome)
         else:

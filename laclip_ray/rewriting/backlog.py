@@ -78,7 +78,7 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in by_name}
     for name, prompt_set in by_name.items():
         recipe = build_recipe(rewrite, prompt_set, experiment.seed)
-        store.check_place(sets[name].location, recipe, "rewrite.output")
+        store.check_location(sets[name].location, recipe, "rewrite.output")
     spent_gpu_s = _spent_gpu_s(experiment) if rewrite.budget != BudgetConfig() else 0.0
     work = Backlog(experiment, shards, by_name, sets, {}, spent_gpu_s)
     for name in sets:
@@ -105,8 +105,8 @@ def check_prompts(experiment: Experiment, prompt_sets: Iterable[PromptSet]) -> N
 
 def _plan_set(work: Backlog, name: str, retry: tuple[str, ...]) -> None:
     rewrite_set = work.sets[name]
-    drawn = rewrite_set.drawn()
-    revisions = rewrite_set.committed()
+    drawn = rewrite_set.drawn_revisions()
+    revisions = rewrite_set.committed_revisions()
     done = {
         shard: revision for shard, revision in revisions.items() if shard in work.shards and drawn[shard] == revision
     }
@@ -138,5 +138,5 @@ def _spent_gpu_s(experiment: Experiment) -> float:
     for name in storage.list_directories(experiment.rewrite_output):
         rewrite_set = RewriteSet(storage.join(experiment.rewrite_output, name), gate="")
         if storage.exists(storage.join(rewrite_set.location, "recipe.json")):
-            spent += sum(origin.gpu_s for origin in rewrite_set.origins(rewrite_set.drawn()).values())
+            spent += sum(origin.gpu_s for origin in rewrite_set.origins(rewrite_set.drawn_revisions()).values())
     return spent

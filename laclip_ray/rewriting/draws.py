@@ -17,7 +17,7 @@ from laclip_ray.data.records import NO_CAPTION, Sample
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
-from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, draw_bits
+from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits
 
 SEPARATOR_IN_CAPTION = "separator_in_caption"
 """A problem that is only noted: the prompt shows the separator in another form."""
@@ -71,14 +71,14 @@ def build_samples(
             head = head_of[caption] = choose_head(unit.prompt_set, sample_id, rewrite.heads, experiment.seed)
         heads.append(head)
     count = len(heads)
-    draws = [draw_bits(everything)] * count
+    draws = [slot_bits(everything)] * count
     attempts = [0] * count
     others: list[str | None] = [None] * count
     if previous is not None:
         kept = _kept_draws(previous)
         for row, key in enumerate(zip(described["id"], described["caption_hash"], strict=True)):
             if key in kept:
-                draws[row] = draw_bits(kept[key].missing(everything, unit.retry))
+                draws[row] = slot_bits(kept[key].missing(everything, unit.retry))
                 attempts[row] = kept[key].attempts
                 others[row] = json.dumps([*kept[key].accepted.values()]) if kept[key].accepted else None
     columns = {**described, "head": heads, "draws": draws, "attempt": attempts, "others": others}

@@ -88,7 +88,7 @@ def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, p
     shards = list_shards(experiment.data)
     if target == "webdataset" and shards[0].format != "webdataset":
         raise UserError(f"data.path: a WebDataset is made from WebDataset tars only, not from {shards[0].format}")
-    known = {each.name: each.describe(each.committed()) for each in sets}
+    known = {each.name: each.describe(each.committed_revisions()) for each in sets}
     exported = Exported(output, dict.fromkeys(known, 0))
     exported.not_committed = [shard.name for shard in shards if any(shard.name not in each for each in known.values())]
     if exported.not_committed and not partial:

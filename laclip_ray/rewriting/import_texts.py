@@ -141,7 +141,7 @@ def import_rewrites(
                 "digest": hashlib.sha256(digests.encode()).hexdigest(),
             }
             location = storage.join(experiment.rewrite_output, name)
-            store.check_place(location, recipe, "rewrite.output")
+            store.check_location(location, recipe, "rewrite.output")
             sets.append(_ImportedSet(experiment, location, recipe, group))
         imported = ImportedTexts({each.rewrite_set.name: each.rewrite_set.location for each in sets}, len(index))
         _import_shards(experiment, shards, index, sets, imported)
@@ -441,7 +441,7 @@ class _ImportedSet:
             prompt_texts("completion", "reference"),
         )
         self._claimed = False
-        self._drawn = self.rewrite_set.drawn()
+        self._drawn = self.rewrite_set.drawn_revisions()
         self._next_revision = max(self._drawn.values(), default=-1) + 1
 
     def commit(self, shard: Shard, samples: Sequence[Sample], lines: Sequence[int | str]) -> tuple[bool, Statistics]:

@@ -92,7 +92,7 @@ def inspect_rewrites(
         UserError: see `readable_sets`; or a reason is unknown.
     """
     sets = readable_sets(experiment, names)
-    committed = {each.name: each.describe(each.committed()) for each in sets}
+    committed = {each.name: each.describe(each.committed_revisions()) for each in sets}
     statistics = {name: _total(shards.values()) for name, shards in committed.items()}
     found_reasons = {reason for counts in statistics.values() for reason in counts.rejected}
     check_reasons(reasons, list(dict.fromkeys([ACCEPTED, *RETRYABLE, *sorted(NO_CAPTION), *sorted(found_reasons)])))

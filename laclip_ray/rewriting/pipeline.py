@@ -229,7 +229,9 @@ def _count(work: Backlog, outcome: RewritingResult) -> None:
     """Fill in the counts over everything that is committed, by this run and earlier ones."""
     for name, rewrite_set in work.sets.items():
         known = work.committed[name]
-        revisions = {shard: number for shard, number in rewrite_set.committed().items() if shard in work.shards}
+        revisions = {
+            shard: number for shard, number in rewrite_set.committed_revisions().items() if shard in work.shards
+        }
         new = {
             shard: number for shard, number in revisions.items() if shard not in known or known[shard].revision < number
         }

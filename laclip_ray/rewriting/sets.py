@@ -49,7 +49,12 @@ class RewriteSets:
     def most_rewrites(self) -> int:
         """M: how many rewrites a sample has at most."""
         most = sum(
-            max([self.still_made, *(origin.rewrites_per_set for origin in each.origins(each.drawn()).values())])
+            max(
+                [
+                    self.still_made,
+                    *(origin.rewrites_per_set for origin in each.origins(each.drawn_revisions()).values()),
+                ]
+            )
             for each in self.sets
         )
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
@@ -75,7 +80,7 @@ class RewriteSets:
 
 def _lineage(each: RewriteSet) -> dict[str, Any]:
     recipe = storage.read_json(storage.join(each.location, "recipe.json"))
-    committed = each.describe(each.committed())
+    committed = each.describe(each.committed_revisions())
     return {
         "location": each.location,
         "fingerprint": recipe["fingerprint"],
@@ -138,7 +143,7 @@ def committed_sets(experiment: Experiment, grow: bool = False) -> RewriteSets:
                 f"text: rewrites are to be shown, but there is no rewrite set at {each.location}; "
                 "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
             )
-        if not grow and not each.committed() and (unjudged := len(each.drawn())):
+        if not grow and not each.committed_revisions() and (unjudged := len(each.drawn_revisions())):
             raise UserError(
                 f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
                 "with this config to judge them (no engine is needed)"
@@ -172,7 +177,7 @@ def readable_sets(experiment: Experiment, names: Collection[str] = ()) -> tuple[
                 f"there is no rewrite set at {each.location}; run `laclip rewrite` or `laclip rewrites import` first, "
                 "or name other sets in text.rewrites"
             )
-        if not each.committed() and (unjudged := len(each.drawn())):
+        if not each.committed_revisions() and (unjudged := len(each.drawn_revisions())):
             raise UserError(
                 f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
                 "(or for an imported set `laclip rewrites import`) with this config to judge them"

@@ -90,11 +90,11 @@ class RewriteSet:
                 found.add((name.removesuffix(".parquet"), int(revision)))
         return found
 
-    def drawn(self) -> dict[str, int]:
+    def drawn_revisions(self) -> dict[str, int]:
         """The newest revision of each shard that has draws."""
         return dict(sorted(self._found("draws")))
 
-    def committed(self) -> dict[str, int]:
+    def committed_revisions(self) -> dict[str, int]:
         """The newest revision of each shard that has draws and this gate's verdicts on them."""
         return dict(sorted(self._found("verdicts", self.gate) & self._found("draws")))
 
@@ -192,7 +192,7 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig,
     Raises:
         UserError: the directory holds another recipe's rewrites, or something else.
     """
-    check_place(location, recipe, setting)
+    check_location(location, recipe, setting)
     url = storage.join(location, "recipe.json")
     if not storage.exists(url):
         storage.write_json(
@@ -201,7 +201,7 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig,
     return RewriteSet(location, gate_fingerprint(gate))
 
 
-def check_place(location: str, recipe: Mapping[str, Any], setting: str) -> None:
+def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> None:
     """Raise UserError unless `location` is empty or holds the rewrites of `recipe`; writes nothing."""
     url = storage.join(location, "recipe.json")
     if not storage.exists(url):

@@ -165,13 +165,13 @@ def origin_of(row: Mapping[str, Any]) -> Origin:
     return Origin.from_json(row["origin"])
 
 
-def draw_bits(numbers: Iterable[int]) -> int:
+def slot_bits(numbers: Iterable[int]) -> int:
     """Numbers of draws (below `MAX_REWRITES_PER_SET`) as the bits of an integer."""
     return sum(1 << number for number in numbers)
 
 
-def draw_numbers(bits: int) -> tuple[int, ...]:
-    """The inverse of `draw_bits`, in ascending order."""
+def slot_numbers(bits: int) -> tuple[int, ...]:
+    """The inverse of `slot_bits`, in ascending order."""
     return tuple(number for number in range(MAX_REWRITES_PER_SET) if bits >> number & 1)
 
 

@@ -125,7 +125,7 @@ def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tup
     found: dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]] = {}
     for name, rewrite_set in find_backlog(experiment).sets.items():
         rows: dict[tuple[str, int, int], tuple[str | None, str | None]] = {}
-        for shard, revision in rewrite_set.committed().items():
+        for shard, revision in rewrite_set.committed_revisions().items():
             for row in rewrite_set.read(shard, revision).to_pylist():
                 key = (row["id"], row["draw"], row["attempt"])
                 assert key not in rows, f"{key} twice"

@@ -162,7 +162,7 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     units = len(sets) * len(find_backlog(experiment).shards)
 
     def committed() -> int:
-        return sum(len(each.committed()) for each in sets.values())
+        return sum(len(each.committed_revisions()) for each in sets.values())
 
     with (directory / "first.log").open("wb") as log:
         first = subprocess.Popen(
@@ -194,7 +194,7 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
     cached_tokens = 0
     for each in sets.values():
         ids: Counter[str] = Counter()
-        for shard, revision in each.committed().items():
+        for shard, revision in each.committed_revisions().items():
             for row in each.read(shard, revision).to_pylist():
                 ids[row["id"]] += row["attempt"] == 0
                 faithful.append(is_faithful(row["caption"], row["text"] or ""))

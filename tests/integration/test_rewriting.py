@@ -34,7 +34,7 @@ def outcomes(experiment: Experiment, prompt_set: str = "crowd") -> dict[str, str
     """Id to None or the last reason of its (only) rewrite, over all committed shards."""
     rewrite_set = find_backlog(experiment).sets[prompt_set]
     found: dict[str, str | None] = {}
-    for shard, revision in rewrite_set.committed().items():
+    for shard, revision in rewrite_set.committed_revisions().items():
         reasons: dict[str, list[str | None]] = {}
         for row in rewrite_set.read(shard, revision).to_pylist():
             reasons.setdefault(row["id"], []).append(row["reason"])

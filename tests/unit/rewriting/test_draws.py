@@ -33,9 +33,9 @@ from laclip_ray.rewriting.tables import (
     SAMPLES_SCHEMA,
     Origin,
     WorkUnit,
-    draw_bits,
-    draw_numbers,
     origin_of,
+    slot_bits,
+    slot_numbers,
     stream_row,
     table_of,
 )
@@ -154,7 +154,7 @@ def samples_of(
 
 def asked(table: pa.Table) -> list[list[int]]:
     """The numbers of the draws that are asked for each sample."""
-    return [[*draw_numbers(bits)] for bits in table.column("draws").to_pylist()]
+    return [[*slot_numbers(bits)] for bits in table.column("draws").to_pylist()]
 
 
 def known(table: pa.Table) -> list[list[str]]:
@@ -846,8 +846,8 @@ def test_nothing_that_is_kept_of_a_suspect_shard_is_used_for_an_edited_one_or_an
 
 @given(numbers=st.sets(st.integers(0, MAX_REWRITES_PER_SET - 1)))
 def test_numbers_of_draws_survive_their_bits_in_a_table(numbers: set[int]) -> None:
-    bits = pa.array([draw_bits(numbers)], SAMPLES_SCHEMA.field("draws").type)
-    assert draw_numbers(bits[0].as_py()) == tuple(sorted(numbers))
+    bits = pa.array([slot_bits(numbers)], SAMPLES_SCHEMA.field("draws").type)
+    assert slot_numbers(bits[0].as_py()) == tuple(sorted(numbers))
 
 
 @given(retry=st.lists(st.text(), max_size=2).map(tuple), engine_s=st.floats(0, 1e6), samples=some_samples)

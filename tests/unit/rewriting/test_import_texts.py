@@ -122,7 +122,7 @@ def outcomes(experiment: Experiment, location: str) -> dict[str, list[str | None
     """By id the reasons of a set's draws."""
     rewrite_set = RewriteSet(location, gate_fingerprint(experiment.rewrite.gate))
     found: dict[str, list[str | None]] = {}
-    for shard, revision in rewrite_set.committed().items():
+    for shard, revision in rewrite_set.committed_revisions().items():
         for row in rewrite_set.read(shard, revision).to_pylist():
             found.setdefault(row["id"], []).append(row["reason"])
     return found
@@ -297,7 +297,7 @@ def test_shards_whose_rows_changed_are_imported_anew_and_others_are_left(tmp_pat
     again = import_rewrites(changed, captions, texts)
     assert (again.commits, again.commits_before) == (1, 2)
     rewrite_set = RewriteSet(again.locations["human"], gate_fingerprint(changed.rewrite.gate))
-    assert sorted(rewrite_set.committed().values()) == [0, 0, 1]
+    assert sorted(rewrite_set.committed_revisions().values()) == [0, 0, 1]
     (found,) = accepted_by_set(reading(changed, again)).values()
     assert found == {(path, hash_caption(caption)): [f"rewrite {n}"] for n, (path, caption) in enumerate(ROWS)}
 

@@ -78,7 +78,7 @@ def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
     rows = {
         (each.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
         for each in readable_sets(experiment)
-        for shard, revision in each.committed().items()
+        for shard, revision in each.committed_revisions().items()
         for row in each.read(shard, revision).to_pylist()
     }
     found = inspect_rewrites(experiment)

@@ -24,7 +24,7 @@ from laclip_ray.rewriting.sets import RewriteSets, committed_sets, configured_se
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import (
     RewriteSet,
-    check_place,
+    check_location,
     commit_verdicts,
     digest_inputs,
     open_for_writing,
@@ -171,25 +171,25 @@ def test_an_edited_caption_finds_nothing(rewrite_set: RewriteSet) -> None:
 def test_a_shard_is_committed_by_its_verdicts_and_not_before(rewrite_set: RewriteSet, shard: str) -> None:
     table = table_of(DRAWS)
     write_draws(rewrite_set, shard, 0, table, ORIGIN)
-    assert rewrite_set.drawn() == {shard: 0}
-    assert rewrite_set.committed() == {}
+    assert rewrite_set.drawn_revisions() == {shard: 0}
+    assert rewrite_set.committed_revisions() == {}
     assert rewrite_set.committed_revision(shard) is None
     assert rewrite_set.accepted(shard) is None
     commit_verdicts(rewrite_set, shard, 0, table, reasons_of(DRAWS), ORIGIN)
-    assert rewrite_set.committed() == {shard: 0}
+    assert rewrite_set.committed_revisions() == {shard: 0}
     assert rewrite_set.committed_revision(shard) == 0
     assert rewrite_set.accepted(shard) == ACCEPTED
 
 
 def test_verdicts_without_draws_commit_nothing(rewrite_set: RewriteSet) -> None:
     commit_verdicts(rewrite_set, "0.tar", 0, table_of(DRAWS), reasons_of(DRAWS), ORIGIN)
-    assert (rewrite_set.drawn(), rewrite_set.committed()) == ({}, {})
+    assert (rewrite_set.drawn_revisions(), rewrite_set.committed_revisions()) == ({}, {})
 
 
 def test_another_gate_sees_the_draws_but_not_the_verdicts(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", DRAWS)
     other = RewriteSet(rewrite_set.location, gate_fingerprint(GateConfig(min_words=3)))
-    assert (other.drawn(), other.committed()) == ({"0.tar": 0}, {})
+    assert (other.drawn_revisions(), other.committed_revisions()) == ({"0.tar": 0}, {})
     assert other.accepted("0.tar") is None
     commit_verdicts(other, "0.tar", 0, table_of(DRAWS), pa.array(["too_short"] * len(DRAWS)), ORIGIN)
     assert other.accepted("0.tar") == {A: [], B: [], C: []}
@@ -202,7 +202,7 @@ def test_files_that_are_being_written_are_not_seen(tmp_path: Path) -> None:
     for url in (local.draws_url("1.tar", 0), local.verdicts_url("1.tar", 0)):
         storage.write_bytes(url, b"")
         Path(url).rename(f"{url}{storage.ASIDE_MARK}0")
-    assert local.drawn() == local.committed() == {"0.tar": 0}
+    assert local.drawn_revisions() == local.committed_revisions() == {"0.tar": 0}
 
 
 def test_a_shard_without_rows_can_be_committed(rewrite_set: RewriteSet) -> None:
@@ -218,7 +218,7 @@ def test_the_newest_committed_revision_is_read(rewrite_set: RewriteSet) -> None:
     for revision in (0, 9, 10):  # numbers, not texts
         commit(rewrite_set, "0.tar", one(f"revision {revision}"), revision)
         assert rewrite_set.accepted("0.tar") == {A: [f"revision {revision}"]}
-        assert rewrite_set.drawn() == rewrite_set.committed() == {"0.tar": revision}
+        assert rewrite_set.drawn_revisions() == rewrite_set.committed_revisions() == {"0.tar": revision}
         assert rewrite_set.committed_revision("0.tar") == revision
 
 
@@ -226,7 +226,7 @@ def test_a_revision_counts_for_its_own_shard_only(rewrite_set: RewriteSet) -> No
     commit(rewrite_set, "0.tar", one("old 0"))
     commit(rewrite_set, "1.tar", one("old 1"))
     commit(rewrite_set, "0.tar", one("new 0"), 1)
-    assert rewrite_set.committed() == {"0.tar": 1, "1.tar": 0}
+    assert rewrite_set.committed_revisions() == {"0.tar": 1, "1.tar": 0}
     assert rewrite_set.accepted("1.tar") == {A: ["old 1"]}
 
 
@@ -234,7 +234,7 @@ def test_draws_of_a_newer_revision_are_not_read_before_their_verdicts(rewrite_se
     commit(rewrite_set, "0.tar", one("old"))
     write_draws(rewrite_set, "0.tar", 1, table_of(one("new")), ORIGIN)
     assert rewrite_set.accepted("0.tar") == {A: ["old"]}
-    assert (rewrite_set.drawn(), rewrite_set.committed()) == ({"0.tar": 1}, {"0.tar": 0})
+    assert (rewrite_set.drawn_revisions(), rewrite_set.committed_revisions()) == ({"0.tar": 1}, {"0.tar": 0})
 
 
 def test_an_older_revision_stays_for_who_reads_it(rewrite_set: RewriteSet) -> None:
@@ -243,26 +243,26 @@ def test_an_older_revision_stays_for_who_reads_it(rewrite_set: RewriteSet) -> No
     for revision in range(4):
         reader = replace(rewrite_set, newest_revision=revision)
         assert reader.accepted("0.tar") == {A: [f"revision {revision}"]}
-        assert reader.drawn() == reader.committed() == {"0.tar": revision}
+        assert reader.drawn_revisions() == reader.committed_revisions() == {"0.tar": revision}
 
 
 def test_a_pinned_set_does_not_see_later_revisions(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", one("revision 0"))
     commit(rewrite_set, "0.tar", one("revision 2"), 2)
     pinned = rewrite_set.pinned()
-    lineage = pinned.describe(pinned.committed())
+    lineage = pinned.describe(pinned.committed_revisions())
     commit(rewrite_set, "0.tar", one("revision 3"), 3)
     commit(rewrite_set, "1.tar", one("revision 3"), 3)
     assert pinned.newest_revision == 2
     assert pinned.accepted("0.tar") == {A: ["revision 2"]}
     assert pinned.accepted("1.tar") is None
-    assert pinned.describe(pinned.committed()) == lineage
+    assert pinned.describe(pinned.committed_revisions()) == lineage
     assert rewrite_set.pinned().newest_revision == 3
 
 
 def test_a_set_pinned_before_it_is_written_reads_what_is_written_first(rewrite_set: RewriteSet) -> None:
     pinned = rewrite_set.pinned()
-    assert pinned.committed() == {}
+    assert pinned.committed_revisions() == {}
     commit(rewrite_set, "0.tar", one("first"))
     commit(rewrite_set, "0.tar", one("second"), 1)
     assert pinned.accepted("0.tar") == {A: ["first"]}
@@ -283,7 +283,7 @@ def test_shards_are_described_by_what_was_committed(rewrite_set: RewriteSet) -> 
         "0.tar": commit(rewrite_set, "0.tar", DRAWS),
         "1.tar": commit(rewrite_set, "1.tar", one("a text"), 3, Origin("x", "y", 1)),
     }
-    described = rewrite_set.describe(rewrite_set.committed())
+    described = rewrite_set.describe(rewrite_set.committed_revisions())
     assert {shard: known.statistics for shard, known in described.items()} == counted
     assert {shard: known.revision for shard, known in described.items()} == {"0.tar": 0, "1.tar": 3}
     assert counted["0.tar"].gpu_s == ORIGIN.gpu_s
@@ -419,7 +419,7 @@ def claim(location: str, recipe: dict[str, Any], setting: str) -> object:
     return open_for_writing(location, recipe, GateConfig(), setting)
 
 
-CLAIMS: tuple[Callable[[str, dict[str, Any], str], object], ...] = (check_place, claim)
+CLAIMS: tuple[Callable[[str, dict[str, Any], str], object], ...] = (check_location, claim)
 
 
 def test_a_place_is_claimed_once_and_taken_again_by_its_recipe(rewrite_set: RewriteSet) -> None:
@@ -462,8 +462,8 @@ def test_a_place_with_other_files_is_refused_and_left_alone(rewrite_set: Rewrite
 
 def test_checking_a_place_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    check_place(str(tmp_path / "empty"), recipe(), "rewrite.output")
-    check_place(str(tmp_path / "none"), recipe(), "rewrite.output")
+    check_location(str(tmp_path / "empty"), recipe(), "rewrite.output")
+    check_location(str(tmp_path / "none"), recipe(), "rewrite.output")
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
