@@ -26,7 +26,10 @@ class EvaluateConfig(Section):
     """What a trained model is measured on."""
 
     checkpoint: str | None = None
-    """An open_clip name or directory. None: what training with this config exported."""
+    """A directory or URL in open_clip's layout (`local-dir:` before it is allowed), `hf-hub:ORGANISATION/NAME`, or an
+    open_clip name. None: the export of training with this config."""
+    pretrained: str | None = None
+    """Weights of an open_clip name in `checkpoint`: open_clip's tag, or a checkpoint file."""
     output: str | None = None
     """Where `results.json` goes. None: `evaluate` under `output`."""
     batch_size: PositiveInt = 128

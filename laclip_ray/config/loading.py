@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,10 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
         data["image_root"] = data["image_root"] and absolute(data["image_root"])
     for zero_shot in evaluate["zero_shot"]:
         zero_shot["path"] = absolute(zero_shot["path"])
-    if evaluate["checkpoint"] and not evaluate["checkpoint"].startswith("hf-hub:"):
-        evaluate["checkpoint"] = absolute(evaluate["checkpoint"])
+    if evaluate["checkpoint"] and evaluate["pretrained"] is None:
+        evaluate["checkpoint"] = _absolute_model(evaluate["checkpoint"], absolute)
+    elif evaluate["pretrained"] is not None and Path(evaluate["pretrained"]).is_file():
+        evaluate["pretrained"] = absolute(evaluate["pretrained"])
     if content["model"]["name"].endswith(".json"):
         content["model"]["name"] = absolute(content["model"]["name"])
     rewrite = content["rewrite"]
@@ -119,6 +121,15 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
         for section in (content, rewrite, content["train"], evaluate, content["tune"]):
             section["output"] = section["output"] and absolute(section["output"])
     return _validate(content, "config")
+
+
+def _absolute_model(model: str, absolute: Callable[[str], str]) -> str:
+    """A model's directory as an absolute path; `local-dir:` before it, and names of models, stay as they are."""
+    path = model.removeprefix("local-dir:")
+    is_path = path != model or "/" in path or Path(path).is_dir()
+    if model.startswith("hf-hub:") or not is_path:
+        return model
+    return model.removesuffix(path) + absolute(path)
 
 
 def _validate(content: dict[str, Any], where: str) -> Experiment:

@@ -95,6 +95,7 @@ def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experimen
         "train.output": storage.join(place, "train"),
         "evaluate.output": storage.join(place, "evaluate"),
         "evaluate.checkpoint": None,
+        "evaluate.pretrained": None,
         "train.export_every_epochs": experiment.tune.evaluate_every_epochs if experiment.tune.halving is None else None,
         # The run's seed is not the rewriter's: all runs read the rewrites of the experiment itself.
         "rewrite.output": experiment.rewrite_output,
