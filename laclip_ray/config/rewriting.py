@@ -2,8 +2,6 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
-
 from laclip_ray.config.fields import (
     BudgetConfig,
     Delivery,
@@ -16,6 +14,7 @@ from laclip_ray.config.fields import (
     Template,
     WorkerRange,
 )
+from pydantic import Field, model_validator
 
 DEMO_REWRITER = "demo-rewriter"
 """The model name that stands for the small rewriter in this package."""
@@ -147,9 +146,6 @@ class RewriteConfig(Section):
     """How often a rewrite that the gate rejects is drawn again."""
     template: Template = "plain"
     """`plain`, or the layout of the prompts of the paper's code, to the byte."""
-    caption_cache_entries: NonNegativeInt = 0
-    """Captions (by prompt head) that each engine remembers the rewrites of, for alt-text that repeats across shards;
-    0: none."""
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
     sampling: SamplingConfig = SamplingConfig()

@@ -2,8 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
-
 from laclip_ray.config.fields import (
     LossKind,
     NonFiniteLoss,
@@ -20,6 +18,7 @@ from laclip_ray.config.fields import (
     number_name_or_mapping,
     number_or_mapping,
 )
+from pydantic import Discriminator, Tag, field_validator, model_validator
 
 
 class RampConfig(Section):
@@ -162,8 +161,6 @@ class TrainConfig(Section):
     """Make activations again in the backward pass instead of keeping them."""
     channels_last: bool = False
     """Images in NHWC memory: for convolutional image towers."""
-    bucket_mib: Annotated[float, Field(ge=1.0)] = 25.0
-    """Gradients that DDP sends together; a compiled model's first bucket has 1 MiB."""
     precision: Literal["auto", Precision] = "auto"
     """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
     price: str | None = None

@@ -17,17 +17,12 @@ import os
 import sys
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-
-from laclip_ray import storage
-from laclip_ray.config import Experiment
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
-from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.attempts import (
     MAX_FAILED_CAPTIONS,
     AttemptLog,
@@ -61,6 +56,10 @@ from laclip_ray.rewriting.tables import (
     table_of,
 )
 
+from laclip_ray import storage
+from laclip_ray.config import Experiment
+from laclip_ray.rewriting import tables
+
 logger = logging.getLogger(__name__)
 
 _REQUESTS_IN_FLIGHT = 1024
@@ -90,7 +89,6 @@ class _Request:
     made: list[_Draw] = field(default_factory=list)
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    reused: bool = False
 
 
 _PAUSES_S = (5.0, 15.0, 60.0, 120.0)
@@ -166,7 +164,6 @@ class RewritingActor:
         self._turn = asyncio.Condition()
         self._in_hand = 0
         self._suspects = 0
-        self._cache: OrderedDict[tuple[str, int, str], list[_Draw]] = OrderedDict()
         kill_children_when_gone()
         count_tokens(tokenizer_spec(experiment.model.name), "")  # loads the tokeniser before the first shard needs it
         self._gates = {
@@ -323,11 +320,6 @@ class RewritingActor:
 
     async def _answer(self, unit: WorkUnit, request: _Request) -> None:
         prompt_set, caption, head = unit.prompt_set, request.caption, request.head
-        known = self._cache.get((prompt_set, head, caption)) if self._cache and not request.attempt else None
-        if known is not None and tuple(sorted({each.draw for each in known})) == request.draws:
-            self._cache.move_to_end((prompt_set, head, caption))
-            request.made, request.reused = known, True
-            return
         prompt = self._heads[prompt_set][head].prompt(caption)
         name = f"{prompt_set}/{unit.shard}/{request.rows[0]}"
         judge = self._gates[prompt_set].judge
@@ -356,11 +348,6 @@ class RewritingActor:
             pending = refused
             if not refused:
                 break
-        limit = self._rewrite.caption_cache_entries
-        if limit and not request.attempt:
-            self._cache[prompt_set, head, caption] = request.made
-            while len(self._cache) > limit:
-                self._cache.popitem(last=False)
 
 
 def _alive_nodes() -> set[str]:
@@ -405,7 +392,7 @@ def _made_table(requests: Iterable[_Request]) -> pa.Table:
         made = (
             sorted(request.made, key=lambda each: (each.draw, each.attempt)) if len(request.made) > 1 else request.made
         )
-        counted = not request.reused
+        counted = True
         for row in request.rows:
             prompt_tokens, cached_tokens = (request.prompt_tokens, request.cached_tokens) if counted else (0, 0)
             for draw, attempt, text, truncated, output_tokens, reason in made:

@@ -7,8 +7,8 @@ price list assumes. It needs no GPU, and starts neither Ray nor an engine.
 Guarantees: an estimate is a function of the data, the configuration and the price list; the sample is drawn by hash.
 Everything that is assumed rather than counted is named in the estimate's notes.
 
-Not covered: captions that repeat across shards (`rewrite.caption_cache_entries`), the time to start engines and to
-read data, engines that wait for work, and quantised or mixture-of-experts models, which are taken for dense bf16.
+Not covered: the time to start engines and to read data, engines that wait for work, and quantised or
+mixture-of-experts models, which are taken for dense bf16.
 """
 
 import heapq
@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from laclip_ray import storage
-from laclip_ray.config import DataConfig, Experiment, RewriteConfig
 from laclip_ray.data.records import NO_CAPTION, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
@@ -28,6 +26,9 @@ from laclip_ray.rewriting.engine import build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
 from laclip_ray.rewriting.prompts import Head, PromptSet, choose_head, load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
+
+from laclip_ray import storage
+from laclip_ray.config import DataConfig, Experiment, RewriteConfig
 
 SAMPLED_SHARDS = 8
 
@@ -428,8 +429,6 @@ def _assumptions(
     )
     if rewrite.redraws and rewrite.sampling.temperature:
         notes.append(f"draws rejected and drawn again: assumed, {REJECTED_SHARE:.0%} of each round")
-    if rewrite.caption_cache_entries:
-        notes.append("captions that repeat across shards are counted as if nothing remembered them")
     return notes
 
 

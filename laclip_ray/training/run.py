@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laclip_ray import cluster, storage
-from laclip_ray.config import Experiment, TextConfig
 from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Shard
 from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.data.shards import list_shards, read_samples
@@ -30,6 +28,9 @@ from laclip_ray.rewriting.recipe import deciding_gate
 from laclip_ray.rewriting.sets import RewriteSets, check_weights, committed_sets
 from laclip_ray.training.checkpoint import RAY_RUN_NAME, newest_checkpoint, read_position, shown_counts_from_json
 from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker, worker_batch_size
+
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment, TextConfig
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +207,6 @@ MAY_CHANGE = frozenset(
         "gradient_checkpointing",
         "learning_rate",
         "gradient_clip_norm",
-        "bucket_mib",
         "export_every_epochs",
         "price",
         "expected_images_per_s",

@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
-
-from laclip_ray.config import TrainConfig
 from laclip_ray.models.building import FromPixels, clamp_logit_scale
 from laclip_ray.models.layers import use_direct_layers
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
 from laclip_ray.training.optim import learning_rate, set_learning_rate
+from torch import distributed
+
+from laclip_ray.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,6 @@ class Stepper:
             self._wrapped = torch.nn.parallel.DistributedDataParallel(
                 self._wrapped,
                 device_ids=[device] if device.type == "cuda" else None,
-                bucket_cap_mb=train.bucket_mib,
                 # Only running statistics differ between workers; a causal mask is not sent at each step.
                 forward_sync_buffers=any(getattr(each, "track_running_stats", False) for each in model.modules()),
                 gradient_as_bucket_view=True,

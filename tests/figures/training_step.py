@@ -4,7 +4,6 @@ On a GPU a ViT-B-16 in bf16 with the largest batch that fits; on a CPU the figur
 """
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,19 +15,18 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from open_clip_train.params import parse_args  # type: ignore[import-untyped]
-from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped]
-from torch.utils.flop_counter import FlopCounterMode
-
-from laclip_ray.config import Precision, TrainConfig
 from laclip_ray.models.building import create_model
 from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.optim import build_optimiser
-from laclip_ray.training.step import Stepper
+from open_clip_train.params import parse_args  # type: ignore[import-untyped]
+from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped]
 from tests.figures.figure import Figure
 from tests.figures.training_stream import MODEL
-from tests.integration.procedures import free_port
+from torch.utils.flop_counter import FlopCounterMode
+
+from laclip_ray.config import Precision, TrainConfig
+from laclip_ray.training.step import Stepper
 
 ROUNDS = 3
 """Interleaved rounds of everything; the median counts."""
@@ -102,41 +100,7 @@ def step_alone(directory: Path) -> Iterator[Figure]:
     yield Figure(7, f"the default against open_clip's step, {where}", ratios[DEFAULT], "ratio", at_least=bars[0])
     share = statistics.median(rates[DEFAULT]) * _operations_an_image(setting) / _matrix_rate(setting)
     yield Figure(7, f"share of the measured matrix rate, {where}", share, "share", at_least=bars[1])
-    if not on_gpu:
-        yield from _buckets(setting, directory)
     torch.set_num_threads(threads)
-
-
-BUCKETS_MIB = (1.0, 5.0, 25.0, 100.0)
-
-
-def _buckets(setting: Setting, directory: Path) -> Iterator[Figure]:
-    """Show 7: what the size of DDP's buckets gives, with gradients that go from one process to another."""
-    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
-    output = directory / "buckets.json"
-    spawn(_time_buckets, (setting, free_port(), str(output)), nprocs=2)
-    rates: dict[str, list[float]] = json.loads(output.read_text())
-    default = TrainConfig().bucket_mib
-    for size_mib, found in rates.items():
-        ratios = [rate / usual for rate, usual in zip(found, rates[str(default)], strict=True)]
-        yield Figure(
-            7, f"buckets of {size_mib} MiB against {default}, two processes, CPU", statistics.median(ratios), "ratio"
-        )
-
-
-def _time_buckets(rank: int, setting: Setting, port: int, output: str) -> None:
-    """In each of two processes: images a second by the size of buckets, round by round."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    rates: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for size_mib in BUCKETS_MIB:
-            rate = _rate(setting, partial(_ours, setting, {"bucket_mib": size_mib}))
-            rates.setdefault(str(size_mib), []).append(rate)
-    if rank == 0:
-        Path(output).write_text(json.dumps(rates))
-    torch.distributed.destroy_process_group()
 
 
 def _largest_batch(setting: Setting) -> int:

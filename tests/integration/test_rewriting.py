@@ -10,9 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from laclip_ray import storage
-from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError
 from laclip_ray.models.building import create_model
@@ -24,6 +21,9 @@ from laclip_ray.rewriting.pipeline import RunHooks, StoppedError, claim_sets, fi
 from laclip_ray.rewriting.sets import configured_sets
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, with_overrides
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -261,19 +261,6 @@ def test_rewriting_that_is_told_to_stop_is_incomplete_and_goes_on_later(
     assert outcome.incomplete is not None
     assert isinstance(outcome.incomplete.__cause__, StoppedError)
     assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9
-
-
-def test_captions_that_repeat_across_shards_are_remembered_where_asked(
-    tmp_path: Path, make_experiment: MakeExperiment
-) -> None:
-    for number in range(3):
-        same = [(f"{number}-{row}", {"jpg": jpeg(0), "txt": f"caption {row}".encode()}) for row in range(5)]
-        write_shard(tmp_path / "data" / f"{number}.tar", same)
-    rewrite = {"prompt_sets": ["crowd"], "heads": 1, "caption_cache_entries": 8, "engine": {"shards_in_flight": 1}}
-    experiment = make_experiment(rewrite=rewrite)
-    counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
-    assert (counts.captions, counts.accepted) == (15, 15)
-    assert counts.reused == 10
 
 
 def test_an_unreadable_shard_is_named_and_the_rest_is_done(tmp_path: Path, make_experiment: MakeExperiment) -> None:

@@ -14,12 +14,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from laclip_ray.config import MAX_REWRITES_PER_SET, DataConfig, Experiment, parse_experiment
 from laclip_ray.data.records import Sample, Shard, hash_caption
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.rewriting import store, tables
-from laclip_ray.rewriting.actor import RewritingActor
 from laclip_ray.rewriting.attempts import AttemptLog, attempts_url, read_attempts
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
@@ -40,6 +36,10 @@ from laclip_ray.rewriting.tables import (
     table_of,
 )
 from tests.unit.conftest import write_tar
+
+from laclip_ray.config import MAX_REWRITES_PER_SET, DataConfig, Experiment, parse_experiment
+from laclip_ray.rewriting import store, tables
+from laclip_ray.rewriting.actor import RewritingActor
 
 PROMPT_SET = load_prompt_set("human")
 HEADS = 4
@@ -433,35 +433,6 @@ def test_by_any_gate_the_rewrites_that_are_read_differ_and_a_copy_is_one_of_thos
         read = [plain(text) for text in first_accepted(rows).values()]
         assert len(read) == len({*read})
         assert {plain(row["text"]) for row in rows if row["reason"] == "copy_of_rewrite"} <= {*read}
-
-
-def test_captions_that_are_remembered_are_not_asked_again() -> None:
-    experiment = experiment_of(caption_cache_entries=2, rewrites_per_set=2)
-    engine = RandomEngine(Random(0))
-    actor = OfflineActor(experiment, engine)
-
-    def is_asked(caption: str) -> bool:
-        before = len(engine.prompts)
-        assert actor.draw(samples_of([sample("a", caption)], experiment)).num_rows >= 2
-        return len(engine.prompts) > before
-
-    assert [is_asked(caption) for caption in ("a red dog", "a blue house", "a red dog")] == [True, True, False]
-    assert is_asked("two cats on a sofa")  # in the place of the one that was not used for the longest time
-    assert [is_asked(caption) for caption in ("a red dog", "two cats on a sofa")] == [False, False]
-    assert is_asked("a blue house")
-
-
-def test_draws_that_were_remembered_count_as_reused_and_take_no_tokens() -> None:
-    experiment = experiment_of(caption_cache_entries=2, heads=1)
-    actor = OfflineActor(experiment, RandomEngine(Random(0)))
-    first, second = (samples_of([sample(name, "a red dog")], experiment) for name in "ab")
-    made = [(table, actor.draw(table)) for table in (first, second)]
-    before, after = (
-        Statistics.of(join_draws(table, each), each.column("reason").combine_chunks()) for table, each in made
-    )
-    assert (before.reused, after.reused) == (0, 1)
-    assert (after.prompt_tokens, after.cached_tokens, after.output_tokens) == (0, 0, 0)
-    assert (after.accepted, after.rejected) == (before.accepted, before.rejected)
 
 
 # --- a second round: what is missing, and nothing else

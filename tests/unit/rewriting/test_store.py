@@ -11,13 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-from laclip_ray import storage
-from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.text_choice import Rewrites
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, fingerprint_of, gate_fingerprint
 from laclip_ray.rewriting.sets import RewriteSets, committed_sets, configured_sets
@@ -32,6 +28,10 @@ from laclip_ray.rewriting.store import (
     write_draws,
 )
 from laclip_ray.rewriting.tables import DRAWN, Origin
+
+from laclip_ray import storage
+from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
+from laclip_ray.rewriting import tables
 
 ORIGIN = Origin(file_identity="10-1.5", inputs="abc", rewrites_per_set=3, engine_s=2.5, gpu_s=5.0)
 
@@ -375,7 +375,6 @@ DOES_NOT_DECIDE: dict[str, Any] = {
     "prompt_sets": ["human"],
     "rewrites_per_set": 5,
     "redraws": 3,
-    "caption_cache_entries": 10,
     "engine": {"shards_in_flight": 9, "tensor_parallel_size": 2, "args": {"max_model_len": 512}},
     "gate": {"min_words": 0},
     "max_engine_deaths": 9,
