@@ -94,14 +94,14 @@ class Coordinator:
         wait_s = (len(self._under_way) + 1) / settled_per_s if settled_per_s else 0.0
         return math.ceil(wait_s * self._read.per_s(now_s))
 
-    async def begins(self, index: int) -> None:
+    async def record_start(self, index: int) -> None:
         """Training's stream begins, or begins again, at entry `index` of the schedule."""
         self._read_below = index
         self._read = Rate()
         if self._need is not None:
             self._need.begin(index)
 
-    async def reading(self, index: int) -> None:
+    async def record_read(self, index: int) -> None:
         """Training's stream begins to read entry `index` of the schedule."""
         self._read_below = max(self._read_below, index + 1)
         self._read.note(self._read_below, self._clock())
@@ -117,7 +117,7 @@ class Coordinator:
             self._under_way.discard(shard)
             self._changed.notify_all()
 
-    async def settle(self, shard: str, accepted: int | None) -> None:
+    async def record_settled(self, shard: str, accepted: int | None) -> None:
         """One prompt set of a shard is committed, or (None) given up."""
         self._accepted += accepted or 0
         if accepted is None:
@@ -138,24 +138,24 @@ class Coordinator:
         async with self._changed:
             self._changed.notify_all()
 
-    async def end(self) -> None:
+    async def end_rewriting(self) -> None:
         """Nothing more is rewritten by this run."""
         self._has_ended = True
         self._note("rewriting has ended")
         async with self._changed:
             self._changed.notify_all()
 
-    async def wait(self, shards: Sequence[str]) -> None:
+    async def wait_for_rewrites(self, shards: Sequence[str]) -> None:
         """Return when all of these shards have their text, or will not get it."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._has_ended or not any(shard in self._missing for shard in shards))
 
-    async def note(self, event: str) -> None:
+    async def record_event(self, event: str) -> None:
         """Put an event on the timeline."""
         self._note(event)
 
-    async def state(self, epoch: float) -> dict[str, float]:
-        """See `TextSupply.state`."""
+    async def progress(self, epoch: float) -> dict[str, float]:
+        """See `TextSupply.progress`."""
         elapsed_s = self._clock() - self._started_s
         rewritten = self._shards - self._without_text()
         return {
@@ -184,32 +184,32 @@ class CoordinatorSupply:
     """A board's actor as a `TextSupply`."""
 
     actor: Any
-    holds_back: bool
+    is_blocking: bool
 
-    def wait(self, shard_names: Sequence[str]) -> None:
-        """See `TextSupply.wait`."""
+    def wait_for_rewrites(self, shard_names: Sequence[str]) -> None:
+        """See `TextSupply.wait_for_rewrites`."""
         import ray
 
-        ray.get(self.actor.wait.remote(list(shard_names)))
+        ray.get(self.actor.wait_for_rewrites.remote(list(shard_names)))
 
-    def note(self, event: str) -> None:
-        """See `TextSupply.note`."""
-        self.actor.note.remote(event)
+    def record_event(self, event: str) -> None:
+        """See `TextSupply.record_event`."""
+        self.actor.record_event.remote(event)
 
-    def begins(self, index: int) -> None:
-        """See `TextSupply.begins`."""
-        self.actor.begins.remote(index)
+    def record_start(self, index: int) -> None:
+        """See `TextSupply.record_start`."""
+        self.actor.record_start.remote(index)
 
-    def reading(self, index: int) -> None:
-        """See `TextSupply.reading`."""
-        if not self.holds_back:
-            self.actor.reading.remote(index)
+    def record_read(self, index: int) -> None:
+        """See `TextSupply.record_read`."""
+        if not self.is_blocking:
+            self.actor.record_read.remote(index)
 
-    def state(self, epoch: float) -> Mapping[str, float]:
-        """See `TextSupply.state`."""
+    def progress(self, epoch: float) -> Mapping[str, float]:
+        """See `TextSupply.progress`."""
         import ray
 
-        found: dict[str, float] = ray.get(self.actor.state.remote(epoch))
+        found: dict[str, float] = ray.get(self.actor.progress.remote(epoch))
         return found
 
 

@@ -188,11 +188,11 @@ class _Rewriting(threading.Thread):
         if is_fatal and self._left and self._stops_training:
             self.stop_training.set()  # else it would go on without the text that it was to wait for
         else:
-            self._board.end.remote()
+            self._board.end_rewriting.remote()
 
     def _settle(self, shard: str, accepted: int | None) -> None:
         self._left -= 1
-        self._board.settle.remote(shard, accepted)
+        self._board.record_settled.remote(shard, accepted)
 
 
 def _beside(work: Backlog, build_engine: BuildEngine) -> OneJobResult:
@@ -207,12 +207,12 @@ def _beside(work: Backlog, build_engine: BuildEngine) -> OneJobResult:
     rewriting = _Rewriting(work, build_engine, board, waits)
     rewriting.start()
     try:
-        training = run_training(experiment, CoordinatorSupply(board, holds_back=waits), stop=rewriting.stop_training)
-        board.note.remote("training has ended")
+        training = run_training(experiment, CoordinatorSupply(board, is_blocking=waits), stop=rewriting.stop_training)
+        board.record_event.remote("training has ended")
         rewriting.join()
     except BaseException as error:
         rewriting.stop.set()
-        board.end.remote()  # lets go of what waits for text
+        board.end_rewriting.remote()  # lets go of what waits for text
         if isinstance(error, TrainingStoppedError):
             raise IncompleteError(
                 f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"

@@ -21,14 +21,16 @@ from torch import distributed
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, StreamOrder, TrainConfig
+from laclip_ray.data.consumption import Consumption
+from laclip_ray.data.entries import TextSupply
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.shuffle import shuffled
-from laclip_ray.data.stream import NAMES_KEPT, Consumption, TextSupply
 from laclip_ray.data.text_choice import TextPolicy, newest_shares, text_shares
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, save_model
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.randomness import generator
+from laclip_ray.tally import Tally
 from laclip_ray.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.metrics import MetricsLog
@@ -107,7 +109,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         if is_log_due:
             row = window.row(step, given, merged, stepper)
             if metrics is not None:
-                metrics.append({**row, **(given.supply.state(row["epoch"]) if given.supply is not None else {})})
+                metrics.append({**row, **(given.supply.progress(row["epoch"]) if given.supply is not None else {})})
             if not saver.saved_for_preemption and ray.train.get_preemption_info() is not None:
                 saver.saved_for_preemption = is_save_due = True
         non_finite = merged.non_finite
@@ -131,7 +133,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     for batch in batches:
         window.waiting_s += time.monotonic() - started_s
         if step == state.step and rank == 0 and given.supply is not None:
-            given.supply.note("the first step of a start of training")
+            given.supply.record_event("the first step of a start of training")
         batch_loss, is_trained = stepper.step(batch, step)
         taken.add(batch, is_trained)
         step += 1
@@ -246,18 +248,16 @@ class Merged:
 def merge(start: TrainingState, parts: Sequence[Mapping[str, Any]], step: int) -> Merged:
     """What the whole run has done: where it started, and what all workers (`Window.report`) have taken since."""
     counts_by_epoch = {epoch: Counter(counts) for epoch, counts in start.shown_counts.items()}
-    skipped = Counter(start.skipped)
-    names = {reason: list(ids) for reason, ids in start.skipped_names.items()}
+    skipped = Tally()
+    skipped.merge(start.skipped, start.skipped_names)
     for part in parts:
         for epoch, counts in part["shown_counts"].items():
             counts_by_epoch.setdefault(epoch, Counter()).update(counts)
-        skipped.update(part["skipped"])
-        for reason, ids in part["skipped_names"].items():
-            names[reason] = [*names.get(reason, []), *ids][:NAMES_KEPT]
+        skipped.merge(part["skipped"], part["skipped_names"])
     shown_counts = {epoch: dict(counts) for epoch, counts in sorted(counts_by_epoch.items())}
     samples = sum(sum(counts.values()) for counts in shown_counts.values())
     skipped_batches = start.skipped_batches + parts[0]["skipped_batches"]
-    state = TrainingState(step, samples, start.position, shown_counts, dict(skipped), names, skipped_batches)
+    state = TrainingState(step, samples, start.position, shown_counts, dict(skipped.counts), skipped.names, skipped_batches)
     losses = [part["loss"] for part in parts if part["loss"] is not None]
     found = [part["non_finite"] for part in parts if part["non_finite"] is not None]
     non_finite = None
@@ -314,8 +314,8 @@ class Window:
         """What one worker tells the others."""
         return {
             "shown_counts": {epoch: dict(counts) for epoch, counts in taken.shown_counts.items()},
-            "skipped": dict(taken.skipped),
-            "skipped_names": taken.skipped_names,
+            "skipped": dict(taken.skipped.counts),
+            "skipped_names": taken.skipped.names,
             "skipped_batches": self.skipped_batches,
             "loss": float(torch.stack(self._losses).mean()) if self._losses else None,
             "non_finite": self.non_finite_batch(),

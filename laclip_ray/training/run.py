@@ -15,22 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from laclip_ray import cluster, storage
+from laclip_ray.config import Experiment, TextConfig
+from laclip_ray.data.entries import StreamSpec, TextSupply
 from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Shard
 from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.data.stream import NAMES_KEPT, StreamSpec, TextSupply, build_stream, read_ahead_bytes, warm_up
+from laclip_ray.data.stream import build_stream, read_ahead_bytes, warm_up
 from laclip_ray.data.text_choice import text_policy, text_shares
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, STATE_FILE
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
 from laclip_ray.rewriting.recipe import deciding_gate
-from laclip_ray.rewriting.sets import RewriteSets, check_weights, committed_sets
+from laclip_ray.rewriting.sets import RewriteSets, SetSelection, check_weights, committed_sets
+from laclip_ray.tally import NAMES_KEPT
 from laclip_ray.training.checkpoint import RAY_RUN_NAME, newest_checkpoint, read_position, shown_counts_from_json
 from laclip_ray.training.loop import LoopInput, non_finite_url, train_worker, worker_batch_size
-
-from laclip_ray import cluster, storage
-from laclip_ray.config import Experiment, TextConfig
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
             "its position would mean other samples. Choose another train.output"
         )
     if experiment.text.reads_rewrites:
-        check_weights(experiment)
+        check_weights(SetSelection.of(experiment))
     return model, shards
 
 
@@ -174,7 +175,7 @@ def _revisions_url(experiment: Experiment) -> str:
 
 def _rewrites(experiment: Experiment, grow: bool) -> RewriteSets:
     """The rewrite sets that are read; at the revisions that the run began with, unless they are being made."""
-    rewrites = committed_sets(experiment, grow)
+    rewrites = committed_sets(SetSelection.of(experiment), grow)
     if not grow and storage.exists(_revisions_url(experiment)):
         return rewrites.pinned_at(storage.read_json(_revisions_url(experiment)))
     return rewrites
@@ -366,7 +367,7 @@ def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> No
         warm_up(spec)
         position = read_position(output)
         if given.supply is not None:
-            given.supply.begins(position.done_below)
+            given.supply.record_start(position.done_below)
         return build_stream(spec, position, given.supply)
 
     run_config: Any = ray.train.RunConfig  # typed by Ray as older versions, which lack arguments
@@ -376,7 +377,7 @@ def _fit(given: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> No
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = experiment.stream.order == "exact"
     ahead = experiment.stream.read_ahead_rows
-    if ahead is None and given.supply is not None and not given.supply.holds_back:
+    if ahead is None and given.supply is not None and not given.supply.is_blocking:
         ahead = _BATCHES_AHEAD * train.batch_size
     if ahead is not None:
         room = read_ahead_bytes(spec, ahead)

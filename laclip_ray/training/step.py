@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
+
+from laclip_ray.config import TrainConfig
 from laclip_ray.models.building import FromPixels, clamp_logit_scale
 from laclip_ray.models.layers import use_direct_layers
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
 from laclip_ray.training.optim import learning_rate, set_learning_rate
-from torch import distributed
-
-from laclip_ray.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Stepper:
         return float(scale.detach().exp())
 
     def step(self, batch: Mapping[str, np.ndarray], step: int) -> tuple[torch.Tensor, bool]:
-        """Train on a batch (columns of `data.stream.Batch`).
+        """Train on a batch (columns of `data.entries.Batch`).
 
         Returns:
             The loss, still on the device, and whether a step was made: not where the loss or the gradient is not finite

@@ -55,7 +55,7 @@ def test_an_error_of_rewriting_stops_training_only_while_it_waits_for_text(
     rewriting = _Rewriting(work, no_engine, board, stops_training=True)
     rewriting.run()
     assert rewriting.stop_training.is_set() == (settled == 1)
-    assert (("end", ()) in board.calls) == (settled == 2)
+    assert (("end_rewriting", ()) in board.calls) == (settled == 2)
     assert isinstance(rewriting.error, IncompleteError)
     assert "storage does not answer" in str(rewriting.error)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import TrainConfig
+from laclip_ray.data.consumption import Consumption
 from laclip_ray.data.schedule import Position
-from laclip_ray.data.stream import Consumption
 from laclip_ray.data.text_choice import ShownText
 from laclip_ray.training.checkpoint import TrainingState
 from laclip_ray.training.loop import Window, made_ahead, merge, worker_batch_size
@@ -24,8 +24,8 @@ def part_of(
     """What a worker tells."""
     taken = Consumption(Position(), 1, {0: Counter(counts)})
     if skipped:
-        taken.skipped["image_unreadable"] = skipped
-        taken.skipped_names["image_unreadable"] = ["a"]
+        taken.skipped.counts["image_unreadable"] = skipped
+        taken.skipped.names["image_unreadable"] = ["a"]
     return {**Window(2).report(taken, is_due), "non_finite": non_finite, "loss": float(sum(counts.values()))}
 
 
