@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+from pydantic import Field, model_validator
+
 from laclip_ray.config.fields import (
     BudgetConfig,
     Delivery,
@@ -14,7 +16,6 @@ from laclip_ray.config.fields import (
     Template,
     WorkerRange,
 )
-from pydantic import Field, model_validator
 
 DEMO_REWRITER = "demo-rewriter"
 """The model name that stands for the small rewriter in this package."""

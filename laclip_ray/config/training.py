@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
+from pydantic import Discriminator, Tag, field_validator, model_validator
+
 from laclip_ray.config.fields import (
     LossKind,
     NonFiniteLoss,
@@ -18,7 +20,6 @@ from laclip_ray.config.fields import (
     number_name_or_mapping,
     number_or_mapping,
 )
-from pydantic import Discriminator, Tag, field_validator, model_validator
 
 
 class RampConfig(Section):

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+from laclip_ray import storage
+from laclip_ray.config import DataConfig, Experiment, RewriteConfig
 from laclip_ray.data.records import NO_CAPTION, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
@@ -26,9 +28,6 @@ from laclip_ray.rewriting.engine import build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
 from laclip_ray.rewriting.prompts import Head, PromptSet, choose_head, load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
-
-from laclip_ray import storage
-from laclip_ray.config import DataConfig, Experiment, RewriteConfig
 
 SAMPLED_SHARDS = 8
 

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip_train.params import parse_args  # type: ignore[import-untyped]
+from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped]
+from torch.utils.flop_counter import FlopCounterMode
+
+from laclip_ray.config import Precision, TrainConfig
 from laclip_ray.models.building import create_model
 from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.optim import build_optimiser
-from open_clip_train.params import parse_args  # type: ignore[import-untyped]
-from open_clip_train.train import train_one_epoch  # type: ignore[import-untyped]
+from laclip_ray.training.step import Stepper
 from tests.figures.figure import Figure
 from tests.figures.training_stream import MODEL
-from torch.utils.flop_counter import FlopCounterMode
-
-from laclip_ray.config import Precision, TrainConfig
-from laclip_ray.training.step import Stepper
 
 ROUNDS = 3
 """Interleaved rounds of everything; the median counts."""
