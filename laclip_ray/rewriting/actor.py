@@ -22,7 +22,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
+from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.attempts import (
     MAX_FAILED_CAPTIONS,
     AttemptLog,
@@ -40,9 +44,9 @@ from laclip_ray.rewriting.engine import (
     EngineStartError,
     RequestError,
     build_heads,
-    kill_children_when_gone,
 )
 from laclip_ray.rewriting.gate import build_gate
+from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
 from laclip_ray.rewriting.prompts import Head, PromptSet, parse_completion
 from laclip_ray.rewriting.recipe import fingerprint_of
 from laclip_ray.rewriting.store import RewriteSet
@@ -55,10 +59,6 @@ from laclip_ray.rewriting.tables import (
     table_bytes,
     table_of,
 )
-
-from laclip_ray import storage
-from laclip_ray.config import Experiment
-from laclip_ray.rewriting import tables
 
 logger = logging.getLogger(__name__)
 

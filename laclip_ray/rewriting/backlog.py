@@ -14,7 +14,8 @@ from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import build_heads, check_engine
+from laclip_ray.rewriting.engine import build_heads
+from laclip_ray.rewriting.engine_arguments import check_engine
 from laclip_ray.rewriting.picture_gate import check_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set

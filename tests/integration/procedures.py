@@ -26,7 +26,7 @@ from laclip_ray.demo.language import is_faithful
 from laclip_ray.models.building import create_model, normalise, offset_and_factor
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.engine import OWNER_VARIABLE
+from laclip_ray.rewriting.orphan_guard import OWNER_VARIABLE
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -1,0 +1,104 @@
+"""Arguments and environment of vLLM's engine, derived from the configuration and checked before an engine starts."""
+
+import dataclasses
+import os
+from typing import Any
+
+from laclip_ray import storage
+from laclip_ray.config import EngineConfig, RewriteConfig
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.recipe import model_directory
+
+_IN_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""vLLM's executor that runs the model in the process of the scheduler."""
+
+
+def check_engine(rewrite: RewriteConfig) -> None:
+    """Refuse a model or engine arguments that no engine would start with. Touches no GPU.
+
+    Raises:
+        UserError: the model directory holds no model, or vLLM does not know an argument or its type.
+    """
+    directory = model_directory(rewrite.model)
+    looks_local = rewrite.model.startswith((".", "/", "~"))
+    if looks_local and not storage.exists(storage.join(directory, "config.json")):
+        raise UserError(f"rewrite.model: {rewrite.model!r} is not a directory with a model (no config.json)")
+    if rewrite.engine.args:
+        engine_arguments(rewrite, seed=0)
+
+
+def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
+    """vLLM's `AsyncEngineArgs` for a configuration.
+
+    `rewrite.engine.args` overrides this package's defaults, but no argument that other settings decide.
+
+    Raises:
+        UserError: `rewrite.engine.args` has a key that vLLM does not know, or a key that other settings decide.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    decided = {
+        "model": model_directory(rewrite.model),
+        "revision": rewrite.revision,
+        "seed": seed,
+        "enable_prefix_caching": True,
+        "enable_log_requests": False,
+        "tensor_parallel_size": rewrite.engine.tensor_parallel_size,
+    }
+    types = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
+    for key, value in rewrite.engine.args.items():
+        if key not in types:
+            raise UserError(f"rewrite.engine.args.{key}: vLLM has no such engine argument")
+        if key in decided:
+            raise UserError(f"rewrite.engine.args.{key}: decided by other settings; remove it")
+        _check_type(key, value, types[key])
+    return AsyncEngineArgs(**{**_defaults(rewrite.engine), **rewrite.engine.args, **decided})
+
+
+def _defaults(engine: EngineConfig) -> dict[str, Any]:
+    """Arguments with a better default for this package than vLLM's own."""
+    defaults: dict[str, Any] = {"disable_log_stats": True}
+    if has_gpu():
+        return defaults
+    # Compilation does not pay off for the short runs and small models of a CPU.
+    # The prefix cache shares whole blocks only, and vLLM's block on a CPU is 128 tokens, most of a prompt head.
+    defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": 32}
+    if engine.tensor_parallel_size == 1:
+        # By default vLLM runs the model in a process of its own, and its scheduler then busy-waits: it takes a core
+        # from the model.
+        defaults |= {"distributed_executor_backend": _IN_ONE_PROCESS}
+    return defaults
+
+
+def _check_type(key: str, value: Any, expected: Any) -> None:
+    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(expected).validate_python(value)
+    except ValidationError as error:
+        reasons = "; ".join(issue["msg"] for issue in error.errors())
+        raise UserError(f"rewrite.engine.args.{key}: {value!r} is not what vLLM takes: {reasons}") from error
+    except (PydanticSchemaGenerationError, PydanticUserError, NameError):
+        return  # Pydantic cannot check this type of vLLM's own; vLLM does when the engine starts
+
+
+def has_gpu() -> bool:
+    """Whether this process sees a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def prepare_environment(engine: EngineConfig) -> None:
+    """Set the environment variables that vLLM reads when it is imported."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(engine.cpu_kv_cache_gib))
+    # vLLM's warnings are about its own choices; its errors are shown.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if not has_gpu():
+        # Ray sets one thread for each logical CPU of the actor, and the actor reserves one.
+        os.environ["OMP_NUM_THREADS"] = str(engine.cpu_threads or os.cpu_count() or 1)
+    # Spawned processes have an environment of their own, and the orphan guard finds them by it.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
