@@ -1,10 +1,10 @@
-"""The schedule of a training run: which shard is read when, and what of it has been consumed.
+"""The schedule of a training run, and the position: which shard is read when, and which rows are consumed.
 
 The schedule is the ordered list of (epoch, shard) of the whole run. It is never stored: entry `index` is a pure
-function of (seed, index), so a run of millions of entries costs nothing to hold and resuming is slicing it. The
-position is the set of rows consumed, kept compact: entries that are done, and runs of rows of those that are not.
+function of (seed, index), so a schedule of millions of entries takes no memory, and resuming means slicing it. The
+position is the set of consumed rows in compact form: finished entries, and row numbers of unfinished ones.
 
-Guarantees: every epoch holds every shard once; nothing depends on the number of workers.
+Guarantees: every epoch holds every shard once. The schedule does not depend on the number of workers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The order in which `shard_count` shards are read over `epochs` epochs."""
+    """The order in which a run reads `shard_count` shards in each of `epochs` epochs."""
 
     shard_count: int
     epochs: int
@@ -40,8 +40,8 @@ class Schedule:
 
     def entry(self, index: int) -> Entry:
         """The entry at `index`, from 0 to `len(self) - 1`."""
-        epoch, place = divmod(index, self.shard_count)
-        return Entry(index, epoch, _shard_order(self.shard_count, self.seed, epoch)[place])
+        epoch, number = divmod(index, self.shard_count)
+        return Entry(index, epoch, _shard_order(self.shard_count, self.seed, epoch)[number])
 
 
 @lru_cache(maxsize=4)
@@ -50,29 +50,35 @@ def _shard_order(shard_count: int, seed: int, epoch: int) -> list[int]:
 
 
 def row_order(row_count: int, seed: int, epoch: int, shard_name: str) -> list[int]:
-    """The order in which the rows of a shard (or of one window of it) are read in an epoch."""
+    """The order in which a task reads the rows of a shard, or of one window of it, in an epoch."""
     return permutation(row_count, "row_order", seed, epoch, shard_name)
 
 
 @dataclass
 class Position:
-    """What of a schedule has been consumed, exact to the row.
+    """The consumed rows of a schedule.
 
-    An entry is done when all of its rows are consumed: rows that were trained on and rows that were skipped for a
-    recorded reason. The number of an entry's rows is known once its last row has been seen.
+    A row is consumed when a worker has trained on it or has recorded why it skips it. An entry is done when all of its
+    rows are consumed. The stream tells the number of an entry's rows with the entry's last row.
     """
 
     done_below: int = 0
     """Every entry below this index is done."""
     done: set[int] = field(default_factory=set)
-    """Further entries that are done, all at or above `done_below`."""
+    """Done entries above `done_below`."""
     rows: dict[int, set[int]] = field(default_factory=dict)
-    """Entries that have been begun: the rows consumed."""
+    """Consumed rows of each entry in progress."""
     row_counts: dict[int, int] = field(default_factory=dict)
-    """Entries that have been begun: how many rows they have, where known."""
+    """Number of rows of each entry in progress, if known."""
 
     def consume(self, index: int, rows: Iterable[int], row_count: int | None = None) -> None:
-        """Record that `rows` of entry `index` are consumed; `row_count` once the number of its rows is known."""
+        """Record consumed rows.
+
+        Args:
+            index: the schedule entry.
+            rows: the numbers of its consumed rows.
+            row_count: how many rows the entry has, if known.
+        """
         if self.is_done(index):
             return
         if row_count is not None:
@@ -91,7 +97,7 @@ class Position:
             self.done_below += 1
 
     def merge(self, other: "Position") -> None:
-        """Add what `other` (another worker of the same run) has consumed."""
+        """Add the rows that another worker of the same run has consumed."""
         for index in [*range(self.done_below, other.done_below), *other.done]:
             if not self.is_done(index):
                 self._finish(index)
@@ -99,17 +105,17 @@ class Position:
             self.consume(index, rows, other.row_counts.get(index))
 
     def is_done(self, index: int) -> bool:
-        """Whether nothing of entry `index` is left."""
+        """Whether all rows of entry `index` are consumed."""
         return index < self.done_below or index in self.done
 
     def remaining(self, schedule: Schedule) -> "Remaining":
-        """The entries that are not done, as a sequence that is computed, not stored."""
+        """The entries of a schedule that are not done."""
         start = max([self.done_below, *(index + 1 for index in (*self.done, *self.rows))])
-        begun = tuple(index for index in range(self.done_below, start) if index not in self.done)
-        return Remaining(begun, min(start, len(schedule)), len(schedule))
+        unfinished = tuple(index for index in range(self.done_below, start) if index not in self.done)
+        return Remaining(unfinished, min(start, len(schedule)), len(schedule))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; rows as runs [first, last]."""
+        """A JSON object; sets of numbers are runs [first, last]."""
         return {
             "done_below": self.done_below,
             "done": [list(run) for run in _runs(self.done)],
@@ -130,56 +136,79 @@ class Position:
 
 @dataclass(frozen=True)
 class Remaining:
-    """The indexes of the entries still to read, in the schedule's order."""
+    """Indexes of the schedule entries still to read, in schedule order: a sequence that is computed, not stored.
 
-    begun: tuple[int, ...]
-    """Those among or before entries that have been begun."""
+    Workers finish entries out of order. After 0, 1 and 3 of six entries, entries 2, 4 and 5 remain: 2 is a gap, and
+    no worker has begun an entry from 4 on.
+
+    >>> list(Remaining(unfinished=(2,), start=4, stop=6))
+    [2, 4, 5]
+    """
+
+    unfinished: tuple[int, ...]
+    """Unfinished entries below `start`."""
     start: int
+    """The first entry after all that a worker has begun."""
     stop: int
+    """The length of the schedule."""
 
     def __len__(self) -> int:
-        return len(self.begun) + self.stop - self.start
+        return len(self.unfinished) + self.stop - self.start
 
     def count_below(self, index: int) -> int:
-        """How many of the entries have a smaller index; they come first."""
-        return sum(1 for each in self.begun if each < index) + max(0, min(index, self.stop) - self.start)
+        """How many of the entries have an index below `index`. They are the first ones of the sequence."""
+        gaps = sum(1 for unfinished in self.unfinished if unfinished < index)
+        return gaps + max(0, min(index, self.stop) - self.start)
 
-    def __getitem__(self, place: int) -> int:
-        if not 0 <= place < len(self):
-            raise IndexError(place)  # ends an iteration
-        return self.begun[place] if place < len(self.begun) else self.start + place - len(self.begun)
+    def __getitem__(self, item: int) -> int:
+        if not 0 <= item < len(self):
+            raise IndexError(item)  # ends an iteration
+        if item < len(self.unfinished):
+            return self.unfinished[item]
+        return self.start + item - len(self.unfinished)
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """Places in a long list, dealt to few tasks, so that tasks that run side by side stay near the list's order.
+    """Deals a long list of items to few tasks, in a way that parallel tasks together follow the list's order.
 
-    The first `singles` tasks have a place each. After them tasks come in groups of `width`; of the `width * length`
-    places of its group a task has every `width`-th one.
+    `lanes[task]` is the range of item numbers that a task processes in turn. Tasks come in groups of `width`, which
+    run in parallel. A group shares `width * length` consecutive items, and each of its tasks takes every `width`-th.
+    Before the groups, the first `singles` items have a task each.
+
+    >>> [list(items) for items in Lanes(count=10, length=3, width=2, singles=1)]
+    [[0], [1, 3, 5], [2, 4, 6], [7, 9], [8]]
     """
 
-    places: int
-    """The list's length."""
+    count: int
+    """Items in the list."""
     length: int
-    """The most places a task has."""
+    """Most items of a task."""
     width: int = 1
-    """Tasks that are expected to run at once; 1: a task's places stand together, and all are in the list's order."""
+    """Tasks that are expected to run in parallel. 1: each task has consecutive items."""
     singles: int = 0
-    """At most `places`."""
+    """At most `count`."""
 
     def __len__(self) -> int:
-        groups, rest = divmod(self.places - self.singles, self.length * self.width)
+        groups, rest = divmod(self.count - self.singles, self.length * self.width)
         return self.singles + groups * self.width + min(self.width, rest)
 
     def __getitem__(self, task: int) -> range:
+        if not 0 <= task < len(self):
+            raise IndexError(task)  # ends an iteration
         if task < self.singles:
             return range(task, task + 1)
         group, lane = divmod(task - self.singles, self.width)
         start = self.singles + group * self.length * self.width
-        return range(start + lane, min(start + self.length * self.width, self.places), self.width)
+        return range(start + lane, min(start + self.length * self.width, self.count), self.width)
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive numbers, each as (first, last).
+
+    >>> list(_runs({0, 1, 2, 7}))
+    [(0, 2), (7, 7)]
+    """
     first = last = None
     for number in sorted(numbers):
         if last is not None and number == last + 1:

@@ -1,77 +1,86 @@
 """The text choice: which of a sample's texts its image is shown with in an epoch.
 
-LaCLIP (Fan et al., NeurIPS 2023, section 3.3) shows the original or one of M rewrites at random. Here the
-probability of a rewrite is p, and the paper's uniform choice among 1 + M texts is p = M / (M + 1).
+LaCLIP (Fan et al., NeurIPS 2023, section 3.3) shows the caption or one of M rewrites, chosen uniformly. Here the
+probability of a rewrite is p; the paper's choice is p = M / (M + 1).
 
 Guarantees: the choice is a function of (seed, epoch, id, texts) alone. It is nested in p: a sample that shows a
-rewrite at some p shows the same rewrite at every larger p.
+rewrite at some p shows the same rewrite at every larger p (example at `choose_rewrite`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from laclip_ray.config import RampConfig, TextConfig
+from laclip_ray.config import RampConfig, TextConfig, TextMode
 from laclip_ray.randomness import uniform
 
 
 class ShownText(IntEnum):
-    """Why a sample shows the text that it shows."""
+    """Which kind of text a sample shows, and why."""
 
     CAPTION = 0
-    """The draw chose the original."""
+    """The draw chose the caption."""
     REWRITE = 1
     """The draw chose a rewrite."""
     NO_ACCEPTED_REWRITE = 2
-    """The draw chose a rewrite, but the gate accepted none: the original is shown."""
+    """The draw chose a rewrite, but the gate accepted none: falls back to the caption."""
     NOT_REWRITTEN = 3
-    """The draw chose a rewrite, but no rewrites of the sample are committed: the original is shown."""
+    """The draw chose a rewrite, but the sample has no committed rewrites: falls back to the caption."""
 
 
 FALLBACKS = (ShownText.NO_ACCEPTED_REWRITE, ShownText.NOT_REWRITTEN)
 
+ShownCounts = Mapping[int, Mapping[int, int]]
+"""Number of samples by epoch and `ShownText`."""
+
 
 class Rewrites(NamedTuple):
-    """The accepted rewrites of a sample, in the order of their sets and draws."""
+    """The accepted rewrites of a sample, ordered by rewrite set, then by slot."""
 
     texts: Sequence[str]
     weights: Sequence[float] = ()
-    """How likely each is, in proportion; empty: all the same."""
+    """Relative weight of each text; empty: equal weights."""
+
+
+class RewriteLookup(Protocol):
+    """Where training finds accepted rewrites."""
+
+    def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
+        """Accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not rewritten."""
 
 
 class TextChoice(NamedTuple):
-    """What an image is shown with, and why."""
+    """The texts that an image is shown with, and why."""
 
     texts: tuple[str, ...]
-    """As many as the mode has slots."""
+    """One text for each of `TextPolicy.slots`."""
     distinct: int
-    """The first so many are different texts of the sample; the others repeat them."""
+    """The first `distinct` texts are the sample's own; the others repeat them."""
     sampled: int
-    """The one that was drawn."""
+    """Index of the drawn text in `texts`."""
     shown: ShownText
 
     @property
     def text(self) -> str:
-        """The one that was drawn."""
+        """The drawn text."""
         return self.texts[self.sampled]
 
 
 @dataclass(frozen=True)
 class TextPolicy:
-    """How texts are chosen in a run."""
+    """How a run chooses texts."""
 
-    mode: str
-    """`sample`, `both` or `multi`, as `text.mode` says."""
+    mode: TextMode
     slots: int
-    """Texts an image has in a batch."""
+    """Texts per image in a batch."""
     start: float
     """p in the first epoch."""
     end: float
-    """p in the last epoch of the ramp, and after it."""
+    """p in the ramp's last epoch, and in all later ones."""
     ramp_epochs: int
-    """Epochs from `start` to `end`, both included."""
+    """Epochs of the ramp from `start` to `end`, both included."""
 
     def p(self, epoch: int) -> float:
         """The probability of a rewrite in an epoch (from 0)."""
@@ -80,32 +89,34 @@ class TextPolicy:
         return self.start + (self.end - self.start) * min(1.0, epoch / (self.ramp_epochs - 1))
 
     def choose(self, caption: str, rewrites: Rewrites | None, seed: int, epoch: int, sample_id: str) -> TextChoice:
-        """The texts that a sample's image is shown with.
+        """Choose the texts of a sample's image.
 
         Args:
-            caption: the original.
-            rewrites: the accepted rewrites; None where none are committed.
+            caption: the sample's caption.
+            rewrites: its accepted rewrites; None if it has no committed rewrites.
             seed: the experiment's seed.
             epoch: the epoch, from 0.
             sample_id: the sample's id.
         """
-        which, shown = choose_rewrite(rewrites, self.p(epoch), seed, epoch, sample_id)
+        slot, shown = choose_rewrite(rewrites, self.p(epoch), seed, epoch, sample_id)
+        chosen = caption if slot is None or rewrites is None else rewrites.texts[slot]
         if self.mode == "sample":
-            return TextChoice((caption if which is None else _at(rewrites, which),), 1, 0, shown)
+            return TextChoice((chosen,), distinct=1, sampled=0, shown=shown)
         if self.mode == "both":
-            return TextChoice((caption, caption if which is None else _at(rewrites, which)), 2, 0, shown)
+            return TextChoice((caption, chosen), distinct=2, sampled=0, shown=shown)
         own = (caption, *(rewrites.texts if rewrites is not None else ()))[: self.slots]
-        repeated = tuple(own[slot % len(own)] for slot in range(self.slots))
-        return TextChoice(repeated, len(own), 0 if which is None else min(which + 1, len(own) - 1), shown)
+        repeated = tuple(own[number % len(own)] for number in range(self.slots))
+        sampled = 0 if slot is None else min(slot + 1, len(own) - 1)
+        return TextChoice(repeated, distinct=len(own), sampled=sampled, shown=shown)
 
 
 def text_policy(text: TextConfig, epochs: int, rewrites: int) -> TextPolicy:
-    """How texts are chosen with a configuration.
+    """The text policy of a configuration.
 
     Args:
         text: the configuration.
-        epochs: of the run.
-        rewrites: M, the most rewrites that a sample can have.
+        epochs: epochs of the run.
+        rewrites: M, the most rewrites of any sample.
     """
     slots = {"sample": 1, "both": 2, "multi": 1 + rewrites}[text.mode]
     if text.mode == "both":
@@ -119,7 +130,17 @@ def text_policy(text: TextConfig, epochs: int, rewrites: int) -> TextPolicy:
 def choose_rewrite(
     rewrites: Rewrites | None, p: float, seed: int, epoch: int, sample_id: str
 ) -> tuple[int | None, ShownText]:
-    """The number of the rewrite that is shown, None for the caption, and why."""
+    """Draw a rewrite, or the caption.
+
+    One draw, compared with p, decides between caption and rewrite. Another, which does not depend on p, picks the
+    rewrite. So the choice is nested in p: this sample draws 0.776, and shows rewrite 1 at every p above that.
+
+    >>> [choose_rewrite(Rewrites(["a", "b"]), p, seed=0, epoch=0, sample_id="c")[0] for p in (0.3, 0.8, 1.0)]
+    [None, 1, 1]
+
+    Returns:
+        The slot of the rewrite in `rewrites.texts`, None for the caption; and which kind of text is shown.
+    """
     if uniform("text", seed, epoch, sample_id) >= p:
         return None, ShownText.CAPTION
     if rewrites is None:
@@ -130,22 +151,17 @@ def choose_rewrite(
     if not rewrites.weights:
         return int(draw * len(rewrites.texts)), ShownText.REWRITE
     bounds = list(accumulate(rewrites.weights))
-    reached = draw * bounds[-1]
-    return next(number for number, bound in enumerate(bounds) if reached < bound), ShownText.REWRITE
-
-
-def _at(rewrites: Rewrites | None, which: int) -> str:
-    assert rewrites is not None
-    return rewrites.texts[which]
-
-
-ShownCounts = Mapping[int, Mapping[int, int]]
-"""Samples by epoch and `ShownText`."""
+    threshold = draw * bounds[-1]
+    return next(slot for slot, bound in enumerate(bounds) if threshold < bound), ShownText.REWRITE
 
 
 def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
-    """Of the newest epoch: the share of samples that showed a rewrite; and the share of those that were to show one but
-    did not because it was not there yet."""
+    """Shares of the newest epoch's samples, for a line of metrics.
+
+    Returns:
+        `p_effective_in_epoch`: of all samples, those that showed a rewrite. `late_share_in_epoch`: of the samples whose
+        draw chose a rewrite, those that fell back because no rewrites were committed yet.
+    """
     counts = counts_by_epoch[max(counts_by_epoch)] if counts_by_epoch else {}
     total = sum(counts.values())
     rewritten = counts.get(ShownText.REWRITE, 0)
@@ -156,14 +172,17 @@ def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
     }
 
 
-def text_shares(counts_by_epoch: ShownCounts, plan: TextPolicy) -> dict[str, Any]:
-    """The p asked for, the share of samples that showed a rewrite, and the fallbacks by reason."""
+def text_shares(counts_by_epoch: ShownCounts, policy: TextPolicy) -> dict[str, Any]:
+    """The requested p, the share of samples that showed a rewrite, and the number of fallbacks by reason.
+
+    Over several epochs, p is the mean over samples.
+    """
     totals = {epoch: sum(counts.values()) for epoch, counts in counts_by_epoch.items()}
     total = sum(totals.values())
     by_shown = {shown: sum(counts.get(shown, 0) for counts in counts_by_epoch.values()) for shown in ShownText}
-    asked = sum(count * plan.p(epoch) for epoch, count in totals.items())
+    requested = sum(count * policy.p(epoch) for epoch, count in totals.items())
     return {
-        "p": asked / total if total else plan.p(0),
+        "p": requested / total if total else policy.p(0),
         "p_effective": by_shown[ShownText.REWRITE] / total if total else 0.0,
         "fallbacks": {shown.name.lower(): by_shown[shown] for shown in FALLBACKS},
     }

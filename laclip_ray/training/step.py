@@ -23,8 +23,9 @@ import torch
 from torch import distributed
 
 from laclip_ray.config import TrainConfig
-from laclip_ray.models.building import FromPixels, clamp_logit_scale
+from laclip_ray.models.building import clamp_logit_scale
 from laclip_ray.models.layers import use_direct_layers
+from laclip_ray.models.pixels import FromPixels
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
 from laclip_ray.training.optim import learning_rate, set_learning_rate

@@ -173,7 +173,7 @@ def test_what_remains_of_a_huge_schedule_is_not_stored() -> None:
     remaining = position.remaining(schedule)
     assert len(remaining) == 32_000_000
     assert remaining[31_999_999] == 31_999_999
-    assert remaining.begun == (0, 1)
+    assert remaining.unfinished == (0, 1)
 
 
 def test_rows_are_kept_as_runs() -> None:
@@ -185,27 +185,27 @@ def test_rows_are_kept_as_runs() -> None:
 # --- lanes
 
 
-def dealt_places(lanes: Lanes) -> list[list[int]]:
+def dealt_items(lanes: Lanes) -> list[list[int]]:
     return [list(lanes[task]) for task in range(len(lanes))]
 
 
 lanes_of_any_size = st.builds(
-    lambda places, length, width, singles: Lanes(places, length, width, min(singles, places)),
+    lambda count, length, width, singles: Lanes(count, length, width, min(singles, count)),
     *(st.integers(0, 200), st.integers(1, 9), st.integers(1, 9), st.integers(0, 50)),
 )
 
 
 @given(lanes=lanes_of_any_size)
 def test_every_place_is_in_one_lane_and_no_lane_is_empty_or_too_long(lanes: Lanes) -> None:
-    dealt = dealt_places(lanes)
-    assert sorted(place for lane in dealt for place in lane) == list(range(lanes.places))
+    dealt = dealt_items(lanes)
+    assert sorted(place for lane in dealt for place in lane) == list(range(lanes.count))
     assert all(0 < len(lane) <= lanes.length for lane in dealt)
     assert all(lane == sorted(lane) for lane in dealt)
 
 
 @given(lanes=lanes_of_any_size)
 def test_lanes_that_are_read_side_by_side_stay_as_near_to_each_other_as_they_are_many(lanes: Lanes) -> None:
-    dealt = dealt_places(lanes)
+    dealt = dealt_items(lanes)
     for group in range(lanes.singles, len(dealt), lanes.width):
         for places in zip(*dealt[group : group + lanes.width], strict=False):
             assert max(places) - min(places) < lanes.width
@@ -213,9 +213,9 @@ def test_lanes_that_are_read_side_by_side_stay_as_near_to_each_other_as_they_are
 
 @given(lanes=lanes_of_any_size)
 def test_singles_come_first_with_a_place_each(lanes: Lanes) -> None:
-    assert dealt_places(lanes)[: lanes.singles] == [[place] for place in range(lanes.singles)]
+    assert dealt_items(lanes)[: lanes.singles] == [[place] for place in range(lanes.singles)]
 
 
-@given(places=st.integers(0, 200), length=st.integers(1, 9))
-def test_lanes_of_width_1_are_the_list_in_its_order(places: int, length: int) -> None:
-    assert [place for lane in dealt_places(Lanes(places, length)) for place in lane] == list(range(places))
+@given(count=st.integers(0, 200), length=st.integers(1, 9))
+def test_lanes_of_width_1_are_the_list_in_its_order(count: int, length: int) -> None:
+    assert [item for lane in dealt_items(Lanes(count, length)) for item in lane] == list(range(count))

@@ -1,0 +1,46 @@
+"""What one training worker has consumed of the stream: schedule rows, texts shown, and skipped rows."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from laclip_ray.data.schedule import Position
+from laclip_ray.tally import Tally
+
+
+@dataclass
+class Consumption:
+    """What a worker has consumed since it started."""
+
+    position: Position
+    """Rows consumed, by schedule entry."""
+    shard_count: int
+    """Shards in the schedule. Entry `index` belongs to epoch `index // shard_count`."""
+    shown_counts: dict[int, Counter[int]] = field(default_factory=dict)
+    """Trained rows by epoch and `ShownText`."""
+    skipped: Tally = field(default_factory=Tally)
+    """Skipped rows by reason, with the first sample ids of each reason."""
+
+    def add(self, batch: Mapping[str, Any], is_trained: bool = True) -> None:
+        """Record a batch.
+
+        Args:
+            batch: columns of `entries.Batch`.
+            is_trained: False if training dropped the batch (a non-finite loss). Its rows are consumed, but the texts
+                they showed are not counted.
+        """
+        epochs = np.asarray(batch["schedule_index"]) // self.shard_count
+        for epoch in np.unique(epochs).tolist() if is_trained else ():
+            shown = np.asarray(batch["shown_text"])[epochs == epoch].tolist()
+            self.shown_counts.setdefault(epoch, Counter()).update(shown)
+        columns = (np.asarray(batch[name]).tolist() for name in ("schedule_index", "row", "row_count", "skipped"))
+        for index, row, row_count, skipped_json in zip(*columns, strict=True):
+            rows = [row]
+            for skipped_row, sample_id, reason in json.loads(skipped_json) if skipped_json else ():
+                rows.append(skipped_row)
+                self.skipped.add(reason, sample_id)
+            self.position.consume(index, rows, row_count if row_count >= 0 else None)
