@@ -32,7 +32,7 @@ from laclip_ray.reporting.report import (
 )
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.pipeline import RewritingResult, run_rewriting
-from laclip_ray.rewriting.sets import configured_sets
+from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.results import REPORT_FILE
@@ -285,7 +285,7 @@ def _samples(experiment: Experiment) -> list[RewrittenSample]:
     """The first samples of the first shard, with what each prompt set made of them."""
     shard = list_shards(experiment.data)[0]
     drawn: dict[str, list[Rewrite]] = {}
-    for rewrite_set in configured_sets(experiment).sets:
+    for rewrite_set in configured_sets(SetSelection.of(experiment)).sets:
         revision = rewrite_set.committed_revision(shard.name)
         assert revision is not None, "the demo's rewriting is complete"
         for draw in rewrite_set.read(shard.name, revision).to_pylist():

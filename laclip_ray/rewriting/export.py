@@ -24,7 +24,7 @@ from laclip_ray.data.webdataset import tar_groups
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.import_texts import _LINE_BREAKS, _NAMED, _NUMBERED, CAPTIONS_FILE, _one_line
 from laclip_ray.rewriting.inspection import rows_changed
-from laclip_ray.rewriting.sets import readable_sets
+from laclip_ray.rewriting.sets import SetSelection, readable_sets
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
 ORIGINAL_CAPTION_KEY = "original_caption"
@@ -83,7 +83,7 @@ def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, p
         UserError: the output exists, a set does not, or the data is not of the kind that is asked for.
         IncompleteError: shards are not committed, or have changed, and `partial` is not set.
     """
-    sets = readable_sets(experiment)
+    sets = readable_sets(SetSelection.of(experiment))
     _check_export(sets, output, target)
     shards = list_shards(experiment.data)
     if target == "webdataset" and shards[0].format != "webdataset":

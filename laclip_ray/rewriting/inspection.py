@@ -16,7 +16,7 @@ from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
-from laclip_ray.rewriting.sets import readable_sets
+from laclip_ray.rewriting.sets import SetSelection, readable_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed, RewriteSet
 
@@ -91,7 +91,7 @@ def inspect_rewrites(
     Raises:
         UserError: see `readable_sets`; or a reason is unknown.
     """
-    sets = readable_sets(experiment, names)
+    sets = readable_sets(SetSelection.of(experiment), names)
     committed = {each.name: each.describe(each.committed_revisions()) for each in sets}
     statistics = {name: _total(shards.values()) for name, shards in committed.items()}
     found_reasons = {reason for counts in statistics.values() for reason in counts.rejected}

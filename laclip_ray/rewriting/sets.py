@@ -1,4 +1,11 @@
-"""The rewrite sets that training, inspection and export read."""
+"""The rewrite sets that training, inspection and export read.
+
+`SetSelection` holds the sets that an experiment names, whether they exist or not. `configured_sets` opens them as they
+are now, `committed_sets` checks them for training, and `readable_sets` for inspection and export.
+
+Guarantees: a run reads the revisions that existed when it opened the sets, so its rewrites do not change while it runs.
+The exception is `grow`: training beside rewriting reads the newest revision of each shard.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +18,46 @@ from laclip_ray.data.text_choice import Rewrites
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.store import RECIPE_FILE, RewriteSet
+
+
+@dataclass(frozen=True)
+class SetSelection:
+    """Which rewrite sets an experiment reads, and how."""
+
+    locations: tuple[str, ...]
+    """Directories or URLs, in order."""
+    gate: str
+    """The fingerprint of the gate whose verdicts count."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Relative weight of each set, by the name of its directory; unlisted sets have weight 1."""
+    max_rewrites: int | None = None
+    """Upper bound on the rewrites read per sample, all sets together. None: no bound."""
+    rewrites_per_set: int = 1
+    """Rewrites per sample that rewriting makes in each set."""
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "SetSelection":
+        """The sets that `text.rewrites` names, else those that rewriting with this experiment writes.
+
+        Raises:
+            UserError: a prompt set of `rewrite.prompt_sets` cannot be read.
+        """
+        text, rewrite = experiment.text, experiment.rewrite
+        locations = text.rewrites or [
+            storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in rewrite.prompt_sets
+        ]
+        gate = gate_fingerprint(rewrite.gate)
+        return cls(tuple(locations), gate, text.weights, text.max_rewrites, rewrite.rewrites_per_set)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sets' directories, in order."""
+        return [storage.name_of(location) for location in self.locations]
+
+    def weight(self, name: str) -> float:
+        """The weight of a set, by its name."""
+        return self.weights.get(name, 1.0)
 
 
 @dataclass(frozen=True)
@@ -20,166 +66,161 @@ class RewriteSets:
 
     sets: tuple[RewriteSet, ...]
     weights: Mapping[str, float] = field(default_factory=dict)
-    """How often a rewrite is of which set, by the set's name, not 0; empty: every rewrite is as likely as any other."""
+    """Relative weight of each set, by its name; unlisted sets have weight 1. Empty: all rewrites are equally likely."""
     max_rewrites: int | None = None
-    """The most that are read of a sample."""
-    still_made: int = 0
-    """Rewrites a sample that each set will have, where they are being made while they are read."""
+    """Upper bound on the rewrites read per sample. None: no bound."""
+    expected_rewrites: int = 0
+    """Rewrites per sample that each set will have, if rewriting still runs; else 0."""
 
     def rewrites(self, shard_name: str) -> dict[tuple[str, str], Rewrites] | None:
-        """Accepted rewrites by (id, caption hash), all sets joined; None if no set has the shard."""
-        found = [(each.name, part) for each in self.sets if (part := each.accepted(shard_name)) is not None]
-        if not found:
+        """The accepted rewrites of a shard, from all sets.
+
+        Returns:
+            Rewrites by (id, caption hash); None if no set has committed the shard.
+        """
+        accepted_by_set = [
+            (rewrite_set.name, accepted)
+            for rewrite_set in self.sets
+            if (accepted := rewrite_set.accepted(shard_name)) is not None
+        ]
+        if not accepted_by_set:
             return None
         joined: dict[tuple[str, str], list[tuple[str, list[str]]]] = {}
-        for name, part in found:
-            for key, texts in part.items():
+        for name, accepted in accepted_by_set:
+            for key, texts in accepted.items():
                 joined.setdefault(key, []).append((name, texts))
-        return {key: self._rewrites(parts) for key, parts in joined.items()}
+        return {key: self._merge(parts) for key, parts in joined.items()}
 
-    def _rewrites(self, parts: Sequence[tuple[str, list[str]]]) -> Rewrites:
-        """Rewrites of a sample by set's name; those of one set share its weight."""
-        texts = [text for _, some in parts for text in some][: self.max_rewrites]
+    def _merge(self, parts: Sequence[tuple[str, list[str]]]) -> Rewrites:
+        """Merge a sample's rewrites, given as (set name, texts); the texts of a set share its weight equally."""
+        merged = [text for _, texts in parts for text in texts][: self.max_rewrites]
         if not self.weights:
-            return Rewrites(texts)
-        names = [name for name, some in parts for _ in some][: self.max_rewrites]
+            return Rewrites(merged)
+        names = [name for name, texts in parts for _ in texts][: self.max_rewrites]
         sizes = Counter(names)
-        return Rewrites(texts, [self.weights.get(name, 1.0) / sizes[name] for name in names])
+        return Rewrites(merged, [self.weights.get(name, 1.0) / sizes[name] for name in names])
 
     def most_rewrites(self) -> int:
-        """M: how many rewrites a sample has at most."""
-        most = sum(
-            max(
-                [
-                    self.still_made,
-                    *(origin.rewrites_per_set for origin in each.origins(each.drawn_revisions()).values()),
-                ]
-            )
-            for each in self.sets
-        )
+        """M: the largest number of rewrites that a sample can have."""
+        most = sum(self._most_of(rewrite_set) for rewrite_set in self.sets)
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
 
+    def _most_of(self, rewrite_set: RewriteSet) -> int:
+        origins = rewrite_set.origins(rewrite_set.drawn_revisions()).values()
+        return max([self.expected_rewrites, *(origin.rewrites_per_set for origin in origins)])
+
     def revisions(self) -> dict[str, int | None]:
-        """The newest revision that is read of each set, by location."""
-        return {each.location: each.newest_revision for each in self.sets}
+        """The newest revision read from each set, by location; None: rewriting still adds to the set."""
+        return {rewrite_set.location: rewrite_set.newest_revision for rewrite_set in self.sets}
 
     def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
-        """These sets at the revisions that `revisions` gave before; one of which it has none stays as it is."""
+        """These sets, pinned at revisions that `revisions()` returned before.
 
-        def revision_of(each: RewriteSet) -> int | None:
-            known = revisions.get(each.location)  # None too of a set that was being made then
-            return each.newest_revision if known is None else known
+        Args:
+            revisions: by location. A set that has no entry, or None, keeps its own revision.
+        """
 
-        pinned = tuple(RewriteSet(each.location, each.gate, revision_of(each)) for each in self.sets)
-        return replace(self, sets=pinned)
+        def revision_of(rewrite_set: RewriteSet) -> int | None:
+            earlier = revisions.get(rewrite_set.location)
+            return rewrite_set.newest_revision if earlier is None else earlier
+
+        return replace(self, sets=tuple(replace(each, newest_revision=revision_of(each)) for each in self.sets))
 
     def lineage(self) -> list[dict[str, Any]]:
-        """Each set by its recipe's fingerprint and a digest of the shards that are committed now."""
-        return [_lineage(each) for each in self.sets]
+        """One JSON object per set: its recipe's fingerprint, and a digest of the shards committed now."""
+        return [_lineage(rewrite_set) for rewrite_set in self.sets]
 
 
-def _lineage(each: RewriteSet) -> dict[str, Any]:
-    recipe = storage.read_json(storage.join(each.location, "recipe.json"))
-    committed = each.describe(each.committed_revisions())
+def _lineage(rewrite_set: RewriteSet) -> dict[str, Any]:
+    recipe = storage.read_json(storage.join(rewrite_set.location, RECIPE_FILE))
+    shards = rewrite_set.describe(rewrite_set.committed_revisions())
     return {
-        "location": each.location,
+        "location": rewrite_set.location,
         "fingerprint": recipe["fingerprint"],
-        "gate": each.gate,
-        "newest_revision": each.newest_revision,
-        "committed_shards": len(committed),
-        "committed_digest": fingerprint_of({shard: known.digest for shard, known in committed.items()}),
+        "gate": rewrite_set.gate,
+        "newest_revision": rewrite_set.newest_revision,
+        "committed_shards": len(shards),
+        "committed_digest": fingerprint_of({name: shard.digest for name, shard in shards.items()}),
     }
 
 
-def check_weights(experiment: Experiment) -> None:
-    """Refuse weights of rewrite sets that are not read, whether the sets exist yet or not.
+def check_weights(selection: SetSelection) -> None:
+    """Refuse weights that cannot be applied; the sets need not exist yet.
 
     Raises:
-        UserError: there is no such set, or every set has 0.
+        UserError: a weight names no set of the selection, or every set has weight 0.
     """
-    weights = experiment.text.weights
-    names = [storage.name_of(location) for location in _locations(experiment)]
-    if unknown := weights.keys() - set(names):
-        raise UserError(f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(names)}")
-    if not any(weights.get(name, 1.0) for name in names):
+    if unknown := selection.weights.keys() - {*selection.names}:
         raise UserError(
-            "text.weights: every rewrite set has 0, so that no rewrite is ever shown; set text.p=0 for that"
+            f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(selection.names)}"
+        )
+    if not any(selection.weight(name) for name in selection.names):
+        raise UserError("text.weights: every rewrite set has weight 0, so no rewrite would be shown; set text.p=0")
+
+
+def configured_sets(selection: SetSelection) -> RewriteSets:
+    """The selected sets as they are now: revisions written later are not read."""
+    sets = tuple(RewriteSet(location, selection.gate).pinned() for location in selection.locations)
+    return RewriteSets(sets, selection.weights, selection.max_rewrites)
+
+
+def committed_sets(selection: SetSelection, grow: bool = False) -> RewriteSets:
+    """The rewrite sets that training reads; sets of weight 0 are left out.
+
+    Args:
+        selection: which sets.
+        grow: whether rewriting still adds to the sets. Then the newest revision of each shard is read.
+
+    Raises:
+        UserError: a set does not exist, its draws have no verdicts of this gate, or the weights cannot be applied.
+    """
+    check_weights(selection)
+    configured = configured_sets(selection)
+    sets = tuple(rewrite_set for rewrite_set in configured.sets if selection.weight(rewrite_set.name))
+    for rewrite_set in sets:
+        _check_exists(rewrite_set)
+        if not grow:
+            _check_judged(rewrite_set)
+    if grow:
+        growing = tuple(replace(rewrite_set, newest_revision=None) for rewrite_set in sets)
+        return replace(configured, sets=growing, expected_rewrites=selection.rewrites_per_set)
+    return replace(configured, sets=sets)
+
+
+def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple[RewriteSet, ...]:
+    """The selected sets, for inspection and export, as they are now.
+
+    Args:
+        selection: which sets.
+        names: only the sets with these names. Empty: all.
+
+    Raises:
+        UserError: a set does not exist, has no verdicts of this gate, or shares its name with another.
+    """
+    sets = configured_sets(selection).sets
+    if unknown := [name for name in names if name not in selection.names]:
+        raise UserError(f"there is no rewrite set {', '.join(unknown)} here; the sets are {', '.join(selection.names)}")
+    if repeated := sorted(name for name, count in Counter(selection.names).items() if count > 1):
+        raise UserError(f"text.rewrites: more than one set is named {', '.join(repeated)}")
+    chosen = tuple(rewrite_set for rewrite_set in sets if not names or rewrite_set.name in names)
+    for rewrite_set in chosen:
+        _check_exists(rewrite_set)
+        _check_judged(rewrite_set)
+    return chosen
+
+
+def _check_exists(rewrite_set: RewriteSet) -> None:
+    if not storage.exists(storage.join(rewrite_set.location, RECIPE_FILE)):
+        raise UserError(
+            f"text: there is no rewrite set at {rewrite_set.location}; run `laclip rewrite` or `laclip rewrites "
+            "import` first, or name other sets in text.rewrites (to train on captions alone, set text.p=0)"
         )
 
 
-def _locations(experiment: Experiment) -> list[str]:
-    return experiment.text.rewrites or [
-        storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in experiment.rewrite.prompt_sets
-    ]
-
-
-def configured_sets(experiment: Experiment) -> RewriteSets:
-    """The rewrite sets that `text.rewrites` names, else those that rewriting with this experiment makes.
-
-    Revisions that are made later are not read.
-    """
-    gate = gate_fingerprint(experiment.rewrite.gate)
-    sets = tuple(RewriteSet(location, gate).pinned() for location in _locations(experiment))
-    return RewriteSets(sets, experiment.text.weights, experiment.text.max_rewrites)
-
-
-def committed_sets(experiment: Experiment, grow: bool = False) -> RewriteSets:
-    """The rewrite sets that training reads.
-
-    Args:
-        experiment: the configuration.
-        grow: whether they are being made while they are read; then the newest revision of each shard is read.
-
-    Raises:
-        UserError: a set does not exist, or its draws have no verdicts of this experiment's gate, or the weights are of
-            other sets.
-    """
-    check_weights(experiment)
-    sets = configured_sets(experiment)
-    sets = replace(sets, sets=tuple(each for each in sets.sets if sets.weights.get(each.name, 1.0)))
-    for each in sets.sets:
-        if not storage.exists(storage.join(each.location, "recipe.json")):
-            raise UserError(
-                f"text: rewrites are to be shown, but there is no rewrite set at {each.location}; "
-                "run `laclip rewrite` first, name other sets in text.rewrites, or set text.p=0"
-            )
-        if not grow and not each.committed_revisions() and (unjudged := len(each.drawn_revisions())):
-            raise UserError(
-                f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
-                "with this config to judge them (no engine is needed)"
-            )
-    if grow:
-        live = tuple(RewriteSet(each.location, each.gate) for each in sets.sets)
-        return replace(sets, sets=live, still_made=experiment.rewrite.rewrites_per_set)
-    return sets
-
-
-def readable_sets(experiment: Experiment, names: Collection[str] = ()) -> tuple[RewriteSet, ...]:
-    """The rewrite sets that training with this experiment would read, as they are now.
-
-    Args:
-        experiment: the configuration.
-        names: only these of them.
-
-    Raises:
-        UserError: a set does not exist, has no verdicts of this experiment's gate, or shares its name with another.
-    """
-    sets = configured_sets(experiment).sets
-    known = [each.name for each in sets]
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"there is no rewrite set {', '.join(unknown)} here; there is {', '.join(known)}")
-    if repeated := sorted({name for name in known if known.count(name) > 1}):
-        raise UserError(f"text.rewrites: more than one set is named {', '.join(repeated)}")
-    found = tuple(each for each in sets if not names or each.name in names)
-    for each in found:
-        if not storage.exists(storage.join(each.location, "recipe.json")):
-            raise UserError(
-                f"there is no rewrite set at {each.location}; run `laclip rewrite` or `laclip rewrites import` first, "
-                "or name other sets in text.rewrites"
-            )
-        if not each.committed_revisions() and (unjudged := len(each.drawn_revisions())):
-            raise UserError(
-                f"{each.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run `laclip rewrite` "
-                "(or for an imported set `laclip rewrites import`) with this config to judge them"
-            )
-    return found
+def _check_judged(rewrite_set: RewriteSet) -> None:
+    if not rewrite_set.committed_revisions() and (unjudged := len(rewrite_set.drawn_revisions())):
+        raise UserError(
+            f"{rewrite_set.location}: {unjudged} shards have rewrites, but no verdicts of this gate; run "
+            "`laclip rewrite` with this config to judge them (for an imported set `laclip rewrites import`; neither "
+            "needs an engine)"
+        )

@@ -1,29 +1,29 @@
-"""Rewrite sets in storage: what is in them, how a shard is committed, and how training reads them.
+"""One rewrite set in storage: its files, how a shard is committed, and how it is read.
 
-A rewrite set is what one recipe wrote for a dataset, in a directory of its own:
+A rewrite set holds what one recipe wrote for a dataset, in a directory of its own:
 
-    recipe.json                                      all that decides what the model writes, and its fingerprint
-    draws/REVISION/SHARD.parquet                     every draw of a shard, in the shard's order
-    verdicts/GATE_FINGERPRINT/REVISION/SHARD.parquet the gate's answer to each of them
-    attempts/                                        shards that are being generated (`ledger`)
+    recipe.json                                      everything that decides what the model writes, and its fingerprint
+    draws/REVISION/SHARD.parquet                     every draw of a shard, in the shard's order (`DRAWS_SCHEMA`)
+    verdicts/GATE_FINGERPRINT/REVISION/SHARD.parquet the gate's verdict on each draw (`VERDICTS_SCHEMA`)
+    attempts/                                        shards that an engine is generating (`attempts`)
     summary.json                                     counts over all committed shards
 
-Draws are made once for revision 0. What adds to a shard that has draws (more rewrites, a retry, changed input) writes
-all of them, old and new, to a newer revision, and leaves the old one to who reads it.
+A shard's first draws are revision 0. More rewrites, a retry or changed input write a newer revision with all draws of
+the shard, old and new. Older revisions stay, for runs that read them.
 
-Guarantees: a shard is committed by its verdicts, which are written last; each file appears whole. Another recipe
-in the same place is refused. A caption has at least one row in its shard's files: its draws, or the reason why
-there is none. Lookups join by (shard, id, caption hash): an edited caption finds nothing.
+Guarantees: the verdicts are written last and commit the shard. Each file appears whole. A directory with another recipe
+is refused. Each caption of a committed shard has at least one row: its draws, or the reason why it has none. Lookups
+join by (shard, id, caption hash), so an edited caption finds no rewrites.
 
 Not covered: removing old revisions.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,38 +31,43 @@ import pyarrow.compute as pc
 from laclip_ray import storage
 from laclip_ray.config import GateConfig
 from laclip_ray.errors import UserError
+from laclip_ray.ownership import changed_keys, check_owner
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tables import DRAWS_SCHEMA, VERDICTS_SCHEMA, Origin
 from laclip_ray.versions import package_versions
 
+T = TypeVar("T")
+
+RECIPE_FILE = "recipe.json"
 _ORIGIN_KEY = b"laclip_ray.origin"
-
 _STATISTICS_KEY = b"laclip_ray.statistics"
-
 _DIGEST_KEY = b"laclip_ray.digest"
+_READS_AT_ONCE = 16
+"""Parquet footers that are read at the same time."""
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What is known of a committed shard without reading its rows."""
+    """What the metadata of a committed shard says, without its rows."""
 
     revision: int
     origin: Origin
     statistics: Statistics
     digest: str
-    """Of the draws and their verdicts."""
+    """Digest of the draws and their verdicts."""
 
 
 @dataclass(frozen=True)
 class RewriteSet:
-    """One rewrite set in storage, as one gate sees it."""
+    """One rewrite set in storage, with the verdicts of one gate."""
 
     location: str
+    """A directory or URL."""
     gate: str
     """The gate's fingerprint."""
     newest_revision: int | None = None
-    """Revisions after this one are not read. None: all are."""
+    """Ignore revisions after this one. None: read all."""
 
     @property
     def name(self) -> str:
@@ -70,42 +75,42 @@ class RewriteSet:
         return storage.name_of(self.location)
 
     def draws_url(self, shard_name: str, revision: int) -> str:
-        """Where a shard's draws are."""
+        """The file of a shard's draws."""
         return storage.join(self.location, "draws", str(revision), f"{shard_name}.parquet")
 
     def verdicts_url(self, shard_name: str, revision: int) -> str:
-        """Where this gate's verdicts on a shard's draws are."""
+        """The file of this gate's verdicts on a shard's draws."""
         return storage.join(self.location, "verdicts", self.gate, str(revision), f"{shard_name}.parquet")
 
-    def _found(self, *parts: str) -> set[tuple[str, int]]:
+    def drawn_revisions(self) -> dict[str, int]:
+        """The newest revision of each shard that has draws."""
+        return dict(sorted(self._files("draws")))
+
+    def committed_revisions(self) -> dict[str, int]:
+        """The newest revision of each shard that has draws and this gate's verdicts on them."""
+        return dict(sorted(self._files("verdicts", self.gate) & self._files("draws")))
+
+    def _files(self, *parts: str) -> set[tuple[str, int]]:
         """(shard, revision) of every Parquet file below a directory of revisions."""
         directory = storage.join(self.location, *parts)
         prefix = len(storage.filesystem(directory)[1].rstrip("/")) + 1
-        found = set()
+        files = set()
         for url in storage.list_files(directory):
             revision, _, name = storage.filesystem(url)[1][prefix:].partition("/")
             if not (name.endswith(".parquet") and revision.isdigit()):
                 continue
             if self.newest_revision is None or int(revision) <= self.newest_revision:
-                found.add((name.removesuffix(".parquet"), int(revision)))
-        return found
-
-    def drawn_revisions(self) -> dict[str, int]:
-        """The newest revision of each shard that has draws."""
-        return dict(sorted(self._found("draws")))
-
-    def committed_revisions(self) -> dict[str, int]:
-        """The newest revision of each shard that has draws and this gate's verdicts on them."""
-        return dict(sorted(self._found("verdicts", self.gate) & self._found("draws")))
+                files.add((name.removesuffix(".parquet"), int(revision)))
+        return files
 
     def pinned(self) -> "RewriteSet":
-        """This set without the revisions that are yet to come."""
+        """This set with the revisions that exist now; later ones are ignored."""
         directory = storage.join(self.location, "draws")
         revisions = [int(name) for name in storage.list_directories(directory) if name.isdigit()]
-        return RewriteSet(self.location, self.gate, max(revisions, default=0))
+        return replace(self, newest_revision=max(revisions, default=0))
 
     def committed_revision(self, shard_name: str) -> int | None:
-        """The revision of a shard that is read; None if the shard is not committed."""
+        """The revision that readers of a shard get; None if the shard is not committed."""
         if self.newest_revision is None:
             return self.pinned().committed_revision(shard_name)
         for revision in range(self.newest_revision, -1, -1):
@@ -117,22 +122,25 @@ class RewriteSet:
         """The draws of a committed shard with one more column, `reason` (null: accepted).
 
         Raises:
-            UserError: the verdicts are not of these draws.
+            UserError: the verdicts belong to other draws.
         """
         draws = storage.read_parquet(self.draws_url(shard_name, revision))
         verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision), columns=["reason"])
         if not _belong_together(draws, verdicts):
             raise UserError(
-                f"{self.verdicts_url(shard_name, revision)} is not of the draws that are there: two runs wrote this "
-                "shard at once. Remove it, and run `laclip rewrite` again"
+                f"{self.verdicts_url(shard_name, revision)} belongs to other draws than those in storage: two runs "
+                "wrote this shard at once. Remove the file and run `laclip rewrite` again"
             )
         return draws.append_column("reason", verdicts.column("reason"))
 
     def accepted(self, shard_name: str) -> dict[tuple[str, str], list[str]] | None:
-        """The accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not committed.
+        """The accepted rewrites of a shard's samples.
 
-        Of the draws for one rewrite the first that was accepted counts, so that each sample has at most as many
-        as were asked for.
+        The first accepted draw of each slot counts, so a sample has at most one rewrite per slot.
+
+        Returns:
+            Texts in the order of their slots, by (id, caption hash); a sample without an accepted rewrite has an empty
+            list. None if the shard is not committed.
         """
         revision = self.committed_revision(shard_name)
         if revision is None:
@@ -141,42 +149,53 @@ class RewriteSet:
         texts = storage.read_parquet(self.draws_url(shard_name, revision), columns=["text"])
         if not _belong_together(texts, verdicts):
             return None
-        found: dict[tuple[str, str], dict[int, str]] = {}
+        by_sample: dict[tuple[str, str], dict[int, str]] = {}
         columns = [_values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
-        for sample_id, caption_hash, draw, reason, text in zip(*columns, _values(texts, "text"), strict=True):
-            rewrites = found.setdefault((sample_id, caption_hash), {})
+        for sample_id, caption_hash, slot, reason, text in zip(*columns, _values(texts, "text"), strict=True):
+            text_of_slot = by_sample.setdefault((sample_id, caption_hash), {})
             if reason is None:
-                rewrites.setdefault(draw, text)
-        return {key: list(rewrites.values()) for key, rewrites in found.items()}
+                text_of_slot.setdefault(slot, text)
+        return {key: list(text_of_slot.values()) for key, text_of_slot in by_sample.items()}
 
     def describe(self, revisions: Mapping[str, int]) -> dict[str, Committed]:
-        """What is known of committed shards (name to revision)."""
+        """Read the metadata of committed shards.
 
-        def one(item: tuple[str, int]) -> Committed:
-            metadata = storage.read_parquet_metadata(self.verdicts_url(*item))
-            return Committed(
-                item[1],
-                Origin.from_json(metadata[_ORIGIN_KEY]),
-                Statistics.from_json(json.loads(metadata[_STATISTICS_KEY])),
-                metadata[_DIGEST_KEY].decode(),
-            )
+        Args:
+            revisions: the revision of each shard, by name.
+        """
+        return _read_each(revisions, self._describe)
 
-        with ThreadPoolExecutor(16) as pool:
-            return dict(zip(revisions, pool.map(one, revisions.items()), strict=True))
+    def _describe(self, shard_name: str, revision: int) -> Committed:
+        metadata = storage.read_parquet_metadata(self.verdicts_url(shard_name, revision))
+        return Committed(
+            revision,
+            Origin.from_json(metadata[_ORIGIN_KEY]),
+            Statistics.from_json(json.loads(metadata[_STATISTICS_KEY])),
+            metadata[_DIGEST_KEY].decode(),
+        )
 
     def origin(self, shard_name: str, revision: int) -> Origin:
-        """What a shard's draws were made from."""
+        """The input that a shard's draws were made from."""
         metadata = storage.read_parquet_metadata(self.draws_url(shard_name, revision))
         return Origin.from_json(metadata[_ORIGIN_KEY])
 
     def origins(self, revisions: Mapping[str, int]) -> dict[str, Origin]:
-        """What the draws of shards (name to revision) were made from."""
-        with ThreadPoolExecutor(16) as pool:
-            return dict(zip(revisions, pool.map(lambda item: self.origin(*item), revisions.items()), strict=True))
+        """The input that the draws of shards were made from.
+
+        Args:
+            revisions: the revision of each shard, by name.
+        """
+        return _read_each(revisions, self.origin)
+
+
+def _read_each(revisions: Mapping[str, int], read: Callable[[str, int], T]) -> dict[str, T]:
+    """Call `read` with every (shard, revision), several at a time."""
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        return dict(zip(revisions, pool.map(read, revisions.keys(), revisions.values()), strict=True))
 
 
 def _values(table: pa.Table, name: str) -> list[Any]:
-    """The values of a column (null: None), in a fraction of the time of `to_pylist`."""
+    """The values of a column (null: None), in a fraction of the time that `to_pylist` takes."""
     values: list[Any] = table.column(name).to_numpy().tolist()
     return values
 
@@ -187,35 +206,39 @@ def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:
 
 
 def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig, setting: str) -> RewriteSet:
-    """Claim a directory for a recipe, or find that it holds that recipe already.
+    """Claim a directory for a recipe, or recognise that it holds this recipe already.
+
+    Args:
+        location: a directory or URL.
+        recipe: from `build_recipe`.
+        gate: whose verdicts are written.
+        setting: the config key of `location`, for messages.
 
     Raises:
-        UserError: the directory holds another recipe's rewrites, or something else.
+        UserError: the directory holds another recipe's rewrites, or other files.
     """
-    check_location(location, recipe, setting)
-    url = storage.join(location, "recipe.json")
-    if not storage.exists(url):
-        storage.write_json(
-            url, {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": package_versions()}
-        )
+    if not check_location(location, recipe, setting):
+        content = {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": package_versions()}
+        storage.write_json(storage.join(location, RECIPE_FILE), content)
     return RewriteSet(location, gate_fingerprint(gate))
 
 
-def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> None:
-    """Raise UserError unless `location` is empty or holds the rewrites of `recipe`; writes nothing."""
-    url = storage.join(location, "recipe.json")
-    if not storage.exists(url):
-        if storage.exists(location) and storage.list_files(location):
-            raise UserError(f"{setting}: {location} holds files, but no rewrite set; choose another place")
-        return
-    found = storage.read_json(url)
-    if found.get("fingerprint") != fingerprint_of(recipe):
-        before = found.get("recipe", {})
-        changed = sorted(key for key in {*before, *recipe} if before.get(key) != recipe.get(key))
-        raise UserError(
-            f"{setting}: {location} holds the rewrites of another recipe ({', '.join(changed)} differ); "
-            "choose another place, or set these back"
-        )
+def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bool:
+    """Check that `location` is empty or holds the rewrites of `recipe`; writes nothing.
+
+    Returns:
+        Whether it holds the recipe already.
+
+    Raises:
+        UserError: the directory holds another recipe's rewrites, or other files.
+    """
+
+    def changed(record: Mapping[str, Any]) -> list[str]:
+        if record.get("fingerprint") == fingerprint_of(recipe):
+            return []
+        return changed_keys(record.get("recipe", {}), dict(recipe)) or ["fingerprint"]
+
+    return check_owner(location, RECIPE_FILE, changed, setting=setting, content="rewrite set")
 
 
 def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:
@@ -228,7 +251,15 @@ def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:
 
 
 def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, origin: Origin) -> None:
-    """Write a shard's draws; the shard is committed once its verdicts follow."""
+    """Write a shard's draws; `commit_verdicts` commits the shard afterwards.
+
+    Args:
+        rewrite_set: the set to write to.
+        shard_name: the shard.
+        revision: the revision to write.
+        draws: rows of `DRAWS_SCHEMA`, in the order of sample, slot, attempt.
+        origin: the input that the draws were made from.
+    """
     table = draws.cast(DRAWS_SCHEMA).replace_schema_metadata({_ORIGIN_KEY: origin.to_json().encode()})
     storage.write_parquet(rewrite_set.draws_url(shard_name, revision), table)
 
@@ -236,7 +267,19 @@ def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: 
 def commit_verdicts(
     rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, reasons: pa.Array, origin: Origin
 ) -> Statistics:
-    """Commit a shard: write the gate's verdicts on its draws (same rows, same order; null: accepted)."""
+    """Commit a shard: write the gate's verdicts on its draws.
+
+    Args:
+        rewrite_set: the set to write to.
+        shard_name: the shard.
+        revision: the revision of the draws.
+        draws: the shard's draws, as written.
+        reasons: why the gate refused each draw, in the same order; null: accepted.
+        origin: the origin that the draws were written with.
+
+    Returns:
+        The shard's counts, which are in the file's metadata too.
+    """
     statistics = Statistics.of(draws, reasons)
     statistics.engine_s, statistics.gpu_s = origin.engine_s, origin.gpu_s
     table = pa.table(
@@ -254,7 +297,7 @@ def commit_verdicts(
 
 
 def restamp_verdicts(rewrite_set: RewriteSet, shard_name: str, revision: int, origin: Origin) -> None:
-    """Note another origin for a committed shard whose content is the same."""
+    """Record another origin for a committed shard whose content is the same."""
     url = rewrite_set.verdicts_url(shard_name, revision)
     verdicts = storage.read_parquet(url)
     metadata = {**verdicts.schema.metadata, _ORIGIN_KEY: origin.to_json().encode()}

@@ -24,7 +24,7 @@ from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import check_evaluation
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.prices import load_prices
-from laclip_ray.rewriting.sets import committed_sets
+from laclip_ray.rewriting.sets import SetSelection, committed_sets
 from laclip_ray.training.run import check_training, count_rows, worker_group
 from laclip_ray.tuning.results import Sweep, objective_metric, write_sweep
 from laclip_ray.tuning.schedulers import OBJECTIVE, BudgetStopper, Halving, Spent, TreeSearch
@@ -91,7 +91,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
     readers = [variant for variant in variants if any_p or variant.text.reads_rewrites]
     if any(reader.text.rewrites is None for reader in readers):
         run_rewriting(experiment)
-    sets = [committed_sets(reader) for reader in readers]
+    sets = [committed_sets(SetSelection.of(reader)) for reader in readers]
     revisions = {url: number for each in sets for url, number in each.revisions().items()}
     record(experiment, epochs, revisions)
     rows_url = storage.join(experiment.tune_output, ROWS_FILE)

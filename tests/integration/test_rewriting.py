@@ -10,6 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError
 from laclip_ray.models.building import create_model
@@ -18,12 +21,9 @@ from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import Answer
 from laclip_ray.rewriting.pipeline import RunHooks, StoppedError, claim_sets, finish_rewriting, run_rewriting
-from laclip_ray.rewriting.sets import configured_sets
+from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
-
-from laclip_ray import storage
-from laclip_ray.config import Experiment, with_overrides
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -173,7 +173,7 @@ def test_what_the_gate_refuses_is_drawn_again_and_the_first_accepted_draw_is_rea
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 200))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "redraws": 2})
     counts = run_rewriting(experiment, SeededEngine).statistics["crowd"]
-    (rewrite_set,) = configured_sets(experiment).sets
+    (rewrite_set,) = configured_sets(SetSelection.of(experiment)).sets
     rows = rewrite_set.read("0.tar", 0).to_pylist()
     expected = {}
     for row in rows:
@@ -192,11 +192,11 @@ def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, mak
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 6))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     run_rewriting(experiment, ScriptedEngine)
-    (before,) = configured_sets(experiment).sets
+    (before,) = configured_sets(SetSelection.of(experiment)).sets
     more = with_overrides(experiment, {"rewrite.rewrites_per_set": 3})
     counts = run_rewriting(more, LaterEngine).statistics["crowd"]
     assert counts.accepted == 18
-    (after,) = configured_sets(more).sets
+    (after,) = configured_sets(SetSelection.of(more)).sets
     texts = [row["text"] for row in after.read("0.tar", 1).to_pylist()]
     assert sum(text.startswith("later") for text in texts) == 12, "a rewrite that was there was drawn again"
     kept = before.accepted("0.tar")

@@ -298,7 +298,7 @@ def test_ranges_of_a_file_are_shards_of_their_own(experiment: Experiment) -> Non
 
 
 def test_another_recipe_in_the_place_is_refused(done: Experiment) -> None:
-    with pytest.raises(UserError, match=r"rewrite\.output: .*another recipe \(heads, seed differ\)"):
+    with pytest.raises(UserError, match=r"rewrite\.output: .*another rewrite set \(heads, seed differ\)"):
         find_backlog(with_overrides(done, {"seed": 1, "rewrite.heads": 8}))
 
 

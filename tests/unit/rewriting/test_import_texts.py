@@ -25,7 +25,7 @@ from laclip_ray.rewriting.export import export_rewrites, text_files
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.import_texts import CAPTION_DIFFERS, NOT_IN_IMPORT, ImportedTexts, import_rewrites
 from laclip_ray.rewriting.recipe import gate_fingerprint
-from laclip_ray.rewriting.sets import committed_sets
+from laclip_ray.rewriting.sets import SetSelection, committed_sets
 from laclip_ray.rewriting.store import RewriteSet
 from tests.unit.conftest import picture, write_tar
 
@@ -102,7 +102,7 @@ def reading(experiment: Experiment, imported: ImportedTexts) -> Experiment:
 
 def accepted_by_shard(experiment: Experiment) -> dict[str, list[Accepted]]:
     found: dict[str, list[Accepted]] = {}
-    for each in committed_sets(experiment).sets:
+    for each in committed_sets(SetSelection.of(experiment)).sets:
         for shard in list_shards(experiment.data):
             part = each.accepted(shard.name)
             assert part is not None
@@ -150,7 +150,7 @@ def test_the_authors_layout_becomes_sets_that_training_reads(tmp_path: Path) -> 
         f"cc3m_{source}": {(path, hash_caption(caption)): [f"{source} says {caption}"] for path, caption in ROWS}
         for source in ("chatgpt", "human")
     }
-    lineage = committed_sets(reading(experiment, imported)).lineage()
+    lineage = committed_sets(SetSelection.of(reading(experiment, imported))).lineage()
     recipes = [storage.read_json(f"{location}/recipe.json") for location in imported.locations.values()]
     assert [each["fingerprint"] for each in lineage] == [each["fingerprint"] for each in recipes]
     assert recipes[0]["recipe"]["imported_from"] == ["cc3m_chatgpt.txt"]
@@ -246,7 +246,7 @@ def test_equal_ids_and_captions_get_their_own_lines_in_order(tmp_path: Path) -> 
     assert [sample.problems for sample in samples_of(experiment)] == problems
     texts = [write_lines(tmp_path / "human.txt", ["first", "second", "third", "fourth", "fifth"])]
     imported = import_rewrites(experiment, write_csv(tmp_path / "c.csv", rows), texts)
-    rewrite_set = committed_sets(reading(experiment, imported)).sets[0]
+    rewrite_set = committed_sets(SetSelection.of(reading(experiment, imported))).sets[0]
     by_shard = [rewrite_set.accepted(shard.name) or {} for shard in list_shards(experiment.data)]
     assert [texts for accepted in by_shard for texts in accepted.values()] == [
         ["first"],
@@ -306,7 +306,7 @@ def test_other_texts_do_not_go_into_a_set_that_is_there(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
     captions = write_csv(tmp_path / "c.csv", ROWS)
     import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["text"] * 5)])
-    with pytest.raises(UserError, match=r"another recipe .digest differ"):
+    with pytest.raises(UserError, match=r"another rewrite set .digest differ"):
         import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["other"] * 5)])
 
 

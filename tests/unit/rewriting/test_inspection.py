@@ -17,7 +17,7 @@ from laclip_ray.rewriting import inspection, store, tables
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.import_texts import import_rewrites
 from laclip_ray.rewriting.inspection import ACCEPTED, Inspection, inspect_rewrites
-from laclip_ray.rewriting.sets import readable_sets
+from laclip_ray.rewriting.sets import SetSelection, readable_sets
 
 SHARDS, ROWS_PER_SHARD = 12, 4
 
@@ -77,7 +77,7 @@ def test_every_committed_shard_is_counted_and_a_few_are_read(experiment: Experim
 def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
     rows = {
         (each.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
-        for each in readable_sets(experiment)
+        for each in readable_sets(SetSelection.of(experiment))
         for shard, revision in each.committed_revisions().items()
         for row in each.read(shard, revision).to_pylist()
     }
@@ -107,7 +107,7 @@ def test_reasons_and_sets_can_be_chosen(experiment: Experiment) -> None:
     assert inspect_rewrites(experiment, reasons=[Rejection.REFUSAL]).shown == []
     with pytest.raises(UserError, match="unknown rude; known are accepted, empty, "):
         inspect_rewrites(experiment, reasons=["rude"])
-    with pytest.raises(UserError, match="no rewrite set three here; there is one, two"):
+    with pytest.raises(UserError, match="no rewrite set three here; the sets are one, two"):
         inspect_rewrites(experiment, names=["three"])
 
 
@@ -146,7 +146,7 @@ def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment
         "attempt": 0, "head": None, "outcome": tables.CAPTION_TOO_LONG, "text": None, "truncated": False,
         **dict.fromkeys(tables.TOKENS, 0),
     }  # fmt: skip
-    each = readable_sets(experiment)[0]
+    each = readable_sets(SetSelection.of(experiment))[0]
     draws = pa.Table.from_pylist([row], schema=tables.DRAWS_SCHEMA)
     origin = tables.Origin("", "", 1)
     store.write_draws(each, "extra", 0, draws, origin)
@@ -158,9 +158,13 @@ def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment
 
 def test_sets_that_are_missing_unjudged_or_alike_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no rewrite set at .*/crowd"):
-        readable_sets(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))
+        readable_sets(
+            SetSelection.of(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))
+        )
     with pytest.raises(UserError, match="12 shards have rewrites, but no verdicts of this gate"):
-        readable_sets(with_overrides(experiment, {"rewrite.gate.min_words": 9}))
+        readable_sets(SetSelection.of(with_overrides(experiment, {"rewrite.gate.min_words": 9})))
     locations = experiment.text.rewrites or []
     with pytest.raises(UserError, match="more than one set is named one"):
-        readable_sets(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))
+        readable_sets(
+            SetSelection.of(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))
+        )

@@ -11,12 +11,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
+from laclip_ray import storage
+from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.text_choice import Rewrites
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, fingerprint_of, gate_fingerprint
-from laclip_ray.rewriting.sets import RewriteSets, committed_sets, configured_sets
+from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets, configured_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import (
     RewriteSet,
@@ -28,10 +32,6 @@ from laclip_ray.rewriting.store import (
     write_draws,
 )
 from laclip_ray.rewriting.tables import DRAWN, Origin
-
-from laclip_ray import storage
-from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig, parse_experiment
-from laclip_ray.rewriting import tables
 
 ORIGIN = Origin(file_identity="10-1.5", inputs="abc", rewrites_per_set=3, engine_s=2.5, gpu_s=5.0)
 
@@ -446,7 +446,7 @@ def test_another_recipe_in_a_place_is_refused_and_what_differs_is_named(
     location = rewrite_set.location
     open_for_writing(location, recipe(), GateConfig(), "rewrite.output")
     for act in CLAIMS:
-        with pytest.raises(UserError, match=rf"rewrite\.output: .* another recipe \({differ} differ\)"):
+        with pytest.raises(UserError, match=rf"rewrite\.output: .* another rewrite set \({differ} differ\)"):
             act(location, other, "rewrite.output")
     assert storage.read_json(f"{location}/recipe.json")["recipe"] == recipe()
 
@@ -467,6 +467,10 @@ def test_checking_a_place_writes_nothing(tmp_path: Path) -> None:
 
 
 # --- several sets
+
+
+def select(content: dict[str, Any]) -> SetSelection:
+    return SetSelection.of(parse_experiment(content))
 
 
 def test_sets_are_joined_in_their_order_and_missing_ones_left_out(tmp_path: Path) -> None:
@@ -500,7 +504,7 @@ def test_a_set_of_weight_0_is_not_read_and_need_not_be_there(rewrite_set: Rewrit
     storage.write_json(storage.join(rewrite_set.location, "recipe.json"), {})
     commit(rewrite_set, "0.tar", one("text"))
     sets = committed_sets(
-        parse_experiment(
+        select(
             {
                 "name": "a",
                 "output": "out",
@@ -543,7 +547,7 @@ def test_the_most_rewrites_are_those_asked_for_in_all_sets_together(tmp_path: Pa
 def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], message: str) -> None:
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human"]}}
     with pytest.raises(UserError, match=message):
-        committed_sets(parse_experiment({**content, "text": {"weights": weights}}))
+        committed_sets(select({**content, "text": {"weights": weights}}))
 
 
 def test_a_set_that_was_being_made_is_pinned_at_what_it_has_when_it_is_read_alone(tmp_path: Path) -> None:
@@ -610,10 +614,10 @@ def test_lineage_does_not_change_with_what_training_does_not_see() -> None:
 
 def test_configured_sets_are_those_of_rewriting_unless_others_are_named() -> None:
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human", "crowd"]}}
-    found = configured_sets(parse_experiment(content)).sets
+    found = configured_sets(select(content)).sets
     assert [each.location for each in found] == ["out/rewrites/human", "out/rewrites/crowd"]
     assert {each.gate for each in found} == {gate_fingerprint(GateConfig())}
-    named = configured_sets(parse_experiment({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
+    named = configured_sets(select({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
     assert [(each.location, each.name) for each in named] == [("memory://bucket/x", "x")]
 
 
@@ -621,7 +625,7 @@ def test_configured_sets_ignore_revisions_that_are_made_later(tmp_path: Path) ->
     rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig()))
     commit(rewrite_set, "0.tar", one("old"), 1)
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}
-    sets = configured_sets(parse_experiment(content))
+    sets = configured_sets(select(content))
     commit(rewrite_set, "0.tar", one("new"), 2)
     assert sets.rewrites("0.tar") == {A: Rewrites(["old"])}
-    assert configured_sets(parse_experiment(content)).rewrites("0.tar") == {A: Rewrites(["new"])}
+    assert configured_sets(select(content)).rewrites("0.tar") == {A: Rewrites(["new"])}
