@@ -1,8 +1,8 @@
-"""One experiment as one strict, frozen model: what is read, rewritten, trained, evaluated and swept.
+"""One experiment as one strict, frozen model with a section for each part of the package.
 
 An experiment is a YAML file plus dotted overrides (`train.epochs=3`). `${NAME}` in a string is replaced from the
-environment. Unknown keys and wrong types are refused with the key's full path. Values derived from others are
-properties or functions, never written back.
+environment. Unknown keys and wrong types are refused with the key's full path. Derived values are properties or
+functions, never written back. Facts about a field (`markers`) stand at the field.
 
 Secrets do not belong here: object-store credentials come from the environment or the cloud's own chain.
 """
@@ -10,6 +10,7 @@ Secrets do not belong here: object-store credentials come from the environment o
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.evaluation import EvaluateConfig, RetrievalConfig, ZeroShotConfig
 from laclip_ray.config.experiment import Experiment, RayConfig
+from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
     BudgetConfig,
     Delivery,
@@ -33,6 +34,15 @@ from laclip_ray.config.fields import (
     WorkerRange,
 )
 from laclip_ray.config.loading import load_experiment, parse_experiment, to_yaml, with_absolute_paths, with_overrides
+from laclip_ray.config.markers import (
+    CanBeSwept,
+    ChangesNoVerdict,
+    FixedInSweep,
+    InputPath,
+    MayChangeOnResume,
+    OutputPath,
+    SharedBySweep,
+)
 from laclip_ray.config.rewriting import (
     DEMO_REWRITER,
     MAX_REWRITES_PER_SET,
@@ -49,6 +59,8 @@ __all__ = [
     "DEMO_REWRITER",
     "MAX_REWRITES_PER_SET",
     "BudgetConfig",
+    "CanBeSwept",
+    "ChangesNoVerdict",
     "CheckpointConfig",
     "DataConfig",
     "Delivery",
@@ -56,15 +68,20 @@ __all__ = [
     "EvaluateConfig",
     "Experiment",
     "ExportTarget",
+    "FieldFacts",
+    "FixedInSweep",
     "Format",
     "GateConfig",
     "HalvingConfig",
+    "InputPath",
     "LossKind",
+    "MayChangeOnResume",
     "ModelConfig",
     "ModelLayout",
     "NonFiniteLoss",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "OutputPath",
     "PictureGateConfig",
     "PositiveFloat",
     "PositiveInt",
@@ -78,6 +95,7 @@ __all__ = [
     "SamplingConfig",
     "Search",
     "Section",
+    "SharedBySweep",
     "SpaceConfig",
     "StreamConfig",
     "StreamOrder",
@@ -89,8 +107,10 @@ __all__ = [
     "WorkerRange",
     "ZeroShotConfig",
     "load_experiment",
+    "marked_keys",
     "parse_experiment",
     "to_yaml",
+    "walk",
     "with_absolute_paths",
     "with_overrides",
 ]

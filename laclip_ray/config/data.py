@@ -5,24 +5,26 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from laclip_ray.config.fields import Format, Section
+from laclip_ray.config.markers import InputPath
 
 
 class DataConfig(Section):
     """Where the samples are and how to read them."""
 
-    path: str | list[str]
-    """Files, directories or globs; local or any fsspec URL."""
+    path: Annotated[str | list[str], InputPath()]
+    """Files, directories or globs; local paths or any fsspec URL."""
     format: Literal["auto", Format] = "auto"
-    """`auto` goes by the file extension."""
+    """File format. `auto`: by the file extension."""
     image_column: str | None = None
-    """Tables: image bytes (Parquet) or image path (manifests). None: a captions-only table."""
+    """Column of the image bytes (Parquet) or the image path (CSV, TSV, JSON lines). None: the table has no images."""
     caption_column: str = "caption"
-    """Tables: the caption; WebDataset: the key of a json member, used where there is no txt member."""
+    """Column of the caption. WebDataset: the key in the json member of a sample without a txt member."""
     id_column: str | None = None
-    """Where ids come from. None: WebDataset key, else image path, else `url` column, else a caption hash."""
+    """Column of the sample's id. None: the WebDataset key, else the image path, else the `url` column, else a hash of
+    the caption."""
     columns: list[str] | None = None
-    """CSV and TSV files without a header: the names of their columns, in order."""
-    image_root: str | None = None
-    """Manifests: what relative image paths are relative to. None: the manifest's own directory."""
+    """Column names, in order, of CSV and TSV files without a header. None: the first row is the header."""
+    image_root: Annotated[str | None, InputPath()] = None
+    """Directory that relative image paths in tables start from. None: the table's own directory."""
     max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    """Larger Parquet files and tables are cut into ranges of at most this many rows."""
+    """Rows in a shard, at most. Larger Parquet files and tables are cut into row ranges."""

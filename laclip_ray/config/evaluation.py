@@ -1,37 +1,47 @@
-"""What a trained model is measured on."""
+"""How a trained model is evaluated."""
+
+from typing import Annotated
 
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.fields import PositiveInt, Section
+from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_directory, is_file
 
 
 class ZeroShotConfig(Section):
-    """A labelled set in CLIP_benchmark's WebDataset layout."""
+    """A labelled dataset for zero-shot classification, in CLIP_benchmark's WebDataset layout."""
 
     name: str
-    path: str
-    """The directory that holds `classnames.txt`, the templates and the split directories."""
+    """Names the dataset in results."""
+    path: Annotated[str, InputPath()]
+    """Directory with `classnames.txt`, the prompt templates and one subdirectory for each split."""
     split: str = "test"
+    """The split to measure on."""
 
 
 class RetrievalConfig(Section):
-    """Captioned shards to search in."""
+    """Captioned images for retrieval in both directions."""
 
     name: str
+    """Names the dataset in results."""
     data: DataConfig
+    """The shards."""
     max_samples: PositiveInt | None = None
-    """The first so many samples; None: all."""
+    """Use only the first samples, this many. None: all."""
 
 
 class EvaluateConfig(Section):
-    """What a trained model is measured on."""
+    """How a trained model is evaluated."""
 
-    checkpoint: str | None = None
-    """A directory or URL in open_clip's layout (`local-dir:` before it is allowed), `hf-hub:ORGANISATION/NAME`, or an
-    open_clip name. None: the export of training with this config."""
-    pretrained: str | None = None
+    checkpoint: Annotated[str | None, InputPath(is_clip_directory, is_name_if="pretrained")] = None
+    """The model: a directory or URL in open_clip's layout (with or without `local-dir:`), `hf-hub:ORGANISATION/NAME`,
+    or an open_clip name. None: the model that training with this config exports."""
+    pretrained: Annotated[str | None, InputPath(is_file)] = None
     """Weights of an open_clip name in `checkpoint`: open_clip's tag, or a checkpoint file."""
-    output: str | None = None
-    """Where `results.json` goes. None: `evaluate` under `output`."""
+    output: Annotated[str | None, OutputPath()] = None
+    """Directory or URL of `results.json`. None: `evaluate` under `output`."""
     batch_size: PositiveInt = 128
-    zero_shot: list[ZeroShotConfig] = []
-    retrieval: list[RetrievalConfig] = []
+    """Images or texts that the model encodes together."""
+    zero_shot: Annotated[list[ZeroShotConfig], SharedBySweep()] = []
+    """Datasets for zero-shot classification."""
+    retrieval: Annotated[list[RetrievalConfig], SharedBySweep()] = []
+    """Datasets for image-to-text and text-to-image retrieval."""

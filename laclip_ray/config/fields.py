@@ -1,4 +1,4 @@
-"""Types of config fields, and the sections that several parts share."""
+"""Types of config fields, each enumeration once, and the sections that several parts share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,10 +19,10 @@ Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
 """File format of a dataset's shards."""
 
 PromptMode = Literal["completion", "chat"]
-"""How the language model is asked: a text to continue (base models), or messages (instruct models)."""
+"""Form of a prompt: text to continue (base models), or messages (instruct models)."""
 
 Template = Literal["plain", "reference"]
-"""Layout of a completion prompt: this package's own, or that of the prompts in the paper's code."""
+"""Layout of a completion prompt: this package's own, or the one in the paper's code."""
 
 Delivery = Literal["ahead", "inline", "follow"]
 """How `laclip run` brings rewrites to training; see `RewriteConfig.delivery`."""
@@ -31,7 +31,7 @@ TextMode = Literal["sample", "both", "multi"]
 """Texts shown with one image; see `TextConfig.mode`."""
 
 StreamOrder = Literal["fast", "exact"]
-"""What the order of training samples guarantees; see `StreamConfig.order`."""
+"""Guarantee on the order of training samples; see `StreamConfig.order`."""
 
 LossKind = Literal["clip", "siglip"]
 """The softmax over the batch, or SigLIP's sigmoid for each pair."""
@@ -53,16 +53,17 @@ ModelLayout = Literal["open_clip", "hugging_face"]
 
 
 def number_or_mapping(value: object) -> str:
-    """Which of the alternatives of one key a value is meant to be, so that errors speak of that one."""
+    """Name the alternative of a union that a value belongs to, so validation errors are about that one."""
     return "<mapping>" if isinstance(value, Mapping | BaseModel) else "<number>"
 
 
 def number_name_or_mapping(value: object) -> str:
+    """Like `number_or_mapping`, for unions that also take a name."""
     return "<name>" if isinstance(value, str) else number_or_mapping(value)
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, and nothing changes after validation."""
+    """Base of all sections: strict types, no unknown keys, frozen after validation."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -70,12 +71,12 @@ class Section(BaseModel):
 
 
 class WorkerRange(Section):
-    """How many processes of a kind may run."""
+    """Number of processes of one kind."""
 
     min: PositiveInt = 1
-    """Start when this many are up."""
+    """Work starts when this many are up."""
     max: PositiveInt = 1
-    """Grow to this many where the cluster has room."""
+    """Upper bound, reached if the cluster has room."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "WorkerRange":
@@ -85,9 +86,9 @@ class WorkerRange(Section):
 
 
 class BudgetConfig(Section):
-    """What rewriting or a sweep may cost, over all starts into the same output; one that reaches it ends incomplete."""
+    """Limit on the cost of rewriting or a sweep, over all runs into one output. At the limit a run ends incomplete."""
 
     gpu_hours: PositiveFloat | None = None
-    """GPU-hours of rewriting's engines, or of a sweep's training workers. None: no limit."""
+    """GPU-hours of the engines, or of a sweep's training workers. None: no limit."""
     money: PositiveFloat | None = None
-    """In the price list's currency; needs `rewrite.price`, for a sweep `train.price` or that. None: no limit."""
+    """In the price list's currency. Needs `rewrite.price`; a sweep takes `train.price` first. None: no limit."""

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from laclip_ray.config.experiment import Experiment
+from laclip_ray.config.facts import ITEM, walk
+from laclip_ray.config.markers import DIRECTORY_PREFIX, InputPath, OutputPath, always
 from laclip_ray.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's floats: plain `1e-3` is a number, not a text."""
+    """PyYAML's safe loader with the floats of YAML 1.2: plain `1e-3` is a number, not a text."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Its counterpart: the text `1e-3` is quoted."""
+    """The counterpart of `_Loader`: it quotes the text `1e-3`."""
 
 
 for _class in (_Loader, _Dumper):
@@ -78,68 +81,62 @@ def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experi
 
 
 def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
-    """A copy whose local paths are absolute: Ray's workers do not all run in this process's directory.
+    """A copy with absolute local paths, because Ray's workers and tasks run in other directories than this process.
+
+    URLs and names of models and prompt sets stay as they are.
 
     Args:
         experiment: as loaded.
-        outputs: whether places that are written to are made absolute too, or only what is read.
+        outputs: whether to change output paths too, or only input paths.
     """
-
-    def absolute(path: str) -> str:
-        return path if "://" in path else str(Path(path).absolute())
-
     content = experiment.model_dump(mode="json")
-    evaluate = content["evaluate"]
-    for data in (content["data"], *(retrieval["data"] for retrieval in evaluate["retrieval"])):
-        paths = data["path"]
-        data["path"] = absolute(paths) if isinstance(paths, str) else [absolute(path) for path in paths]
-        data["image_root"] = data["image_root"] and absolute(data["image_root"])
-    for zero_shot in evaluate["zero_shot"]:
-        zero_shot["path"] = absolute(zero_shot["path"])
-    if evaluate["checkpoint"] and evaluate["pretrained"] is None:
-        evaluate["checkpoint"] = _absolute_model(evaluate["checkpoint"], absolute)
-    elif evaluate["pretrained"] is not None and Path(evaluate["pretrained"]).is_file():
-        evaluate["pretrained"] = absolute(evaluate["pretrained"])
-    if content["model"]["name"].endswith(".json"):
-        content["model"]["name"] = absolute(content["model"]["name"])
-    rewrite = content["rewrite"]
-    if rewrite["model"].startswith("."):
-        rewrite["model"] = absolute(rewrite["model"])
-    rewrite["prompt_sets"] = [
-        absolute(name) if name.endswith((".yaml", ".yml")) else name for name in rewrite["prompt_sets"]
-    ]
-    if (picture := rewrite["gate"]["picture"]) and picture["model"].startswith("."):
-        picture["model"] = absolute(picture["model"])
-    if content["text"]["rewrites"]:
-        content["text"]["rewrites"] = [absolute(location) for location in content["text"]["rewrites"]]
-    for key, space in content["tune"]["space"].items():
-        if space["grid"] and key == "text.rewrites":
-            space["grid"] = [value and [absolute(location) for location in value] for value in space["grid"]]
-        if space["grid"] and key == "model.name":
-            space["grid"] = [absolute(name) if str(name).endswith(".json") else name for name in space["grid"]]
-    if outputs:
-        for section in (content, rewrite, content["train"], evaluate, content["tune"]):
-            section["output"] = section["output"] and absolute(section["output"])
+    for facts in walk(Experiment):
+        if marker := facts.marker(InputPath):
+            _replace(content, facts.key.split("."), partial(_absolute_input, marker))
+            if grid := content["tune"]["space"].get(facts.key, {}).get("grid"):
+                grid[:] = [_absolute(value, marker.is_path) for value in grid]
+        elif outputs and facts.marker(OutputPath):
+            _replace(content, facts.key.split("."), lambda value, _: _absolute(value, always))
     return _validate(content, "config")
 
 
-def _absolute_model(model: str, absolute: Callable[[str], str]) -> str:
-    """A model's directory as an absolute path; `local-dir:` before it, and names of models, stay as they are."""
-    path = model.removeprefix("local-dir:")
-    is_path = path != model or "/" in path or Path(path).is_dir()
-    if model.startswith("hf-hub:") or not is_path:
-        return model
-    return model.removesuffix(path) + absolute(path)
+def _replace(section: Any, key: Sequence[str], change: Callable[[Any, dict[str, Any]], Any]) -> None:
+    """Replace the value at a key of `walk`; `change` gets the value and its section."""
+    if not isinstance(section, dict):
+        return  # an optional section that is not set
+    name, *rest = key
+    if not rest:
+        section[name] = change(section[name], section)
+    elif name.endswith(ITEM):
+        items = section[name.removesuffix(ITEM)]
+        for item in items.values() if isinstance(items, dict) else items or ():
+            _replace(item, rest, change)
+    else:
+        _replace(section[name], rest, change)
+
+
+def _absolute_input(marker: InputPath, value: Any, section: dict[str, Any]) -> Any:
+    is_name = marker.is_name_if is not None and section[marker.is_name_if] is not None
+    return value if is_name else _absolute(value, marker.is_path)
+
+
+def _absolute(value: Any, is_path: Callable[[str], bool]) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, is_path) for item in value]
+    if not isinstance(value, str) or not value or "://" in value or not is_path(value):
+        return value
+    prefix = DIRECTORY_PREFIX if value.startswith(DIRECTORY_PREFIX) else ""
+    return prefix + str(Path(value.removeprefix(prefix)).absolute())
 
 
 def _validate(content: dict[str, Any], where: str) -> Experiment:
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        found: dict[str, list[str]] = {}
+        issues: dict[str, list[str]] = {}
         for issue in error.errors():
-            found.setdefault(_dotted(issue["loc"]), []).append(_explain(dict(issue)))
-        lines = [f"  {key}: {'; or '.join(explanations)}" for key, explanations in found.items()]
+            issues.setdefault(_dotted(issue["loc"]), []).append(_explain(dict(issue)))
+        lines = [f"  {key}: {'; or '.join(explanations)}" for key, explanations in issues.items()]
         raise UserError("\n".join([f"{where}: {len(lines)} invalid value(s)", *lines])) from error
 
 
@@ -147,7 +144,7 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
         if part in ("str", "list[str]") or str(part).startswith("<"):
-            continue  # names of the alternatives of one key
+            continue  # pydantic's names for the alternatives of a union
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 

@@ -16,156 +16,177 @@ from laclip_ray.config.fields import (
     Template,
     WorkerRange,
 )
+from laclip_ray.config.markers import (
+    ChangesNoVerdict,
+    InputPath,
+    OutputPath,
+    SharedBySweep,
+    ends_with,
+    exists,
+    is_clip_directory,
+    is_file,
+)
 
 DEMO_REWRITER = "demo-rewriter"
-"""The model name that stands for the small rewriter in this package."""
+"""Name of the small model in this package, as a value of `rewrite.model`."""
 
 MAX_REWRITES_PER_SET = 32
+"""Upper bound of `rewrite.rewrites_per_set`."""
+
+
+def _is_local_model(value: str) -> bool:
+    return value != DEMO_REWRITER and (value.startswith(".") or exists(value))
 
 
 class SamplingConfig(Section):
-    """How the language model's next token is drawn; the paper's values are the defaults."""
+    """Sampling from the language model. The defaults are the paper's values."""
 
     temperature: NonNegativeFloat = 0.9
-    """0 is greedy."""
+    """Softmax temperature. 0: greedy."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """Nucleus sampling."""
+    """Nucleus sampling: probability mass to sample from."""
     max_tokens: PositiveInt = 77
-    """The most tokens a rewrite may have."""
+    """Tokens in a rewrite, at most."""
 
 
 class EngineConfig(Section):
     """The pool of vLLM engines."""
 
     actors: WorkerRange = WorkerRange()
-    """Engines, one an actor."""
+    """Number of actors. Each holds one engine."""
     gpus_per_actor: NonNegativeFloat | None = None
-    """None: one where the cluster has GPUs, else none."""
+    """GPUs for each engine. None: one if the cluster has GPUs, else none."""
     cpus_per_actor: NonNegativeFloat = 1.0
-    """Logical CPUs reserved for an engine."""
+    """Logical CPUs reserved for each engine."""
     cpu_threads: PositiveInt | None = None
-    """Threads that an engine computes with on a CPU. None: as many as the node has cores."""
+    """Threads that compute in an engine on a CPU. None: the node's number of cores."""
     tensor_parallel_size: PositiveInt = 1
-    """GPUs of one node that an engine spreads the model over; `gpus_per_actor` follows it."""
+    """GPUs of one node that hold one copy of the model. `gpus_per_actor` follows it."""
     accelerator_type: str | None = None
-    """Only on nodes with this accelerator, by Ray's name (`H100`, `A100-80G`, `L4`)."""
+    """Place engines only on nodes with this accelerator, by Ray's name (`H100`, `A100-80G`, `L4`)."""
     label_selector: dict[str, str] = {}
-    """Only on nodes with these Ray labels, such as `ray.io/market-type: spot`."""
+    """Place engines only on nodes with these Ray labels, such as `ray.io/market-type: spot`."""
     shards_in_flight: PositiveInt = 2
-    """Shards an engine works on at a time, so that the slow tail of one does not idle it."""
+    """Shards that an engine works on at the same time. With several, the slow tail of one shard does not idle it."""
     restart_timeout_s: PositiveFloat = 600.0
-    """How long the start of an engine that was lost is tried again before the shards that it had are left to others.
-    Rewriting ends when no engine is left."""
+    """How long the restart of a lost engine is retried, in seconds. After that its shards go back to the other engines.
+    Rewriting ends when the last engine is lost."""
     cpu_kv_cache_gib: PositiveInt = 1
-    """On a CPU: memory for the key-value cache."""
+    """Memory for the key-value cache of an engine on a CPU, in GiB."""
     args: dict[str, Any] = {}
     """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`."""
 
     @property
     def held_shards(self) -> int:
-        """Shards that an engine has at a time: those that it works on, and one that waits."""
+        """Shards assigned to an engine: the ones in flight, and one that waits."""
         return self.shards_in_flight + 1
 
 
 class PictureGateConfig(Section):
-    """A second gate: rewrites that are less like their picture than the caption are dropped."""
+    """A second gate that scores texts by their picture. It rejects rewrites that fit the picture worse than the caption
+    does.
+    """
 
-    model: str
-    """An open_clip name, `hf-hub:ORGANISATION/NAME`, or a directory such as `laclip train` exports."""
-    pretrained: str | None = None
-    """The weights of a named model: open_clip's tag, or a checkpoint file."""
+    model: Annotated[str, InputPath(is_clip_directory, is_name_if="pretrained")]
+    """The scoring CLIP: an open_clip name, `hf-hub:ORGANISATION/NAME`, or a directory such as training's export."""
+    pretrained: Annotated[str | None, InputPath(is_file)] = None
+    """Weights of an open_clip name: open_clip's tag, or a checkpoint file."""
     margin: NonNegativeFloat = 0.05
-    """How much smaller than the caption's a rewrite's cosine similarity with the picture may be, else it is
-    `unlike_picture`."""
-    batch_size: PositiveInt = 256
+    """Tolerance in cosine similarity. A rewrite is `unlike_picture` if its similarity to the picture is lower than the
+    caption's by more than this."""
+    batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
     """Pictures that are scored together."""
-    actors: WorkerRange = WorkerRange()
-    """Processes that score, one model each."""
-    gpus_per_actor: NonNegativeFloat = 0.0
-    """Share of a GPU that such a process is given."""
+    actors: Annotated[WorkerRange, ChangesNoVerdict()] = WorkerRange()
+    """Number of scoring processes. Each holds one model."""
+    gpus_per_actor: Annotated[NonNegativeFloat, ChangesNoVerdict()] = 0.0
+    """GPUs (or a share of one) for each scoring process."""
 
 
 class GateConfig(Section):
-    """What a rewrite must satisfy to be shown in training. Each check can be switched off.
+    """Checks that a rewrite must pass before training shows it. Each can be switched off.
 
-    Every name in quotes is the reason that is recorded; `docs/gate.md` argues the defaults.
+    The name in backticks is the recorded reason. `docs/gate.md` argues the defaults.
     """
 
     min_words: NonNegativeInt = 2
-    """Fewer words is `too_short` (the paper drops rewrites of one word); 0 switches it off."""
+    """A rewrite with fewer words is `too_short` (the paper drops rewrites of one word). 0: off."""
     max_context_tokens: PositiveInt | None = 77
-    """More tokens of CLIP's tokeniser is `too_long`; None switches it off."""
+    """A rewrite with more tokens in CLIP's tokeniser is `too_long`. None: off."""
     drop_truncated: bool = True
-    """Cut off by `sampling.max_tokens` is `truncated`."""
+    """A rewrite that hit `sampling.max_tokens` is `truncated`."""
     drop_copies: bool = True
-    """Equal to the caption, but for case and punctuation, is `copy_of_caption`."""
+    """A rewrite equal to the caption, except for case and punctuation, is `copy_of_caption`."""
     drop_prompt_echo: bool = True
-    """Holding the separator or the instruction is `prompt_echo`; a target of the prompt is `copy_of_example`."""
+    """A rewrite with the prompt's separator or instruction is `prompt_echo`; a copy of a target in the prompt is
+    `copy_of_example`."""
     drop_repeats: bool = True
-    """Equal to another rewrite of the caption in the set is `copy_of_rewrite`."""
+    """A rewrite equal to another one of the same caption and set is `copy_of_rewrite`."""
     drop_chat_phrases: bool = True
-    """A refusal is `refusal`; an assistant's talk beside the rewrite ("Sure, here is") is `chat_phrase`."""
+    """A refusal is `refusal`; an assistant's remark around the rewrite ("Sure, here is") is `chat_phrase`."""
     drop_wrong_script: bool = True
-    """A fifth of the letters in a script that the caption hardly has is `wrong_script`."""
+    """A rewrite is `wrong_script` if a fifth of its letters belong to a script that the caption hardly uses."""
     drop_lost_numbers: bool = True
-    """A number of the caption that the rewrite lacks, as digits or as a word, is `numbers_lost`."""
+    """A rewrite that lacks a number of the caption, as digits and as a word, is `numbers_lost`."""
     drop_changed_placeholders: bool = True
-    """A placeholder such as `<PERSON>` that is lost or invented is `placeholders_changed`."""
+    """A rewrite that loses or invents a placeholder such as `<PERSON>` is `placeholders_changed`."""
     max_repeated_phrases: NonNegativeInt = 4
-    """A word more often than this in a row, or two to eight words more often than half of it, is `looping`; 0 switches
-    it off."""
+    """A rewrite is `looping` if one word occurs more often than this in a row, or a phrase of two to eight words more
+    than half as often. 0: off."""
     min_shared_words: NonNegativeInt = 1
-    """Fewer content words in common with the caption is `unrelated`; 0 switches it off (one-word captions that are
-    rewritten by synonyms, scripts without spaces)."""
+    """A rewrite with fewer content words in common with the caption is `unrelated`. 0: off, for one-word captions that
+    are rewritten by synonyms and for scripts without spaces."""
     picture: PictureGateConfig | None = None
-    """Scores what the other checks accept by the picture. None: pictures are not looked at."""
+    """Also score the accepted rewrites by their picture. None: no pictures are read."""
 
 
 class RewriteConfig(Section):
     """How captions are rewritten."""
 
-    output: str | None = None
-    """Where the rewrite sets are kept, one directory a prompt set. None: `rewrites` under `output`."""
-    model: str = DEMO_REWRITER
-    """A Hugging Face name, a local directory, or `demo-rewriter` (in this package, knows the demo world only)."""
+    output: Annotated[str | None, OutputPath()] = None
+    """Directory or URL of the rewrite sets, one directory for each prompt set. None: `rewrites` under `output`."""
+    model: Annotated[str, InputPath(_is_local_model)] = DEMO_REWRITER
+    """A Hugging Face name, a local directory, or `demo-rewriter` (in this package; it knows only the demo's world)."""
     revision: str | None = None
-    """The model's revision on the hub."""
-    prompt_sets: Annotated[list[str], Field(min_length=1)] = [
+    """The model's revision on the Hub. None: the newest."""
+    prompt_sets: Annotated[list[str], Field(min_length=1), InputPath(ends_with(".yaml", ".yml")), SharedBySweep()] = [
         "assistant_concise",
         "assistant_vivid",
         "crowd",
         "human",
     ]
-    """Built-in names or YAML files; each makes a rewrite set of its own."""
+    """Built-in names or YAML files. Each makes one rewrite set."""
     mode: PromptMode = "completion"
-    """`completion` for base models (the paper's), `chat` for instruct models."""
+    """`completion` for base models (as in the paper), `chat` for instruct models."""
     heads: PositiveInt = 32
-    """Prompt heads a set: few enough for the engine's prefix cache to hold every one."""
+    """Prompt heads in a set: few enough that the engine's prefix cache holds all of them."""
     rewrites_per_set: Annotated[int, Field(ge=1, le=MAX_REWRITES_PER_SET)] = 1
-    """Rewrites for each caption and prompt set. Raising it draws only those that are missing."""
+    """Rewrites of each caption in each set. After an increase, only the missing ones are drawn."""
     redraws: NonNegativeInt = 1
-    """How often a rewrite that the gate rejects is drawn again."""
+    """How often a rejected rewrite is drawn again."""
     template: Template = "plain"
-    """`plain`, or the layout of the prompts of the paper's code, to the byte."""
+    """Layout of completion prompts: `plain`, or `reference`, byte for byte as in the paper's code."""
     max_caption_characters: PositiveInt = 1_000
-    """Longer captions are not rewritten: they are recorded as `caption_too_long` and train as they are."""
+    """Longer captions are not rewritten. They are recorded as `caption_too_long`, and training shows the caption."""
     sampling: SamplingConfig = SamplingConfig()
+    """Sampling from the language model."""
     delivery: Delivery = "ahead"
-    """How `laclip run` brings rewrites to training. `ahead`: all are made first. `inline`: they are made while training
-    reads, which waits for those of a shard. `follow`: training never waits, and shows captions instead."""
+    """When `laclip run` makes the rewrites. `ahead`: all before training. `inline`: during training, which waits for
+    the rewrites of each shard. `follow`: during training, which never waits and shows captions meanwhile."""
     engine: EngineConfig = EngineConfig()
+    """The pool of vLLM engines."""
     gate: GateConfig = GateConfig()
+    """Checks on rewrites."""
     max_engine_deaths: PositiveInt = 2
-    """Engines that may die of one caption, each time with nothing else in hand, before it is recorded as
-    `engine_died`."""
+    """Engines that may die of one caption, each time alone in the engine, before it is recorded as `engine_died`."""
     price: str | None = None
-    """The name of what a GPU is rented as, in the price list."""
-    prices: str | None = None
-    """The price list. None: the one in the package."""
+    """Name in the price list for the engines' GPUs. None: costs have no price."""
+    prices: Annotated[str | None, InputPath()] = None
+    """YAML file of the price list. None: the list in this package."""
     budget: BudgetConfig = BudgetConfig()
+    """Limit on the cost of rewriting."""
 
     @model_validator(mode="after")
     def _draws_differ(self) -> "RewriteConfig":
         if self.sampling.temperature == 0 and self.rewrites_per_set > 1:
-            raise ValueError("sampling.temperature is 0, so that all rewrites_per_set would be the same; set it to 1")
+            raise ValueError("sampling.temperature is 0, so all rewrites_per_set would be the same; set it to 1")
         return self

@@ -20,40 +20,48 @@ from laclip_ray.config.fields import (
     number_name_or_mapping,
     number_or_mapping,
 )
+from laclip_ray.config.markers import (
+    FixedInSweep,
+    InputPath,
+    MayChangeOnResume,
+    OutputPath,
+    SharedBySweep,
+    ends_with,
+)
 
 
 class RampConfig(Section):
-    """A probability that changes from epoch to epoch, in equal steps."""
+    """A probability that changes linearly from epoch to epoch."""
 
     start: Probability
-    """In the first epoch."""
+    """Value in the first epoch."""
     end: Probability
-    """From epoch `epochs` on."""
+    """Value in epoch number `epochs` and later."""
     epochs: PositiveInt | None = None
-    """Epochs that the ramp takes, the first and the last included. None: all."""
+    """Length of the ramp in epochs, the first and the last included. None: the whole run."""
 
 
 class TextConfig(Section):
-    """Which text an image is shown with."""
+    """Choice of the text for each image."""
 
     mode: TextMode = "sample"
-    """`sample`: one text, a rewrite with probability p. `both`: the caption and a rewrite, each with a loss of its own.
-    `multi`: all texts (LaCLIP-MT), of which p draws the one that finds its image."""
+    """`sample`: one text, a rewrite with probability p. `both`: the caption and a rewrite, each with its own loss.
+    `multi`: all texts (LaCLIP-MT); p chooses the text of the text-to-image loss."""
     p: Annotated[
         Annotated[Probability, Tag("<number>")]
         | Annotated[Literal["uniform"], Tag("<name>")]
         | Annotated[RampConfig, Tag("<mapping>")],
         Discriminator(number_name_or_mapping),
     ] = 0.8
-    """The probability of a rewrite (in `both`, every image shows one). `uniform` is the paper's choice among 1 + M
-    texts: M / (M + 1), with M rewrites a sample in all sets together."""
-    rewrites: list[str] | None = None
-    """Directories of the rewrite sets to read. None: all that `rewrite.prompt_sets` names."""
+    """Probability of a rewrite (with `both`, every image shows one). A number, a ramp, or `uniform`: the paper's choice
+    among 1 + M texts, M / (M + 1), with M rewrites of a sample in all sets together."""
+    rewrites: Annotated[list[str] | None, InputPath()] = None
+    """Directories or URLs of the rewrite sets to read. None: the sets of all `rewrite.prompt_sets`."""
     weights: dict[str, NonNegativeFloat] = {}
-    """How often a rewrite is of which set (by its directory's name), where one is shown: 0 leaves a set out, and sets
-    that are not named have 1. Empty: every accepted rewrite of a sample is as likely as any other."""
+    """Relative weight of each rewrite set, by directory name. Unlisted sets have weight 1; 0 excludes a set. Empty: all
+    accepted rewrites of a sample are equally likely."""
     max_rewrites: PositiveInt | None = None
-    """Only the first so many rewrites of each sample. None: all."""
+    """Use only the first rewrites of each sample, this many. None: all."""
 
     @property
     def reads_rewrites(self) -> bool:
@@ -64,26 +72,27 @@ class TextConfig(Section):
 
 
 class StreamConfig(Section):
-    """How samples reach the trainer."""
+    """Input pipeline of training."""
 
-    order: StreamOrder = "fast"
-    """`fast` promises each epoch's multiset; `exact` gives the same batches at the same world size."""
-    shuffle_buffer_rows: NonNegativeInt = 2_048
-    """Rows each worker shuffles among (`fast` only); 0 leaves only the permutation within shards."""
+    order: Annotated[StreamOrder, SharedBySweep()] = "fast"
+    """`fast`: each epoch has the same samples, in any order. `exact`: the same global batches at the same world
+    size."""
+    shuffle_buffer_rows: Annotated[NonNegativeInt, SharedBySweep()] = 2_048
+    """Rows in each worker's shuffle buffer (`fast` only). 0: samples are permuted only within shards."""
     rows_per_block: PositiveInt = 256
-    """Decoded rows that travel together."""
+    """Decoded rows in a block of the stream."""
     prefetch_batches: PositiveInt = 2
-    """Batches each worker prepares ahead."""
+    """Batches that each worker prepares ahead."""
     read_ahead_rows: PositiveInt | None = None
-    """About how many decoded rows may wait in the object store for the workers, beside four blocks for each CPU of the
-    cluster, which tasks have in hand; None: as many as Ray lets be there, with `follow` four global batches."""
-    crop_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
-    """RandomResizedCrop's range of areas (the paper: 0.5 to 1)."""
+    """Upper bound on decoded rows waiting in the object store, on top of four blocks per reading task. None: Ray's own
+    bound; with `rewrite.delivery: follow`, four global batches."""
+    crop_scale: Annotated[tuple[PositiveFloat, PositiveFloat], SharedBySweep()] = (0.5, 1.0)
+    """Range of RandomResizedCrop's areas, as shares of the image (the paper: 0.5 to 1)."""
 
     @field_validator("crop_scale", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        # YAML has no tuples, and strict validation takes no list for one.
+        # YAML has no tuples, and strict validation refuses a list.
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("crop_scale")
@@ -97,83 +106,97 @@ class StreamConfig(Section):
 class ModelConfig(Section):
     """The CLIP model."""
 
-    name: str = "ViT-B-32"
-    """An open_clip model name, or the path of an open_clip model config (JSON)."""
+    name: Annotated[str, InputPath(ends_with(".json"))] = "ViT-B-32"
+    """An open_clip model name, one of the paper's (`docs/models.md`), or the path of an open_clip config (`.json`)."""
 
 
 class CheckpointConfig(Section):
-    """When the state of training is saved."""
+    """When training saves its state."""
 
     every_steps: PositiveInt = 500
-    """Steps between checkpoints; the last step always makes one."""
+    """Steps between checkpoints. The last step always saves one."""
     every_minutes: PositiveFloat | None = None
-    """A checkpoint also where the last one is this old (looked at every `train.log_every_steps`)."""
+    """Also save when the newest checkpoint is this old, in minutes (checked every `train.log_every_steps`)."""
     keep: PositiveInt = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints to keep."""
     keep_lowest_loss: bool = False
-    """Keep the newest checkpoint, and the `keep` with the lowest mean loss since the one before them."""
+    """Keep the newest checkpoint, and the `keep` checkpoints with the lowest mean loss since their predecessor."""
 
 
 class TrainConfig(Section):
-    """How CLIP is trained; defaults are the paper's for CC3M and CC12M."""
+    """How CLIP is trained. The defaults are the paper's values for CC3M and CC12M."""
 
-    output: str | None = None
-    """Where the run's checkpoints, metrics and export go. None: `train` under `output`."""
-    epochs: PositiveInt = 35
+    output: Annotated[str | None, OutputPath(), MayChangeOnResume(), FixedInSweep()] = None
+    """Directory or URL of checkpoints, metrics and the exported model. None: `train` under `output`."""
+    epochs: Annotated[PositiveInt, FixedInSweep()] = 35
+    """Passes over the data."""
     batch_size: PositiveInt = 8192
-    """Samples a step over all workers."""
+    """Samples in a global batch, over all workers."""
     workers: Annotated[
         Annotated[PositiveInt, Tag("<number>")] | Annotated[WorkerRange, Tag("<mapping>")],
         Discriminator(number_or_mapping),
+        MayChangeOnResume(),
+        FixedInSweep(),
     ] = 1
-    """Ray Train workers. With `min` and `max`: as many as the cluster has room for; where their number does not divide
-    `batch_size`, the batch is the next smaller multiple."""
-    gpus_per_worker: NonNegativeFloat | None = None
-    """None: one where the cluster has GPUs, else none."""
-    cpus_per_worker: NonNegativeFloat = 1.0
-    """Logical CPUs reserved for a worker; Ray Data needs others for itself."""
-    accelerator_type: str | None = None
-    """Workers only on nodes with this accelerator, by Ray's name."""
-    label_selector: dict[str, str] = {}
-    """Workers only on nodes with these Ray labels; not with a range of workers."""
-    learning_rate: PositiveFloat = 1e-3
+    """Ray Train workers. With `min` and `max`, their number follows the room in the cluster. If it does not divide
+    `batch_size`, the global batch is the next smaller multiple."""
+    gpus_per_worker: Annotated[NonNegativeFloat | None, MayChangeOnResume(), FixedInSweep()] = None
+    """GPUs for each worker. None: one if the cluster has GPUs, else none."""
+    cpus_per_worker: Annotated[NonNegativeFloat, MayChangeOnResume(), FixedInSweep()] = 1.0
+    """Logical CPUs reserved for each worker. Ray Data's tasks need CPUs beside them."""
+    accelerator_type: Annotated[str | None, MayChangeOnResume()] = None
+    """Place workers only on nodes with this accelerator, by Ray's name."""
+    label_selector: Annotated[dict[str, str], MayChangeOnResume()] = {}
+    """Place workers only on nodes with these Ray labels. Not allowed with a range of workers."""
+    learning_rate: Annotated[PositiveFloat, MayChangeOnResume(), SharedBySweep()] = 1e-3
+    """Peak learning rate."""
     learning_rate_start: NonNegativeFloat = 1e-6
-    """Warm-up begins here."""
+    """Learning rate at the start of the warm-up."""
     learning_rate_end: NonNegativeFloat = 1e-5
-    """The cosine ends here."""
+    """Learning rate at the end of the cosine."""
     warmup_epochs: NonNegativeFloat = 1.0
+    """Length of the linear warm-up, in epochs."""
     weight_decay: NonNegativeFloat = 0.5
+    """AdamW's weight decay. Biases, gains and the temperature have none."""
     beta1: Probability = 0.9
+    """AdamW's decay rate of the first moment."""
     beta2: Probability = 0.98
+    """AdamW's decay rate of the second moment."""
     epsilon: PositiveFloat = 1e-8
-    gradient_clip_norm: PositiveFloat | None = None
+    """AdamW's term in the denominator."""
+    gradient_clip_norm: Annotated[PositiveFloat | None, MayChangeOnResume(), SharedBySweep()] = None
+    """Upper bound on the gradient's norm. None: no clipping."""
     loss: LossKind = "clip"
     """The softmax over the batch, or SigLIP's sigmoid for each pair."""
-    local_loss: bool = False
-    """Each worker holds only its own rows of the batch's similarities (`clip`): less memory in a large world."""
-    micro_batch_size: PositiveInt | None = None
-    """Samples that go through a worker's model at a time. More are taken one micro-batch after another, with the whole
-    global batch as negatives, as if they had been one; it costs a second forward pass. None: a worker's whole share."""
-    on_non_finite_loss: NonFiniteLoss = "stop"
-    """`skip` leaves such a batch out, counts it, and waits for the device at each step to see it."""
-    compile: bool | Literal["auto"] = "auto"
-    """`torch.compile` the model. `auto`: on a GPU, with a C++ compiler at hand; a first start takes a minute more."""
-    gradient_checkpointing: bool = False
-    """Make activations again in the backward pass instead of keeping them."""
+    local_loss: Annotated[bool, MayChangeOnResume()] = False
+    """Each worker holds only its own rows of the similarity matrix (`clip`), which saves memory with many workers."""
+    micro_batch_size: Annotated[PositiveInt | None, MayChangeOnResume()] = None
+    """Samples in one pass through a worker's model. A larger share is processed in several passes. Negatives still come
+    from the whole global batch, and the gradient is the same. It costs a second forward pass. None: one pass."""
+    on_non_finite_loss: Annotated[NonFiniteLoss, MayChangeOnResume()] = "stop"
+    """Reaction to an infinite or undefined loss. `skip` drops the batch and counts it, and waits for the device at each
+    step."""
+    compile: Annotated[bool | Literal["auto"], MayChangeOnResume()] = "auto"
+    """`torch.compile` the model. `auto`: on a GPU if a C++ compiler is installed. The first step takes a minute
+    longer."""
+    gradient_checkpointing: Annotated[bool, MayChangeOnResume()] = False
+    """Recompute activations in the backward pass instead of storing them."""
     channels_last: bool = False
-    """Images in NHWC memory: for convolutional image towers."""
+    """Keep images in NHWC memory format, for convolutional image towers."""
     precision: Literal["auto", Precision] = "auto"
-    """`auto` is bf16 autocast on a GPU and fp32 on a CPU."""
-    price: str | None = None
-    """The name, in `rewrite.prices`, of what a worker's GPU is rented as. None: `rewrite.price`."""
-    expected_images_per_s: PositiveFloat | None = None
-    """Of all workers, for `laclip plan` where no run has measured it."""
-    log_every_steps: PositiveInt = 10
-    export_every_epochs: PositiveInt | None = None
-    """Also export the model after each so many epochs, to `epochs/` below the output. None: only at the end."""
-    max_failures: NonNegativeInt = 3
-    """Worker failures that are repaired from the newest checkpoint before the run gives up."""
-    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Number format of the forward pass. `auto`: bf16 autocast on a GPU, fp32 on a CPU."""
+    price: Annotated[str | None, MayChangeOnResume(), FixedInSweep()] = None
+    """Name in `rewrite.prices` for a worker's GPU. None: `rewrite.price`."""
+    expected_images_per_s: Annotated[PositiveFloat | None, MayChangeOnResume()] = None
+    """Images per second of all workers, for `laclip plan` until a run has measured it. None: unknown."""
+    log_every_steps: Annotated[PositiveInt, MayChangeOnResume()] = 10
+    """Steps between lines of metrics."""
+    export_every_epochs: Annotated[PositiveInt | None, MayChangeOnResume(), FixedInSweep()] = None
+    """Epochs between exports of the model, to `epochs/` below the output. None: export only at the end."""
+    max_failures: Annotated[NonNegativeInt, MayChangeOnResume()] = 3
+    """Worker failures that the run recovers from, each time from the newest checkpoint."""
+    checkpoint: Annotated[CheckpointConfig, MayChangeOnResume()] = CheckpointConfig()
+    """When training saves its state."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "TrainConfig":
@@ -185,15 +208,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _placeable(self) -> "TrainConfig":
-        # Ray 2.60 counts the room for workers on all nodes, and then waits without end for nodes with the labels.
+        # Ray 2.60 counts free resources on all nodes, and then waits forever for nodes with the labels.
         if self.label_selector and self.worker_range.min < self.worker_range.max:
             raise ValueError(
-                "label_selector cannot keep a range of workers to some nodes: Ray would wait for workers that other "
-                "nodes seem to have room for. Use accelerator_type, or a fixed number of workers"
+                "label_selector cannot restrict a range of workers to some nodes: Ray also counts the room on other "
+                "nodes, and would wait forever for workers there. Use accelerator_type, or a fixed number of workers"
             )
         return self
 
     @property
     def worker_range(self) -> WorkerRange:
-        """The fewest and the most workers."""
+        """The smallest and the largest number of workers."""
         return WorkerRange(min=self.workers, max=self.workers) if isinstance(self.workers, int) else self.workers

@@ -1,4 +1,4 @@
-"""A sweep."""
+"""A sweep over p and other settings of training."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,32 +13,33 @@ from laclip_ray.config.fields import (
     Search,
     Section,
 )
+from laclip_ray.config.markers import OutputPath
 from laclip_ray.config.training import RampConfig
 
 
 class SpaceConfig(Section):
-    """The values of one key that a sweep looks through; one of these."""
+    """The values of one key in a sweep: exactly one of the fields."""
 
     grid: Annotated[list[Any], Field(min_length=1)] | None = None
     """These values."""
     uniform: tuple[float, float] | None = None
-    """Any number between two, all as likely (`random` and `optuna`)."""
+    """Numbers between two bounds, uniformly (`random` and `optuna`)."""
     log_uniform: tuple[PositiveFloat, PositiveFloat] | None = None
-    """Any number between two, all magnitudes as likely (`random` and `optuna`)."""
+    """Numbers between two bounds, uniformly in the logarithm (`random` and `optuna`)."""
 
     @field_validator("uniform", "log_uniform", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        # YAML has no tuples, and strict validation takes no list for one.
+        # YAML has no tuples, and strict validation refuses a list.
         return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _is_one(self) -> "SpaceConfig":
-        if sum(each is not None for each in (self.grid, self.uniform, self.log_uniform)) != 1:
+        if sum(values is not None for values in (self.grid, self.uniform, self.log_uniform)) != 1:
             raise ValueError("give one of grid, uniform and log_uniform")
-        for given in (self.uniform, self.log_uniform):
-            if given is not None and not given[0] < given[1]:
-                raise ValueError(f"expected the smaller bound first, got {list(given)}")
+        for bounds in (self.uniform, self.log_uniform):
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError(f"expected the smaller bound first, got {list(bounds)}")
         return self
 
 
@@ -46,40 +47,41 @@ class HalvingConfig(Section):
     """Asynchronous successive halving (ASHA; Li et al., 2020): poor points end early, with all their seeds."""
 
     first_epochs: PositiveInt = 1
-    """No point ends before this many epochs."""
+    """Every point trains for at least this many epochs."""
     reduction: Annotated[int, Field(ge=2)] = 3
-    """Of this many points one goes on at each of first_epochs, times `reduction`, times its square ..."""
+    """One in this many points continues at each rung. Rungs are at first_epochs, times `reduction`, times its square,
+    and so on."""
 
 
 class TuneConfig(Section):
-    """A sweep: which augmentation probability, and what goes with it, gives the best model."""
+    """A sweep: which augmentation probability p, with which other settings, gives the best model."""
 
-    output: str | None = None
-    """Where the trials and the table go. None: `tune` under `output`."""
+    output: Annotated[str | None, OutputPath()] = None
+    """Directory or URL of the runs and the table. None: `tune` under `output`."""
     p: Annotated[list[Probability | Literal["uniform"] | RampConfig], Field(min_length=1)] | None = [
         *(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     ]
-    """A grid of `text.p`: numbers, `uniform`, ramps. None: p is swept by `space`, or not at all."""
+    """A grid of `text.p`: numbers, `uniform`, ramps. None: `space` sweeps p, or p is fixed."""
     space: dict[str, SpaceConfig] = {}
-    """Further keys, such as `train.learning_rate: {log_uniform: [1e-4, 1e-2]}`."""
+    """Values of further keys, such as `train.learning_rate: {log_uniform: [1e-4, 1e-2]}`."""
     search: Search = "grid"
-    """`grid`: every combination. `random`: `points` of them, drawn. `optuna`: `points` of them, each chosen by what the
-    ones before gave (TPE)."""
+    """`grid`: every combination. `random`: `points` random ones. `optuna`: `points`, each chosen by the results of
+    earlier ones (TPE)."""
     points: PositiveInt = 20
-    """Of `random` and `optuna`."""
+    """Number of points for `random` and `optuna`."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    """Each point is trained once a seed. All points share a seed's first weights, order, crops and text draws."""
+    """Each point is trained once per seed. With the same seed, all points share the initial weights, the order, the
+    crops and the draws of texts."""
     metric: str | None = None
-    """What is to be as large as possible, as a column of `sweep.csv` is named. None: the first zero-shot top-1, or the
-    first recall."""
+    """Column of `sweep.csv` to maximise. None: the first zero-shot top-1, or else the first recall."""
     evaluate_every_epochs: PositiveInt | None = None
-    """Also evaluate after each so many epochs. None: only at the end, and where `halving` looks."""
+    """Epochs between evaluations. None: evaluate at the end, and at each rung of `halving`."""
     halving: HalvingConfig | None = None
     """End poor points early. None: every point is trained to the end."""
     max_concurrent_runs: PositiveInt | None = None
-    """Training runs at a time. None: as many as the cluster has room for, at its largest where it grows."""
+    """Training runs at the same time. None: as many as fit in the cluster (in its largest size if it autoscales)."""
     max_failures: NonNegativeInt = 1
-    """How often a point is begun again, from its checkpoints, after one of its runs failed."""
+    """How often a failed point restarts from its checkpoints."""
     budget: BudgetConfig = BudgetConfig()
-    """What the sweep's training may cost, looked at after each evaluation. When it is reached no point starts, and none
-    trains on."""
+    """Limit on the cost of the sweep's training, checked after each evaluation. At the limit no point starts, and
+    running ones stop."""

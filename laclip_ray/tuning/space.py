@@ -14,18 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from laclip_ray.config import Experiment, SpaceConfig, with_overrides
+from laclip_ray.config import CanBeSwept, Experiment, FixedInSweep, SpaceConfig, marked_keys, with_overrides
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import uniform
 
 P_KEY = "text.p"
-_SWEPT_SECTIONS = frozenset({"text", "stream", "model", "train"})
-"""What a run is trained with. All runs share the data and the rewrites, and are evaluated on the same sets."""
-_SHARED = frozenset(
-    f"train.{key}"
-    for key in ("output", "epochs", "workers", "cpus_per_worker", "gpus_per_worker", "export_every_epochs", "price")
-)
-"""What the sweep itself counts with, so that it is the same for all runs."""
 _NAME_LENGTH = 80
 
 
@@ -99,8 +92,9 @@ def swept_keys(experiment: Experiment) -> dict[str, SpaceConfig]:
             raise UserError(f"tune.space: {P_KEY} is in tune.p too; set tune.p=null")
         grid = tune.model_dump(mode="json")["p"]
         space = {P_KEY: SpaceConfig(grid=grid), **space}
+    sections, fixed = marked_keys(Experiment, CanBeSwept), marked_keys(Experiment, FixedInSweep)
     for key in space:
-        if key.partition(".")[0] not in _SWEPT_SECTIONS or key in _SHARED:
+        if key.partition(".")[0] not in sections or key in fixed:
             raise UserError(
                 f"tune.space.{key}: is the same for all runs of a sweep; what can be swept is in text, stream, model "
                 "and train. For other data or rewrites make other sets first, and sweep text.rewrites"

@@ -8,20 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, MayChangeOnResume, SharedBySweep, marked_keys
 from laclip_ray.errors import UserError
-from laclip_ray.training.run import MAY_CHANGE
 from laclip_ray.tuning.space import swept_keys
 
 RECORD_FILE = "sweep.json"
-_SHARED = {
-    "rewrite": ("prompt_sets",),
-    "stream": ("order", "crop_scale", "shuffle_buffer_rows"),
-    "evaluate": ("zero_shot", "retrieval"),
-}
-"""Keys of a section that say what is measured; of data, text, model and train all do but `MAY_CHANGE`."""
-_MATTERS = frozenset({"train.learning_rate", "train.gradient_clip_norm"})
-"""May change between restarts of one run, and not between the runs of a sweep."""
 
 
 def check_place(experiment: Experiment, epochs: Sequence[int]) -> None:
@@ -88,14 +79,18 @@ def _known(experiment: Experiment) -> dict[str, Any]:
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """The settings that all runs share, by dotted key; swept ones too, as they are where they are not swept."""
-    dumped = experiment.model_dump(mode="json")
+    shared, may_change = marked_keys(Experiment, SharedBySweep), marked_keys(Experiment, MayChangeOnResume)
     values = {
-        f"{section}.{key}": value
-        for section in ("data", "text", "model", "train", *_SHARED)
-        for key, value in dumped[section].items()
-        if key in _SHARED.get(section, (key,))
+        (section, f"{section}.{key}"): value
+        for section, content in experiment.model_dump(mode="json").items()
+        if isinstance(content, dict)
+        for key, value in content.items()
     }
-    return {key: value for key, value in values.items() if key not in MAY_CHANGE or key in _MATTERS}
+    return {
+        key: value
+        for (section, key), value in values.items()
+        if key in shared or (section in shared and key not in may_change)
+    }
 
 
 def _swept(experiment: Experiment) -> frozenset[str]:

@@ -1,0 +1,94 @@
+"""Facts about a config field, written beside its type: `path: Annotated[str, InputPath()]`.
+
+Validation ignores markers. `facts.walk` finds them, and these parts of the package act on them:
+
+    InputPath, OutputPath               loading.with_absolute_paths
+    MayChangeOnResume                   training: is a directory's run this run?
+    CanBeSwept, FixedInSweep            tuning: which keys may `tune.space` name?
+    SharedBySweep                       tuning: is a directory's sweep this sweep?
+    ChangesNoVerdict                    rewriting: the fingerprint of a gate
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+DIRECTORY_PREFIX = "local-dir:"
+"""open_clip's mark of a local model directory."""
+
+HUB_PREFIX = "hf-hub:"
+"""open_clip's mark of a model on the Hugging Face Hub."""
+
+
+class Marker:
+    """Base of all markers."""
+
+
+def always(value: str) -> bool:
+    """For fields that only take paths and URLs."""
+    return True
+
+
+def ends_with(*suffixes: str) -> Callable[[str], bool]:
+    """For fields that take files with a known suffix, and names."""
+    return lambda value: value.endswith(suffixes)
+
+
+def exists(value: str) -> bool:
+    """For fields that take files or directories, and names without a common form."""
+    return Path(value).exists()
+
+
+def is_file(value: str) -> bool:
+    """For fields that take files, and names without a common form."""
+    return Path(value).is_file()
+
+
+def is_clip_directory(value: str) -> bool:
+    """For fields that take CLIP model directories, names of open_clip (none has a slash), and Hub models."""
+    if value.startswith(HUB_PREFIX):
+        return False
+    return value.startswith(DIRECTORY_PREFIX) or "/" in value or Path(value).is_dir()
+
+
+@dataclass(frozen=True)
+class InputPath(Marker):
+    """The value, or each item of a list, locates something to read."""
+
+    is_path: Callable[[str], bool] = always
+    """Tells paths from the names that the field also takes."""
+    is_name_if: str | None = None
+    """Another key of the section. If it is set, the value is a name."""
+
+
+@dataclass(frozen=True)
+class OutputPath(Marker):
+    """The value locates a directory to write to."""
+
+
+@dataclass(frozen=True)
+class MayChangeOnResume(Marker):
+    """The value may differ between two starts of one training run."""
+
+
+@dataclass(frozen=True)
+class CanBeSwept(Marker):
+    """`tune.space` may name the fields of this section, except those marked `FixedInSweep`."""
+
+
+@dataclass(frozen=True)
+class FixedInSweep(Marker):
+    """The sweep computes with the value, so all of its runs have the same one."""
+
+
+@dataclass(frozen=True)
+class SharedBySweep(Marker):
+    """Runs in a sweep's directory have equal values, unless the field is swept.
+
+    At a section it covers every field that is not marked `MayChangeOnResume`.
+    """
+
+
+@dataclass(frozen=True)
+class ChangesNoVerdict(Marker):
+    """The value decides how fast a gate judges, never its verdict."""
