@@ -1,11 +1,11 @@
-"""Figures of the gate: what it refuses of pairs written by people, what it finds of seeded defects, and its cost.
+"""Figures of the gate: false rejections of human pairs, detected defects, and the cost of a verdict.
 
-People's pairs are those of the built-in prompt sets and, where `LACLIP_CAPTION_PAIRS` names a file, several captions of
-one picture by different people: COCO's annotations (JSON), or Flickr8k's lines `picture#n<TAB>caption`. Two people who
-describe one picture differ in facts, so the share that is refused of these is an upper bound of false rejections.
+Human pairs come from the built-in prompt sets. `LACLIP_CAPTION_PAIRS` may name a file with several captions of each
+picture by different people: COCO's annotations (JSON), or Flickr8k's lines `picture#n<TAB>caption`. Two people who
+describe one picture mention different facts, so the refused share of these pairs is an upper bound on false rejections.
 
-Defects are seeded into accepted rewrites. The wordings of refusals and of an assistant's talk, and the sentences in
-other scripts, were written down once and the gate's patterns were not fitted to them.
+Defects are seeded into accepted rewrites. The gate's patterns were not fitted to the refusals, chat phrases and
+sentences in other scripts below.
 """
 
 import json
@@ -45,12 +45,12 @@ SWITCHES: dict[Rejection, dict[str, object]] = {
     Rejection.PLACEHOLDERS_CHANGED: {"drop_changed_placeholders": False},
     Rejection.UNRELATED: {"min_shared_words": 0},
 }
-"""What switches each reason's check off."""
+"""The settings that switch off the check of each reason."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A rewrite with all that the gate sees of it."""
+    """A rewrite and everything else that the gate sees."""
 
     text: str
     caption: str
@@ -59,11 +59,11 @@ class Case:
 
 
 Defect = Callable[[int, ExamplePair, Sequence[ExamplePair]], Case | None]
-"""Seeds a defect into the n-th of some accepted pairs; None where that one cannot have it."""
+"""Seeds a defect into the n-th of the accepted pairs. None: this pair cannot have the defect."""
 
 
 def built_in_pairs() -> list[ExamplePair]:
-    """The pairs of the prompt sets in the package."""
+    """Pairs of the built-in prompt sets."""
     return [pair for name in built_in_prompt_sets() for pair in load_prompt_set(name).pairs]
 
 
@@ -82,7 +82,7 @@ def picture_pairs(path: Path) -> list[ExamplePair]:
 
 
 def web_captions() -> list[str]:
-    """The captions of CC3M's validation set, where they are."""
+    """Captions of CC3M's validation set; empty without the file."""
     directory = Path(os.environ.get("LACLIP_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     path = directory / "cc3m-validation.tsv"
     if not path.is_file():
@@ -96,14 +96,14 @@ def make_gate(head: tuple[ExamplePair, ...] = (), **changes: object) -> Gate:
 
 
 def false_rejections(pairs: Sequence[ExamplePair], gate: Gate | None = None) -> dict[Rejection, float]:
-    """The share of `pairs` that the gate refuses, by reason."""
+    """Share of `pairs` that the gate refuses, by reason."""
     judge = (gate or make_gate()).judge
     verdicts = Counter(judge(pair.target, pair.source, False, 0) for pair in pairs)
     return {reason: verdicts[reason] / len(pairs) for reason in Rejection}
 
 
 def stand_in_rewrites(captions: Sequence[str]) -> list[ExamplePair]:
-    """For captions that nobody rewrote: the caption's two halves exchanged, which keeps its words and numbers."""
+    """Make rewrites by exchanging the two halves of each caption, which keeps its words and numbers."""
     pairs = []
     for caption in captions:
         words = caption.split()
@@ -113,33 +113,34 @@ def stand_in_rewrites(captions: Sequence[str]) -> list[ExamplePair]:
 
 
 def accepted(pairs: Sequence[ExamplePair], gate: Gate) -> list[ExamplePair]:
-    """Those that the gate accepts: what is refused of them with a defect is refused for it."""
+    """The pairs that the gate accepts. If it refuses one of them with a defect, the defect is the cause."""
     return [pair for pair in pairs if gate.judge(pair.target, pair.source, False, 0) is None]
 
 
 @dataclass(frozen=True)
-class Detected:
-    """What became of the texts with one defect."""
+class Detection:
+    """How many texts with one defect the gate refused."""
 
     seeded: int
+    """Number of texts with the defect."""
     refused: float
-    """The share that was refused, for whatever reason."""
+    """Share of them refused for any reason."""
     named: float
-    """The share that was refused for the reason that the defect is."""
+    """Share of them refused for the defect's own reason."""
 
 
 def detection(
     gate: Gate, pairs: Sequence[ExamplePair], defects: dict[tuple[Rejection, str], Defect]
-) -> dict[tuple[Rejection, str], Detected]:
-    """Seed each defect into `pairs`, and let the gate judge."""
-    found = {}
+) -> dict[tuple[Rejection, str], Detection]:
+    """Seed each defect into `pairs` and judge the results."""
+    detections = {}
     for (reason, how), defect in defects.items():
         cases = [case for n, pair in enumerate(pairs) if (case := defect(n, pair, pairs)) is not None]
         verdicts = [gate.judge(case.text, case.caption, case.truncated, 0, case.others) for case in cases]
         refused = sum(verdict is not None for verdict in verdicts)
         count = max(1, len(cases))
-        found[reason, how] = Detected(len(cases), refused / count, verdicts.count(reason) / count)
-    return found
+        detections[reason, how] = Detection(len(cases), refused / count, verdicts.count(reason) / count)
+    return detections
 
 
 REFUSALS = (
@@ -230,7 +231,7 @@ ECHOES = (
     "[INST] {} [/INST]",
     "{} </s>",
     " ".join(INSTRUCTION.split()[:5]) + " {}",  # part of a sentence
-    "{} -> {}",  # a separator that is not this prompt's
+    "{} -> {}",  # another separator than this prompt has
 )
 _NUMBER = re.compile(
     r"\b(?:\d[\d,.]*\d|\d|two|three|four|five|six|seven|eight|nine|ten|twelve|twenty)\b", re.IGNORECASE
@@ -350,7 +351,7 @@ DEFECTS: dict[tuple[Rejection, str], Defect] = {
 
 
 def cost_us(gate: Gate, pairs: Sequence[ExamplePair], draws: int = 4) -> float:
-    """Microseconds a verdict where each caption has so many draws: the best of many passes over the pairs."""
+    """Microseconds per verdict with `draws` draws per caption: the best of 20 passes over the pairs."""
 
     def judge_all() -> None:
         for pair in pairs:
@@ -361,7 +362,7 @@ def cost_us(gate: Gate, pairs: Sequence[ExamplePair], draws: int = 4) -> float:
 
 
 def figures() -> Iterator[Figure]:
-    """Measure; the pairs of pictures and the web captions are left out where they are not there."""
+    """Measure everything that the available data allows: the picture pairs and web captions are optional."""
     gate = make_gate(EXAMPLES)
     own = built_in_pairs()
     groups = {"built-in pairs": own}
@@ -379,7 +380,7 @@ def figures() -> Iterator[Figure]:
 
     captions = web_captions()
     if captions:
-        # What depends on the text alone, in texts that nobody wrote for a gate: an unrelated caption excuses nothing.
+        # Checks of the text alone, on web texts. The fixed caption is unrelated to them, so it excuses none.
         alone = make_gate(min_shared_words=0)
         shares = false_rejections([ExamplePair("picture", caption) for caption in captions], alone)
         for reason, share in shares.items():
@@ -391,14 +392,13 @@ def figures() -> Iterator[Figure]:
         bases["web captions rearranged"] = stand_in_rewrites(captions)
     for base, pairs in bases.items():
         sound = accepted(pairs, gate)
-        found = detection(gate, sound, DEFECTS)
-        for (reason, how), default in found.items():
+        for (reason, how), default in detection(gate, sound, DEFECTS).items():
             switched_off = make_gate(EXAMPLES, **SWITCHES.get(reason, {}))
-            rest = detection(switched_off, sound, {(reason, how): DEFECTS[reason, how]})[reason, how]
+            without_check = detection(switched_off, sound, {(reason, how): DEFECTS[reason, how]})[reason, how]
             name = f"gate: {reason} ({how}) in {default.seeded} {base}"
             yield Figure(SHOW, f"{name}: refused", 100 * default.refused, "%")
             yield Figure(SHOW, f"{name}: named so", 100 * default.named, "%")
-            yield Figure(SHOW, f"{name}: refused with this check off", 100 * rest.refused, "%")
+            yield Figure(SHOW, f"{name}: refused with this check off", 100 * without_check.refused, "%")
 
     sound = accepted(own, gate)
     yield Figure(SHOW, "gate: a verdict, four draws a caption", cost_us(gate, sound), "us", at_most=10.0)

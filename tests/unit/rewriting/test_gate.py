@@ -1,4 +1,4 @@
-"""Each reason has a text that it refuses and one beside it that passes, and each check can be switched off."""
+"""Each reason refuses one text and accepts a similar one, and each check can be switched off."""
 
 import pickle
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ OFF = GateConfig(
 
 
 def count(text: str) -> int:
-    """One token a word, and two special ones."""
+    """One token per word and two special tokens."""
     return len(text.split()) + 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the gate is asked."""
+    """The arguments of a verdict."""
 
     text: str
     caption: str = "a dog, in snow"
