@@ -1,4 +1,4 @@
-"""What decides a rewrite: the recipe of a rewrite set, and fingerprints."""
+"""Recipes and fingerprints: everything that decides what the model writes, and what the gate accepts."""
 
 import hashlib
 import json
@@ -6,38 +6,101 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from laclip_ray.config import DEMO_REWRITER, GateConfig, RewriteConfig
+from laclip_ray.config import (
+    DEMO_REWRITER,
+    ChangesNoVerdict,
+    GateConfig,
+    PictureGateConfig,
+    RewriteConfig,
+    marked_keys,
+)
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
 
+# fmt: off
+HARMLESS_ENGINE_ARGUMENTS = frozenset({
+    # Memory. They bound or move weights, activations and caches; the computation is the same.
+    # `max_model_len` belongs here: a prompt that does not fit is recorded as `prompt_too_long` and a cut-off text as
+    # `truncated`. Both are retried or refused by name, so no text differs unnoticed.
+    "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override", "kv_offloading_size",
+    "offload_backend", "cpu_offload_gb", "cpu_offload_params", "offload_group_size", "offload_num_in_group",
+    "offload_prefetch_step", "offload_params", "disable_hybrid_kv_cache_manager", "enable_sleep_mode",
+    "sleep_mode_offload_cudagraph", "sleep_preserve_parameter_names", "enable_cumem_allocator",
+    "enable_nccl_comm_suspend",
+    # Memory for images, audio and video, which no prompt of ours holds.
+    "limit_mm_per_prompt", "language_model_only", "skip_mm_profiling", "mm_processor_cache_gb",
+    "mm_processor_cache_type", "mm_shm_cache_max_object_size_mb", "mm_ipc_gpu_memory_gb", "mm_tensor_ipc",
+    "enable_shm_tensor_arena",
+    # Parallelism. They place the same operations on processes, GPUs and nodes. Sums change their order, and so their
+    # last bits, as they do with each batch.
+    "pipeline_parallel_size", "prefill_context_parallel_size", "decode_context_parallel_size", "dcp_comm_backend",
+    "dcp_q_replicate", "dcp_kv_cache_interleave_size", "cp_kv_cache_interleave_size", "data_parallel_size",
+    "data_parallel_rank", "data_parallel_start_rank", "data_parallel_size_local", "data_parallel_address",
+    "data_parallel_rpc_port", "data_parallel_hybrid_lb", "data_parallel_external_lb",
+    "data_parallel_multi_port_external_lb", "data_parallel_backend", "dp_sync_interval",
+    "disable_nccl_for_dp_synchronization", "distributed_executor_backend", "master_addr", "master_port", "nnodes",
+    "node_rank", "distributed_timeout_seconds", "cpu_distributed_timeout_seconds", "numa_bind", "numa_bind_nodes",
+    "numa_bind_cpus", "device_ids", "enable_hc_sp", "enable_batch_sharded_sampling", "disable_custom_all_reduce",
+    "enable_expert_parallel", "enable_ep_weight_filter", "expert_placement_strategy", "enable_eplb", "eplb_config",
+    "enable_elastic_ep", "elastic_ep_max_dp_size", "enable_dbo", "ubatch_size", "dbo_decode_token_threshold",
+    "dbo_prefill_token_threshold",
+    # Scheduling. They decide which requests share a step; each is sampled by itself. Rounding differs from batch to
+    # batch with any setting.
+    "max_num_batched_tokens", "max_num_scheduled_tokens", "max_num_seqs", "max_num_active_seqs",
+    "long_prefill_token_threshold", "long_prefill_token_threshold_adaptive", "enable_chunked_prefill",
+    "disable_chunked_mm_input", "scheduler_reserve_full_isl", "prefill_schedule_interval", "watermark",
+    "scheduling_policy", "async_scheduling", "stream_interval", "renderer_num_workers", "shutdown_timeout",
+    # Start-up: compiled or not, the model computes the same operations; how files are read does not change weights.
+    "enforce_eager", "cudagraph_capture_sizes", "max_cudagraph_capture_size", "max_parallel_loading_workers",
+    "safetensors_prefetch_num_threads", "safetensors_prefetch_block_size", "pt_load_map_location", "download_dir",
+    "fail_on_environ_validation",
+    # Caching. A cached prefix holds what the engine would compute again.
+    "block_size", "prefix_cache_retention_interval", "prefix_match_unit", "mamba_block_size", "mamba_cache_mode",
+    "enable_mamba_shared_prefix_checkpoint",
+    # Logging, metrics and names.
+    "disable_log_stats", "aggregate_engine_logging", "show_hidden_metrics_for_version", "otlp_traces_endpoint",
+    "collect_detailed_traces", "per_request_spec_decode_metrics", "kv_cache_metrics", "kv_cache_metrics_sample",
+    "custom_histogram_buckets", "cudagraph_metrics", "enable_layerwise_nvtx_tracing", "enable_mfu_metrics",
+    "enable_logging_iteration_details", "enable_mm_processor_stats", "jit_monitor_mode", "jit_monitor_verbose",
+    "profiler_config", "logging_config", "log_level", "log_config_file", "kv_events_config", "ray_workers_use_nsight",
+    "use_tqdm_on_load", "served_model_name",
+    # A secret: it gives access to the weights, and must never reach `recipe.json`.
+    "hf_token",
+})
+# fmt: on
+"""Arguments of vLLM's engine that are known not to change what the model writes. Every other argument is part of the
+recipe, so an argument that a new version of vLLM brings is too."""
+
+_HASHED_WHOLE_BYTES = 16 << 20
+"""Larger files of a model count in its digest by name and size only."""
+
 
 def fingerprint_of(content: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that identify a JSON object, whatever the order of its keys."""
+    """16 hexadecimal digits that identify a JSON object, regardless of the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def gate_fingerprint(gate: GateConfig) -> str:
-    """The fingerprint of a gate: verdicts of different gates lie beside each other."""
+    """The fingerprint of a gate; a rewrite set keeps the verdicts of different gates side by side."""
     weights = model_digest(gate.picture.model.removeprefix("local-dir:")) if gate.picture else None
     content = deciding_gate(gate.model_dump(mode="json"))
     return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
 
 
 def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
-    """A gate's configuration, as JSON, without what changes no verdict."""
-    picture = gate["picture"] and {key: value for key, value in gate["picture"].items() if key not in _HOW_TO_SCORE}
+    """A gate's configuration, as JSON, without settings that change no verdict."""
+    left_out = marked_keys(PictureGateConfig, ChangesNoVerdict)
+    picture = gate["picture"] and {key: value for key, value in gate["picture"].items() if key not in left_out}
     return {**gate, "picture": picture}
 
 
-_HOW_TO_SCORE = frozenset({"batch_size", "actors", "gpus_per_actor"})
-
-_DECIDING_ENGINE_ARGUMENTS = ("dtype", "hf_overrides", "kv_cache_dtype", "quantization", "tokenizer")
-"""Arguments of vLLM's engine that change what the model writes."""
-
-
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
-    """All that decides what the model writes for one prompt set; not how often it is asked."""
+    """Everything that decides what the model writes for one prompt set, as a JSON object.
+
+    The numbers of rewrites and of redraws are not part of it: more of them only add to a set.
+    """
+    engine = {key: value for key, value in rewrite.engine.args.items() if key not in HARMLESS_ENGINE_ARGUMENTS}
     return {
         "model": rewrite.model,
         "revision": rewrite.revision,
@@ -49,18 +112,18 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> di
         "heads": rewrite.heads,
         "max_caption_characters": rewrite.max_caption_characters,
         "sampling": rewrite.sampling.model_dump(mode="json"),
-        "engine": {key: rewrite.engine.args[key] for key in _DECIDING_ENGINE_ARGUMENTS if key in rewrite.engine.args},
+        "engine": engine,
         "seed": seed,
     }
 
 
 def model_directory(model: str) -> str:
-    """What vLLM is given to load: a directory, or a name on the hub."""
+    """The directory or hub name that vLLM loads for `rewrite.model`."""
     return str(Path(__file__).parent.parent / "demo" / "rewriter") if model == DEMO_REWRITER else model
 
 
 def model_digest(model: str) -> str | None:
-    """A digest of a local model's files (the content of small ones, the size of others); None for a hub name."""
+    """A digest of a local model's files: the content of small files, the size of others. None for a hub name."""
     directory = Path(model_directory(model))
     if not directory.is_dir():
         return None
@@ -68,6 +131,6 @@ def model_digest(model: str) -> str | None:
     for path in sorted(path for path in directory.iterdir() if path.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}:".encode())
-        if size <= 16 << 20:
+        if size <= _HASHED_WHOLE_BYTES:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

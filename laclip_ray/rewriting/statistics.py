@@ -1,13 +1,12 @@
-"""Counts of what became of captions: of one shard, of a rewrite set, of a run.
+"""Counts of captions and rewrites by outcome: of one shard, of a rewrite set, of a run.
 
-Guarantees: every caption is counted once in `captions`, and every rewrite asked for once in `accepted` or `unfilled`:
-they add up to the pairs of a caption and a draw number that have a row, which for what rewriting makes are the captions
-times the rewrites per set. `rejected` counts every row with a reason: draws that the gate refused, those that another
-attempt replaced too, and rewrites asked for that there was no draw for.
+Guarantees: each caption counts once in `captions`. Each (caption, slot) with a row counts once, in `accepted` or in
+`unfilled`; after rewriting there are captions x rewrites per set of them. `rejected` counts rows: every draw that the
+gate refused, including draws that a later attempt replaced, and every slot without a draw.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,36 +14,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_NAMES_KEPT = 20
-_TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
-_SUMS = ("captions", "accepted", "captions_without_rewrite", "reused", *_TOKENS, "engine_s", "gpu_s")
+from laclip_ray.rewriting.tables import TOKENS
+from laclip_ray.tally import NAMES_KEPT, Tally
+
+_SUMS = ("captions", "accepted", "captions_without_rewrite", "reused", *TOKENS, "engine_s", "gpu_s")
 _COUNTERS = ("unfilled", "rejected", "problems")
 
 
 @dataclass
 class Statistics:
-    """What happened to the captions of one or more shards of a rewrite set."""
+    """Counts over the captions of one or more shards of a rewrite set."""
 
     captions: int = 0
     accepted: int = 0
-    """Rewrites that the gate accepted and training reads: at most one for each rewrite asked for."""
+    """Rewrites that training reads: at most one per slot."""
     captions_without_rewrite: int = 0
     """Captions with no accepted rewrite: training shows the original."""
     reused: int = 0
     """Captions whose rewrites were made for an equal caption."""
     unfilled: Counter[str] = field(default_factory=Counter)
-    """Rewrites asked for that there is none of, by the last reason."""
+    """Slots without an accepted rewrite, by the last reason."""
     rejected: Counter[str] = field(default_factory=Counter)
-    """Draws that the gate refused, and rewrites asked for that there was no draw for, by the reason."""
+    """Draws that the gate refused and slots without a draw, by reason."""
     problems: Counter[str] = field(default_factory=Counter)
-    """Captions by what was wrong with them."""
+    """Captions, by the problems of their samples."""
     named: dict[str, list[str]] = field(default_factory=dict)
-    """For each problem and each reason the ids of the first few."""
+    """The ids of the first `NAMES_KEPT` captions for each problem and each reason."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     engine_s: float = 0.0
-    """Seconds of engines' lives that these rewrites took, their start-up included."""
+    """Seconds of engines' lives that these rewrites took, including start-up."""
     gpu_s: float = 0.0
     """`engine_s` times the GPUs of an engine."""
 
@@ -57,13 +57,12 @@ class Statistics:
         for reason, ids in other.named.items():
             self._name(reason, ids)
 
-    def _name(self, reason: str, ids: Sequence[str]) -> None:
-        names = self.named.setdefault(reason, [])
-        names.extend([each for each in ids if each not in names][: _NAMES_KEPT - len(names)])
+    def _name(self, reason: str, ids: Iterable[str]) -> None:
+        Tally(names=self.named).add_names(reason, ids)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        # Not `asdict`: it counts a Counter's items anew.
+        # Not `asdict`: it rebuilds a Counter by counting its items.
         return {**vars(self), **{name: dict(getattr(self, name)) for name in _COUNTERS}}
 
     @classmethod
@@ -73,38 +72,50 @@ class Statistics:
 
     @classmethod
     def of(cls, draws: pa.Table, reasons: pa.Array) -> "Statistics":
-        """Count one shard's draws (rows in order of sample, draw, attempt) and the gate's reasons to refuse them."""
-        counts = cls()
-        for name in _TOKENS:
-            setattr(counts, name, pc.sum(draws.column(name)).as_py() or 0)
+        """Count the draws of one shard.
+
+        Args:
+            draws: rows of `DRAWS_SCHEMA`, in the order of sample, slot, attempt.
+            reasons: why the gate refused each draw; null: accepted.
+        """
+        counts = cls(**{name: pc.sum(draws.column(name)).as_py() or 0 for name in TOKENS})
+        counts._count_slots(draws, reasons)
+        counts._count_problems(draws)
+        return counts
+
+    def _count_slots(self, draws: pa.Table, reasons: pa.Array) -> None:
         ids = draws.column("id").combine_chunks()
         encoded = ids.dictionary_encode()
         sample = encoded.indices.to_numpy()
         slot = sample.astype(np.int64) << 16 | draws.column("draw").to_numpy()
         refused = reasons.is_valid().to_numpy(zero_copy_only=False)
         accepted_slots = np.unique(slot[~refused])
-        counts.captions = len(encoded.dictionary)
-        counts.accepted = len(accepted_slots)
-        counts.captions_without_rewrite = counts.captions - len(np.unique(accepted_slots >> 16))
+        self.captions = len(encoded.dictionary)
+        self.accepted = len(accepted_slots)
+        self.captions_without_rewrite = self.captions - len(np.unique(accepted_slots >> 16))
         last_of_slot = np.append(slot[1:] != slot[:-1], True)
         open_slots = last_of_slot & refused & ~np.isin(slot, accepted_slots)
-        counts.unfilled = _count(reasons.filter(pa.array(open_slots)))
-        counts.rejected = _count(reasons.drop_null())
-        for reason in counts.rejected:
-            found = ids.filter(pc.fill_null(pc.equal(reasons, reason), False))
-            counts._name(reason, pc.unique(found)[:_NAMES_KEPT].to_pylist())
+        self.unfilled = _count(reasons.filter(pa.array(open_slots)))
+        self.rejected = _count(reasons.drop_null())
+        for reason in self.rejected:
+            ids_of_reason = ids.filter(pc.fill_null(pc.equal(reasons, reason), False))
+            self._name(reason, pc.unique(ids_of_reason)[:NAMES_KEPT].to_pylist())
         tokens = draws.column("output_tokens").to_numpy()
-        made = np.bincount(sample, weights=tokens, minlength=counts.captions) > 0
-        with_text = np.bincount(sample, weights=draws.column("text").is_valid().to_numpy(), minlength=counts.captions)
-        counts.reused = int(((with_text > 0) & ~made).sum())
-        noted = np.append(True, sample[1:] != sample[:-1]) & pc.not_equal(draws.column("problems"), "").to_numpy()
-        for sample_id, problems in zip(
-            ids.filter(pa.array(noted)).to_pylist(), draws.column("problems").filter(noted).to_pylist(), strict=True
-        ):
-            for problem in problems.split(","):
-                counts.problems[problem] += 1
-                counts._name(problem, [sample_id])
-        return counts
+        has_text = draws.column("text").is_valid().to_numpy()
+        is_generated = np.bincount(sample, weights=tokens, minlength=self.captions) > 0
+        is_drawn = np.bincount(sample, weights=has_text, minlength=self.captions) > 0
+        self.reused = int((is_drawn & ~is_generated).sum())
+
+    def _count_problems(self, draws: pa.Table) -> None:
+        ids = draws.column("id").combine_chunks()
+        sample = ids.dictionary_encode().indices.to_numpy()
+        is_first_row = np.append(True, sample[1:] != sample[:-1])
+        has_problems = pa.array(is_first_row & pc.not_equal(draws.column("problems"), "").to_numpy())
+        problems_by_id = zip(ids.filter(has_problems), draws.column("problems").filter(has_problems), strict=True)
+        for sample_id, problems in problems_by_id:
+            for problem in problems.as_py().split(","):
+                self.problems[problem] += 1
+                self._name(problem, [sample_id.as_py()])
 
 
 def _count(reasons: pa.Array) -> Counter[str]:

@@ -1,4 +1,11 @@
-"""Arrow schemas, outcome names, and (de)serialising of the rows that rewriting moves and stores; no Ray."""
+"""Arrow schemas, outcomes, and the records that rewriting moves and stores; imports no Ray.
+
+`DRAWS_SCHEMA` and `VERDICTS_SCHEMA` are on disk, one file per shard. The other schemas are in flight: `STREAM_SCHEMA`
+is the row that travels read -> generate -> commit, `SAMPLES_SCHEMA` and `MADE_SCHEMA` are the tables inside that row,
+and `REPORT_SCHEMA` is what commit tells the driver.
+
+A rewrite's number is its `slot` in the code; on disk the column is `draw`.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,19 +17,14 @@ import pyarrow as pa
 from laclip_ray.config import MAX_REWRITES_PER_SET
 
 DRAWN = "drawn"
-
+"""The outcome of a slot with text. Every other outcome is a reason without text: these, or one of `NO_CAPTION`."""
 CAPTION_TOO_LONG = "caption_too_long"
-
 PROMPT_TOO_LONG = "prompt_too_long"
-
 REQUEST_REFUSED = "request_refused"
-"""The engine does not take this prompt, for another reason than its length."""
-
+"""The engine refused this prompt, for another reason than its length."""
 REQUEST_FAILED = "request_failed"
 """The engine gave up on this prompt."""
-
 ENGINE_DIED = "engine_died"
-
 FAILED_REQUESTS = (PROMPT_TOO_LONG, REQUEST_REFUSED, REQUEST_FAILED, ENGINE_DIED)
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
@@ -32,16 +34,32 @@ DRAWS_SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("caption_hash", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
-        pa.field("problems", pa.string(), nullable=False),  # comma-separated names of data.shards
-        pa.field("draw", pa.int16(), nullable=False),  # which of the rewrites asked for this is meant to be
-        pa.field("attempt", pa.int16(), nullable=False),  # 0, and one more for each draw in place of a rejected one
+        pa.field("problems", pa.string(), nullable=False),
+        pa.field("draw", pa.int16(), nullable=False),
+        pa.field("attempt", pa.int16(), nullable=False),
         pa.field("head", pa.int16()),
-        pa.field("outcome", pa.string(), nullable=False),  # DRAWN, or why there is no text
+        pa.field("outcome", pa.string(), nullable=False),
         pa.field("text", pa.string()),
         pa.field("truncated", pa.bool_(), nullable=False),
         *(pa.field(name, pa.int32(), nullable=False) for name in TOKENS),
     ]
 )
+"""A row per draw, on disk; rows in the order of sample, slot, attempt. Commit and import write it.
+
+    id             string  the sample's id
+    caption_hash   string  hash of the caption (`hash_caption`)
+    caption        string  the original caption; empty if the sample has no caption
+    problems       string  comma-separated problems of the sample (`data.records`); empty: none
+    draw           int16   the slot, from 0
+    attempt        int16   0, and one more each time the slot is drawn again
+    head           int16   the prompt head; null: imported, so the prompt is not known
+    outcome        string  `DRAWN`, or why the slot has no text
+    text           string  the completion; null unless the outcome is `DRAWN`
+    truncated      bool    whether the token limit cut the text off
+    prompt_tokens  int32   tokens of the prompt, counted once per request: 0 in all other rows of equal captions
+    cached_tokens  int32   of them, tokens found in the prefix cache
+    output_tokens  int32   tokens of the text; 0 in rows that share another sample's draw, and in imports
+"""
 
 VERDICTS_SCHEMA = pa.schema(
     [
@@ -49,17 +67,106 @@ VERDICTS_SCHEMA = pa.schema(
         pa.field("caption_hash", pa.string(), nullable=False),
         pa.field("draw", pa.int16(), nullable=False),
         pa.field("attempt", pa.int16(), nullable=False),
-        pa.field("reason", pa.string()),  # null: accepted
+        pa.field("reason", pa.string()),
     ]
 )
+"""A row per draw, on disk; same rows and order as the shard's draws. Commit and import write it.
+
+    id, caption_hash, draw, attempt  as in `DRAWS_SCHEMA`
+    reason                           string  why the gate refused the draw, or the outcome of a slot without text;
+                                             null: accepted
+"""
+
+SAMPLES_SCHEMA = pa.schema(
+    [
+        *(DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")),
+        pa.field("slots", pa.int64(), nullable=False),
+        pa.field("attempt", pa.int16(), nullable=False),
+        pa.field("others", pa.string()),
+    ]
+)
+"""A row per sample of a shard, in the shard's order. Read writes it; generate and commit read it.
+
+    id, caption_hash, caption, problems, head  as in `DRAWS_SCHEMA`; head is never null
+    outcome  string  `DRAWN` if the engine shall be asked, else why not
+    slots    int64   the slots to draw, as bits (`slot_bits`; reading list columns is slow)
+    attempt  int16   number of the first attempt: 0 for new samples, else one after the last attempt of the sample
+    others   string  JSON list of the sample's accepted rewrites in other slots; null: none
+"""
+
+MADE_SCHEMA = pa.schema(
+    [
+        ("row", pa.int32()),
+        *(DRAWS_SCHEMA.field(name) for name in ("draw", "attempt", "outcome", "text", "truncated", *TOKENS)),
+        ("reason", pa.string()),
+    ]
+)
+"""A row per draw of a shard, in the order of sample, slot, attempt. Generate writes it; commit reads it. Pieces of a
+suspect shard are kept in storage as such tables until the shard is committed (`attempts`).
+
+    row     int32   the sample's row in its `SAMPLES_SCHEMA` table
+    draw, attempt, outcome, text, truncated, prompt_tokens, cached_tokens, output_tokens  as in `DRAWS_SCHEMA`
+    reason  string  why the gate refused the draw, or the outcome of a slot without text; null: accepted
+"""
+
+STREAM_SCHEMA = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("origin", pa.string()),
+        ("samples", pa.large_binary()),
+        ("made", pa.large_binary()),
+        ("failure", pa.string()),
+        ("engine_start_failure", pa.string()),
+        ("engine", pa.string()),
+        ("engine_s", pa.float64()),
+    ]
+)
+"""The row that travels read -> generate -> commit: one shard's work for one prompt set. Its tables are Arrow streams in
+binary columns, so Ray Data cannot split them.
+
+    column                type          written by      content; when null
+    unit                  string        read            JSON of a `WorkUnit`; never null
+    origin                string        read            JSON of an `Origin`; null: read failed, or the draws are in
+                                                        storage and only their verdicts are missing
+    samples               large_binary  read            a `SAMPLES_SCHEMA` table; null: as origin
+    made                  large_binary  generate        a `MADE_SCHEMA` table; null: as origin, or generate failed
+    failure               string        read, generate  why the unit is given up; null: it is not
+    engine_start_failure  string        generate        why the actor has no engine; the unit goes back to the others.
+                                                        null: the actor has one, or the row passed no actor
+    engine                string        generate        id of the actor; null: the row passed no actor, or read failed
+    engine_s              float64       generate        seconds of the actor's life since its last row (its start for
+                                                        the first); 0 where engine is null; never null
+"""
+
+REPORT_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("prompt_set", pa.string()),
+        ("failure", pa.string()),
+        ("engine_start_failure", pa.string()),
+        ("engine", pa.string()),
+        ("captions", pa.int64()),
+        ("accepted", pa.int64()),
+        ("gpu_s", pa.float64()),
+    ]
+)
+"""A row per unit that passed commit. Commit writes it; the driver reads it.
+
+    shard, prompt_set             string   of the `WorkUnit`; never null
+    failure                       string   as in `STREAM_SCHEMA`, or why commit failed; null: committed
+    engine_start_failure, engine  string   as in `STREAM_SCHEMA`
+    captions                      int64    captions of the shard; 0 unless committed
+    accepted                      int64    accepted rewrites of the shard; 0 unless committed
+    gpu_s                         float64  `engine_s` times the GPUs of an engine
+"""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a shard's draws were made from, and what that took."""
+    """The input of a shard's draws, and the time they took."""
 
     file_identity: str
-    """What told the shard's file from a replacement (`storage.identity`)."""
+    """Distinguishes the shard's file from a replacement (`storage.identity`)."""
     inputs: str
     """A digest of the ids and captions."""
     rewrites_per_set: int
@@ -68,7 +175,7 @@ class Origin:
     gpu_s: float = 0.0
     """`engine_s` times the GPUs of an engine."""
     draws_id: str = ""
-    """What tells these draws from those that another run may have written in their place; verdicts repeat it."""
+    """Distinguishes these draws from draws that another run wrote to the same file; their verdicts repeat it."""
 
     def to_json(self) -> str:
         """The JSON object kept in file metadata and sent with a stream row."""
@@ -90,14 +197,14 @@ class WorkUnit:
     prompt_set: str
     shard: str
     revision: int
-    """Where the draws go, or are."""
+    """The revision that the draws go to, or are in."""
     previous: int | None = None
     """The revision whose draws are kept and added to."""
     retry: tuple[str, ...] = ()
     """Reasons whose rewrites are drawn again."""
 
     def to_json(self) -> str:
-        """As it travels in a row of the stream."""
+        """The JSON object in a stream row."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -107,50 +214,17 @@ class WorkUnit:
         return cls(**{**content, "retry": tuple(content["retry"])})
 
 
-SAMPLES_SCHEMA = pa.schema(
-    [
-        *(DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")),
-        pa.field("draws", pa.int64(), nullable=False),  # what is to be drawn, a bit each (lists are slow to read)
-        pa.field("attempt", pa.int16(), nullable=False),  # the number of the first attempt
-        pa.field("others", pa.string()),  # JSON list of accepted rewrites that there are already; null: none
-    ]
-)
-"""What the actor is given of a shard, a row a sample."""
-
-MADE_SCHEMA = pa.schema(
-    [
-        ("row", pa.int32()),  # of the sample in its table
-        *(DRAWS_SCHEMA.field(name) for name in ("draw", "attempt", "outcome", "text", "truncated", *TOKENS)),
-        ("reason", pa.string()),
-    ]
-)
-"""What the actor gives, a row a draw, those of a sample together."""
-
-STREAM_SCHEMA = pa.schema(
-    [
-        ("unit", pa.string()),  # JSON of a `WorkUnit`
-        ("origin", pa.string()),  # JSON of an `Origin`; null where the shard was not read
-        ("samples", pa.large_binary()),
-        ("made", pa.large_binary()),
-        ("failure", pa.string()),
-        ("engine_start_failure", pa.string()),
-        ("engine", pa.string()),
-        ("engine_s", pa.float64()),
-    ]
-)
-
-
 def stream_row(
     unit: WorkUnit,
     origin: Origin | None = None,
     samples: pa.Table | None = None,
     failure: str | None = None,
 ) -> pa.Table:
-    """A row of the stream, or the failure why there is none."""
+    """A stream row as read writes it: a table of `STREAM_SCHEMA` with one row."""
     row = {
         "unit": unit.to_json(),
         "origin": origin.to_json() if origin else None,
-        "samples": table_bytes(samples) if samples is not None else None,
+        "samples": table_to_bytes(samples) if samples is not None else None,
         "made": None,
         "failure": failure,
         "engine_start_failure": None,
@@ -161,26 +235,26 @@ def stream_row(
 
 
 def origin_of(row: Mapping[str, Any]) -> Origin:
-    """The origin in a row of the stream."""
+    """The origin in a stream row."""
     return Origin.from_json(row["origin"])
 
 
-def slot_bits(numbers: Iterable[int]) -> int:
-    """Numbers of draws (below `MAX_REWRITES_PER_SET`) as the bits of an integer."""
-    return sum(1 << number for number in numbers)
+def slot_bits(slots: Iterable[int]) -> int:
+    """Slots (each below `MAX_REWRITES_PER_SET`) as the bits of an integer.
+
+    >>> slot_bits([0, 2])
+    5
+    """
+    return sum(1 << slot for slot in slots)
 
 
 def slot_numbers(bits: int) -> tuple[int, ...]:
     """The inverse of `slot_bits`, in ascending order."""
-    return tuple(number for number in range(MAX_REWRITES_PER_SET) if bits >> number & 1)
+    return tuple(slot for slot in range(MAX_REWRITES_PER_SET) if bits >> slot & 1)
 
 
-def table_of(content: bytes) -> pa.Table:
-    """A table in a row of the stream."""
-    return pa.ipc.open_stream(content).read_all()
-
-
-def table_bytes(table: pa.Table) -> bytes:
+def table_to_bytes(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -188,15 +262,6 @@ def table_bytes(table: pa.Table) -> bytes:
     return content
 
 
-REPORT_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("prompt_set", pa.string()),
-        ("failure", pa.string()),
-        ("engine_start_failure", pa.string()),
-        ("engine", pa.string()),
-        ("captions", pa.int64()),
-        ("accepted", pa.int64()),
-        ("gpu_s", pa.float64()),
-    ]
-)
+def table_from_bytes(content: bytes) -> pa.Table:
+    """The inverse of `table_to_bytes`."""
+    return pa.ipc.open_stream(content).read_all()
