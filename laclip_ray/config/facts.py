@@ -3,7 +3,6 @@
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic.fields import FieldInfo
@@ -27,7 +26,7 @@ class FieldFacts:
     markers: tuple[Marker, ...]
 
     def marker(self, kind: type[M]) -> M | None:
-        """The field's marker of a kind; None if it has none."""
+        """The field's marker of a kind, or None."""
         return next((marker for marker in self.markers if isinstance(marker, kind)), None)
 
 
@@ -40,7 +39,6 @@ def walk(section: type[Section], prefix: str = "") -> Iterator[FieldFacts]:
             yield from walk(nested, f"{key}{mark}.")
 
 
-@cache
 def marked_keys(section: type[Section], kind: type[Marker]) -> frozenset[str]:
     """The keys of all fields with a marker of a kind, dotted from `section`.
 

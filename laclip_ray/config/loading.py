@@ -50,7 +50,7 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises:
         UserError: the file is missing or not YAML, or a key is unknown or has the wrong type; the message has the
-            full path of every such key and what was expected.
+            full path of every such key and the expected value.
     """
     file = Path(path)
     if not file.is_file():
@@ -83,7 +83,7 @@ def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experi
 def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
     """A copy with absolute local paths, because Ray's workers and tasks run in other directories than this process.
 
-    URLs and names of models and prompt sets stay as they are.
+    URLs and names of models and prompt sets do not change.
 
     Args:
         experiment: as loaded.
@@ -103,7 +103,7 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
 def _replace(section: Any, key: Sequence[str], change: Callable[[Any, dict[str, Any]], Any]) -> None:
     """Replace the value at a key of `walk`; `change` gets the value and its section."""
     if not isinstance(section, dict):
-        return  # an optional section that is not set
+        return  # an optional section without a value
     name, *rest = key
     if not rest:
         section[name] = change(section[name], section)

@@ -45,7 +45,7 @@ def is_file(value: str) -> bool:
 
 
 def is_clip_directory(value: str) -> bool:
-    """For fields that take CLIP model directories, names of open_clip (none has a slash), and Hub models."""
+    """For fields that take CLIP model directories, names of open_clip (without a slash), and Hub models."""
     if value.startswith(HUB_PREFIX):
         return False
     return value.startswith(DIRECTORY_PREFIX) or "/" in value or Path(value).is_dir()
@@ -85,7 +85,7 @@ class FixedInSweep(Marker):
 class SharedBySweep(Marker):
     """Runs in a sweep's directory have equal values, unless the field is swept.
 
-    At a section it covers every field that is not marked `MayChangeOnResume`.
+    At a section it covers every field without `MayChangeOnResume`.
     """
 
 

@@ -95,7 +95,7 @@ class PictureGateConfig(Section):
     """Tolerance in cosine similarity. A rewrite is `unlike_picture` if its similarity to the picture is lower than the
     caption's by more than this."""
     batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
-    """Pictures that are scored together."""
+    """Pictures in a scoring batch."""
     actors: Annotated[WorkerRange, ChangesNoVerdict()] = WorkerRange()
     """Number of scoring processes. Each holds one model."""
     gpus_per_actor: Annotated[NonNegativeFloat, ChangesNoVerdict()] = 0.0

@@ -13,7 +13,6 @@ from laclip_ray.config import (
     load_experiment,
     parse_experiment,
     to_yaml,
-    with_absolute_paths,
     with_overrides,
 )
 from laclip_ray.errors import UserError
@@ -301,27 +300,6 @@ def test_an_override_written_as_yaml_gives_its_value(epochs: int, p: list[float]
     assert experiment.train.epochs == epochs
     assert experiment.tune.p == p
     assert experiment.output == output
-
-
-def test_local_paths_become_absolute_and_others_stay() -> None:
-    experiment = parse_experiment(
-        minimal(
-            output="runs/x",
-            data={"path": ["data/*.tar", "s3://bucket/data"]},
-            model={"name": "models/clip.json"},
-            evaluate={"checkpoint": "hf-hub:a/b", "zero_shot": [{"name": "x", "path": "sets/x"}]},
-        )
-    )
-    absolute = with_absolute_paths(experiment, outputs=True)
-    here = Path.cwd()
-    assert absolute.output == str(here / "runs/x")
-    assert absolute.data.path == [str(here / "data/*.tar"), "s3://bucket/data"]
-    assert absolute.model.name == str(here / "models/clip.json")
-    assert absolute.evaluate.checkpoint == "hf-hub:a/b"
-    assert absolute.evaluate.zero_shot[0].path == str(here / "sets/x")
-    assert with_absolute_paths(absolute, outputs=True) == absolute
-    assert with_absolute_paths(experiment, outputs=False).output == "runs/x"
-    assert with_absolute_paths(parse_experiment(minimal()), outputs=False).model.name == "ViT-B-32"
 
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -1,0 +1,155 @@
+"""Local paths become absolute before a verb runs; URLs and names do not change."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laclip_ray.config import (
+    Experiment,
+    InputPath,
+    OutputPath,
+    SpaceConfig,
+    marked_keys,
+    parse_experiment,
+    with_absolute_paths,
+)
+
+MINIMAL = {"name": "test", "output": "s3://bucket/out", "data": {"path": "s3://bucket/data"}}
+PICTURE = "rewrite.gate.picture"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with models and a weights file."""
+    monkeypatch.chdir(tmp_path)
+    for directory in ("models/clip", "bare", "demo-rewriter"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    return tmp_path
+
+
+def experiment_with(key: str, value: Any) -> Experiment:
+    """The smallest experiment with a value at a key of `walk`: in the only item, where the key has a list of sections.
+
+    `PICTURE`'s model and the items' required keys get values that no test changes.
+    """
+    content: dict[str, Any] = {
+        section: dict(value) if isinstance(value, dict) else value for section, value in MINIMAL.items()
+    }
+    section: dict[str, Any] = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        if parent.endswith("[]"):
+            item = {"name": "x"} | ({"path": "s3://bucket/x"} if parent == "zero_shot[]" else {})
+            section[parent[:-2]] = [item]
+            section = item
+        else:
+            section = section.setdefault(parent, {})
+    section[last] = value
+    if key.startswith(PICTURE):
+        section.setdefault("model", "hf-hub:a/b")
+    if last == "image_root":
+        section.setdefault("path", "s3://bucket/x")
+    return parse_experiment(content)
+
+
+def value_at(experiment: Experiment, key: str) -> Any:
+    value: Any = experiment
+    for name in key.split("."):
+        value = getattr(value, name.removesuffix("[]"))
+        value = value[0] if name.endswith("[]") else value
+    return value
+
+
+def after(key: str, value: Any, outputs: bool = False) -> Any:
+    """The value at `key` once paths are absolute."""
+    absolute = with_absolute_paths(experiment_with(key, value), outputs)
+    assert with_absolute_paths(absolute, outputs) == absolute
+    return value_at(absolute, key)
+
+
+INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "data.path": (("data/*.tar", "./data"), ("s3://bucket/data", "/data")),
+    "data.image_root": (("images",), ("s3://bucket/images",)),
+    "rewrite.model": (
+        ("./model", "../model", "models/clip", "bare"),
+        ("Qwen/Qwen3-8B-Base", "demo-rewriter", "s3://bucket/model"),
+    ),
+    "rewrite.prompt_sets": (("sets/mine.yaml", "mine.yml"), ("human", "/sets/mine.yaml")),
+    "rewrite.prices": (("prices.yaml",), ("s3://bucket/prices.yaml",)),
+    f"{PICTURE}.model": (("models/clip", "./clip", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/clip")),
+    f"{PICTURE}.pretrained": (("weights.pt", "./weights.pt"), ("openai", "laion2b_s34b_b79k")),
+    "text.rewrites": (("out/rewrites/human",), ("s3://bucket/rewrites/human",)),
+    "model.name": (("models/clip.json",), ("ViT-B-32", "laclip_vit_b16", "s3://bucket/clip.json")),
+    "evaluate.checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
+    "evaluate.pretrained": (("weights.pt",), ("openai",)),
+    "evaluate.zero_shot[].path": (("sets/x",), ("s3://bucket/x",)),
+    "evaluate.retrieval[].data.path": (("shards",), ("s3://bucket/x",)),
+    "evaluate.retrieval[].data.image_root": (("images",), ("s3://bucket/x",)),
+    "ray.shared_paths": (("shared",), ("/shared",)),
+}
+"""For each input path: local paths, and other values."""
+LISTS = ("data.path", "rewrite.prompt_sets", "text.rewrites", "evaluate.retrieval[].data.path", "ray.shared_paths")
+
+
+def test_every_input_path_is_tested_here() -> None:
+    assert INPUTS.keys() == marked_keys(Experiment, InputPath)
+
+
+@pytest.mark.parametrize("key", INPUTS)
+def test_local_paths_become_absolute_and_other_values_do_not_change(key: str, here: Path) -> None:
+    paths, others = INPUTS[key]
+    if key in LISTS:
+        assert after(key, [*paths, *others]) == [*(str(here / path) for path in paths), *others]
+        return
+    for path in paths:
+        assert after(key, path) == str(here / path)
+    for value in others:
+        assert after(key, value) == value
+
+
+@pytest.mark.parametrize("key", ["data.path", "evaluate.retrieval[].data.path"])
+def test_one_path_stays_one_path(key: str, here: Path) -> None:
+    assert after(key, "shards") == str(here / "shards")
+
+
+@pytest.mark.parametrize("key", sorted(marked_keys(Experiment, OutputPath)))
+def test_outputs_become_absolute_only_if_asked(key: str, here: Path) -> None:
+    assert after(key, "runs/x", outputs=True) == str(here / "runs/x")
+    assert after(key, "runs/x", outputs=False) == "runs/x"
+    assert after(key, "s3://bucket/x", outputs=True) == "s3://bucket/x"
+
+
+@pytest.mark.parametrize("key", [f"{PICTURE}.model", "evaluate.checkpoint"])
+def test_the_mark_of_a_directory_stays_before_its_path(key: str, here: Path) -> None:
+    assert after(key, "local-dir:models/clip") == f"local-dir:{here}/models/clip"
+    assert after(key, "local-dir:/models/clip") == "local-dir:/models/clip"
+
+
+@pytest.mark.parametrize("section", [PICTURE, "evaluate"])
+def test_a_model_with_weights_beside_it_is_a_name(section: str, here: Path) -> None:
+    key = f"{section}.checkpoint" if section == "evaluate" else f"{section}.model"
+    content = experiment_with(key, "bare").model_dump(mode="json")
+    named = content["evaluate"] if section == "evaluate" else content["rewrite"]["gate"]["picture"]
+    named["pretrained"] = "weights.pt"
+    absolute = with_absolute_paths(parse_experiment(content), outputs=False)
+    assert value_at(absolute, key) == "bare"
+    assert value_at(absolute, f"{section}.pretrained") == str(here / "weights.pt")
+
+
+def test_swept_paths_become_absolute(here: Path) -> None:
+    content = {
+        **MINIMAL,
+        "tune": {
+            "space": {
+                "text.rewrites": {"grid": [None, ["sets/a", "s3://bucket/b"]]},
+                "model.name": {"grid": ["ViT-B-32", "models/clip.json"]},
+                "train.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+            }
+        },
+    }
+    space = with_absolute_paths(parse_experiment(content), outputs=True).tune.space
+    assert space["text.rewrites"].grid == [None, [str(here / "sets/a"), "s3://bucket/b"]]
+    assert space["model.name"].grid == ["ViT-B-32", str(here / "models/clip.json")]
+    assert space["train.learning_rate"] == SpaceConfig(log_uniform=(1e-4, 1e-2))
