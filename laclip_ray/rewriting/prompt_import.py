@@ -1,13 +1,13 @@
-"""Prompt sets from Python files that list captions, as the authors of LaCLIP publish theirs.
+"""Import prompt sets from Python files that list captions, as LaCLIP's authors publish them.
 
-Three shapes are read: two lists of equal length, sources and targets; a list of groups, each of several captions of one
-picture, of which an ordered pair is drawn; a list of (source, target) tuples or {"source": ..., "target": ...} dicts.
+Three shapes are supported:
+- texts: two lists of equal length, sources and targets;
+- groups: a list of lists, each with several captions of one picture; an ordered pair of each is drawn;
+- pairs: a list of (source, target) tuples or {"source": ..., "target": ...} dicts.
 
-Guarantees: the file is parsed and its literals are read, none of it is ever executed, so a list that its code goes on
-to change is refused; the YAML that is written loads to the same pairs; draws are functions of the seed and the group's
-number.
-Not covered: literals put together by operators or calls (`[...] + [...]`, f-strings), and lists inside classes or
-functions.
+Guarantees: the file is parsed and never executed, and a list that its code changes later is refused. The written YAML
+loads to the same pairs. Draws are functions of the seed and the group's number.
+Not covered: literals built by operators or calls (`[...] + [...]`, f-strings), and lists inside classes or functions.
 """
 
 import ast
@@ -34,10 +34,17 @@ from laclip_ray.rewriting.prompts import (
 
 Shape = Literal["texts", "groups", "pairs"]
 
+_COMMON_WORDS = frozenset(
+    f"{word}{plural}"
+    for word in ("source", "target", "caption", "group", "pair", "list", "text", "example")
+    for plural in ("", "s")
+)
+"""Words of a list's name that do not tell one prompt set from another."""
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of a file's lists make the prompt set: `source` and `target`, or one of the others."""
+    """Names of the lists that make the prompt set: `source` and `target`, or `groups`, or `pairs`."""
 
     source: str | None = None
     target: str | None = None
@@ -45,32 +52,32 @@ class Selection:
     pairs: str | None = None
 
     def names(self) -> dict[str, str]:
-        """The names that are set, by option."""
+        """The selected names, by option."""
         return {option: name for option, name in vars(self).items() if name is not None}
 
     def options(self) -> str:
-        """The selection as it is written on the command line."""
+        """The selection as command-line options."""
         return " ".join(f"--{option} {name}" for option, name in self.names().items())
 
 
 @dataclass(frozen=True)
 class ImportedPrompts:
-    """A prompt set that was read, and what had to be done to its texts."""
+    """An imported prompt set."""
 
     prompt_set: PromptSet
     joined_texts: int
-    """Texts of several lines, which are one line now."""
+    """Number of texts whose lines were joined into one."""
 
 
 @dataclass(frozen=True)
 class _Variable:
-    """What a file assigns to a name at its top level."""
+    """A name that a file assigns at its top level."""
 
     line: int
     value: object
-    """None where it is not a literal."""
+    """None if it is not a literal."""
     problem: str | None
-    """Why the value cannot be relied on."""
+    """Why the file may give the name another value at run time. None: it cannot."""
 
 
 def import_prompt_set(
@@ -81,18 +88,21 @@ def import_prompt_set(
     seed: int = 0,
     force: bool = False,
 ) -> tuple[ImportedPrompts, Path]:
-    """Read a prompt set from a Python file and write it as YAML; returns it with the place.
+    """Read a prompt set from a Python file and write it as YAML.
 
     Args:
         path: the Python file.
-        selection: the lists to take; an empty one takes what there is, if that is clear.
-        output: the YAML file. None: in the current directory, by the set's name.
-        name: the set's name. None: from the lists' names, else the file's.
+        selection: the lists to take. An empty selection takes the only prompt set in the file.
+        output: the YAML file. None: in the current directory, named after the set.
+        name: the set's name. None: from the lists' names, else the file's name.
         seed: decides the pairs drawn from groups.
-        force: whether a file at `output` is replaced.
+        force: replace an existing file at `output`.
+
+    Returns:
+        The prompt set and the YAML file.
 
     Raises:
-        UserError: the file cannot be read, does not hold what was selected, or the output is refused.
+        UserError: the file cannot be read, lacks the selected lists, or the output is refused.
     """
     imported = read_prompt_set(path, selection, name, seed)
     target = Path(output if output is not None else f"{imported.prompt_set.name}.yaml")
@@ -108,7 +118,7 @@ def import_prompt_set(
 
 
 def read_prompt_set(path: str, selection: Selection, name: str | None = None, seed: int = 0) -> ImportedPrompts:
-    """The prompt set in a Python file; see `import_prompt_set`."""
+    """Read a prompt set from a Python file; see `import_prompt_set` for the arguments."""
     variables = _read_variables(path)
     selection = _complete(selection, variables, path)
     values = {option: _value(variables, variable, path) for option, variable in selection.names().items()}
@@ -120,34 +130,33 @@ def read_prompt_set(path: str, selection: Selection, name: str | None = None, se
     elif selection.pairs is not None:
         pairs = reader.pairs(values["pairs"], selection.pairs)
     else:
-        pairs = _join(reader, values, selection, path)
+        pairs = _pair_up(reader, values, selection, path)
     set_name = name or _name_from(selection, path)
     if set_name in built_in_prompt_sets():
         raise UserError(f"{path}: {set_name!r} is the name of a built-in prompt set; choose another with --name")
-    content = {
-        "name": set_name,
-        "description": description,
-        "pairs": [{"source": pair.source, "target": pair.target} for pair in pairs],
-    }
+    content = _content_of(PromptSet(set_name, description, tuple(pairs)))
     return ImportedPrompts(parse_prompt_set(content, default_name=set_name, where=path), reader.joined_texts)
 
 
 def prompt_set_yaml(prompt_set: PromptSet) -> str:
-    """The YAML file of a prompt set, which `load_prompt_set` reads back to an equal one."""
-    content = {
+    """Format a prompt set as YAML that `load_prompt_set` reads back unchanged."""
+    text: str = yaml.safe_dump(_content_of(prompt_set), sort_keys=False, allow_unicode=True, width=sys.maxsize)
+    return text
+
+
+def _content_of(prompt_set: PromptSet) -> dict[str, object]:
+    return {
         "name": prompt_set.name,
         "description": prompt_set.description,
         "pairs": [{"source": pair.source, "target": pair.target} for pair in prompt_set.pairs],
     }
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=sys.maxsize)
-    return text
 
 
 def _read_variables(path: str) -> dict[str, _Variable]:
-    """The names that the file assigns at its top level, in its order."""
+    """Read the names that a file assigns at its top level, in the file's order."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the file's own escapes
+            warnings.simplefilter("ignore")  # invalid escapes in the file's strings
             tree = ast.parse(Path(path).read_bytes(), filename=path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
@@ -162,7 +171,7 @@ def _read_variables(path: str) -> dict[str, _Variable]:
                 changed.setdefault(variable, statement.lineno)
             elif expression is not None:
                 variables[variable] = _variable(expression, statement.lineno)
-        for variable in set(_mentioned(statement)) - set(assigned):
+        for variable in set(_names_at_risk(statement)) - set(assigned):
             changed.setdefault(variable, statement.lineno)
     for variable, line in changed.items():
         if variable in variables and variables[variable].problem is None:
@@ -173,7 +182,7 @@ def _read_variables(path: str) -> dict[str, _Variable]:
 
 
 def _assignment(statement: ast.stmt) -> tuple[list[str], ast.expr | None]:
-    """The plain names that a statement assigns, and the expression; none for any other statement."""
+    """The plain names that a statement assigns, and the expression. Other statements give no names."""
     match statement:
         case ast.Assign(targets=targets, value=value) if all(isinstance(target, ast.Name) for target in targets):
             return [target.id for target in targets if isinstance(target, ast.Name)], value
@@ -189,10 +198,10 @@ def _variable(expression: ast.expr, line: int) -> _Variable:
         return _Variable(line, None, "not a literal: it holds calls, names or operators, and code is not run")
 
 
-def _mentioned(statement: ast.stmt) -> Iterator[str]:
-    """Names that a statement may change when the file is imported.
+def _names_at_risk(statement: ast.stmt) -> Iterator[str]:
+    """Names whose values a statement may change when the file is imported.
 
-    Bodies of functions and classes and the part for the command line only read the lists, in files of this kind; an
+    In files of this kind, the bodies of functions, classes and `if __name__ == "__main__"` only read the lists. An
     assertion cannot change one.
     """
     match statement:
@@ -210,7 +219,7 @@ def _mentioned(statement: ast.stmt) -> Iterator[str]:
 
 def _value(variables: dict[str, _Variable], name: str, path: str) -> object:
     if name not in variables:
-        raise UserError(f"{path}: nothing is assigned to `{name}` at its top level; {_inventory(variables)}")
+        raise UserError(f"{path}: the top level assigns no `{name}`; {_inventory(variables)}")
     variable = variables[name]
     if variable.problem is not None:
         raise UserError(f"{path}: line {variable.line}: `{name}`: {variable.problem}")
@@ -218,7 +227,7 @@ def _value(variables: dict[str, _Variable], name: str, path: str) -> object:
 
 
 def _complete(selection: Selection, variables: dict[str, _Variable], path: str) -> Selection:
-    """The selection, or the only one that the file's names and shapes allow."""
+    """Return the selection, or the only possible one if it is empty."""
     if (selection.source is None) != (selection.target is None):
         raise UserError("--source and --target belong together: give both")
     if len(selection.names()) > (1 if selection.source is None else 2):
@@ -228,8 +237,8 @@ def _complete(selection: Selection, variables: dict[str, _Variable], path: str) 
     choices = _choices(variables)
     if not choices:
         raise UserError(
-            f"{path}: found no lists named as source and target, no list of groups of captions and no list of pairs "
-            f"at its top level; {_inventory(variables)}. Choose with --source NAME --target NAME, --groups NAME or "
+            f"{path}: the top level has no lists named source and target, no list of groups of captions and no list of "
+            f"pairs; {_inventory(variables)}. Choose with --source NAME --target NAME, --groups NAME or "
             "--pairs NAME"
         )
     if len(choices) > 1:
@@ -239,7 +248,7 @@ def _complete(selection: Selection, variables: dict[str, _Variable], path: str) 
 
 
 def _choices(variables: dict[str, _Variable]) -> list[Selection]:
-    """All prompt sets that the file may hold, in its order."""
+    """All prompt sets that the file can hold, in the file's order."""
     shapes = {name: _shape(variable.value) for name, variable in variables.items()}
     texts = [name for name, shape in shapes.items() if shape == "texts"]
     partners = {
@@ -269,7 +278,7 @@ def _has_word(word: str, name: str) -> bool:
 
 
 def _shape(value: object) -> Shape | None:
-    """What a list seems to be, by its first entry."""
+    """Guess the shape of a list from its first entry."""
     if not isinstance(value, (list, tuple)) or not value:
         return None
     first = value[0]
@@ -283,37 +292,35 @@ def _shape(value: object) -> Shape | None:
 
 
 def _inventory(variables: dict[str, _Variable]) -> str:
-    """What the file assigns, for a message."""
+    """List the file's assignments for a message."""
 
-    def words(variable: _Variable) -> str:
+    def kind(variable: _Variable) -> str:
         if variable.value is None and variable.problem is not None:
             return "not a literal"
         shape = _shape(variable.value)
         return f"list of {shape}" if shape else type(variable.value).__name__
 
-    found = ", ".join(f"`{name}` (line {item.line}: {words(item)})" for name, item in variables.items())
-    return f"found {found or 'no assignments'}"
+    assignments = (f"`{name}` (line {variable.line}: {kind(variable)})" for name, variable in variables.items())
+    return f"found {', '.join(assignments) or 'no assignments'}"
 
 
 class _TextReader:
-    """Checks texts by their place in the file, and counts those that had to be joined into one line."""
+    """Checks texts, names their position in errors, and counts the texts whose lines it joined."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.joined_texts = 0
 
-    def text(self, value: Any, place: str) -> str:
-        """One caption as a prompt can show it: as it is, but for line breaks, which become spaces."""
+    def text(self, value: Any, position: str) -> str:
+        """Read one caption. Line breaks become spaces; everything else stays."""
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{self.path}: {place} is not a text, or an empty one: {value!r}")
+            raise UserError(f"{self.path}: {position} is not a text, or is empty: {value!r}")
         if SEPARATOR in value:
-            raise UserError(
-                f"{self.path}: {place} holds {SEPARATOR!r}, which stands between source and target: {value!r}"
-            )
+            raise UserError(f"{self.path}: {position} holds {SEPARATOR!r}, the prompt's separator: {value!r}")
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"{self.path}: {place} holds half of a surrogate pair: {value!r}") from error
+            raise UserError(f"{self.path}: {position} holds half of a surrogate pair: {value!r}") from error
         lines = value.splitlines()
         if lines == [value]:
             return value
@@ -321,36 +328,38 @@ class _TextReader:
         return " ".join(line.strip() for line in lines if line.strip())
 
     def texts(self, value: object, name: str) -> list[str]:
-        """A list of captions."""
+        """Read a list of captions."""
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{self.path}: `{name}` is not a list")
         return [self.text(item, f"{name}[{number}]") for number, item in enumerate(value)]
 
     def groups(self, value: object, name: str) -> list[list[str]]:
-        """A list of lists of captions."""
+        """Read a list of lists of captions."""
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{self.path}: `{name}` is not a list of groups of captions")
         return [self.texts(group, f"{name}[{number}]") for number, group in enumerate(value)]
 
     def pairs(self, value: object, name: str) -> list[ExamplePair]:
-        """A list of pairs, as sequences of two or dicts."""
+        """Read a list of pairs, as sequences of two or as dicts."""
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{self.path}: `{name}` is not a list of pairs")
         pairs = []
         for number, entry in enumerate(value):
-            place = f"{name}[{number}]"
+            position = f"{name}[{number}]"
             match entry:
                 case {"source": source, "target": target}:
                     pass
                 case [source, target]:
                     pass
                 case _:
-                    raise UserError(f"{self.path}: {place} is neither (source, target) nor a dict of both: {entry!r}")
-            pairs.append(ExamplePair(self.text(source, f"{place} source"), self.text(target, f"{place} target")))
+                    raise UserError(
+                        f"{self.path}: {position} is neither (source, target) nor a dict of both: {entry!r}"
+                    )
+            pairs.append(ExamplePair(self.text(source, f"{position} source"), self.text(target, f"{position} target")))
         return pairs
 
 
-def _join(reader: _TextReader, values: dict[str, object], selection: Selection, path: str) -> list[ExamplePair]:
+def _pair_up(reader: _TextReader, values: dict[str, object], selection: Selection, path: str) -> list[ExamplePair]:
     assert selection.source is not None
     assert selection.target is not None
     sources = reader.texts(values["source"], selection.source)
@@ -358,16 +367,16 @@ def _join(reader: _TextReader, values: dict[str, object], selection: Selection, 
     if len(sources) != len(targets):
         raise UserError(
             f"{path}: `{selection.source}` has {len(sources)} captions and `{selection.target}` has {len(targets)}; "
-            "they are paired by position, so they need as many"
+            "captions are paired by position, so both lists need the same length"
         )
     return [ExamplePair(source, target) for source, target in zip(sources, targets, strict=True)]
 
 
 def _draw_pairs(groups: list[list[str]], name: str, path: str, seed: int) -> list[ExamplePair]:
-    """Of each group two captions that differ, in a drawn order; every ordered pair is as likely."""
+    """Draw two different captions of each group, in order. All ordered pairs are equally likely."""
     pairs = []
     for number, group in enumerate(groups):
-        # Captions that differ by spaces alone are one.
+        # Captions that differ only by spaces count as one.
         captions = list({clean_caption(caption): caption for caption in reversed(group)}.values())[::-1]
         if len(captions) < 2:
             raise UserError(f"{path}: {name}[{number}] needs two captions that differ to draw a pair from")
@@ -377,15 +386,8 @@ def _draw_pairs(groups: list[list[str]], name: str, path: str, seed: int) -> lis
     return pairs
 
 
-_COMMON_WORDS = frozenset(
-    f"{word}{plural}"
-    for word in ("source", "target", "caption", "group", "pair", "list", "text", "example")
-    for plural in ("", "s")
-)
-
-
 def _name_from(selection: Selection, path: str) -> str:
-    """What tells the lists apart in the authors' naming (`bard_source_caption_list`), else the file's name."""
+    """Name a set by the distinctive words of its list, else by the file: `bard_source_caption_list` gives `bard`."""
     variable = selection.source or selection.groups or selection.pairs or ""
     words = [word for word in variable.lower().split("_") if word not in _COMMON_WORDS]
     return "_".join(filter(None, words)) or Path(path).stem

@@ -1,16 +1,16 @@
 """Prompts for caption rewriting: an instruction, three example pairs, then the caption to rewrite.
 
-In-context rewriting as in LaCLIP (Fan et al., NeurIPS 2023, section 3.2): the model is shown three captions with a
+In-context rewriting as in LaCLIP (Fan et al., NeurIPS 2023, section 3.2): the prompt shows three captions with a
 rewrite of each, then the caption. A base model continues the last of a few `source => target` lines
-(`completion_heads`); an instruct model sees the same pairs as turns of a conversation (`chat_heads`).
+(`completion_heads`). An instruct model sees the same pairs as turns of a conversation (`chat_heads`).
 
-The paper draws three random pairs for each caption; here a prompt set has a fixed number of *heads* (all of the prompt
-before the caption), and a caption's head is chosen by a hash of its id and the set. Few heads let the engine's prefix
-cache hold every one of them; variety comes from sampling and from the sets.
+The paper draws three random pairs for each caption. Here a prompt set has a fixed number of *heads* (everything in the
+prompt before the caption), and a hash of the sample's id and the set's name chooses the head. The engine's prefix cache
+can hold a few heads; variety comes from sampling and from the sets.
 
-Guarantees: everything here is a pure function, but for the chat template that the caller brings; a caption is always
-one line of its prompt, whatever it holds, and stands between a head's two fixed texts.
-Not covered: a model's control tokens written out in a caption (`<|im_end|>`) are left to its tokenizer.
+Guarantees: all functions are pure, except for the caller's chat template. A caption is always one line of its prompt,
+between the two fixed texts of its head.
+Not covered: control tokens spelled out in a caption (`<|im_end|>`) are left to the model's tokenizer.
 """
 
 import re
@@ -30,16 +30,23 @@ PAIRS_PER_HEAD = 3
 SEPARATOR = "=>"
 INSTRUCTION = "Rewrite each image caption in other words. Say what it says, and add nothing that it does not."
 REFERENCE_INSTRUCTION = "write image captions differently,"
-"""First line of the prompts of the paper's code."""
+"""First line of the prompts in the paper's code."""
 REFERENCE_INDENT = " " * 12
-"""What the lines below it begin with: there the prompt is a string over several lines of an indented block."""
+"""Indent of the further lines: the paper's code writes the prompt as one string over several indented lines."""
 CHAT_INSTRUCTION = (
     "You rewrite image captions. Every message is the caption of one picture. Answer with a caption that says the "
     "same in other words and adds nothing to it. Write that caption alone, on one line, without quotes or remarks."
 )
 CHAT_TEMPLATE_SETTINGS: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
-"""What a chat template is told; one that knows no thinking ignores the switch."""
+"""Arguments of a chat template. A template without a thinking mode ignores `enable_thinking`."""
 BUILT_IN_DIRECTORY = Path(__file__).parent / "prompt_sets"
+_SENTINEL = "Caption \u27e67c1e\u27e7 & <b>'so'</b>, \"S\u00f6\" \\ 100 % {{x}} | #1"
+"""Stands for the caption when a chat prompt is split into a head. It contains everything that a template might escape,
+fold or strip, so that such a template is noticed."""
+_QUOTED = re.compile(r"""["\u201c\u201d\u201e\u00ab]([^"\u201c\u201d\u201e\u00ab\u00bb]*)["\u201c\u201d\u00bb]""")
+
+Messages = list[dict[str, str]]
+"""A conversation: turns with a `role` and a `content`."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,17 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands around the caption in a prompt."""
+    """The fixed parts of a prompt, around the caption."""
 
     pairs: tuple[ExamplePair, ...]
     before: str
-    """The same for every caption with this head, so that an engine's prefix cache holds it."""
+    """The text before the caption. All captions with this head share it, so the engine's prefix cache holds it."""
     after: str
+    """The text after the caption."""
 
     def prompt(self, caption: str) -> str:
-        """The whole prompt for `caption`, which the model continues with the rewrite."""
+        """The full prompt for `caption`, which the model continues with the rewrite."""
         return f"{self.before}{clean_caption(caption)}{self.after}"
-
-
-Messages = list[dict[str, str]]
 
 
 def built_in_prompt_sets() -> list[str]:
@@ -85,7 +90,7 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
     """Read a prompt set by its built-in name or from a YAML file.
 
     Raises:
-        UserError: there is no such set, or the file does not hold one; the message says which part is wrong.
+        UserError: there is no such set, or the file is not a prompt set; the message names the wrong part.
     """
     path = BUILT_IN_DIRECTORY / f"{name_or_path}.yaml"
     if name_or_path not in built_in_prompt_sets():
@@ -103,10 +108,15 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
 
 
 def parse_prompt_set(content: object, default_name: str, where: str) -> PromptSet:
-    """The prompt set that a YAML file's content describes; texts are kept as they are written.
+    """Parse the content of a YAML file as a prompt set. Texts stay unchanged, outer spaces included.
+
+    Args:
+        content: the parsed YAML.
+        default_name: the set's name if the content has none.
+        where: the file, for error messages.
 
     Raises:
-        UserError: it describes none; the message names the part and begins with `where`.
+        UserError: the content is not a prompt set; the message names the wrong part.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("pairs"), list):
         raise UserError(f"prompt set {where}: expected a mapping with a list `pairs`")
@@ -128,7 +138,7 @@ def parse_prompt_set(content: object, default_name: str, where: str) -> PromptSe
 
 
 def head_pairs(prompt_set: PromptSet, count: int, seed: int) -> tuple[tuple[ExamplePair, ...], ...]:
-    """Three distinct pairs for each of `count` heads; a function of the arguments alone."""
+    """Choose three distinct pairs for each of `count` heads, as a function of the arguments alone."""
 
     def pairs(index: int) -> tuple[ExamplePair, ...]:
         order = sorted(
@@ -140,11 +150,11 @@ def head_pairs(prompt_set: PromptSet, count: int, seed: int) -> tuple[tuple[Exam
 
 
 def completion_head(pairs: tuple[ExamplePair, ...], template: Template = "plain") -> Head:
-    """The head for a base model: the instruction, then a line `source => target` for each pair.
+    """Build a head for a base model: the instruction, then a line `source => target` for each pair.
 
-    `reference` is the layout of `rewrite/llama_rewrite.py` in github.com/LijieFan/LaCLIP, byte for byte: a blank line
-    between any two lines, and an indent before all of them but the first. That code keeps runs of spaces in the
-    caption; here `clean_caption` applies to either layout.
+    `reference` is the layout of `rewrite/llama_rewrite.py` in github.com/LijieFan/LaCLIP, byte for byte: blank lines
+    between all lines, and an indent before every line but the first. That code keeps runs of spaces in the caption;
+    here `clean_caption` applies to both layouts.
     """
     lines = [f"{pair.source} {SEPARATOR} {pair.target}" for pair in pairs]
     if template == "reference":
@@ -155,29 +165,28 @@ def completion_head(pairs: tuple[ExamplePair, ...], template: Template = "plain"
 
 
 def completion_heads(prompt_set: PromptSet, count: int, seed: int, template: Template = "plain") -> tuple[Head, ...]:
-    """The `count` heads of a prompt set for a base model."""
+    """Build the `count` heads of a prompt set for a base model."""
     return tuple(completion_head(pairs, template) for pairs in head_pairs(prompt_set, count, seed))
 
 
 def chat_heads(
     prompt_set: PromptSet, count: int, seed: int, apply_chat_template: Callable[[Messages], str]
 ) -> tuple[Head, ...]:
-    """The `count` heads of a prompt set for an instruct model.
+    """Build the `count` heads of a prompt set for an instruct model.
 
     The conversation is the system text, a user turn (source) and an assistant turn (target) for each pair, and a user
-    turn with the caption. Where the template has no place for a system text, it opens the first user turn.
+    turn with the caption. If the template does not support a system text, the text opens the first user turn.
 
     Args:
-        apply_chat_template: gives a conversation as the text that the model continues (`chat_template_of`).
+        prompt_set: the set.
+        count: number of heads.
+        seed: decides the pairs of each head.
+        apply_chat_template: turns a conversation into the text that the model continues (`chat_template_of`).
 
     Raises:
-        UserError: the template refuses the conversation, or does not show all of it as it is.
+        UserError: the template refuses the conversation, or drops or alters a part of it.
     """
     return tuple(_chat_head(pairs, apply_chat_template) for pairs in head_pairs(prompt_set, count, seed))
-
-
-_SENTINEL = "Caption \u27e67c1e\u27e7 & <b>'so'</b>, \"S\u00f6\" \\ 100 % {{x}} | #1"
-"""Stands for the caption where a head is split: what a template may escape, fold or strip of a caption shows in it."""
 
 
 def _chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Messages], str]) -> Head:
@@ -189,7 +198,7 @@ def _chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Me
         except jinja2.TemplateError as error:
             problem = f"refuses the conversation: {error}"
             continue
-        # Templates trim turns, so a text is looked for without its outer spaces.
+        # Templates trim turns, so the search ignores outer spaces.
         lost = [turn for turn in messages if turn["content"].strip() not in text]
         if lost:
             problem = f"drops or alters a turn of the role {lost[-1]['role']!r}"
@@ -214,15 +223,15 @@ def _chat_messages(pairs: tuple[ExamplePair, ...], caption: str, system_turn: bo
 
 
 def chat_template_of(tokenizer: Any) -> Callable[[Messages], str]:
-    """The chat template of a transformers tokenizer, with thinking switched off where the model has it.
+    """The chat template of a transformers tokenizer, with the model's thinking mode switched off.
 
-    The text holds the special tokens that the template writes, so an engine must add none when it tokenizes it.
+    The text includes the template's special tokens, so the engine must not add any when it tokenizes the prompt.
     """
 
     def apply_chat_template(messages: Messages) -> str:
         try:
             return str(tokenizer.apply_chat_template(messages, tokenize=False, **CHAT_TEMPLATE_SETTINGS))
-        except ValueError as error:  # the tokenizer has no template; a template's own refusals are jinja2's errors
+        except ValueError as error:  # no template at all; a template refuses a conversation by jinja2's errors
             raise UserError(
                 f"rewrite.mode=chat: the model's tokenizer applies no chat template; use rewrite.mode=completion "
                 f"for a base model: {error}"
@@ -232,27 +241,24 @@ def chat_template_of(tokenizer: Any) -> Callable[[Messages], str]:
 
 
 def choose_head(prompt_set_name: str, sample_id: str, count: int, seed: int) -> int:
-    """Which of `count` heads the sample `sample_id` gets; uniform over ids."""
+    """Choose one of `count` heads for the sample `sample_id`, uniformly over ids."""
     return hash64("choose_head", seed, prompt_set_name, sample_id) % count
 
 
 def clean_caption(caption: str) -> str:
-    """The caption as one line that cannot be mistaken for the prompt's own structure.
+    """Turn a caption into one line that cannot be mistaken for the prompt's own structure.
 
-    Runs of whitespace (line breaks too) become one space and the separator becomes `->`. The stored caption is
-    not touched: training shows the original as it is.
+    Runs of whitespace, line breaks included, become one space. The separator becomes `->`. The stored caption does not
+    change: training shows the original.
     """
     return " ".join(caption.split()).replace(SEPARATOR, "->")
 
 
-_QUOTED = re.compile(r"""["\u201c\u201d\u201e\u00ab]([^"\u201c\u201d\u201e\u00ab\u00bb]*)["\u201c\u201d\u00bb]""")
-
-
 def parse_completion(completion: str) -> str:
-    """The rewrite in what the model wrote: its first line, stripped.
+    """Extract the rewrite from the model's text: its first line, stripped.
 
-    Double quotes around all of the line, with none inside, are an instruct model's habit and are taken off. What
-    else it says beside the rewrite is the gate's to reject.
+    Instruct models often put the line in double quotes. Quotes around the whole line are removed if there are no others
+    inside. Rejecting other talk beside the rewrite is the gate's job.
     """
     line = completion.strip().partition("\n")[0].strip()
     quoted = _QUOTED.fullmatch(line)
@@ -260,17 +266,17 @@ def parse_completion(completion: str) -> str:
 
 
 def prompt_texts(mode: PromptMode, template: Template) -> tuple[str, ...]:
-    """The instructions that the model is shown, which a rewrite must not echo."""
+    """The instructions of the prompts, which a rewrite must not echo."""
     if mode == "chat":
         return (CHAT_INSTRUCTION,)
     return (REFERENCE_INSTRUCTION if template == "reference" else INSTRUCTION,)
 
 
 def template_description(mode: PromptMode, template: Template) -> dict[str, Any]:
-    """All of the format that decides what the model is asked, as JSON for a recipe's fingerprint.
+    """Describe the prompt format as JSON, for a recipe's fingerprint.
 
-    It is a prompt for named blanks, made by the code that makes prompts, so that no change of format can leave it
-    as it was. A model's own chat template is not part of it: it belongs to the model's revision.
+    The description contains a prompt for named blanks, built by the code that builds real prompts, so every change of
+    the format changes it. A model's own chat template is not included: it belongs to the model's revision.
     """
     blanks = tuple(ExamplePair(f"{{source {n}}}", f"{{target {n}}}") for n in range(1, PAIRS_PER_HEAD + 1))
     cleaning = {"cleaned_caption": clean_caption(" a\n\t b => c ")}

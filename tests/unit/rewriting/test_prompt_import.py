@@ -1,4 +1,4 @@
-"""Lists of captions in Python files become prompt sets, and nothing in such a file ever runs."""
+"""Lists of captions in Python files become prompt sets, and such a file is never executed."""
 
 from collections import Counter
 from pathlib import Path
@@ -199,19 +199,19 @@ def test_texts_of_several_lines_become_one_and_are_counted(tmp_path: Path) -> No
     [
         ("source = [", Selection(), "not readable as Python"),
         ("\0", Selection(), "not readable as Python"),
-        ("", Selection(), "found no lists named as source and target.*found no assignments"),
+        ("", Selection(), "has no lists named source and target.*found no assignments"),
         ("x = 3\na = ['b']", Selection(), r"found `x` \(line 1: int\), `a` \(line 2: list of texts\). Choose with"),
         (AUTHORS_LAYOUT, Selection(source="x"), "--source and --target belong together"),
         (AUTHORS_LAYOUT, Selection(groups="x", pairs="y"), "choose one of"),
         (AUTHORS_LAYOUT, Selection(source="x", target="y", groups="z"), "choose one of"),
-        (AUTHORS_LAYOUT, Selection(groups="nosuch"), "nothing is assigned to `nosuch`.*`coco_caption_list`"),
+        (AUTHORS_LAYOUT, Selection(groups="nosuch"), "the top level assigns no `nosuch`.*`coco_caption_list`"),
         (
             "a_source = ['x', 'y', 'z']\na_target = ['x']",
             Selection(),
             "`a_source` has 3 captions and `a_target` has 1;",
         ),
         ("source = ['a', 3, 'b']\ntarget = ['a', 'b', 'c']", Selection(), r"source\[1\] is not a text.*3"),
-        ("source = ['a', ' ', 'b']\ntarget = ['a', 'b', 'c']", Selection(), r"source\[1\] is not a text, or an empty"),
+        ("source = ['a', ' ', 'b']\ntarget = ['a', 'b', 'c']", Selection(), r"source\[1\] is not a text, or is empty"),
         ("source = ['a', 'b', 'c']\ntarget = ['a', 'b => d', 'c']", Selection(), r"target\[1\] holds '=>'"),
         ("source = ['a', 'b', 'c']\ntarget = ['a', 'b', '\\ud800']", Selection(), r"target\[2\] holds half"),
         ("source = ['a', 'b']\ntarget = ['c', 'd']", Selection(), "2 pairs, at least 3 are needed"),

@@ -1,4 +1,4 @@
-"""Prompts are pure, one line a pair, and safe from whatever a caption holds, in either mode and template."""
+"""Prompts are pure functions, give each pair one line, and stay intact for any caption, in every mode and template."""
 
 import json
 from collections import Counter
