@@ -1,16 +1,18 @@
-"""What a checkpoint directory holds, and how it is written and read.
+"""Checkpoints: what is in one, how to write and read it, and which one is the newest.
 
     open_clip_model.safetensors, open_clip_config.json   the model, as `open_clip` loads it (`local-dir:`)
     optimiser.pt                                         the optimiser's state
     state.json                                           step, position in the schedule, counts, p, lineage
 
-Every checkpoint is thus also a model that anybody can load. Which checkpoint is the newest whole one is what Ray
-Train registered, never a directory listing.
+Every checkpoint is therefore also a model that any open_clip user can load. The newest complete checkpoint is the one
+that Ray Train registered last, never the last one in a directory listing.
 """
 
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +20,62 @@ import torch
 
 from laclip_ray import storage
 from laclip_ray.data.schedule import Position
-from laclip_ray.models.files import MODEL_FILE, STATE_FILE, save_model
+from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, STATE_FILE, save_model
 from laclip_ray.models.specs import ModelSpec
+from laclip_ray.tally import Tally
+from laclip_ray.training.paths import RunPaths
 
 OPTIMISER_FILE = "optimiser.pt"
 
-RAY_RUN_NAME = "ray"
-"""Ray Train's directory below `train.output`."""
-
 _REGISTER_FILE = "checkpoint_manager_snapshot.json"
+"""Ray Train's list of complete checkpoints."""
 
 
 @dataclass
 class TrainingState:
-    """Everything but tensors that training continues from."""
+    """The state that training resumes from, without the tensors."""
 
     step: int = 0
     """Optimiser steps done."""
     samples: int = 0
     """Samples trained on."""
     position: Position = field(default_factory=Position)
+    """Rows of the schedule that all workers together have consumed."""
     shown_counts: dict[int, dict[int, int]] = field(default_factory=dict)
     """Samples by epoch and `ShownText`."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Skipped rows by reason."""
-    skipped_names: dict[str, list[str]] = field(default_factory=dict)
-    """Ids of the first few skipped rows, by reason."""
+    skipped: Tally = field(default_factory=Tally)
+    """Skipped rows by reason, with the ids of the first few."""
     skipped_batches: int = 0
-    """Batches whose loss was not finite."""
+    """Batches skipped because their loss or gradient was not finite."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        content = asdict(self)
-        # Stored checkpoints call the counts `sources`.
-        counts = content.pop("shown_counts")
-        return {**content, "sources": counts, "position": self.position.to_json()}
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            "position": self.position.to_json(),
+            "skipped": dict(self.skipped.counts),
+            "skipped_names": self.skipped.names,
+            "skipped_batches": self.skipped_batches,
+            # The stored name of the shown counts.
+            "sources": self.shown_counts,
+        }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "TrainingState":
-        """The inverse of `to_json`; keys that belong to others are left out."""
-        known = {name: content[name] for name in ("step", "samples", "skipped", "skipped_names", "skipped_batches")}
+    def from_json(cls, content: Mapping[str, Any]) -> "TrainingState":
+        """The inverse of `to_json`. Other keys are ignored."""
         return cls(
-            **known,
-            shown_counts=shown_counts_from_json(content["sources"]),
+            step=content["step"],
+            samples=content["samples"],
             position=Position.from_json(content["position"]),
+            shown_counts=shown_counts_from_json(content["sources"]),
+            skipped=Tally(Counter(content["skipped"]), {**content["skipped_names"]}),
+            skipped_batches=content["skipped_batches"],
         )
 
 
 def shown_counts_from_json(content: Mapping[str, Mapping[str, int]]) -> dict[int, dict[int, int]]:
-    """Counts by epoch and `ShownText`, whose keys JSON has made texts."""
+    """Counts by epoch and `ShownText`, from JSON, which has text keys only."""
     return {int(epoch): {int(shown): count for shown, count in counts.items()} for epoch, counts in content.items()}
 
 
@@ -76,10 +85,20 @@ def save_checkpoint(
     spec: ModelSpec,
     optimiser: torch.optim.Optimizer,
     state: TrainingState,
-    lineage: dict[str, Any],
-    text: dict[str, Any],
+    lineage: Mapping[str, Any],
+    text: Mapping[str, Any],
 ) -> None:
-    """Write a whole checkpoint to a local directory; `text` is what `data.augment.text_shares` says of its samples."""
+    """Write a complete checkpoint to a local directory.
+
+    Args:
+        directory: an empty directory.
+        model: its weights are saved.
+        spec: of the model.
+        optimiser: its state is saved.
+        state: everything else that training resumes from.
+        lineage: the configuration and the rewrite sets that the run read.
+        text: `data.text_choice.text_shares` of the samples trained on.
+    """
     save_model(directory, model, spec)
     torch.save(optimiser.state_dict(), directory / OPTIMISER_FILE)
     (directory / STATE_FILE).write_text(json.dumps({**state.to_json(), "text": text, "lineage": lineage}) + "\n")
@@ -88,7 +107,7 @@ def save_checkpoint(
 def load_checkpoint(
     directory: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> TrainingState:
-    """Load a checkpoint into model and optimiser, and return the rest."""
+    """Load a checkpoint into model and optimiser; returns the rest of the state."""
     from safetensors.torch import load_file
 
     model.load_state_dict(load_file(directory / MODEL_FILE, device=str(device)))
@@ -96,22 +115,42 @@ def load_checkpoint(
     return TrainingState.from_json(json.loads((directory / STATE_FILE).read_text()))
 
 
+def export_model(model: torch.nn.Module, spec: ModelSpec, url: str) -> None:
+    """Write the model as open_clip loads it. The configuration comes last, so an export that has one is complete."""
+    with tempfile.TemporaryDirectory() as directory:
+        save_model(Path(directory), model, spec)
+        for name in (MODEL_FILE, CONFIG_FILE):
+            storage.write_bytes(storage.join(url, name), (Path(directory) / name).read_bytes())
+
+
+def export_checkpoint(checkpoint: str, url: str) -> None:
+    """Copy the model of a stored checkpoint to `url`."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (MODEL_FILE, CONFIG_FILE):
+            (Path(directory) / name).write_bytes(storage.read_bytes(storage.join(checkpoint, name)))
+        storage.copy_directory(directory, url)
+
+
 def newest_checkpoint(train_output: str) -> str | None:
-    """The newest checkpoint that Ray Train registered for a run, or None."""
-    run = storage.join(train_output, RAY_RUN_NAME)
+    """The newest checkpoint that Ray Train registered for the run in `train_output`, or None."""
+    run = RunPaths(train_output).ray_run
     register = storage.join(run, _REGISTER_FILE)
     if not storage.exists(register):
         return None
-    # A JSON text within JSON in some releases of Ray, plain JSON in others.
+    # Some releases of Ray store a JSON text within JSON, others plain JSON.
     content = storage.read_json(register)
     content = json.loads(content) if isinstance(content, str) else content
     latest = content["latest_checkpoint_result"]
     return storage.join(run, latest["checkpoint_dir_name"]) if latest else None
 
 
+def read_state(checkpoint: str) -> dict[str, Any]:
+    """The content of a stored checkpoint's `state.json`; `TrainingState.from_json` reads it."""
+    content: dict[str, Any] = storage.read_json(storage.join(checkpoint, STATE_FILE))
+    return content
+
+
 def read_position(train_output: str) -> Position:
-    """Where a run continues: the position of its newest checkpoint, or the start."""
+    """The position from which the run in `train_output` resumes: that of its newest checkpoint, or the start."""
     newest = newest_checkpoint(train_output)
-    if newest is None:
-        return Position()
-    return Position.from_json(storage.read_json(storage.join(newest, STATE_FILE))["position"])
+    return Position() if newest is None else Position.from_json(read_state(newest)["position"])

@@ -1,4 +1,4 @@
-"""What a training run says while it goes on: a line on the console, `metrics.jsonl`, TensorBoard, Ray's own metrics."""
+"""The metrics of a training run: console lines, `metrics.jsonl`, TensorBoard events, and Ray's own gauges."""
 
 import json
 import time
@@ -6,47 +6,46 @@ from collections.abc import Mapping
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.training.paths import RunPaths
 
 _METRICS_FLUSH_S = 20.0
+"""Time between two writes of `metrics.jsonl`."""
+_SCALARS = ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share")
+"""Numbers of a line that TensorBoard shows."""
 _GAUGES = {
     "loss": "Mean loss since the last line",
-    "images_per_s": "Images trained on a second, all workers",
-    "waiting_share": "Share of time that the first worker waits for data",
+    "images_per_s": "Images trained per second, all workers",
+    "waiting_share": "Share of its time that the first worker waits for data",
     "p_effective": "Share of samples that showed a rewrite",
-    "p_effective_in_epoch": "The same of the newest epoch",
-    "late_share_in_epoch": "Of the newest epoch's texts that were to be rewrites, those read before they were there",
+    "p_effective_in_epoch": "Share of the newest epoch's samples that showed a rewrite",
+    "late_share_in_epoch": "Share of the newest epoch's rewrites that came too late, so that the caption was shown",
     "rewritten_shards": "Shards whose rewrites are committed",
-    "shards_to_rewrite": "Shards that are to have their rewrites",
-    "rewrites_per_s": "Rewrites accepted a second",
-    "lag_shards": "Shards that training has gone through beyond those that are rewritten",
+    "shards_to_rewrite": "Shards in the dataset",
+    "rewrites_per_s": "Rewrites accepted per second",
+    "lag_shards": "Shards that training has read beyond the number rewritten",
 }
 """Exported by Ray as `laclip_NAME`, for its dashboard and for Prometheus."""
 
 
-def metrics_url(output: str) -> str:
-    """The file of a training run's lines, one JSON object each."""
-    return storage.join(output, "metrics.jsonl")
-
-
 def read_metrics(output: str) -> list[dict[str, Any]]:
-    """The lines of the training run below `output`; none where it has written none."""
-    url = metrics_url(output)
+    """The metrics lines of the training run in `output`; empty before the first one."""
+    url = RunPaths(output).metrics
     lines = storage.read_bytes(url).decode().splitlines() if storage.exists(url) else []
     return [json.loads(line) for line in lines]
 
 
 def console_line(row: Mapping[str, Any]) -> str:
-    """A line of metrics as it is printed."""
-    loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # where every batch was left out
+    """A line of metrics, as the console shows it."""
+    loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # None: every batch was skipped
     return (
         f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
         f"(effective {row['p_effective']:.3f}{_fallbacks(row['fallbacks'])})  {row['images_per_s']:.0f} images/s  "
-        f"waiting {row['waiting_share']:.0%}{_of_rewriting(row)}"
+        f"waiting {row['waiting_share']:.0%}{_rewriting_progress(row)}"
     )
 
 
-def _of_rewriting(row: Mapping[str, Any]) -> str:
-    """What a line says of rewriting that goes on beside training."""
+def _rewriting_progress(row: Mapping[str, Any]) -> str:
+    """The progress of rewriting beside training; empty without it."""
     if "rewritten_shards" not in row:
         return ""
     return (
@@ -57,34 +56,34 @@ def _of_rewriting(row: Mapping[str, Any]) -> str:
 
 
 def _fallbacks(counts: Mapping[str, int]) -> str:
-    """Why the effective p is not the one that was asked for, as far as it is not chance."""
-    shown = [f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items() if count]
-    return f", {', '.join(shown)}" if shown else ""
+    """Why the effective p is lower than the requested p, apart from chance."""
+    reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items() if count]
+    return f", {', '.join(reasons)}" if reasons else ""
 
 
 class MetricsLog:
-    """`metrics.jsonl` and TensorBoard events below `train.output`, and gauges of Ray's; written by rank 0.
+    """Writes `metrics.jsonl`, TensorBoard events and Ray's gauges. Only rank 0 has one.
 
-    After a restart the lines of steps that are done again are dropped, so that the file holds each step once.
+    A run that resumes drops the lines of steps that it repeats, so the file holds each step once.
     """
 
-    def __init__(self, output: str, from_step: int) -> None:
-        """Go on below `output` after step `from_step`."""
+    def __init__(self, paths: RunPaths, from_step: int) -> None:
+        """Continue the metrics of a run after step `from_step`."""
         from ray.util.metrics import Gauge
         from torch.utils.tensorboard import SummaryWriter
 
-        self._url = metrics_url(output)
+        self._url = paths.metrics
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
-        self._rows = [row for row in read_metrics(output) if row["step"] <= from_step]
+        self._rows = [row for row in read_metrics(paths.output) if row["step"] <= from_step]
         self._flushed_s = time.monotonic()
-        self._board = SummaryWriter(storage.join(output, "tensorboard"), purge_step=from_step + 1)
+        self._tensorboard = SummaryWriter(paths.tensorboard, purge_step=from_step + 1)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line, and print it."""
         self._rows.append(row)
-        for name in ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share"):
+        for name in _SCALARS:
             if row[name] is not None:
-                self._board.add_scalar(f"train/{name}", row[name], row["step"])
+                self._tensorboard.add_scalar(f"train/{name}", row[name], row["step"])
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
         print(console_line(row), flush=True)
@@ -92,12 +91,12 @@ class MetricsLog:
             self.flush()
 
     def flush(self) -> None:
-        """Commit the file."""
+        """Write the file and the TensorBoard events."""
         storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
-        self._board.flush()
+        self._tensorboard.flush()
         self._flushed_s = time.monotonic()
 
     def close(self) -> None:
-        """Commit the file and end."""
+        """Write everything and close the files."""
         self.flush()
-        self._board.close()
+        self._tensorboard.close()

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from laclip_ray.config import load_experiment
-from laclip_ray.training import loop, run
+from laclip_ray.training import loop, run, trainer
+from laclip_ray.training.batches import prefetched_batches
 from laclip_ray.training.loop import LoopInput
 from laclip_ray.training.step import Stepper
 
@@ -27,7 +28,7 @@ def train_and_note(config: dict[str, LoopInput]) -> None:
     import ray.train
 
     notes: dict[str, Any] = {"began_s": time.time(), "steps_s": []}
-    step, batches = Stepper.step, loop.prefetched_batches
+    step = Stepper.step
     pause_s = os.environ.get(_STEP_S)
 
     def noting_step(self: Stepper, batch: Mapping[str, Any], number: int) -> tuple[torch.Tensor, bool]:
@@ -39,7 +40,7 @@ def train_and_note(config: dict[str, LoopInput]) -> None:
 
     def noting_batches(*arguments: Any) -> Any:
         notes["asked_s"] = time.time()  # the stream begins
-        return batches(*arguments)
+        return prefetched_batches(*arguments)
 
     setattr(Stepper, "step", noting_step)  # noqa: B010 - replaces a method for this process alone
     setattr(loop, "prefetched_batches", noting_batches)  # noqa: B010 - as above
@@ -55,5 +56,5 @@ if __name__ == "__main__":
         (os.environ[_STEP_S],) = rest
     from tests.figures.training_run import train_and_note as by_name  # as a worker imports it
 
-    setattr(run, "train_worker", by_name)  # noqa: B010 - replaces a function for this process alone
+    setattr(trainer, "train_worker", by_name)  # noqa: B010 - replaces a function for this process alone
     run.run_training(load_experiment(config_path, []))

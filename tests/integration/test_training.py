@@ -99,10 +99,10 @@ def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
     )
     # The workers die at step 5; the newest checkpoint is of step 3.
     interrupted = with_overrides(experiment, {"train.workers": 2})
-    from laclip_ray.training import run as training_run
+    from laclip_ray.training import trainer
     from tests.integration.dying_worker import train_and_die
 
-    monkeypatch.setattr(training_run, "train_worker", train_and_die)
+    monkeypatch.setattr(trainer, "train_worker", train_and_die)
     with pytest.raises(IncompleteError, match="the same command continues"):
         run_training(interrupted)
     newest = newest_checkpoint(experiment.train_output)

@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from laclip_ray.config import Experiment, with_overrides
-from laclip_ray.training.run import export_location, run_training
+from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.training_chaos import run_chaos, trained_samples
 
@@ -39,6 +40,6 @@ def test_a_run_that_is_killed_trains_on_each_sample_once_an_epoch_and_ends_with_
     undisturbed = with_overrides(experiment, {"output": str(tmp_path / "undisturbed")})
     run_training(undisturbed)
     weights, expected = (
-        load_file(f"{export_location(each)}/open_clip_model.safetensors") for each in (experiment, undisturbed)
+        load_file(f"{RunPaths(each.train_output).export}/open_clip_model.safetensors") for each in (experiment, undisturbed)
     )
     assert max(float((weights[name] - expected[name]).abs().max()) for name in expected) <= 1e-5

@@ -25,7 +25,7 @@ from torch import distributed
 from laclip_ray.config import Experiment, load_experiment, to_yaml, with_overrides
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.onejob.run import run_one_job
-from laclip_ray.training import run
+from laclip_ray.training import run, trainer
 from laclip_ray.training.loop import LoopInput, train_worker
 from laclip_ray.training.step import Stepper
 from tests.integration.chaos import engine_processes_of
@@ -200,7 +200,7 @@ def _workers(driver: int) -> list[psutil.Process]:
 
 def main() -> None:
     """The driver."""
-    setattr(run, "train_worker", _noting_worker())  # noqa: B010 - replaces a function for this process alone
+    setattr(trainer, "train_worker", _noting_worker())  # noqa: B010 - replaces a function for this process alone
     config, *pace_s = sys.argv[1:]
     experiment = load_experiment(config, [])
     try:

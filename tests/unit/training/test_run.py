@@ -9,7 +9,8 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.errors import UserError
-from laclip_ray.training.run import _unread, check_training
+from laclip_ray.training.run import check_training
+from laclip_ray.training.summary import unread_samples
 from tests.unit.conftest import picture, write_tar
 
 
@@ -81,5 +82,5 @@ def test_entries_of_which_nothing_came_are_counted_by_shard_unless_the_last_batc
     read = [index for index in range(6) if schedule.entry(index).shard == 0]
     position.consume(read[0], range(10), 10)
     position.consume(read[1], range(4))  # the rest was in a batch that was not whole
-    assert _unread(position, schedule, rows, 40) == {"b": 40}
-    assert not _unread(position, schedule, rows, 41)
+    assert unread_samples(position, schedule, rows, 40) == {"b": 40}
+    assert not unread_samples(position, schedule, rows, 41)
