@@ -303,7 +303,7 @@ def test_an_override_written_as_yaml_gives_its_value(epochs: int, p: list[float]
 
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-EXPERIMENTS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "prices.yaml")
+EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
