@@ -23,7 +23,8 @@ from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.sets import RewriteSets
 from laclip_ray.rewriting.store import RewriteSet
-from laclip_ray.training.run import export_location, run_training
+from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.run import run_training
 from tests.figures import training_nodes
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
 from tests.figures.training_images import cpu_s, resized
@@ -32,7 +33,7 @@ from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
 from tests.integration.training_chaos import NOTES, run_chaos, starts_of, trained_samples
-from tests.unit.rewriting.test_store import Draw, commit
+from tests.unit.rewriting.shards import Draw, commit
 from tests.unit.training.test_loss import CASES
 from tests.unit.training.worlds import (
     Case,
@@ -102,7 +103,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     written = RewriteSet(str(directory / "human"), gate_fingerprint(GateConfig()))
     for number, shown in enumerate(rounds):
         pairs = [(sample.id, caption) for sample, caption in shown]
-        texts_of = [Draw(*pair, f"{pair[1]}, version {draw}", draw=draw) for pair in pairs for draw in range(4)]
+        texts_of = [Draw(*pair, f"{pair[1]}, version {slot}", slot=slot) for pair in pairs for slot in range(4)]
         commit(written, str(number), texts_of)
     rewrites = RewriteSets((written.pinned(),))
     tokenizer = load_clip_tokenizer(tokenizer_spec("ViT-B-32"))
@@ -152,7 +153,7 @@ def kills(directory: Path) -> Iterator[Figure]:
     undisturbed = with_overrides(exact, {"output": str(directory / "undisturbed")})
     run_training(undisturbed)
     weights, expected = (
-        load_file(f"{export_location(each)}/open_clip_model.safetensors") for each in (exact, undisturbed)
+        load_file(f"{RunPaths(each.train_output).export}/open_clip_model.safetensors") for each in (exact, undisturbed)
     )
     largest = max(float((weights[name] - expected[name]).abs().max()) for name in expected)
     yield Figure(3, "largest difference of final weights, exact order", largest, "", at_most=1e-5)

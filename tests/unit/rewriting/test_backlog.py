@@ -18,7 +18,7 @@ from laclip_ray.rewriting.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.recipe import build_recipe
 from laclip_ray.rewriting.store import commit_verdicts, digest_inputs, open_for_writing, restamp_verdicts, write_draws
 from laclip_ray.rewriting.tables import Origin, WorkUnit
-from tests.unit.rewriting.test_store import Draw, reasons_of, table_of
+from tests.unit.rewriting.shards import Draw, reasons_of, table_of
 
 ROWS = 3
 Reasons = Mapping[str, str]

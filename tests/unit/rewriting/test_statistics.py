@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laclip_ray.rewriting.statistics import Statistics
-from tests.unit.rewriting.test_store import Draw, reasons_of, table_of
+from tests.unit.rewriting.shards import Draw, reasons_of, table_of
 
 # Reasons that leave no text, and reasons to refuse a text.
 UNDRAWN = ("caption_empty", "engine_died")
@@ -55,7 +55,7 @@ def by_slot(draws: Sequence[Draw]) -> dict[tuple[str, int], list[str | None]]:
     """The reasons of all attempts at each rewrite that was asked for."""
     slots: dict[tuple[str, int], list[str | None]] = {}
     for each in draws:
-        slots.setdefault((each.id, each.draw), []).append(each.reason)
+        slots.setdefault((each.id, each.slot), []).append(each.reason)
     return slots
 
 

@@ -1,0 +1,190 @@
+"""Training, inspection and export read the sets that an experiment names, each with its weight, or refuse them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laclip_ray import storage
+from laclip_ray.config import GateConfig, parse_experiment
+from laclip_ray.data.records import hash_caption
+from laclip_ray.data.text_choice import Rewrites
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets, configured_sets
+from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, restamp_verdicts, write_draws
+from tests.unit.rewriting.shards import (
+    ACCEPTED,
+    DRAWS,
+    ORIGIN,
+    A,
+    Draw,
+    claimed,
+    commit,
+    one,
+    reasons,
+    reasons_of,
+    recipe,
+    some_draws,
+    table_of,
+)
+
+
+def select(content: dict[str, Any]) -> SetSelection:
+    return SetSelection.of(parse_experiment(content))
+
+
+def test_sets_are_joined_in_their_order_and_missing_ones_left_out(tmp_path: Path) -> None:
+    sets = [RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two", "three")]
+    commit(sets[0], "0.tar", DRAWS)
+    commit(sets[1], "0.tar", [Draw("a", "caption a", "other a"), Draw("d", "caption d", "d d")])
+    ours, others = ACCEPTED[A], ["other a"]
+    for order, joined in [((0, 1, 2), [*ours, *others]), ((2, 1, 0), [*others, *ours])]:
+        expected = {**ACCEPTED, A: joined, ("d", hash_caption("caption d")): ["d d"]}
+        found = RewriteSets(tuple(sets[number] for number in order)).rewrites("0.tar")
+        assert found == {key: Rewrites(texts) for key, texts in expected.items()}
+    assert RewriteSets(tuple(sets)).rewrites("1.tar") is None
+
+
+def three_and_one(tmp_path: Path) -> tuple[RewriteSet, ...]:
+    """A set with three rewrites of a sample, and one with one."""
+    sets = tuple(RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two"))
+    commit(sets[0], "0.tar", DRAWS)
+    commit(sets[1], "0.tar", [Draw("a", "caption a", "other a")])
+    return sets
+
+
+def test_a_sets_weight_is_shared_by_its_rewrites_of_a_sample(tmp_path: Path) -> None:
+    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}).rewrites("0.tar")
+    assert found is not None
+    assert list(found[A].texts) == [*ACCEPTED[A], "other a"]
+    assert list(found[A].weights) == pytest.approx([0.2, 0.2, 0.2, 1.0])
+
+
+def test_a_set_of_weight_0_is_not_read_and_need_not_be_there(rewrite_set: RewriteSet) -> None:
+    storage.write_json(storage.join(rewrite_set.location, "recipe.json"), {})
+    commit(rewrite_set, "0.tar", one("text"))
+    sets = committed_sets(
+        select(
+            {
+                "name": "a",
+                "output": "out",
+                "data": {"path": "b"},
+                "text": {"rewrites": [rewrite_set.location, "memory://nowhere/other"], "weights": {"other": 0.0}},
+            }
+        )
+    )
+    assert [each.name for each in sets.sets] == ["human"]
+    assert sets.rewrites("0.tar") == {A: Rewrites(["text"], [1.0])}
+
+
+def test_the_weight_of_a_set_is_shared_by_those_of_its_rewrites_that_are_read(tmp_path: Path) -> None:
+    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}, max_rewrites=2).rewrites("0.tar")
+    assert found is not None
+    assert list(found[A].weights) == pytest.approx([0.3, 0.3])
+
+
+def test_only_the_first_rewrites_of_each_sample_are_read_where_so_many_are_wanted(tmp_path: Path) -> None:
+    sets = RewriteSets(three_and_one(tmp_path), max_rewrites=2)
+    found = sets.rewrites("0.tar")
+    assert found is not None
+    assert found[A] == Rewrites(ACCEPTED[A][:2])
+    assert sets.most_rewrites() == 2
+
+
+def test_the_most_rewrites_are_those_asked_for_in_all_sets_together(tmp_path: Path) -> None:
+    sets = [RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two")]
+    for rewrite_set, counts in zip(sets, [(1, 3), (2, 2)], strict=True):
+        for shard, count in enumerate(counts):
+            origin = replace(ORIGIN, rewrites_per_set=count)
+            write_draws(rewrite_set, f"{shard}.tar", 0, table_of(DRAWS), origin)
+    assert RewriteSets(tuple(sets)).most_rewrites() == 5
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"nobody": 1.0}, "there is no rewrite set 'nobody'; the sets are human"), ({"human": 0.0}, "text.p=0")],
+)
+def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], message: str) -> None:
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human"]}}
+    with pytest.raises(UserError, match=message):
+        committed_sets(select({**content, "text": {"weights": weights}}))
+
+
+def test_a_set_that_was_being_made_is_pinned_at_what_it_has_when_it_is_read_alone(tmp_path: Path) -> None:
+    location = str(tmp_path / "human")
+    alone = RewriteSets((RewriteSet(location, "gate", newest_revision=3),))
+    made = RewriteSets((RewriteSet(location, "gate"),)).revisions()
+    assert alone.pinned_at(made) == alone
+    assert alone.pinned_at({location: 1}).sets[0].newest_revision == 1
+    assert alone.pinned_at({}) == alone
+
+
+def lineage(rewrite_set: RewriteSet) -> dict[str, Any]:
+    (found,) = RewriteSets((rewrite_set,)).lineage()
+    return found
+
+
+def test_lineage_names_recipe_gate_revision_and_the_shards_there_are_now() -> None:
+    rewrite_set = claimed()
+    empty = lineage(rewrite_set)
+    commit(rewrite_set, "0.tar", DRAWS)
+    before = lineage(rewrite_set)
+    assert before["fingerprint"] == fingerprint_of(recipe())
+    assert before["gate"] == gate_fingerprint(GateConfig())
+    assert before["newest_revision"] is None
+    assert lineage(rewrite_set.pinned())["newest_revision"] == 0
+    assert (empty["committed_shards"], before["committed_shards"]) == (0, 1)
+    commit(rewrite_set, "1.tar", DRAWS)
+    assert len({each["committed_digest"] for each in (empty, before, lineage(rewrite_set))}) == 3
+
+
+@settings(max_examples=12)
+@given(draws=some_draws.filter(bool), data=st.data())
+def test_lineage_changes_with_any_verdict_or_text(draws: list[Draw], data: st.DataObject) -> None:
+    rewrite_set = claimed()
+    commit(rewrite_set, "0.tar", draws)
+    before = lineage(rewrite_set)
+    row = data.draw(st.sampled_from(range(len(draws))))
+    other_reason = data.draw(reasons.filter(lambda reason: reason != draws[row].reason))
+    for change in ({"reason": other_reason}, {"text": "another text"}):
+        commit(rewrite_set, "0.tar", [*draws[:row], draws[row]._replace(**change), *draws[row + 1 :]])
+        assert lineage(rewrite_set) != before
+    commit(rewrite_set, "0.tar", draws)
+    assert lineage(rewrite_set) == before
+
+
+def test_lineage_does_not_change_with_what_training_does_not_see() -> None:
+    rewrite_set = claimed()
+    commit(rewrite_set, "0.tar", DRAWS)
+    before = lineage(rewrite_set)
+    restamp_verdicts(rewrite_set, "0.tar", 0, replace(ORIGIN, file_identity="11-2.5"))
+    assert lineage(rewrite_set) == before
+    commit(rewrite_set, "0.tar", [each._replace(output_tokens=9, problems="") for each in DRAWS])
+    assert lineage(rewrite_set) == before
+    commit(rewrite_set, "0.tar", DRAWS, revision=1)
+    assert lineage(rewrite_set) == before
+    commit_verdicts(replace(rewrite_set, gate="other"), "0.tar", 1, table_of(DRAWS), reasons_of(DRAWS), ORIGIN)
+    assert lineage(rewrite_set) == before
+
+
+def test_configured_sets_are_those_of_rewriting_unless_others_are_named() -> None:
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human", "crowd"]}}
+    found = configured_sets(select(content)).sets
+    assert [each.location for each in found] == ["out/rewrites/human", "out/rewrites/crowd"]
+    assert {each.gate for each in found} == {gate_fingerprint(GateConfig())}
+    named = configured_sets(select({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
+    assert [(each.location, each.name) for each in named] == [("memory://bucket/x", "x")]
+
+
+def test_configured_sets_ignore_revisions_that_are_made_later(tmp_path: Path) -> None:
+    rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig()))
+    commit(rewrite_set, "0.tar", one("old"), 1)
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}
+    sets = configured_sets(select(content))
+    commit(rewrite_set, "0.tar", one("new"), 2)
+    assert sets.rewrites("0.tar") == {A: Rewrites(["old"])}
+    assert configured_sets(select(content)).rewrites("0.tar") == {A: Rewrites(["new"])}
