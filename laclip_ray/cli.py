@@ -337,7 +337,7 @@ def import_model(
     ] = None,
 ) -> None:
     """Turn a checkpoint of the authors' or of open_clip's into one that open_clip loads."""
-    from laclip_ray.models.conversion import import_checkpoint
+    from laclip_ray.models.importing import import_checkpoint
 
     imported = import_checkpoint(file, target, model)
     epoch = f", epoch {imported.epoch}" if imported.epoch is not None else ""
@@ -365,7 +365,7 @@ def export_model(
     ] = None,
 ) -> None:
     """Write a model for others, with a model card and its lineage."""
-    from laclip_ray.models.conversion import export_checkpoint
+    from laclip_ray.models.exporting import export_checkpoint
 
     found = export_checkpoint(source, target, layout, home)
     typer.echo(f"{target}: README.md says how to load it")

@@ -1,1 +1,1 @@
-"""A trained model in, metrics out: zero-shot classification and image-text retrieval."""
+"""Evaluation of a trained model: zero-shot classification and image-text retrieval."""

@@ -7,13 +7,14 @@ CLIP_benchmark's layout, for a set at PATH:
     PATH/SPLIT/nshards.txt                      the number of shards
     PATH/SPLIT/N.tar                            members KEY.(jpg|png|webp) and KEY.cls, the class's line number
 
-Images that cannot be decoded are counted and named, never fatal.
+Samples that cannot be evaluated (no readable image, label or caption) are counted by reason and named. They never stop
+an evaluation.
 """
 
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,25 +22,15 @@ from PIL import Image
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, ZeroShotConfig
-from laclip_ray.data.records import NO_CAPTION
+from laclip_ray.data.entries import IMAGE_UNREADABLE
+from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, SHARD_TRUNCATED
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.webdataset import IMAGE_MEMBERS, tar_groups
 from laclip_ray.errors import UserError
+from laclip_ray.tally import Tally
 
-
-@dataclass
-class Skipped:
-    """What could not be evaluated."""
-
-    count: int = 0
-    names: list[str] = field(default_factory=list)
-    """The ids of the first few."""
-
-    def add(self, sample_id: str) -> None:
-        """Count a sample."""
-        self.count += 1
-        if len(self.names) < 20:
-            self.names.append(sample_id)
+LABEL_UNUSABLE = "label_unusable"
+"""Reason to skip a sample: its label is missing, or not the number of a class."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +39,11 @@ class LabelledSet:
 
     name: str
     class_names: list[str]
+    """Indexed by label."""
     templates: list[str]
+    """Prompts with `{c}` for the class name."""
     shards: list[str]
+    """URLs of tar files."""
 
 
 def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
@@ -63,10 +57,10 @@ def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
         url = storage.join(config.path, name)
         if not storage.exists(url):
             raise UserError(f"evaluate.zero_shot: {config.name}: {url} does not exist")
-        found = [line.strip() for line in storage.read_bytes(url).decode().splitlines() if line.strip()]
-        if not found:
+        content = [line.strip() for line in storage.read_bytes(url).decode().splitlines() if line.strip()]
+        if not content:
             raise UserError(f"evaluate.zero_shot: {config.name}: {url} is empty")
-        return found
+        return content
 
     templates = lines("zeroshot_classification_templates.txt")
     for template in templates:
@@ -84,59 +78,73 @@ def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
 
 
 def labelled_images(
-    labelled: LabelledSet, transform: Callable[[Image.Image], torch.Tensor], skipped: Skipped
+    labelled: LabelledSet, transform: Callable[[Image.Image], torch.Tensor], skipped: Tally
 ) -> Iterator[tuple[torch.Tensor, int]]:
-    """(pixels [3, H, W], class) of every image of a set."""
+    """Yield (pixels [3, H, W], label) of every usable image of a set; add the other samples to `skipped`."""
     for shard in labelled.shards:
-        fs, path = storage.filesystem(shard)
-        with fs.open(path, "rb") as file:
-            groups = tar_groups(file, with_images=True)
-            while True:
-                try:
-                    key, members = next(groups)
-                except StopIteration:
-                    break
-                except (tarfile.TarError, EOFError):  # the tar ends in the middle
-                    skipped.add(f"{storage.name_of(shard)}#end")
-                    break
-                content = next((members[name] for name in IMAGE_MEMBERS if members.get(name)), None)
-                pixels = _decode(content, transform)
-                label = (members.get("cls") or b"").strip()
-                if pixels is None or not label.isdigit() or int(label) >= len(labelled.class_names):
-                    skipped.add(key)
-                    continue
+        for key, members in _groups_of(shard, skipped):
+            content = next((members[name] for name in IMAGE_MEMBERS if members.get(name)), None)
+            pixels = _pixels_or_reason(content, transform)
+            label = (members.get("cls") or b"").strip()
+            if isinstance(pixels, str):
+                skipped.add(pixels, key)
+            elif not label.isdigit() or int(label) >= len(labelled.class_names):
+                skipped.add(LABEL_UNUSABLE, key)
+            else:
                 yield pixels, int(label)
+
+
+def _groups_of(shard: str, skipped: Tally) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+    """Yield (key, content by extension) of a tar's samples; a tar that ends early is one more skipped sample."""
+    fs, path = storage.filesystem(shard)
+    with fs.open(path, "rb") as file:
+        try:
+            yield from tar_groups(file, with_images=True)
+        except (tarfile.TarError, EOFError):
+            skipped.add(SHARD_TRUNCATED, f"{storage.name_of(shard)}#end")
 
 
 def captioned_images(
     data: DataConfig,
     max_samples: int | None,
     transform: Callable[[Image.Image], torch.Tensor],
-    skipped: Skipped,
+    skipped: Tally,
     setting: str,
 ) -> Iterator[tuple[torch.Tensor, str]]:
-    """(pixels [3, H, W], caption) of the first `max_samples` usable samples of any shards."""
-    given = 0
+    """Yield (pixels [3, H, W], caption) of usable samples; add the other samples to `skipped`.
+
+    Args:
+        data: the shards.
+        max_samples: stop after this many usable samples. None: yield all.
+        transform: an image to pixels.
+        skipped: counts samples without a caption or a readable image.
+        setting: the config key of `data`, for messages.
+    """
+    usable = 0
     for shard in list_shards(data, setting):
         for sample in read_samples(shard, data, with_images=True):
-            if given == max_samples:
+            if usable == max_samples:
                 return
-            pixels = None if NO_CAPTION.intersection(sample.problems) else _decode(sample.image, transform)
-            if pixels is None:
-                skipped.add(sample.id)
+            if unusable := NO_CAPTION.intersection(sample.problems):
+                skipped.add(min(unusable), sample.id)
                 continue
-            given += 1
+            pixels = _pixels_or_reason(sample.image, transform)
+            if isinstance(pixels, str):
+                skipped.add(pixels, sample.id)
+                continue
+            usable += 1
             yield pixels, sample.caption
 
 
-def _decode(content: bytes | None, transform: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor | None:
+def _pixels_or_reason(content: bytes | None, transform: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor | str:
+    """Pixels [3, H, W] of an encoded image, or the reason to skip its sample."""
     if not content:
-        return None
+        return IMAGE_MISSING
     try:
         with Image.open(io.BytesIO(content)) as image:
             return transform(image.convert("RGB"))
-    except Exception:  # noqa: BLE001 - Pillow's readers raise what they like
-        return None
+    except Exception:  # noqa: BLE001 - Pillow's readers raise many kinds of errors
+        return IMAGE_UNREADABLE
 
 
 def batches(items: Iterator[Any], size: int) -> Iterator[tuple[torch.Tensor, list[Any]]]:

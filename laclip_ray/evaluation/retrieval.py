@@ -7,23 +7,24 @@ import torch
 
 RANKS = (1, 5, 10)
 METRICS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in RANKS)
-"""Shares that `retrieval_metrics` gives."""
+"""Names of the recalls in `retrieval_metrics`."""
 
 
 @torch.no_grad()
 def retrieval_metrics(
     model: Any, tokenizer: Any, batches: Iterator[tuple[torch.Tensor, list[str]]], device: torch.device
 ) -> dict[str, Any]:
-    """Recall of each image's caption among all captions, and of each caption's image among all images.
+    """Measure recall of each image's caption among all captions, and of each caption's image among all images.
 
     Args:
-        model: an open_clip model in evaluation mode, on `device`.
+        model: an open_clip model in evaluation mode.
         tokenizer: its tokeniser.
         batches: pixels [B, 3, H, W] and B captions.
-        device: where to compute.
+        device: the device of `model`.
 
     Returns:
-        image_to_text_r1, r5, r10 and text_to_image_r1, r5, r10 (shares), samples.
+        `samples`, and recalls as shares: `image_to_text_r1`, `_r5`, `_r10`, `text_to_image_r1`, `_r5`, `_r10`. Without
+        samples there are no recalls.
     """
     images, texts, captions = [], [], []
     for pixels, batch_captions in batches:
@@ -42,10 +43,10 @@ def retrieval_metrics(
 
 
 def ranks_of_matches(similarity: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
-    """The rank, from 0, of each row's best match.
+    """Rank each row's best match among the columns, from 0.
 
-    Columns with the row's own caption are all matches (alt-texts repeat). A tie with a column that is no match counts
-    against the row, so that a model which gives everything the same embedding finds nothing.
+    All columns with the row's own caption are matches, because alt-texts repeat. A tie between a match and another
+    column counts against the row. A model with one embedding for all inputs therefore scores 0.
 
     Args:
         similarity: [N, N]; row i and column i belong to one sample.
@@ -58,5 +59,5 @@ def ranks_of_matches(similarity: torch.Tensor, captions: Sequence[str]) -> torch
     numbers = torch.tensor([number_of.setdefault(caption, len(number_of)) for caption in captions])
     matches = numbers[:, None] == numbers[None, :]
     best = similarity.masked_fill(~matches, float("-inf")).max(dim=1).values
-    # Not `>=`: what is not a number, from a model that diverged, counts against the row too.
+    # `~(a < b)` and not `a >= b`: NaN, from a model that diverged, then counts against the row too.
     return (~(similarity < best[:, None]) & ~matches).sum(dim=1)

@@ -8,7 +8,7 @@ import torch
 from laclip_ray.evaluation.datasets import LabelledSet
 
 METRICS = ("top1", "top5", "mean_per_class")
-"""Shares that `zero_shot_metrics` gives."""
+"""Names of the accuracies in `zero_shot_metrics`."""
 
 
 @torch.no_grad()
@@ -19,19 +19,20 @@ def zero_shot_metrics(
     batches: Iterator[tuple[torch.Tensor, list[int]]],
     device: torch.device,
 ) -> dict[str, Any]:
-    """Accuracy of choosing the class whose prompts are most similar to the image.
+    """Measure how often the class whose prompts are most similar to the image is the right one.
 
     A class's embedding is the mean over the templates of the normalised text embeddings, normalised again.
 
     Args:
-        model: an open_clip model in evaluation mode, on `device`.
+        model: an open_clip model in evaluation mode.
         tokenizer: its tokeniser.
         labelled: class names and templates.
         batches: pixels [B, 3, H, W] and B labels.
-        device: where to compute.
+        device: the device of `model`.
 
     Returns:
-        top1, top5 (share of images), mean_per_class (mean recall), images, classes.
+        `top1` and `top5` (shares of images), `mean_per_class` (mean recall of the classes with images), `images`,
+        `classes`.
     """
     from open_clip import build_zero_shot_classifier
 

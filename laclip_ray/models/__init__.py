@@ -1,1 +1,1 @@
-"""CLIP models: specifications, building, loading, saving and conversion."""
+"""CLIP models: specifications, the paper's models, building, saving, loading, import and export."""

@@ -1,14 +1,15 @@
-"""The paper's models, `laclip_vit_s16`, `laclip_vit_b16` and `laclip_vit_l16`: their architecture and first weights.
+"""The paper's models `laclip_vit_s16`, `laclip_vit_b16` and `laclip_vit_l16`: architecture and first weights.
 
-Importing this module makes their image towers known to timm, in this process. open_clip 3.3 names an image tower of
-timm's but hands no arguments to it, and timm publishes none with these: a ViT with a LayerNorm on the queries and keys
-of each head. Nor can open_clip's own ViT, which has `qk_norm`, stand in: its `quick_gelu` is one switch for both
-towers, and here only the text tower has QuickGELU. So whoever loads such a checkpoint by open_clip imports this module
-first. An export that knows its home (`exchange.export_checkpoint`) describes the tower in a file that timm reads, and
+Importing this module registers their image towers with timm, in this process. Import it before open_clip loads such a
+checkpoint. An export with a home (`exporting.export_checkpoint`) describes the tower in a file that timm reads, and
 needs open_clip alone.
 
-What is here is from the authors' code (https://github.com/LijieFan/LaCLIP: models.py for architecture and first
-weights, train.py for images, at commits d648735 and 6120005) and from timm 0.5.4, which it is written for.
+The towers are ViTs with a LayerNorm on the queries and keys of each head. timm publishes no such ViT by name, and
+open_clip 3.3 passes no arguments to timm. open_clip's own ViT has `qk_norm`, but its `quick_gelu` is one switch for
+both towers, and in these models only the text tower has QuickGELU.
+
+Sources: the authors' code (https://github.com/LijieFan/LaCLIP: models.py for architecture and first weights, train.py
+for images, at commits d648735 and 6120005), and timm 0.5.4, which that code is written for.
 """
 
 from typing import Any
@@ -22,17 +23,17 @@ TRUNKS: dict[str, tuple[str, dict[str, Any]]] = {
     "laclip_vit_b16": ("vit_base_patch16_224", {"qk_norm": True}),
     "laclip_vit_l16": ("vit_large_patch16_224", {"qk_norm": True}),
 }
-"""By model, the architecture of timm that its image tower is, and the arguments that make it so."""
+"""By model, timm's architecture of its image tower and the arguments for it."""
 
 NAMES = tuple(TRUNKS)
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """What `open_clip_config.json` says of one of the paper's models: `model_cfg` and `preprocess_cfg`."""
+    """The content of a model's `open_clip_config.json`: `model_cfg` and `preprocess_cfg`."""
     return {
         "model_cfg": {
             "embed_dim": 512,
-            "quick_gelu": True,  # of the text tower: timm's towers have their own activation, GELU
+            "quick_gelu": True,  # only in the text tower: timm's towers have their own activation, GELU
             "vision_cfg": {
                 "image_size": 224,
                 "timm_model_name": name,
@@ -51,13 +52,13 @@ def model_config(name: str) -> dict[str, Any]:
 
 
 def paper_model_of(model_cfg: dict[str, Any]) -> str | None:
-    """Which of the paper's image towers an open_clip model config has; None if another."""
+    """The paper's model with the image tower of an open_clip model config; None if the tower is another."""
     name = model_cfg["vision_cfg"].get("timm_model_name")
     return name if name in TRUNKS else None
 
 
 def timm_config(name: str) -> dict[str, Any]:
-    """The `config.json` from which timm builds the image tower of one of the paper's models without this module."""
+    """The content of the `config.json` that lets timm build a model's image tower without this module."""
     architecture, arguments = TRUNKS[name]
     images = model_config(name)["preprocess_cfg"]
     return {
@@ -69,15 +70,19 @@ def timm_config(name: str) -> dict[str, Any]:
 
 
 def described_by(config: Any) -> str | None:
-    """The paper's model whose `timm_config` this is; None if of none."""
+    """The paper's model with this `timm_config`; None if no model has it."""
     return next((name for name in NAMES if timm_config(name) == config), None)
 
 
 def initialise(model: Any) -> None:
-    """Draw the first weights of one of the paper's models, where the authors draw others than open_clip and timm now.
+    """Draw the first weights that the authors' code draws differently from today's open_clip and timm.
 
-    The authors put their transformer blocks into timm's model after it drew its weights, so that the blocks' linear
-    layers keep torch's own (uniform, biases too). The rest is as timm 0.5.4 had it; the text tower is as open_clip's.
+    The authors put their transformer blocks into timm's model after it drew its weights. The blocks' linear layers
+    therefore keep torch's own initialisation (uniform, biases too). The class token and the projection are drawn as in
+    timm 0.5.4. The text tower needs no change.
+
+    Args:
+        model: one of the paper's models, as open_clip builds it.
     """
     trunk = model.visual.trunk
     for module in trunk.blocks.modules():
@@ -92,7 +97,7 @@ def _register(name: str) -> None:
         architecture, arguments = TRUNKS[name]
         return timm.create_model(architecture, **arguments, **settings)
 
-    entry_point.__name__ = name  # by which timm registers it
+    entry_point.__name__ = name  # timm registers it by this name
     register_model(entry_point)
 
 

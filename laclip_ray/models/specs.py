@@ -1,7 +1,8 @@
-"""The CLIP model: any open_clip name, one of the paper's (`paper_models`), or an open_clip config in a JSON file.
+"""The specification of a CLIP model: its architecture and the images it takes.
 
-A config file is either open_clip's plain model config, or has `model_cfg` and `preprocess_cfg` as in the files that
-open_clip publishes.
+`model.name` is an open_clip name, one of the paper's models (`paper_models`), or an open_clip config in a JSON file.
+Such a file is either a plain model config, or has `model_cfg` and `preprocess_cfg` as in the configs that open_clip
+publishes with weights.
 """
 
 import copy
@@ -13,21 +14,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.config import LossKind
 from laclip_ray.data.images import ImageSpec
 from laclip_ray.errors import UserError
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's architecture and what its images are like; enough to build it anywhere."""
+    """Everything needed to build a model on any machine."""
 
     name: str
     model_cfg: dict[str, Any]
+    """open_clip's model config."""
     preprocess_cfg: dict[str, Any]
+    """open_clip's image preprocessing (`open_clip.transform.PreprocessCfg`)."""
 
     @property
     def image(self) -> ImageSpec:
-        """What the model wants its images to be."""
+        """Size and normalisation of the model's images."""
         return ImageSpec(
             size_px=self.preprocess_cfg["size"],
             interpolation=self.preprocess_cfg["interpolation"],
@@ -44,52 +48,62 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
     """Find a model by its name, or read its config file.
 
     Args:
-        name: of open_clip's or the paper's, or a path or URL that ends with `.json`.
-        setting: where the name comes from, for messages.
+        name: a name of open_clip's or the paper's, or a path or URL that ends with `.json`.
+        setting: the config key of the name, for messages.
 
     Raises:
-        UserError: nobody knows the name, or the file is not a model config.
+        UserError: no model has this name, or the file is not a config of a two-tower model with square images.
+    """
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    model_cfg: Any = _read_config(name, setting)
+    preprocess_cfg: dict[str, Any] = {}
+    if isinstance(model_cfg, dict) and "model_cfg" in model_cfg:
+        model_cfg, preprocess_cfg = model_cfg["model_cfg"], model_cfg.get("preprocess_cfg", {})
+    if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
+        raise UserError(f"{setting}: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
+    if "multimodal_cfg" in model_cfg:
+        raise UserError(f"{setting}: {name!r} also writes captions (CoCa); only models of two towers are trained")
+    size = model_cfg["vision_cfg"].get("image_size", 224)
+    if not isinstance(size, int):
+        raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")
+    preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**preprocess_cfg, "size": size})
+    # Through JSON: tuples become lists, as in a specification read from a file.
+    return ModelSpec(name, copy.deepcopy(model_cfg), json.loads(json.dumps(preprocess)))
+
+
+def _read_config(name: str, setting: str) -> Any:
+    """The open_clip config of a model, as its file or its library has it.
+
+    Raises:
+        UserError: no model has this name, or the file is missing or not JSON.
     """
     import open_clip
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     from laclip_ray.models import paper_models
 
-    config: Any
     if name.endswith(".json"):
         if not storage.exists(name):
             raise UserError(f"{setting}: {name!r} does not exist")
         try:
-            config = storage.read_json(name)
+            return storage.read_json(name)
         except ValueError as error:
             raise UserError(f"{setting}: {name!r} is not JSON: {error}") from error
-    elif name in paper_models.NAMES:
-        config = paper_models.model_config(name)
-    else:
-        config = open_clip.get_model_config(name)
-        if config is None:
-            names = [*paper_models.NAMES, *open_clip.list_models()]
-            close = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
-            raise UserError(
-                f"{setting}: open_clip knows no model {name!r}, and it is not a .json file"
-                + (f"; similar: {', '.join(close)}" if close else "")
-            )
-    overlay = {}
-    if isinstance(config, dict) and "model_cfg" in config:
-        config, overlay = config["model_cfg"], config.get("preprocess_cfg", {})
-    if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-        raise UserError(f"{setting}: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
-    if "multimodal_cfg" in config:
-        raise UserError(f"{setting}: {name!r} also writes captions (CoCa); only models of two towers are trained")
-    size = config["vision_cfg"].get("image_size", 224)
-    if not isinstance(size, int):
-        raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")
-    preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**overlay, "size": size})
-    return ModelSpec(name, copy.deepcopy(config), json.loads(json.dumps(preprocess)))
+    if name in paper_models.NAMES:
+        return paper_models.model_config(name)
+    config = open_clip.get_model_config(name)
+    if config is None:
+        names = [*paper_models.NAMES, *open_clip.list_models()]
+        close = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
+        raise UserError(
+            f"{setting}: open_clip knows no model {name!r}, and it is not a .json file"
+            + (f"; similar: {', '.join(close)}" if close else "")
+        )
+    return config
 
 
-def with_loss(spec: ModelSpec, kind: str) -> ModelSpec:
-    """The model with the temperature and bias that a loss begins with, where its config does not say.
+def with_loss(spec: ModelSpec, kind: LossKind) -> ModelSpec:
+    """Add the initial temperature and bias of a loss to a model whose config does not set them.
 
     SigLIP (Zhai et al., 2023, section 3.2) begins at a scale of 10 and a bias of -10.
     """

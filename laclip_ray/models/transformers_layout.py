@@ -1,9 +1,9 @@
-"""Models of open_clip's own vision transformer as `transformers.CLIPModel`, with its processor.
+"""Write models with open_clip's own vision transformer as `transformers.CLIPModel`, with its processor.
 
-Guarantees: the model computes the same; whatever in a configuration transformers has no place for is refused, so that
-nothing is left out. Names and meaning of its parts are from transformers 5 (models/clip) and open_clip 3.3 (model.py).
+Guarantees: the model computes the same function. A configuration with a setting that transformers lacks is refused.
+Names and meaning of the parts are from transformers 5 (models/clip) and open_clip 3.3 (model.py).
 
-Not covered: the processor resizes tensors where open_clip resizes pictures of Pillow's, so that pixels differ slightly.
+Not covered: pixels differ slightly, because the processor resizes tensors and open_clip resizes Pillow's images.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ import torch
 from laclip_ray.errors import UserError
 from laclip_ray.models.specs import ModelSpec
 
-# By open_clip's names, applied in this order.
 _TRANSFORMERS_NAMES = (
     (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
     (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
@@ -28,7 +27,7 @@ _TRANSFORMERS_NAMES = (
     (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
     (r"^visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
     (r"^visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
-    (r"^visual\.ln_pre\.", "vision_model.pre_layrnorm."),  # spelled so
+    (r"^visual\.ln_pre\.", "vision_model.pre_layrnorm."),  # transformers' spelling
     (r"^visual\.ln_post\.", "vision_model.post_layernorm."),
     (r"^visual\.proj$", "visual_projection.weight"),
     (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
@@ -36,25 +35,27 @@ _TRANSFORMERS_NAMES = (
     (r"^ln_final\.", "text_model.final_layer_norm."),
     (r"^text_projection$", "text_projection.weight"),
 )
+"""Patterns in open_clip's names and their replacements, applied in this order."""
+
 _TRANSPOSED = ("visual.proj", "text_projection")
 
-# The settings of open_clip's models that transformers has, too. Those of training alone change nothing here.
+# Settings of open_clip's models that transformers has too, or that matter only in training.
 _MODEL_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"}
 _VISION_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout"}
 _TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
 
 
 def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Write model and processor to a local directory, as their `from_pretrained` reads them.
+    """Write model and processor to a local directory, for `from_pretrained`.
 
     Args:
-        directory: where to.
+        directory: an existing directory.
         spec: the model.
         weights: its weights, by open_clip's names.
-        source: where they are from, for messages.
+        source: the model's directory, for messages.
 
     Raises:
-        UserError: transformers has no such model, or the weights are not those of the model.
+        UserError: transformers lacks a setting of the model, or the weights do not fit its configuration.
     """
     import open_clip
     from PIL.Image import Resampling
@@ -69,8 +70,8 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
     except RuntimeError as error:
         raise UserError(f"{source}: weights and configuration do not fit: {error}") from error
     model.save_pretrained(directory)
-    # The names that transformers has for the two tokens that open_clip names otherwise.
-    names = {tokenizer.sot_token_id: "<|startoftext|>", tokenizer.eot_token_id: "<|endoftext|>"}
+    # transformers has other names for these two tokens.
+    renamed_tokens = {tokenizer.sot_token_id: "<|startoftext|>", tokenizer.eot_token_id: "<|endoftext|>"}
     image = spec.image
     CLIPProcessor(
         image_processor=CLIPImageProcessor(
@@ -81,7 +82,7 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
             image_std=list(image.std),
         ),
         tokenizer=CLIPTokenizer(
-            vocab={names.get(number, text): number for text, number in tokenizer.encoder.items()},
+            vocab={renamed_tokens.get(number, text): number for text, number in tokenizer.encoder.items()},
             merges=list(tokenizer.bpe_ranks),
             model_max_length=spec.model_cfg["text_cfg"].get("context_length", 77),
         ),
@@ -92,26 +93,14 @@ def _transformers_config(spec: ModelSpec, tokenizer: Any, source: str) -> Any:
     """transformers' `CLIPConfig` of a model.
 
     Raises:
-        UserError: transformers has no such model.
+        UserError: transformers lacks a setting of the model.
     """
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
     from transformers import CLIPConfig
 
     model_cfg = spec.model_cfg
     vision, text = CLIPVisionCfg(**model_cfg["vision_cfg"]), CLIPTextCfg(**model_cfg["text_cfg"])
-    foreign = [key for key in model_cfg if key not in _MODEL_KEYS and model_cfg[key]]
-    for tower, built, known in (("vision_cfg", vision, _VISION_KEYS), ("text_cfg", text, _TEXT_KEYS)):
-        foreign += [
-            f"{tower}.{field.name}"
-            for field in dataclasses.fields(built)
-            if field.name not in known and getattr(built, field.name) != field.default
-        ]
-    if not isinstance(vision.layers, int):
-        foreign.append("vision_cfg.layers")  # of a ResNet
-    if text.vocab_size != tokenizer.vocab_size:
-        foreign.append("text_cfg.vocab_size")
-    if spec.preprocess_cfg["resize_mode"] != "shortest":
-        foreign.append("preprocess_cfg.resize_mode")
+    foreign = _foreign_settings(spec, vision, text, tokenizer)
     if foreign:
         raise UserError(
             f"{source}: transformers' CLIPModel has no place for {', '.join(foreign)}; export it with --layout "
@@ -145,6 +134,24 @@ def _transformers_config(spec: ModelSpec, tokenizer: Any, source: str) -> Any:
     )
 
 
+def _foreign_settings(spec: ModelSpec, vision: Any, text: Any, tokenizer: Any) -> list[str]:
+    """The settings of a model that transformers' CLIPModel lacks."""
+    foreign = [key for key, value in spec.model_cfg.items() if key not in _MODEL_KEYS and value]
+    for tower, settings, keys in (("vision_cfg", vision, _VISION_KEYS), ("text_cfg", text, _TEXT_KEYS)):
+        foreign += [
+            f"{tower}.{field.name}"
+            for field in dataclasses.fields(settings)
+            if field.name not in keys and getattr(settings, field.name) != field.default
+        ]
+    if not isinstance(vision.layers, int):  # a ResNet has a list
+        foreign.append("vision_cfg.layers")
+    if text.vocab_size != tokenizer.vocab_size:
+        foreign.append("text_cfg.vocab_size")
+    if spec.preprocess_cfg["resize_mode"] != "shortest":
+        foreign.append("preprocess_cfg.resize_mode")
+    return foreign
+
+
 def _transformers_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of an open_clip model by transformers' names."""
     renamed = {}
@@ -152,7 +159,7 @@ def _transformers_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torc
         new_name = name
         for pattern, replacement in _TRANSFORMERS_NAMES:
             new_name = re.sub(pattern, replacement, new_name)
-        if ".in_proj_" in new_name:  # queries, keys and values in one
+        if ".in_proj_" in new_name:  # one matrix for queries, keys and values
             for part, third in zip("qkv", value.chunk(3), strict=True):
                 renamed[new_name.replace("in_proj_", f"{part}_proj.")] = third.contiguous()
         else:

@@ -23,7 +23,8 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, to_yaml
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.demo.language import is_faithful
-from laclip_ray.models.building import create_model, normalise, offset_and_factor
+from laclip_ray.models.building import create_model
+from laclip_ray.models.pixels import normalise, offset_and_factor
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.orphan_guard import OWNER_VARIABLE

@@ -17,7 +17,8 @@ from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
-from laclip_ray.evaluation.datasets import Skipped, labelled_images, open_labelled_set
+from laclip_ray.evaluation.datasets import labelled_images, open_labelled_set
+from laclip_ray.tally import Tally
 from tests.integration.procedures import REPOSITORY, real_data
 
 
@@ -77,7 +78,7 @@ def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
 
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
     labelled = open_labelled_set(ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0")))
-    skipped = Skipped()
+    skipped = Tally()
     labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), skipped))
-    assert (len(labelled.class_names), skipped.count) == (10, 0)
+    assert (len(labelled.class_names), skipped) == (10, Tally())
     assert set(labels) == set(range(10))

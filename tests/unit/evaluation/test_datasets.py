@@ -1,4 +1,4 @@
-"""Evaluation sets in CLIP_benchmark's layout, and captioned images of any shards."""
+"""Labelled sets in CLIP_benchmark's layout, and captioned images from any shards."""
 
 from pathlib import Path
 
@@ -7,20 +7,23 @@ import torch
 from PIL import Image
 
 from laclip_ray.config import DataConfig, ZeroShotConfig
+from laclip_ray.data.entries import IMAGE_UNREADABLE
+from laclip_ray.data.records import CAPTION_MISSING, IMAGE_MISSING, SHARD_TRUNCATED
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.datasets import (
+    LABEL_UNUSABLE,
     LabelledSet,
-    Skipped,
     batches,
     captioned_images,
     labelled_images,
     open_labelled_set,
 )
+from laclip_ray.tally import Tally
 from tests.unit.conftest import picture, tar_bytes, write_tar
 
 
 def width_of(image: Image.Image) -> torch.Tensor:
-    """Pixels that tell which image it was."""
+    """Pixels that identify the image by its width."""
     assert image.mode == "RGB"
     return torch.full((3, 1, 1), image.width)
 
@@ -41,29 +44,29 @@ def make_set(root: Path) -> ZeroShotConfig:
     return ZeroShotConfig(name="animals", path=str(root))
 
 
-def labels(labelled: LabelledSet, skipped: Skipped) -> list[tuple[int, int]]:
+def labels(labelled: LabelledSet, skipped: Tally) -> list[tuple[int, int]]:
     return [(int(pixels[0, 0, 0]) - 10, label) for pixels, label in labelled_images(labelled, width_of, skipped)]
 
 
 def test_a_set_is_found_with_its_classes_templates_and_shards(tmp_path: Path) -> None:
-    found = open_labelled_set(make_set(tmp_path))
-    assert found.class_names == ["red fox", "snow owl", "hare"]
-    assert found.templates == ["a photo of a {c}", "the {c}"]
-    assert found.shards == [f"{tmp_path}/test/0.tar", f"{tmp_path}/test/1.tar"]
+    labelled = open_labelled_set(make_set(tmp_path))
+    assert labelled.class_names == ["red fox", "snow owl", "hare"]
+    assert labelled.templates == ["a photo of a {c}", "the {c}"]
+    assert labelled.shards == [f"{tmp_path}/test/0.tar", f"{tmp_path}/test/1.tar"]
 
 
 def test_every_image_comes_with_its_label(tmp_path: Path) -> None:
-    skipped = Skipped()
+    skipped = Tally()
     assert labels(open_labelled_set(make_set(tmp_path)), skipped) == [(n, n) for n in (0, 1, 2, 0, 1, 2)]
-    assert skipped == Skipped()
+    assert skipped == Tally()
 
 
 def test_another_split_has_its_own_shards(tmp_path: Path) -> None:
     config = make_set(tmp_path)
     write_tar(tmp_path / "train" / "0.tar", [("a.png", picture(width=11)), ("a.cls", b"1")])
     (tmp_path / "train" / "nshards.txt").write_text("1", encoding="utf-8")
-    found = open_labelled_set(config.model_copy(update={"split": "train"}))
-    assert labels(found, Skipped()) == [(1, 1)]
+    labelled = open_labelled_set(config.model_copy(update={"split": "train"}))
+    assert labels(labelled, Tally()) == [(1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_file_that_holds_something_else_is_refused(name: str, content: str, me
         open_labelled_set(config)
 
 
-def test_what_cannot_be_evaluated_is_counted_and_named(tmp_path: Path) -> None:
+def test_unusable_samples_are_counted_by_reason_and_named(tmp_path: Path) -> None:
     config = make_set(tmp_path)
     good = picture(width=10)
     write_tar(
@@ -112,26 +115,23 @@ def test_what_cannot_be_evaluated_is_counted_and_named(tmp_path: Path) -> None:
             ("good.cls", b"0"),
         ],
     )
-    skipped = Skipped()
+    skipped = Tally()
     assert labels(open_labelled_set(config), skipped)[0] == (0, 0)
-    assert skipped.names == ["broken", "nolabel", "noimage", "large", "negative", "word"]
-    assert skipped.count == 6
+    assert skipped.names == {
+        IMAGE_UNREADABLE: ["broken"],
+        LABEL_UNUSABLE: ["nolabel", "large", "negative", "word"],
+        IMAGE_MISSING: ["noimage"],
+    }
+    assert skipped.counts == {IMAGE_UNREADABLE: 1, LABEL_UNUSABLE: 4, IMAGE_MISSING: 1}
 
 
 def test_a_tar_that_ends_in_the_middle_is_counted_and_the_next_is_read(tmp_path: Path) -> None:
     config = make_set(tmp_path)
     whole = tar_bytes([("k0.png", picture()), ("k0.cls", b"0")])
     (tmp_path / "test" / "0.tar").write_bytes(whole[: 512 + 50])
-    skipped = Skipped()
+    skipped = Tally()
     assert [label for _, label in labels(open_labelled_set(config), skipped)][-3:] == [0, 1, 2]
-    assert skipped.names == ["0.tar#end"]
-
-
-def test_only_the_first_skipped_samples_are_named() -> None:
-    skipped = Skipped()
-    for number in range(30):
-        skipped.add(str(number))
-    assert (skipped.count, skipped.names) == (30, [str(number) for number in range(20)])
+    assert skipped.names == {SHARD_TRUNCATED: ["0.tar#end"]}
 
 
 def captioned(root: Path) -> DataConfig:
@@ -145,18 +145,19 @@ def captioned(root: Path) -> DataConfig:
 
 @pytest.mark.parametrize("at_most", [None, 1, 3, 5, 9])
 def test_captioned_images_are_the_first_usable_ones(at_most: int | None, tmp_path: Path) -> None:
-    skipped = Skipped()
-    found = list(captioned_images(captioned(tmp_path), at_most, width_of, skipped, "data"))
-    assert [(int(pixels[0, 0, 0]) - 10, caption) for pixels, caption in found] == [
+    skipped = Tally()
+    pairs = list(captioned_images(captioned(tmp_path), at_most, width_of, skipped, "data"))
+    assert [(int(pixels[0, 0, 0]) - 10, caption) for pixels, caption in pairs] == [
         (number, f"caption {number}") for number in range(5)
     ][:at_most]
-    assert skipped.names == ["bad", "none"]
+    assert skipped.names == {IMAGE_UNREADABLE: ["bad"], CAPTION_MISSING: ["none"]}
+    assert skipped.counts.total() == 2
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (4, [2, 2]), (5, [2, 2, 1])])
 def test_batches_hold_every_item_in_order(count: int, expected: list[int]) -> None:
-    made = list(batches(iter([(torch.full((3, 1, 1), number), number) for number in range(count)]), 2))
-    assert [len(others) for _, others in made] == expected
-    assert [other for _, others in made for other in others] == list(range(count))
-    for pixels, others in made:
+    stacked = list(batches(iter([(torch.full((3, 1, 1), number), number) for number in range(count)]), 2))
+    assert [len(others) for _, others in stacked] == expected
+    assert [other for _, others in stacked for other in others] == list(range(count))
+    for pixels, others in stacked:
         assert pixels[:, 0, 0, 0].tolist() == others

@@ -1,4 +1,4 @@
-"""Recall is what it is by definition, and no model gains by ties, repeats or numbers that are none."""
+"""Recall follows its definition, and no model gains from ties, repeats or NaN."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ class Lookup:
 
 
 def tokenize(captions: list[str]) -> torch.Tensor:
-    """`text 7` is number 7."""
+    """`text 7` becomes token 7."""
     return torch.tensor([[int(caption.split()[1])] for caption in captions])
 
 
@@ -63,7 +63,7 @@ def test_embeddings_shifted_by_one_find_nothing_first() -> None:
 
 
 def test_recall_rises_with_the_rank_at_which_matches_are() -> None:
-    # On a circle, image n lies nearest to text n + 3, then to those beside it: its own text has rank 5 or 6.
+    # On a circle, image n is nearest to text n + 3, then to the neighbours of that text: its own text has rank 5 or 6.
     angles = torch.arange(20) * 2 * torch.pi / 20
     circle = torch.stack([angles.cos(), angles.sin()], dim=1)
     shifted = angles + 2.9 * 2 * torch.pi / 20
@@ -80,8 +80,8 @@ def test_images_of_one_caption_may_find_it_anywhere() -> None:
 def test_the_batch_size_does_not_matter() -> None:
     torch.manual_seed(0)
     model = Lookup(torch.randn(13, 4), torch.randn(13, 4))
-    found = [retrieval_metrics(model, tokenize, batches(13, size), CPU) for size in (1, 5, 13)]
-    assert found[0] == found[1] == found[2]
+    one, five, all_at_once = (retrieval_metrics(model, tokenize, batches(13, size), CPU) for size in (1, 5, 13))
+    assert one == five == all_at_once
 
 
 def test_no_samples_give_no_recall() -> None:
@@ -99,7 +99,7 @@ def test_a_rank_counts_the_strangers_that_are_at_least_as_similar(data: st.DataO
         assert ranks[row] == sum(value >= best for value in strangers)
 
 
-def test_a_number_that_is_none_counts_against_its_row_only() -> None:
+def test_nan_counts_against_its_row_only() -> None:
     similarity = torch.eye(3)
     similarity[1, 1] = float("nan")
     assert ranks_of_matches(similarity, ["a", "b", "c"]).tolist() == [0, 2, 0]

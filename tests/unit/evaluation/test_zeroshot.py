@@ -13,7 +13,7 @@ CLASSES = 20  # more than are encoded at a time
 
 
 class Known:
-    """Texts and images of class n have the axis n as their embedding; images may be taken for another class."""
+    """Embeds texts and images of class n as axis n; may take images of one class for another."""
 
     def __init__(self, taken_for: dict[int, int] | None = None) -> None:
         self.taken_for = taken_for or {}
@@ -29,7 +29,7 @@ class Known:
 
     def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
         assert normalize
-        numbers = [self.taken_for.get(int(each), int(each)) for each in pixels[:, 0, 0, 0]]
+        numbers = [self.taken_for.get(int(number), int(number)) for number in pixels[:, 0, 0, 0]]
         return torch.eye(CLASSES)[numbers]
 
 
@@ -58,30 +58,30 @@ def test_a_model_that_knows_every_class_is_always_right() -> None:
 
 
 def test_a_model_that_takes_every_class_for_another_is_never_right() -> None:
-    found = measure(Known({n: (n + 1) % CLASSES for n in range(CLASSES)}), list(range(CLASSES)))
-    assert (found["top1"], found["mean_per_class"]) == (0.0, 0.0)
+    metrics = measure(Known({n: (n + 1) % CLASSES for n in range(CLASSES)}), list(range(CLASSES)))
+    assert (metrics["top1"], metrics["mean_per_class"]) == (0.0, 0.0)
 
 
 def test_classes_count_alike_in_the_mean_and_by_their_images_in_top1() -> None:
-    found = measure(Known({1: 0}), [0, 0, 0, 1])
-    assert found["top1"] == 0.75
-    assert found["mean_per_class"] == 0.5  # of the classes that have images
+    metrics = measure(Known({1: 0}), [0, 0, 0, 1])
+    assert metrics["top1"] == 0.75
+    assert metrics["mean_per_class"] == 0.5  # over the two classes with images
 
 
 def test_top5_takes_the_five_most_similar_classes() -> None:
     class Graded(Known):
         def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
-            """Class 0 is most similar to every image, then 1, and so on."""
+            """Embed every image nearest to class 0, then to class 1, and so on."""
             return torch.linspace(1, 0, CLASSES).expand(len(pixels), -1)
 
-    found = measure(Graded(), list(range(10)))
-    assert (found["top1"], found["top5"]) == (0.1, 0.5)
+    metrics = measure(Graded(), list(range(10)))
+    assert (metrics["top1"], metrics["top5"]) == (0.1, 0.5)
 
 
 def test_fewer_than_five_classes_are_all_in_the_top5() -> None:
-    found = measure(Known({0: 1}), [0, 1, 2], labelled(3))
-    assert found["top5"] == 1.0
-    assert found["top1"] == pytest.approx(2 / 3)
+    metrics = measure(Known({0: 1}), [0, 1, 2], labelled(3))
+    assert metrics["top5"] == 1.0
+    assert metrics["top1"] == pytest.approx(2 / 3)
 
 
 def test_every_class_is_named_in_every_template() -> None:
@@ -93,7 +93,7 @@ def test_every_class_is_named_in_every_template() -> None:
 def test_a_classs_embedding_is_the_mean_over_its_templates() -> None:
     class Two(Known):
         def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
-            """The second template points to the next class, and counts as much as the first."""
+            """Embed the second template as the next class; it counts as much as the first."""
             axes = torch.eye(CLASSES)[tokens[:, 0]]
             axes[1::2] = axes[1::2].roll(1, 1)
             return axes

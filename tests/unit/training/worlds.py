@@ -12,7 +12,8 @@ import torch
 from torch import distributed
 
 from laclip_ray.config import LossKind, TextMode, TrainConfig
-from laclip_ray.models.building import create_model, normalise, offset_and_factor
+from laclip_ray.models.building import create_model
+from laclip_ray.models.pixels import normalise, offset_and_factor
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.optim import build_optimiser
