@@ -1,1 +1,1 @@
-"""Shards in, samples out: listing and reading shards, the schedule, the text choice, and the stream."""
+"""From files to training rows: shards and their readers, the schedule, the text choice, images, tokens, the stream."""

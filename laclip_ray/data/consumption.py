@@ -1,4 +1,4 @@
-"""What one training worker has consumed of the stream: schedule rows, texts shown, and skipped rows."""
+"""Consumption of the stream by one training worker: rows of the schedule, texts shown, and skipped rows."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ from laclip_ray.tally import Tally
 
 @dataclass
 class Consumption:
-    """What a worker has consumed since it started."""
+    """The rows that a worker has consumed since it started."""
 
     position: Position
     """Rows consumed, by schedule entry."""

@@ -1,8 +1,8 @@
-"""Read schedule entries: what a task of the training stream does, from a shard's file to rows that fit a batch.
+"""The reading task of the training stream: turns schedule entries into rows for a batch.
 
     entry -> read its shard, choose texts, decode and crop, tokenise -> rows
 
-Guarantees: each row carries its (schedule index, row number), so a worker knows exactly what it has consumed. An
+Guarantees: each row carries its (schedule index, row number), so a worker knows exactly which rows it has consumed. An
 unusable row is skipped. Its number, id and reason travel with a neighbouring row of the same entry, so skipped rows
 are counted exactly once, by the worker that trains on the neighbour.
 

@@ -1,11 +1,11 @@
-"""Encoded images to cropped pixels, as uint8.
+"""Decode an image, crop it at random, and resize the crop, as uint8.
 
-The crop is RandomResizedCrop as torchvision defines it (area from a range, aspect ratio log-uniform in 3/4 to 4/3,
-ten attempts, then a central crop), drawn as a pure function of (seed, epoch, id).
+The crop is torchvision's RandomResizedCrop: area uniform in a range, aspect ratio log-uniform in 3/4 to 4/3, ten
+attempts, then a central crop. It is a pure function of (seed, epoch, id).
 
-JPEGs are decoded by libjpeg-turbo, at a half, a quarter or an eighth of their size where the crop allows it; what that
-does not read, and all else, by Pillow. Crops of what was decoded at its own size are resized by torch in a quarter of
-Pillow's time, almost all pixels of photographs to within a level of what Pillow gives (bicubic: three).
+libjpeg-turbo decodes JPEGs, at 1/2, 1/4 or 1/8 of their size if the crop is large enough. Pillow decodes JPEGs that
+libjpeg-turbo refuses, and all other formats. torch resizes crops decoded at full size, in a quarter of Pillow's time;
+almost all pixels of photographs are within 1 level of Pillow's result (bicubic: within 3).
 """
 
 import io
@@ -28,34 +28,35 @@ Box = tuple[int, int, int, int]
 
 _ATTEMPTS = 10
 _LOG_RATIO = math.log(4 / 3)
-_MOST_SHRUNK = 8
-"""To an eighth: the least that a JPEG holds by itself."""
+_MAX_SHRINK = 8
+"""libjpeg-turbo decodes a JPEG at 1/8 of its size at the smallest."""
 
 
 class ImageError(ValueError):
-    """The bytes are not an image that can be decoded."""
+    """The bytes cannot be decoded as an image."""
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a model wants its images to be."""
+    """The images that a model takes."""
 
     size_px: int
     """Height and width."""
     interpolation: str
     """`bilinear` or `bicubic`."""
     mean: tuple[float, float, float]
-    """By channel, for pixels in 0 to 1."""
+    """Subtracted from each channel of pixels in 0 to 1."""
     std: tuple[float, float, float]
+    """Divides each channel after that."""
 
 
 def random_crop_box(width: int, height: int, scale: tuple[float, float], seed: int, epoch: int, sample_id: str) -> Box:
     """The box of a random resized crop; a function of its arguments alone.
 
     Args:
-        width: of the image, in pixels.
-        height: of the image, in pixels.
-        scale: the range of the crop's area, as a share of the image's.
+        width: the image's width in pixels.
+        height: the image's height in pixels.
+        scale: the smallest and largest area of a crop, as shares of the image's area.
         seed: the experiment's seed.
         epoch: the epoch, from 0.
         sample_id: the sample's id.
@@ -69,7 +70,7 @@ def random_crop_box(width: int, height: int, scale: tuple[float, float], seed: i
             left = int(left_draw * (width - crop_width + 1))
             top = int(top_draw * (height - crop_height + 1))
             return left, top, left + crop_width, top + crop_height
-    # An extreme shape: the largest central crop with a ratio in range.
+    # A very wide or tall image: the largest central crop with a ratio in range.
     crop_width, crop_height = width, height
     if width / height > 4 / 3:
         crop_width = max(1, round(height * 4 / 3))
@@ -84,6 +85,14 @@ def decode_and_crop(
 ) -> np.ndarray:
     """Decode an image, crop it at random and resize the crop.
 
+    Args:
+        content: the encoded image.
+        spec: size and interpolation.
+        scale: the smallest and largest area of a crop, as shares of the image's area.
+        seed: the experiment's seed.
+        epoch: the epoch, from 0.
+        sample_id: the sample's id.
+
     Returns:
         uint8 [size_px, size_px, 3], RGB.
 
@@ -91,67 +100,75 @@ def decode_and_crop(
         ImageError: the bytes are not a whole image.
     """
 
-    def box_of(width: int, height: int) -> Box:
+    def choose_box(width: int, height: int) -> Box:
         return random_crop_box(width, height, scale, seed, epoch, sample_id)
 
-    pixels = _crop_of_jpeg(content, spec, box_of)
-    return _resized(_crop_of_any(content, box_of), spec) if pixels is None else pixels
+    pixels = _crop_jpeg(content, spec, choose_box)
+    return pixels if pixels is not None else _resize(_crop_with_pillow(content, choose_box), spec)
 
 
-def _crop_of_jpeg(content: bytes, spec: ImageSpec, box_of: Callable[[int, int], Box]) -> np.ndarray | None:
-    """The resized crop [size_px, size_px, 3] of a JPEG; None where Pillow is to be asked."""
+def _crop_jpeg(content: bytes, spec: ImageSpec, choose_box: Callable[[int, int], Box]) -> np.ndarray | None:
+    """The resized crop of a JPEG, uint8 [size_px, size_px, 3]; None if Pillow must decode the image."""
     if not content.startswith(b"\xff\xd8"):
         return None
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
         if width * height > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
-            return None  # Pillow refuses such
-        box = box_of(width, height)
-        shrink = 1
-        while 2 * shrink <= min(_MOST_SHRUNK, min(box[2] - box[0], box[3] - box[1]) // spec.size_px):
-            shrink *= 2
+            return None  # Pillow refuses it with a message
+        box = choose_box(width, height)
+        shrink = _shrink_factor(box, spec.size_px)
         least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
         pixels: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", **least)
-    except Exception:  # noqa: BLE001 - of files that are unusual too (bytes between segments, 4:4:1), and not always alike
+    except Exception:  # noqa: BLE001 - errors of several types, also for unusual valid files (bytes between segments, 4:4:1)
         return None
+    left, top, right, bottom = box
     if shrink == 1:
-        left, top, right, bottom = box
-        return _resized(pixels[top:bottom, left:right], spec)
-    # The box lies between pixels then, which Pillow takes as it is, and torch does not.
-    between = (box[0] / shrink, box[1] / shrink, box[2] / shrink, box[3] / shrink)
+        return _resize(pixels[top:bottom, left:right], spec)
+    # In the smaller image the box may start between pixels. Pillow accepts that, torch does not.
+    smaller_box = (left / shrink, top / shrink, right / shrink, bottom / shrink)
     method = Image.Resampling[spec.interpolation.upper()]
-    return np.asarray(Image.fromarray(pixels).resize((spec.size_px, spec.size_px), method, between))
+    return np.asarray(Image.fromarray(pixels).resize((spec.size_px, spec.size_px), method, smaller_box))
 
 
-def _crop_of_any(content: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
-    """The pixels of a crop [h, w, 3] of an image in any format that Pillow reads."""
+def _shrink_factor(box: Box, size_px: int) -> int:
+    """How much smaller the image may be decoded: the largest of 1, 2, 4, 8 with a crop of at least `size_px`."""
+    left, top, right, bottom = box
+    limit = min(_MAX_SHRINK, min(right - left, bottom - top) // size_px)
+    shrink = 1
+    while 2 * shrink <= limit:
+        shrink *= 2
+    return shrink
+
+
+def _crop_with_pillow(content: bytes, choose_box: Callable[[int, int], Box]) -> np.ndarray:
+    """The crop of an image in any format that Pillow decodes, uint8 [height, width, 3]."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies also where it is
-            return np.array(colours.crop(box_of(*image.size)))
+            rgb = image if image.mode == "RGB" else image.convert("RGB")  # `convert` always copies
+            return np.array(rgb.crop(choose_box(*image.size)))
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
-    except Exception as error:  # Pillow's readers raise what they like (DDS: NotImplementedError, AVIF: RuntimeError)
+    except Exception as error:  # decoders raise many types (DDS: NotImplementedError, AVIF: RuntimeError)
         raise ImageError(str(error) or type(error).__name__) from error
 
 
-def _resized(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    """uint8 [h, w, 3] to [size_px, size_px, 3], with the filter made as wide as the picture shrinks."""
+def _resize(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    """Resize uint8 [height, width, 3] to [size_px, size_px, 3], with antialiasing."""
     torch = _torch()
-    # In this order torch sees that channels are last, and does not copy it.
-    channels_last = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
+    # `permute` without a copy: torch recognises the channels-last layout.
+    batch = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
     size = (spec.size_px, spec.size_px)
-    made = torch.nn.functional.interpolate(channels_last, size, mode=spec.interpolation, antialias=True)
-    result: np.ndarray = made.permute(0, 2, 3, 1).squeeze(0).numpy()
+    resized = torch.nn.functional.interpolate(batch, size, mode=spec.interpolation, antialias=True)
+    result: np.ndarray = resized.permute(0, 2, 3, 1).squeeze(0).numpy()
     return result
 
 
 def load_resizer() -> None:
-    """Load what the first crop would load, which takes seconds."""
+    """Import torch, which takes seconds, before the first crop needs it."""
     _torch()
 
 
 @cache
 def _torch() -> Any:
-    """Loaded where it is used: tasks that are cancelled meanwhile would leave half of it."""
+    """torch, imported on first use. A cancelled task could otherwise leave it half imported."""
     return import_safely(lambda: import_module("torch"))

@@ -9,7 +9,7 @@ from typing import Any
 from laclip_ray.config import Format
 
 CAPTION_MISSING = "caption_missing"
-"""Problem: the row has no caption, or one that is not text."""
+"""Problem: the row has no caption, or its caption is not text."""
 
 CAPTION_EMPTY = "caption_empty"
 """Problem: the caption is only white space."""
@@ -27,7 +27,7 @@ CAPTION_NOT_UTF8 = "caption_not_utf8"
 """Note: bytes of the caption were not UTF-8 and became U+FFFD. The caption is used."""
 
 CAPTION_LINE_BREAK = "caption_line_break"
-"""Note: the caption holds a line break. It is used as it is."""
+"""Note: the caption holds a line break. It is used unchanged."""
 
 DUPLICATE_ID = "duplicate_id"
 """Note: an earlier row of the shard has the same id. The row is used, as `id#2`."""

@@ -20,16 +20,16 @@ class Entry:
     """One shard in one epoch."""
 
     index: int
-    """Its place in the schedule."""
+    """Its position in the schedule, from 0."""
     epoch: int
     """From 0."""
     shard: int
-    """The shard's number in the sorted list of shards."""
+    """Number of the shard in the sorted list of shards."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The order in which a run reads `shard_count` shards in each of `epochs` epochs."""
+    """The order of `shard_count` shards in each of `epochs` epochs."""
 
     shard_count: int
     epochs: int
@@ -50,7 +50,7 @@ def _shard_order(shard_count: int, seed: int, epoch: int) -> list[int]:
 
 
 def row_order(row_count: int, seed: int, epoch: int, shard_name: str) -> list[int]:
-    """The order in which a task reads the rows of a shard, or of one window of it, in an epoch."""
+    """The order of the rows of a shard, or of one window of it, in an epoch."""
     return permutation(row_count, "row_order", seed, epoch, shard_name)
 
 
@@ -109,7 +109,7 @@ class Position:
         return index < self.done_below or index in self.done
 
     def remaining(self, schedule: Schedule) -> "Remaining":
-        """The entries of a schedule that are not done."""
+        """The unfinished entries of a schedule."""
         start = max([self.done_below, *(index + 1 for index in (*self.done, *self.rows))])
         unfinished = tuple(index for index in range(self.done_below, start) if index not in self.done)
         return Remaining(unfinished, min(start, len(schedule)), len(schedule))
@@ -136,7 +136,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Remaining:
-    """Indexes of the schedule entries still to read, in schedule order: a sequence that is computed, not stored.
+    """Indexes of the schedule entries still to read, in schedule order: a computed sequence, which takes no memory.
 
     Workers finish entries out of order. After 0, 1 and 3 of six entries, entries 2, 4 and 5 remain: 2 is a gap, and
     no worker has begun an entry from 4 on.
@@ -185,7 +185,7 @@ class Lanes:
     length: int
     """Most items of a task."""
     width: int = 1
-    """Tasks that are expected to run in parallel. 1: each task has consecutive items."""
+    """Tasks expected to run in parallel. 1: each task has consecutive items."""
     singles: int = 0
     """At most `count`."""
 

@@ -139,7 +139,7 @@ def _find_files(path: str, data: DataConfig, setting: str) -> dict[str, str]:
             raise UserError(f"{setting}.path: {path!r} holds no shards ({', '.join(EXTENSIONS)})")
     else:  # other files may lie beside the shards; without any matching extension, take all files
         urls = [url for url in urls if formats[url] == data.format] or urls
-    # Names are relative to the fixed part of `path`, so they do not depend on which other files exist.
+    # Names are relative to the fixed part of `path`, so other files do not change them.
     root = storage.filesystem(path)[1]
     if wildcard:
         root = posixpath.dirname(root[: wildcard.start()])

@@ -2,8 +2,8 @@
 
     schedule entries -> reading tasks (see `entries`) -> rows
 
-One dataset serves the whole run. An epoch's end re-executes nothing, and resuming is building the dataset from
-another position.
+One dataset serves the whole run, so Ray Data does not execute it again after an epoch. Resuming means building the
+dataset from another position.
 """
 
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ _MAX_WARMED_PROCESSES = 4
 
 _BLOCKS_PER_TASK = 4
 """Blocks of each reading task that the object store must hold beside the rows read ahead. With less room, Ray Data
-starts tasks one by one, or none beside a task that waits for rewrites."""
+starts tasks one by one, and cannot start one at all while another waits for rewrites."""
 
 _DEFAULT_CONTEXT_LENGTH = 77
 """Tokens per text of a tokeniser whose spec names no length: CLIP's own."""
 
 
 def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None = None) -> Any:
-    """Build the Ray Data dataset of all rows not yet consumed; its columns are those of `entries.Batch`.
+    """Build the Ray Data dataset of all rows not yet consumed, with the columns of `entries.Batch`.
 
     Args:
         spec: the stream's spec.
@@ -80,8 +80,8 @@ def _deal(spec: StreamSpec, remaining: Remaining, waits_for_text: bool) -> Lanes
     """Deal the remaining entries to reading tasks.
 
     In `exact` order each task reads one entry: Ray Data delivers blocks in task order, so tasks with many entries
-    would run one after another. Entries of the first epoch that wait for rewrites also have a task each: a task starts
-    once all of its shards have their rewrites.
+    would in effect read one after another. Entries of the first epoch that wait for rewrites also have a task each,
+    because a task starts only once all of its shards have their rewrites.
     """
     if spec.stream.order == "exact":
         length = 1
@@ -115,9 +115,9 @@ class ByReference:
 def warm_up(spec: StreamSpec) -> None:
     """Make Ray's first task processes import torch while the workers start; the import takes seconds.
 
-    Call this in the process that calls `build_stream`: Ray shares task processes only within one runtime environment,
-    and tasks inherit that of the process that starts them. With several nodes this does nothing, because Ray names a
-    reading task's node only once the task runs.
+    Call this in the process that calls `build_stream`: Ray shares task processes only within a runtime environment,
+    and a task inherits the environment of the process that starts it. On a cluster of several nodes this function
+    returns at once, because Ray does not tell in advance where it will run the reading tasks.
     """
     import ray
 

@@ -1,7 +1,6 @@
-"""What the table readers share: check columns, split a file into ranges, and turn rows into samples.
+"""Steps that the table readers share: check columns, split a file into ranges, and turn rows into samples.
 
-A row's image is either in the row (bytes) or in a file that the row names. Image files that are not local are fetched
-in parallel, ahead of their turn.
+A row holds its image (bytes) or names an image file. Remote image files are fetched in parallel, ahead of their turn.
 """
 
 import posixpath
@@ -21,7 +20,7 @@ _FETCH_THREADS = 16
 """Images fetched in parallel."""
 
 _FETCH_AHEAD_ROWS = 32
-"""Rows that are read ahead while the first one's image is fetched."""
+"""Rows read ahead while an image is fetched."""
 
 
 class TableRow(NamedTuple):
@@ -61,7 +60,7 @@ def split_rows(file: Shard, starts: Sequence[tuple[int, int]], row_count: int, m
 
     Args:
         file: the whole file as one shard.
-        starts: the first row of each shard, and its byte offset (0 if the format has none).
+        starts: the first row of each shard, and its byte offset (0 for Parquet).
         row_count: rows of the file.
         max_rows: rows of every shard but the last.
     """
@@ -115,7 +114,7 @@ class _RowConverter:
         return Sample(row.number, self._id(row, caption), caption, image, problems)
 
     def has_remote_image(self, row: TableRow) -> bool:
-        """Whether converting the row reads an image file that is not local."""
+        """Whether converting the row reads a remote image file."""
         value = self._image_value(row)
         return self.with_images and isinstance(value, str) and not storage.is_local(self._image_url(value))
 

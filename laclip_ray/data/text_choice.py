@@ -25,7 +25,7 @@ class ShownText(IntEnum):
     REWRITE = 1
     """The draw chose a rewrite."""
     NO_ACCEPTED_REWRITE = 2
-    """The draw chose a rewrite, but the gate accepted none: falls back to the caption."""
+    """The draw chose a rewrite, but the gate accepted no rewrite: falls back to the caption."""
     NOT_REWRITTEN = 3
     """The draw chose a rewrite, but the sample has no committed rewrites: falls back to the caption."""
 
@@ -159,8 +159,8 @@ def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
     """Shares of the newest epoch's samples, for a line of metrics.
 
     Returns:
-        `p_effective_in_epoch`: of all samples, those that showed a rewrite. `late_share_in_epoch`: of the samples whose
-        draw chose a rewrite, those that fell back because no rewrites were committed yet.
+        `p_effective_in_epoch`: share of all samples that showed a rewrite. `late_share_in_epoch`: of the samples whose
+        draw chose a rewrite, the share that fell back because no rewrites were committed yet.
     """
     counts = counts_by_epoch[max(counts_by_epoch)] if counts_by_epoch else {}
     total = sum(counts.values())

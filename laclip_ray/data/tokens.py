@@ -1,4 +1,8 @@
-"""Texts to tokens, by the tokeniser of the CLIP model's text tower."""
+"""The tokeniser of a CLIP model's text tower.
+
+Guarantees: the tokens are open_clip's own. open_clip's models are not imported: that takes three seconds in every
+process that reads.
+"""
 
 import importlib.util
 import json
@@ -15,38 +19,48 @@ import numpy as np
 from laclip_ray import storage
 from laclip_ray.safe_import import import_safely
 
+_MAX_CACHED_WORDS = 100_000
+"""Words whose tokens a tokeniser caches: some tens of megabytes."""
+
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """Which of open_clip's tokenisers a model uses; enough to load it in any process."""
+    """Which of open_clip's tokenisers a model uses. Any process can load the tokeniser from it."""
 
     model_name: str | None
-    """A model that open_clip knows; None: the other fields say which tokeniser."""
+    """open_clip's name of the model. None: the other fields specify the tokeniser."""
     context_length: int | None = None
+    """Tokens per text."""
     hugging_face_name: str | None = None
+    """The tokeniser's name on Hugging Face. None: open_clip's `SimpleTokenizer`."""
     options: str = "{}"
-    """Of the tokeniser's own, a JSON object: `tokenizer_kwargs` in a model's config."""
+    """Options of the tokeniser as a JSON object: `tokenizer_kwargs` in a model's config."""
 
 
 def tokenizer_spec(model_name: str) -> TokenizerSpec:
-    """The tokeniser of an open_clip model name, of one of the paper's, or of a model config file (`*.json`)."""
-    if model_name.startswith("laclip_vit_"):  # the paper's models; open_clip does not know them
+    """Find the tokeniser of a model.
+
+    Args:
+        model_name: open_clip's name, the name of one of the paper's models, or a model config file (`*.json`).
+    """
+    if model_name.startswith("laclip_vit_"):  # the paper's models, which open_clip does not list
         return TokenizerSpec(None, 77)
-    url = model_name if model_name.endswith(".json") else str(_open_clip() / "model_configs" / f"{model_name}.json")
-    if url != model_name and not storage.exists(url):
+    is_file = model_name.endswith(".json")
+    url = model_name if is_file else str(_open_clip_directory() / "model_configs" / f"{model_name}.json")
+    if not is_file and not storage.exists(url):
         return TokenizerSpec(model_name)
     config = storage.read_json(url)
     text = config.get("model_cfg", config)["text_cfg"]
     options = text.get("tokenizer_kwargs") or {}
-    if url != model_name and ("siglip" in model_name.lower() or options):
+    if not is_file and ("siglip" in model_name.lower() or options):
         return TokenizerSpec(model_name)
     return TokenizerSpec(None, text.get("context_length", 77), text.get("hf_tokenizer_name"), json.dumps(options))
 
 
 @lru_cache(maxsize=2)
 def load_clip_tokenizer(spec: TokenizerSpec) -> Any:
-    """The tokeniser, kept by the process: called with a list of N texts it gives int64 [N, L]."""
-    return import_safely(lambda: _load(spec))  # it imports torch
+    """Load a tokeniser; the process caches it. Calling it with a list of N texts returns int64 [N, L]."""
+    return import_safely(lambda: _load(spec))  # imports torch
 
 
 def _load(spec: TokenizerSpec) -> Any:
@@ -62,16 +76,16 @@ def _load(spec: TokenizerSpec) -> Any:
 
 
 class WordTokenizer:
-    """What open_clip's `SimpleTokenizer` gives, in a quarter of its time: the tokens of each word are kept."""
+    """open_clip's `SimpleTokenizer` in a quarter of its time: caches the tokens of each word."""
 
     def __init__(self, simple: Any) -> None:
-        """A tokeniser with the words and the length of `simple`, which is as open_clip makes it without options."""
+        """Take the vocabulary and context length of `simple`, an open_clip tokeniser created without options."""
         self._simple = simple
-        self._known: dict[str, list[int]] = {}
+        self._tokens_by_word: dict[str, list[int]] = {}
         self._special = frozenset(simple.cache)
 
     def __call__(self, texts: Sequence[str]) -> Any:
-        """The tokens of N texts, int64 [N, L]; those of a text that is too long end with the end token."""
+        """The tokens of N texts, int64 [N, L]. A text over L tokens is cut, and ends with the end token."""
         import torch
 
         length = self._simple.context_length
@@ -83,41 +97,37 @@ class WordTokenizer:
         return torch.from_numpy(rows)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without special ones."""
+        """All tokens of a text, without start and end tokens."""
         if text.isascii() and text.isprintable() and "&" not in text:
-            clean = text.lower()  # there is nothing for ftfy to mend, nor HTML
+            clean = text.lower()  # `clean_fn` would only lower-case it: no text for ftfy to fix, no HTML entities
         else:
             clean = self._simple.clean_fn(text)
-        return self._joined(clean.split())  # what is between spaces is cut into tokens by itself
+        return self._encode_words(clean.split())  # no token spans a space
 
-    def _joined(self, words: Iterable[str]) -> list[int]:
+    def _encode_words(self, words: Iterable[str]) -> list[int]:
         tokens: list[int] = []
         for word in words:
-            known = self._known.get(word)
-            tokens += known if known is not None else self._encode(word)
+            cached = self._tokens_by_word.get(word)
+            tokens += cached if cached is not None else self._encode_word(word)
         return tokens
 
-    def _encode(self, word: str) -> list[int]:
+    def _encode_word(self, word: str) -> list[int]:
         parts = self._simple.pat.findall(word)
-        tokens = self._encode_part(word) if parts == [word] else self._joined(parts)
-        if len(self._known) < _MOST_WORDS:
-            self._known[word] = tokens
+        tokens = self._encode_part(word) if parts == [word] else self._encode_words(parts)
+        if len(self._tokens_by_word) < _MAX_CACHED_WORDS:
+            self._tokens_by_word[word] = tokens
         return tokens
 
     def _encode_part(self, part: str) -> list[int]:
         symbols = "".join(map(self._simple.byte_encoder.__getitem__, part.encode("utf-8")))
         tokens = [self._simple.encoder[symbol] for symbol in self._simple.bpe(symbols).split(" ")]
         if symbols not in self._special:
-            self._simple.cache.pop(symbols, None)  # which grows without limit
+            self._simple.cache.pop(symbols, None)  # this cache would grow without limit
         return tokens
 
 
-_MOST_WORDS = 100_000
-"""Whose tokens are kept: some tens of megabytes."""
-
-
-def _open_clip() -> Path:
-    """The directory of open_clip, which is not loaded for that."""
+def _open_clip_directory() -> Path:
+    """The directory of the open_clip package, found without importing it."""
     package = importlib.util.find_spec("open_clip")
     assert package is not None
     assert package.submodule_search_locations
@@ -126,10 +136,10 @@ def _open_clip() -> Path:
 
 @cache
 def _open_clip_tokenizers() -> Any:
-    """open_clip's module of tokenisers, without its models, which take three seconds of every process that reads."""
+    """open_clip's `tokenizer` module, imported without the rest of the package."""
     if "open_clip" in sys.modules:
         return sys.modules["open_clip.tokenizer"]
-    spec = importlib.util.spec_from_file_location("open_clip_tokenizer", _open_clip() / "tokenizer.py")
+    spec = importlib.util.spec_from_file_location("open_clip_tokenizer", _open_clip_directory() / "tokenizer.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -138,7 +148,7 @@ def _open_clip_tokenizers() -> Any:
 
 
 def count_tokens(spec: TokenizerSpec, text: str) -> int:
-    """How many tokens a text has, special ones included, were there no limit."""
+    """Number of tokens of a text without a limit, start and end tokens included."""
     tokenizer = load_clip_tokenizer(spec)
     if hasattr(tokenizer, "encode"):
         return len(tokenizer.encode(text)) + 2

@@ -86,15 +86,15 @@ class Row:
 def rows_of(batches: Iterable[Batch]) -> list[Row]:
     rows = []
     for batch in batches:
-        for place in range(len(batch["row"])):
-            skipped = json.loads(batch["skipped"][place]) if batch["skipped"][place] else []
+        for number in range(len(batch["row"])):
+            skipped = json.loads(batch["skipped"][number]) if batch["skipped"][number] else []
             rows.append(
                 Row(
-                    int(batch["row"][place]),
-                    int(batch["row_count"][place]),
-                    batch["image"][place].tobytes(),
-                    tuple(batch["tokens"][place, 0].tolist()),
-                    int(batch["shown_text"][place]),
+                    int(batch["row"][number]),
+                    int(batch["row_count"][number]),
+                    batch["image"][number].tobytes(),
+                    tuple(batch["tokens"][number, 0].tolist()),
+                    int(batch["shown_text"][number]),
                     tuple(tuple(skipped_row) for skipped_row in skipped),
                 )
             )

@@ -31,7 +31,7 @@ def ids(samples: Iterable[Sample]) -> list[str]:
 
 
 def refused(data: DataConfig, setting: str = "data") -> str:
-    """The message with which listing the dataset is refused."""
+    """The error message of listing the dataset."""
     with pytest.raises(UserError) as caught:
         list_shards(data, setting)
     return str(caught.value)

@@ -23,15 +23,15 @@ def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
     batches = list(read_entry(one_by_one, index, set()))
     order = data.draw(st.permutations(range(len(batches))))
     first = Consumption(Position(), 1)
-    for place in order[:taken]:
-        first.add(batches[place])
+    for number in order[:taken]:
+        first.add(batches[number])
     assert first.position.is_done(index) == (taken == len(USABLE))
     if first.position.is_done(index):
         return
 
     start = Position.from_json(first.position.to_json())
     rest = list(read_entry(spec, index, start.rows.get(index, set())))
-    consumed = {whole[place].row for place in order[:taken]}
+    consumed = {whole[number].row for number in order[:taken]}
     assert [content(row) for row in rows_of(rest)] == [content(row) for row in whole if row.row not in consumed]
     second = Consumption(start, 1)
     for batch in rest:

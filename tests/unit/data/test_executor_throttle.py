@@ -1,27 +1,27 @@
-"""Properties of the throttle of Ray Data's loop."""
+"""The throttle delays short iterations of Ray Data's loop, and no others."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from laclip_ray.data.executor_throttle import TURN_S, ThrottledExecution
+from laclip_ray.data.executor_throttle import MIN_ITERATION_S, ThrottledExecution
 
 
-def test_a_short_turn_is_filled_up_and_a_long_one_is_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_short_iteration_is_delayed_and_only_to_the_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    slept: list[float] = []
+    delays: list[float] = []
 
     def sleep(seconds: float) -> None:
-        slept.append(seconds)
+        delays.append(seconds)
         now[0] += seconds
 
     monkeypatch.setattr(
         "laclip_ray.data.executor_throttle.time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
     )
-    paced = ThrottledExecution()
-    paced.on_execution_step(None)
-    now[0] += TURN_S / 4
-    paced.on_execution_step(None)
-    now[0] += 3 * TURN_S
-    paced.on_execution_step(None)
-    assert slept == [pytest.approx(TURN_S * 3 / 4)]
+    execution = ThrottledExecution()
+    execution.on_execution_step(None)
+    now[0] += MIN_ITERATION_S / 4
+    execution.on_execution_step(None)
+    now[0] += 3 * MIN_ITERATION_S
+    execution.on_execution_step(None)
+    assert delays == [pytest.approx(MIN_ITERATION_S * 3 / 4)]

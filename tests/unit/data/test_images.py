@@ -45,7 +45,7 @@ def test_area_and_ratio_of_a_crop_are_in_range(
     assert 3 / 4 * 0.97 <= (right - left) / (bottom - top) <= 4 / 3 * 1.03
 
 
-def test_the_whole_image_is_the_crop_where_only_it_is_left() -> None:
+def test_a_very_wide_or_tall_image_gets_a_central_crop() -> None:
     for size in ((100, 3), (3, 100)):
         left, top, right, bottom = random_crop_box(*size, (1.0, 1.0), 0, 0, "a")
         assert (right - left) / (bottom - top) == pytest.approx(4 / 3 if size[0] > size[1] else 3 / 4, rel=0.2)
@@ -56,7 +56,7 @@ def test_crops_differ_by_epoch_seed_and_id() -> None:
     assert len({random_crop_box(500, 400, (0.2, 0.9), *key) for key in keys}) == 4
 
 
-def test_areas_and_places_are_spread_over_their_ranges() -> None:
+def test_areas_and_positions_are_spread_over_their_ranges() -> None:
     boxes = [random_crop_box(600, 600, (0.1, 0.5), 0, 0, str(number)) for number in range(2_000)]
     areas = [(right - left) * (bottom - top) / 360_000 for left, top, right, bottom in boxes]
     assert sum(areas) / len(areas) == pytest.approx(0.3, abs=0.01)
@@ -66,8 +66,8 @@ def test_areas_and_places_are_spread_over_their_ranges() -> None:
     assert sum(ratios) / len(ratios) == pytest.approx(0, abs=0.02)
 
 
-def as_pillow_does(content: bytes, spec: ImageSpec, scale: tuple[float, float], sample_id: str) -> np.ndarray:
-    """What torchvision's RandomResizedCrop makes of a Pillow image, with our box."""
+def pillow_crop(content: bytes, spec: ImageSpec, scale: tuple[float, float], sample_id: str) -> np.ndarray:
+    """The result of torchvision's RandomResizedCrop on a Pillow image, with our box."""
     with Image.open(io.BytesIO(content)) as image:
         box = random_crop_box(image.width, image.height, scale, 0, 0, sample_id)
         method = Image.Resampling[spec.interpolation.upper()]
@@ -88,10 +88,10 @@ def test_an_image_decodes_to_the_crop_at_the_models_size(
             pixels = decode_and_crop(content, spec, (0.2, 0.8), 0, 0, sample_id)
             assert pixels.dtype == np.uint8
             assert pixels.shape == (size_px, size_px, 3)
-            expected = as_pillow_does(content, spec, (0.2, 0.8), sample_id)
+            expected = pillow_crop(content, spec, (0.2, 0.8), sample_id)
             if content is smooth:
                 np.testing.assert_allclose(pixels.astype(int), expected, atol=levels)
-            else:  # of noise the cubic filter goes out of range between its passes, which not all cut off alike
+            else:  # on noise the cubic filter leaves 0 to 255 between its passes, and libraries clip differently
                 assert np.abs(pixels.astype(int) - expected).mean() < levels / 2
 
 
@@ -102,7 +102,7 @@ def test_a_jpeg_decoded_small_is_close_to_one_decoded_whole(
 ) -> None:
     content = encode(Image.fromarray(smooth_pixels(width, height)), "JPEG", quality=95)
     small = decode_and_crop(content, SMALL, scale, 0, 0, sample_id).astype(float)
-    whole = as_pillow_does(content, SMALL, scale, sample_id).astype(float)
+    whole = pillow_crop(content, SMALL, scale, sample_id).astype(float)
     assert np.abs(small - whole).mean() < 3.0
 
 
@@ -125,26 +125,26 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size_that_holds_the_crop(
 
 def test_a_jpeg_with_bytes_between_its_segments_is_read_as_pillow_reads_it() -> None:
     content = picture("JPEG", 40, 30)
-    place = content.index(b"\xff\xdb")  # the tables of quantisation
-    odd = content[:place] + b"\x00\x00\x00" + content[place:]
+    offset = content.index(b"\xff\xdb")  # quantisation tables
+    odd = content[:offset] + b"\x00\x00\x00" + content[offset:]
     with pytest.raises(ValueError, match="extraneous"):
         simplejpeg.decode_jpeg(odd)
     pixels = decode_and_crop(odd, SMALL, (0.5, 1.0), 0, 0, "a")
-    np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (0.5, 1.0), "a"), atol=1)
+    np.testing.assert_allclose(pixels.astype(int), pillow_crop(content, SMALL, (0.5, 1.0), "a"), atol=1)
 
 
-def test_a_jpeg_of_a_kind_that_its_decoder_does_not_know_is_read_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_decodes_a_jpeg_that_libjpeg_turbo_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     def header(_: bytes) -> None:
-        raise KeyError(6)  # what simplejpeg 1.9 raises of a subsampling of 4:4:1
+        raise KeyError(6)  # raised by simplejpeg 1.9 for 4:4:1 subsampling
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg_header", header)
     content = picture("JPEG", 40, 30)
     pixels = decode_and_crop(content, SMALL, (0.5, 1.0), 0, 0, "a")
-    np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (0.5, 1.0), "a"), atol=1)
+    np.testing.assert_allclose(pixels.astype(int), pillow_crop(content, SMALL, (0.5, 1.0), "a"), atol=1)
 
 
 @given(side=st.integers(1, 60), shrink=st.sampled_from([1, 2, 4, 8]), sample_id=st.text(max_size=2))
-def test_a_jpeg_is_not_made_smaller_than_its_crop_is_to_be(side: int, shrink: int, sample_id: str) -> None:
+def test_a_jpeg_is_not_shrunk_below_the_models_size(side: int, shrink: int, sample_id: str) -> None:
     full = 2 * side * shrink
     sizes: list[tuple[int, ...]] = []
     decode = simplejpeg.decode_jpeg
@@ -170,7 +170,7 @@ def test_images_of_every_mode_become_three_channels(mode: str) -> None:
     pixels = decode_and_crop(content, SMALL, (1.0, 1.0), 0, 0, "a")
     assert pixels.shape == (16, 16, 3)
     if mode == "CMYK":
-        np.testing.assert_allclose(pixels.astype(int), as_pillow_does(content, SMALL, (1.0, 1.0), "a"), atol=2)
+        np.testing.assert_allclose(pixels.astype(int), pillow_crop(content, SMALL, (1.0, 1.0), "a"), atol=2)
     if mode in ("L", "LA", "1"):
         assert (pixels == pixels[:, :, :1]).all()
     if mode == "RGBA":
@@ -194,7 +194,7 @@ def test_a_cut_image_is_an_error(kind: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"<html></html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_bytes_that_are_no_image_are_an_error(content: bytes) -> None:
+def test_other_bytes_are_an_error(content: bytes) -> None:
     with pytest.raises(ImageError, match=r"."):
         decode_and_crop(content, SMALL, (1.0, 1.0), 0, 0, "a")
 
@@ -216,7 +216,7 @@ def test_a_damaged_image_gives_pixels_or_an_image_error(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.filterwarnings("ignore")
-def test_an_image_too_large_to_be_meant_is_an_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_above_pillows_limit_is_an_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = picture(kind)
     for limit, is_refused in ((239, True), (240, False)):  # twice the limit, against 480 pixels
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)

@@ -1,4 +1,4 @@
-"""Every epoch holds every shard once, and the position is exact whoever consumed what."""
+"""Every epoch holds every shard once, and the position is exact for any split among workers."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ def test_an_entry_is_a_function_of_seed_and_index(schedule: Schedule, data: st.D
 def test_epochs_and_seeds_differ_in_order() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         schedule = Schedule(30, 2, seed)
-        return [schedule.entry(epoch * 30 + place).shard for place in range(30)]
+        return [schedule.entry(epoch * 30 + number).shard for number in range(30)]
 
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
@@ -70,7 +70,7 @@ def test_consuming_a_row_twice_changes_nothing() -> None:
     assert position == Position(done_below=1)
 
 
-def test_entries_done_out_of_order_are_closed_up() -> None:
+def test_done_below_advances_over_entries_done_out_of_order() -> None:
     position = Position()
     for index in (3, 1, 2):
         position.consume(index, [0], row_count=1)
@@ -85,7 +85,7 @@ Event = tuple[int, int, bool]
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Schedule, dict[int, int], list[Event]]:
-    """A schedule, the rows of each entry, and some of its rows in some order."""
+    """A schedule, the number of rows of each entry, and a part of all rows in random order."""
     schedule = Schedule(draw(st.integers(1, 4)), draw(st.integers(1, 3)), 0)
     counts = {index: draw(st.integers(1, 6)) for index in range(len(schedule))}
     every = [(index, row, row == count - 1) for index, count in counts.items() for row in range(count)]
@@ -101,7 +101,7 @@ def consumed(counts: dict[int, int], events: list[Event]) -> Position:
 
 
 @given(history=histories())
-def test_the_position_says_what_was_consumed(history: tuple[Schedule, dict[int, int], list[Event]]) -> None:
+def test_the_position_holds_exactly_the_consumed_rows(history: tuple[Schedule, dict[int, int], list[Event]]) -> None:
     schedule, counts, events = history
     position = consumed(counts, events)
     for index in range(len(schedule)):
@@ -153,20 +153,20 @@ def test_the_position_survives_json(history: tuple[Schedule, dict[int, int], lis
 
 
 @given(history=histories())
-def test_what_remains_is_the_schedule_without_what_is_done(
+def test_remaining_is_the_schedule_without_done_entries(
     history: tuple[Schedule, dict[int, int], list[Event]],
 ) -> None:
     schedule, counts, events = history
     position = consumed(counts, events)
     remaining = position.remaining(schedule)
     expected = [index for index in range(len(schedule)) if not position.is_done(index)]
-    assert [remaining[place] for place in range(len(remaining))] == expected
+    assert [remaining[item] for item in range(len(remaining))] == expected
     assert list(iter(remaining)) == expected
     for bound in range(len(schedule) + 1):
         assert remaining.count_below(bound) == sum(index < bound for index in expected)
 
 
-def test_what_remains_of_a_huge_schedule_is_not_stored() -> None:
+def test_remaining_of_a_huge_schedule_is_not_stored() -> None:
     schedule = Schedule(1_000_000, 32, 0)
     position = Position()
     position.consume(1, [0, 1], 3)
@@ -196,26 +196,26 @@ lanes_of_any_size = st.builds(
 
 
 @given(lanes=lanes_of_any_size)
-def test_every_place_is_in_one_lane_and_no_lane_is_empty_or_too_long(lanes: Lanes) -> None:
+def test_every_item_is_in_one_lane_and_no_lane_is_empty_or_too_long(lanes: Lanes) -> None:
     dealt = dealt_items(lanes)
-    assert sorted(place for lane in dealt for place in lane) == list(range(lanes.count))
+    assert sorted(item for lane in dealt for item in lane) == list(range(lanes.count))
     assert all(0 < len(lane) <= lanes.length for lane in dealt)
     assert all(lane == sorted(lane) for lane in dealt)
 
 
 @given(lanes=lanes_of_any_size)
-def test_lanes_that_are_read_side_by_side_stay_as_near_to_each_other_as_they_are_many(lanes: Lanes) -> None:
+def test_parallel_lanes_are_at_neighbouring_items(lanes: Lanes) -> None:
     dealt = dealt_items(lanes)
     for group in range(lanes.singles, len(dealt), lanes.width):
-        for places in zip(*dealt[group : group + lanes.width], strict=False):
-            assert max(places) - min(places) < lanes.width
+        for items in zip(*dealt[group : group + lanes.width], strict=False):
+            assert max(items) - min(items) < lanes.width
 
 
 @given(lanes=lanes_of_any_size)
-def test_singles_come_first_with_a_place_each(lanes: Lanes) -> None:
-    assert dealt_items(lanes)[: lanes.singles] == [[place] for place in range(lanes.singles)]
+def test_singles_come_first_with_one_item_each(lanes: Lanes) -> None:
+    assert dealt_items(lanes)[: lanes.singles] == [[item] for item in range(lanes.singles)]
 
 
 @given(count=st.integers(0, 200), length=st.integers(1, 9))
-def test_lanes_of_width_1_are_the_list_in_its_order(count: int, length: int) -> None:
+def test_lanes_of_width_1_follow_the_lists_order(count: int, length: int) -> None:
     assert [item for lane in dealt_items(Lanes(count, length)) for item in lane] == list(range(count))

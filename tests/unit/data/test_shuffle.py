@@ -1,4 +1,4 @@
-"""The local shuffle."""
+"""Every row is drawn once, at random, and the first batch comes early."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from laclip_ray.randomness import generator
 
 
 def noted(sizes: Iterable[int], taken: list[int]) -> Iterator[int]:
-    """The same sizes, each put into `taken` when it is asked for."""
+    """The same sizes, each appended to `taken` on request."""
     for size in sizes:
         taken.append(size)
         yield size
@@ -23,7 +23,7 @@ def blocks_of(sizes: Iterable[int]) -> Iterator[dict[str, np.ndarray]]:
     for size in sizes:
         numbers = np.arange(start, start + size)
         pixels = np.repeat(numbers, 6).reshape(size, 2, 3).astype(np.uint8)
-        yield {"number": numbers, "pixels": pixels, "id": np.array([f"s{each}" for each in numbers], object)}
+        yield {"number": numbers, "pixels": pixels, "id": np.array([f"s{number}" for number in numbers], object)}
         start += size
 
 
@@ -32,7 +32,7 @@ def batches_of(sizes: list[int], batch_size: int, buffer_rows: int, seed: int = 
 
 
 @given(st.lists(st.integers(1, 40), max_size=12), st.integers(1, 20), st.integers(0, 60))
-def test_every_row_is_drawn_once_but_for_an_incomplete_batch(sizes: list[int], batch_size: int, buffer: int) -> None:
+def test_every_row_is_drawn_once_except_an_incomplete_batch(sizes: list[int], batch_size: int, buffer: int) -> None:
     batches = batches_of(sizes, batch_size, buffer)
     assert all(len(batch["number"]) == batch_size for batch in batches)
     drawn = Counter(number for batch in batches for number in batch["number"].tolist())
@@ -49,7 +49,7 @@ def test_the_columns_of_a_row_stay_together(sizes: list[int], batch_size: int, b
             assert (pixels == number % 256).all()
 
 
-def test_a_draw_is_a_function_of_the_generator() -> None:
+def test_the_batches_are_a_function_of_the_generator() -> None:
     first, again, other = (batches_of([100, 100], 10, 50, seed) for seed in (0, 0, 1))
     numbers = [[batch["number"].tolist() for batch in batches] for batches in (first, again, other)]
     assert numbers[0] == numbers[1] != numbers[2]
@@ -62,7 +62,7 @@ def test_the_first_batch_comes_when_an_eighth_of_the_buffer_is_filled() -> None:
 
 
 @given(st.integers(1, 60))
-def test_filling_the_buffer_takes_a_row_for_every_four_that_are_drawn(drawn_batches: int) -> None:
+def test_the_buffer_grows_by_a_row_for_every_four_drawn(drawn_batches: int) -> None:
     taken: list[int] = []
     batches = shuffled(blocks_of(noted([10] * 1_000, taken)), 20, 400, generator("test"))
     for _ in range(drawn_batches):
@@ -75,11 +75,11 @@ def test_a_full_buffer_mixes_rows_as_far_apart_as_it_is_long() -> None:
     batches = batches_of([50] * 200, 50, 2_000)
     middle = np.concatenate([batch["number"] for batch in batches[80:160]])
     spread = np.array([batch["number"].std() for batch in batches[80:160]])
-    assert spread.mean() > 1_000  # of rows in their order it would be 14
+    assert spread.mean() > 1_000  # 14 for rows in their original order
     assert len(set(middle.tolist())) == len(middle)
 
 
-def test_what_is_drawn_is_a_copy() -> None:
+def test_a_batch_is_a_copy() -> None:
     first, *rest = batches_of([64], 8, 8)
     before = first["number"].copy()
     for batch in rest:

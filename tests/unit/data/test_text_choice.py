@@ -28,8 +28,8 @@ rewrite_lists = st.none() | st.lists(st.text(), max_size=5)
 def choose_text(
     caption: str, rewrites: list[str] | None, p: float, seed: int, epoch: int, sample_id: str
 ) -> TextChoice:
-    found = None if rewrites is None else Rewrites(rewrites)
-    return TextPolicy("sample", 1, p, p, 1).choose(caption, found, seed, epoch, sample_id)
+    accepted = None if rewrites is None else Rewrites(rewrites)
+    return TextPolicy("sample", 1, p, p, 1).choose(caption, accepted, seed, epoch, sample_id)
 
 
 @given(p=shares, seed=seeds, epoch=epochs, sample_id=st.text(), rewrites=rewrite_lists)
@@ -59,7 +59,7 @@ def test_the_caption_is_always_shown_at_p_0_and_never_chosen_at_p_1(
 
 
 @given(p=shares, seed=seeds, epoch=epochs, sample_id=st.text(), rewrites=rewrite_lists)
-def test_the_text_is_the_one_that_its_source_says(
+def test_the_text_is_of_the_kind_that_shown_says(
     p: float, seed: int, epoch: int, sample_id: str, rewrites: list[str] | None
 ) -> None:
     choice = choose_text("caption", rewrites, p, seed, epoch, sample_id)
@@ -72,20 +72,20 @@ def test_the_text_is_the_one_that_its_source_says(
 
 
 @given(p=shares, seed=seeds, epoch=epochs, sample_id=st.text())
-def test_a_sample_without_rewrites_falls_back_exactly_where_one_with_would_show_one(
+def test_a_sample_falls_back_exactly_when_it_would_show_a_rewrite(
     p: float, seed: int, epoch: int, sample_id: str
 ) -> None:
-    given_one = choose_text("caption", ["a"], p, seed, epoch, sample_id).shown == ShownText.REWRITE
-    nothing: tuple[list[str] | None, ...] = (None, [])
-    for rewrites in nothing:
-        assert (choose_text("caption", rewrites, p, seed, epoch, sample_id).shown in FALLBACKS) == given_one
+    shows_rewrite = choose_text("caption", ["a"], p, seed, epoch, sample_id).shown == ShownText.REWRITE
+    without_rewrites: tuple[list[str] | None, ...] = (None, [])
+    for rewrites in without_rewrites:
+        assert (choose_text("caption", rewrites, p, seed, epoch, sample_id).shown in FALLBACKS) == shows_rewrite
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_the_share_of_rewrites_is_p(p: float) -> None:
     count = 5_000
-    sources = [choose_text("c", ["a", "b"], p, 1, 0, str(number)).shown for number in range(count)]
-    shown = sources.count(ShownText.REWRITE)
+    shown_texts = [choose_text("c", ["a", "b"], p, 1, 0, str(number)).shown for number in range(count)]
+    shown = shown_texts.count(ShownText.REWRITE)
     assert abs(shown - p * count) < 5 * sqrt(count * p * (1 - p))
 
 
@@ -122,13 +122,13 @@ def test_epochs_seeds_and_ids_draw_independently() -> None:
 
 
 def test_a_ramp_goes_from_start_to_end_in_equal_steps_and_stays_there() -> None:
-    plan = text_policy(TextConfig(p=RampConfig(start=0.2, end=0.8, epochs=4)), epochs=6, rewrites=4)
-    assert [plan.p(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    policy = text_policy(TextConfig(p=RampConfig(start=0.2, end=0.8, epochs=4)), epochs=6, rewrites=4)
+    assert [policy.p(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
 
 
 def test_a_ramp_without_a_length_ends_with_the_last_epoch() -> None:
-    plan = text_policy(TextConfig(p=RampConfig(start=1.0, end=0.0)), epochs=3, rewrites=4)
-    assert [plan.p(epoch) for epoch in range(3)] == pytest.approx([1.0, 0.5, 0.0])
+    policy = text_policy(TextConfig(p=RampConfig(start=1.0, end=0.0)), epochs=3, rewrites=4)
+    assert [policy.p(epoch) for epoch in range(3)] == pytest.approx([1.0, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("rewrites", [0, 1, 4])
@@ -137,19 +137,19 @@ def test_uniform_is_the_papers_p(rewrites: int) -> None:
 
 
 def test_shares_weigh_the_p_of_each_epoch_by_its_samples() -> None:
-    plan = text_policy(TextConfig(p=RampConfig(start=0.0, end=1.0)), epochs=2, rewrites=1)
+    policy = text_policy(TextConfig(p=RampConfig(start=0.0, end=1.0)), epochs=2, rewrites=1)
     counts: dict[int, dict[int, int]] = {
         0: {ShownText.CAPTION: 30},
         1: {ShownText.REWRITE: 6, ShownText.NOT_REWRITTEN: 4},
     }
-    assert text_shares(counts, plan) == {
+    assert text_shares(counts, policy) == {
         "p": 0.25,
         "p_effective": 0.15,
         "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 4},
     }
 
 
-def test_shares_of_the_newest_epoch_say_what_was_late_of_what_was_to_be_rewritten() -> None:
+def test_the_late_share_counts_samples_whose_rewrites_were_not_committed() -> None:
     counts: dict[int, dict[int, int]] = {
         0: {ShownText.NOT_REWRITTEN: 100},
         1: {
@@ -169,8 +169,8 @@ def test_shares_of_the_newest_epoch_say_what_was_late_of_what_was_to_be_rewritte
 def test_a_rewrite_is_shown_in_proportion_to_its_weight() -> None:
     count = 5_000
     rewrites = Rewrites(["a", "b", "c"], [3.0, 0.0, 1.0])
-    plan = text_policy(TextConfig(p=1.0), 1, 3)
-    texts = [plan.choose("caption", rewrites, 1, 0, str(number)).text for number in range(count)]
+    policy = text_policy(TextConfig(p=1.0), 1, 3)
+    texts = [policy.choose("caption", rewrites, 1, 0, str(number)).text for number in range(count)]
     assert texts.count("b") == 0
     assert abs(texts.count("a") - 0.75 * count) < 5 * sqrt(count * 3 / 16)
 
@@ -186,21 +186,21 @@ def test_any_weights_give_one_of_the_rewrites(weights: list[float], seed: int, e
 
 
 @given(rewrites=rewrite_lists, seed=seeds, epoch=epochs, sample_id=st.text())
-def test_both_shows_the_caption_and_a_rewrite_where_there_is_one(
+def test_both_shows_the_caption_and_a_rewrite_if_any(
     rewrites: list[str] | None, seed: int, epoch: int, sample_id: str
 ) -> None:
-    found = None if rewrites is None else Rewrites(rewrites)
-    choice = text_policy(TextConfig(mode="both", p=0.0), 1, 5).choose("caption", found, seed, epoch, sample_id)
+    accepted = None if rewrites is None else Rewrites(rewrites)
+    choice = text_policy(TextConfig(mode="both", p=0.0), 1, 5).choose("caption", accepted, seed, epoch, sample_id)
     assert choice.texts == ("caption", choose_text("caption", rewrites, 1.0, seed, epoch, sample_id).text)
     assert (choice.shown == ShownText.REWRITE) == bool(rewrites)
 
 
 @given(p=shares, rewrites=rewrite_lists, seed=seeds, epoch=epochs, sample_id=st.text())
-def test_multi_shows_every_text_and_draws_the_one_that_sample_would_show(
+def test_multi_shows_every_text_and_draws_the_same_text_as_sample(
     p: float, rewrites: list[str] | None, seed: int, epoch: int, sample_id: str
 ) -> None:
-    found = None if rewrites is None else Rewrites(rewrites)
-    choice = text_policy(TextConfig(mode="multi", p=p), 1, 5).choose("caption", found, seed, epoch, sample_id)
+    accepted = None if rewrites is None else Rewrites(rewrites)
+    choice = text_policy(TextConfig(mode="multi", p=p), 1, 5).choose("caption", accepted, seed, epoch, sample_id)
     assert len(choice.texts) == 6
     assert choice.texts[: choice.distinct] == ("caption", *(rewrites or []))
     assert set(choice.texts) == set(choice.texts[: choice.distinct])

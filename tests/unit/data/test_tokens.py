@@ -1,4 +1,4 @@
-"""Tokenisers are those of the model, found by its name or its config file."""
+"""The name or config file of a model gives its tokeniser, with open_clip's own tokens."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def open_clips_own() -> Any:
 def test_every_text_has_open_clips_own_tokens(text: str) -> None:
     ours, theirs = load_clip_tokenizer(tokenizer_spec("ViT-B-32")), open_clips_own()
     assert ours.encode(text) == theirs.encode(text)
-    assert ours.encode(text) == theirs.encode(text), "not when its words are known, either"
+    assert ours.encode(text) == theirs.encode(text), "from the cache of words"
 
 
 def test_a_text_that_is_too_long_is_cut_as_open_clip_cuts_it() -> None:
@@ -48,15 +48,15 @@ def test_a_text_that_is_too_long_is_cut_as_open_clip_cuts_it() -> None:
     assert torch.equal(load_clip_tokenizer(spec)(texts), theirs(texts))
 
 
-def test_no_more_words_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_MOST_WORDS", 2)
+def test_the_cache_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_MAX_CACHED_WORDS", 2)
     theirs = open_clip.SimpleTokenizer()
     simple = open_clip.SimpleTokenizer()
     ours = tokens.WordTokenizer(simple)
     text = "seven words that are not in it <start_of_text>"
     assert ours.encode(text) == ours.encode(text) == theirs.encode(text)
     assert simple.cache.keys() == {"<start_of_text>", "<end_of_text>"}
-    assert len(ours._known) == 2
+    assert len(ours._tokens_by_word) == 2
 
 
 def test_options_of_a_model_config_are_the_tokenisers(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_tokenisers_with_options_of_their_own_are_left_to_open_clip(name: str) -
     assert tokenizer_spec(name) == TokenizerSpec(name)
 
 
-def test_every_name_that_is_resolved_here_is_resolved_as_open_clip_does() -> None:
+def test_a_name_resolved_here_gives_open_clips_own_tokeniser() -> None:
     names = [name for name in open_clip.list_models() if tokenizer_spec(name).model_name is None]
     assert len(names) > 50
     for name in names:
@@ -112,17 +112,17 @@ def test_a_model_config_names_its_hugging_face_tokeniser(tmp_path: Path) -> None
 
 @settings(max_examples=50)
 @given(text=st.text(max_size=60))
-def test_the_count_is_the_number_of_tokens_that_are_not_padding(text: str) -> None:
+def test_the_count_is_the_number_of_tokens_without_padding(text: str) -> None:
     spec = TokenizerSpec(None, 512, None)
     row = load_clip_tokenizer(spec)([text])[0]
     assert count_tokens(spec, text) == int((row != 0).sum()) + text_tokens_that_are_zero(row)
 
 
 def text_tokens_that_are_zero(row: torch.Tensor) -> int:
-    """`!` has token 0, as padding has: those before the end token."""
+    """`!` has token 0, like padding: count the zeros before the end token."""
     end = int((row == 49407).nonzero()[0])
     return int((row[:end] == 0).sum())
 
 
-def test_the_count_knows_no_limit() -> None:
+def test_the_count_has_no_limit() -> None:
     assert count_tokens(TokenizerSpec(None, 16, None), "dog " * 100) == 102

@@ -1,4 +1,4 @@
-"""A tar gives every whole sample, and a damaged one reports where it ends."""
+"""A tar gives every whole sample, and a damaged tar reports its truncation."""
 
 import bz2
 import gzip
@@ -110,7 +110,7 @@ def test_a_truncated_tar_reports_its_truncation(size: int, tmp_path_factory: pyt
         assert ends == ([] if complete else samples[-1:])
         good = captions(sample for sample in samples if not sample.problems)
         assert good == ["c0", "c1", "c2", "c3"][: len(good)]
-        assert len(good) >= min(4, size // 2560)  # those that are whole
+        assert len(good) >= min(4, size // 2560)  # the whole samples
         assert [sample.row for sample in samples] == list(range(len(samples)))
 
 
