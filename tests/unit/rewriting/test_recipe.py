@@ -1,5 +1,6 @@
 """Recipes and fingerprints change with everything that decides what is written or accepted, and with nothing else."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig
-from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.engine_arguments import engine_arguments
+from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of, gate_fingerprint
 from tests.unit.rewriting.shards import recipe
 
 characters = st.characters(codec="utf-8")
@@ -82,7 +85,6 @@ def test_every_setting_of_rewriting_is_known_to_decide_what_is_written_or_not_to
 def test_all_that_decides_what_the_model_writes_changes_the_fingerprint() -> None:
     recipes = [recipe(), recipe(seed=1), recipe(prompt_set="crowd")]
     recipes += [recipe(**{name: value}) for name, values in DECIDES.items() for value in values]
-    recipes.append(recipe(engine={"args": {"quantization": "fp8"}}))
     assert len({fingerprint_of(each) for each in recipes}) == len(recipes)
 
 
@@ -99,3 +101,108 @@ def test_a_local_models_files_are_part_of_its_recipe(tmp_path: Path) -> None:
     storage.write_bytes(str(model / "config.json"), b"[]")
     assert recipe(model=str(model))["weights"] != before["weights"]
     assert recipe(model="org/model")["weights"] is None
+
+
+# --- arguments of the engine
+
+# fmt: off
+CHANGES_TEXT = (
+    # Which weights, code and configuration are loaded, and how they are read.
+    "model_weights", "load_format", "model_loader_extra_config", "ignore_patterns", "safetensors_load_strategy",
+    "code_revision", "trust_remote_code", "hf_config_path", "hf_overrides", "config_format", "model_impl",
+    "model_class_overrides", "runner", "convert", "additional_config", "weight_transfer_config",
+    # Tokens and prompts.
+    "tokenizer", "tokenizer_mode", "tokenizer_revision", "skip_tokenizer_init", "tokens_only",
+    "enable_prompt_embeds", "io_processor_plugin", "interleave_mm_strings",
+    # Number formats, and features that round or approximate.
+    "dtype", "kv_cache_dtype", "kv_cache_dtype_skip_layers", "quantization", "quantization_config",
+    "allow_deprecated_quantization", "mamba_cache_dtype", "mamba_ssm_cache_dtype",
+    "enable_mamba_cache_stochastic_rounding", "mamba_cache_philox_rounds", "use_fp64_gumbel", "kv_offloading_backend",
+    "kv_transfer_config", "kv_sharing_fast_prefill", "swa_bounded_replay", "disable_sliding_window",
+    "disable_cascade_attn", "all2all_backend", "prefix_caching_hash_algo",
+    # Kernels, which may compute in another number format.
+    "attention_backend", "attention_config", "kernel_config", "linear_backend", "moe_backend", "ir_op_priority",
+    "sparse_indexer_topk_backend", "enable_flashinfer_autotune", "mamba_backend", "mamba_config",
+    "mamba_ssu_algorithm", "use_replayssm", "replayssm_buffer_len", "gdn_prefill_backend", "kda_prefill_backend",
+    "kda_decode_backend", "compilation_config", "optimization_level", "performance_mode", "engram_config",
+    # What is sampled.
+    "generation_config", "override_generation_config", "logits_processors", "watermark_config", "speculative_config",
+    "spec_method", "spec_model", "spec_tokens", "diffusion_config", "structured_outputs_config", "reasoning_config",
+    "reasoning_parser", "reasoning_parser_plugin", "pooler_config",
+    # Adapters.
+    "enable_lora", "max_loras", "max_lora_rank", "default_mm_loras", "fully_sharded_loras", "max_cpu_loras",
+    "lora_dtype", "lora_target_modules", "enable_tower_connector_lora", "specialize_active_lora",
+    "enable_mixed_moe_lora_format", "enable_moe_shared_loras", "max_lora_cls_labels",
+    # A user's classes in place of vLLM's.
+    "scheduler_cls", "worker_cls", "worker_extension_cls",
+    # Not known as harmless: they drop requests, return more than text, or read images, audio and video.
+    "max_num_queued_reqs", "max_num_queued_tokens", "fault_tolerance_config", "enable_fault_tolerance",
+    "_api_process_count", "_api_process_rank", "max_logprobs", "logprobs_mode", "return_sampling_mask",
+    "enable_trace_replay", "enable_return_routed_experts", "aux_output_config", "allowed_local_media_path",
+    "allowed_media_domains", "enable_mm_embeds", "media_io_kwargs", "mm_processor_kwargs", "mm_hasher_algorithm",
+    "mm_encoder_only", "mm_encoder_tp_mode", "mm_encoder_attn_backend", "mm_encoder_attn_dtype",
+    "mm_encoder_fp8_scale_path", "mm_encoder_fp8_scale_save_path", "mm_encoder_fp8_scale_save_margin",
+    "mm_processor_device", "mm_device_do_normalize", "video_pruning_rate", "video_pruning_method",
+    "ec_transfer_config", "ec_manager_config",
+)
+# fmt: on
+"""vLLM's arguments that change what the model writes, or that are not known to leave it as it is."""
+ARGUMENTS = sorted({*HARMLESS_ENGINE_ARGUMENTS, *CHANGES_TEXT})
+engine_args = st.dictionaries(st.sampled_from(ARGUMENTS), json_values, max_size=4)
+
+
+def fingerprint(args: dict[str, Any]) -> str:
+    return fingerprint_of(recipe(engine={"args": args}))
+
+
+def test_every_argument_of_vllm_is_harmless_or_changes_the_text_or_is_decided_by_other_settings() -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    names = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    assert {*ARGUMENTS} <= names
+    assert not HARMLESS_ENGINE_ARGUMENTS.intersection(CHANGES_TEXT)
+    for name in sorted(names.difference(ARGUMENTS)):
+        with pytest.raises(UserError, match=rf"\.{name}: decided by other settings"):
+            engine_arguments(RewriteConfig(engine={"args": {name: None}}), seed=0)
+
+
+@pytest.mark.parametrize("name", CHANGES_TEXT)
+def test_an_argument_that_is_not_known_as_harmless_changes_the_fingerprint(name: str) -> None:
+    assert len({fingerprint(args) for args in ({}, {name: None}, {name: "a"}, {name: "b"})}) == 4
+
+
+@given(args=engine_args, name=st.sampled_from(CHANGES_TEXT) | st.text(characters), value=json_values)
+def test_any_change_of_such_an_argument_beside_others_changes_the_fingerprint(
+    args: dict[str, Any], name: str, value: Any
+) -> None:
+    assume(name not in HARMLESS_ENGINE_ARGUMENTS)
+    assume(name not in args or json.dumps(args[name], sort_keys=True) != json.dumps(value, sort_keys=True))
+    assert fingerprint({**args, name: value}) != fingerprint(args)
+
+
+@given(args=engine_args, harmless=st.dictionaries(st.sampled_from(sorted(HARMLESS_ENGINE_ARGUMENTS)), json_values))
+def test_harmless_arguments_do_not_change_the_fingerprint(args: dict[str, Any], harmless: dict[str, Any]) -> None:
+    assert fingerprint({**args, **harmless}) == fingerprint(args)
+
+
+def test_sets_keep_the_fingerprints_that_they_were_written_with() -> None:
+    harmless = {
+        "max_num_seqs": 64,
+        "enforce_eager": True,
+        "gpu_memory_utilization": 0.5,
+        "max_model_len": 512,
+        "enable_chunked_prefill": True,
+    }
+    deciding = {
+        "dtype": "bfloat16",
+        "hf_overrides": {"rope_theta": 5},
+        "kv_cache_dtype": "fp8",
+        "quantization": "fp8",
+        "tokenizer": "org/words",
+    }
+    assert fingerprint({}) == "07d2fda83ea33d06"
+    assert fingerprint({**deciding, **harmless}) == "9021987c4c5f23e8"
+
+
+def test_a_secret_never_enters_a_recipe() -> None:
+    assert "hf_secret" not in json.dumps(recipe(engine={"args": {"hf_token": "hf_secret"}}))
