@@ -10,21 +10,26 @@ from rich.table import Table
 from rich.text import Text
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
 from laclip_ray.intervals import Interval
 from laclip_ray.onejob.plan import RunPlan
 from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.rewriting.estimate import Estimate
 from laclip_ray.rewriting.inspection import Inspection
-from laclip_ray.rewriting.pipeline import RewritingResult
-from laclip_ray.training.run import TrainingResult
+from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.training.summary import TrainingResult
 from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep
 
 
-def print_rewriting(console: Console, outcome: RewritingResult, experiment: Experiment) -> None:
-    """What became of the captions, by prompt set, and every reason why one was not rewritten."""
-    table = Table(title=f"rewrite sets in {experiment.rewrite_output}", title_justify="left")
+def print_rewriting(console: Console, result: RewritingResult, output: str) -> None:
+    """Print the outcomes of captions for each prompt set, the reasons of missing rewrites, and the costs.
+
+    Args:
+        console: prints.
+        result: of rewriting.
+        output: directory or URL of the rewrite sets.
+    """
+    table = Table(title=f"rewrite sets in {output}", title_justify="left")
     for heading in (
         "prompt set",
         "captions",
@@ -34,7 +39,7 @@ def print_rewriting(console: Console, outcome: RewritingResult, experiment: Expe
         "cached prompt",
     ):
         table.add_column(heading, justify="left" if heading == "prompt set" else "right")
-    for name, counts in outcome.statistics.items():
+    for name, counts in result.statistics.items():
         cached = counts.cached_tokens / counts.prompt_tokens if counts.prompt_tokens else 0.0
         table.add_row(
             name,
@@ -45,7 +50,7 @@ def print_rewriting(console: Console, outcome: RewritingResult, experiment: Expe
             f"{cached:.0%}",
         )
     console.print(table)
-    for name, counts in outcome.statistics.items():
+    for name, counts in result.statistics.items():
         for kind, reasons in (("rejected", counts.rejected), ("noted", counts.problems)):
             for reason, number in reasons.most_common():
                 named = ", ".join(counts.named.get(reason, [])[:3])
@@ -54,10 +59,10 @@ def print_rewriting(console: Console, outcome: RewritingResult, experiment: Expe
                     markup=False,
                 )
     console.print(
-        f"{outcome.shards} shards, {outcome.shards_done_before} done before, {outcome.commits} committed now by "
-        f"{len(outcome.engines)} engine(s) in {outcome.elapsed_s:.0f} s"
+        f"{result.shards} shards, {result.shards_done_before} done before, {result.commits} committed now by "
+        f"{len(result.engines)} engine(s) in {result.elapsed_s:.0f} s"
     )
-    if costs := outcome.costs:
+    if costs := result.costs:
         money = f", {costs['money']:,.2f} {costs['currency']}" if costs["money"] is not None else ""
         each = costs["cost_per_thousand_accepted"]
         per_thousand = f", {each:.4f} {costs['currency']} a thousand accepted rewrites" if each is not None else ""
@@ -138,7 +143,7 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
         console.print(f"  {note}", markup=False)
 
 
-def print_training(console: Console, result: TrainingResult, experiment: Experiment) -> None:
+def print_training(console: Console, result: TrainingResult) -> None:
     """Where the model is, the text shares asked for and reached, and what was skipped."""
     summary = result.summary
     console.print(
@@ -157,10 +162,10 @@ def print_training(console: Console, result: TrainingResult, experiment: Experim
     console.print(f"model exported to {result.export}; {note}", markup=False, soft_wrap=True)
 
 
-def print_one_job(console: Console, result: OneJobResult, experiment: Experiment) -> None:
+def print_one_job(console: Console, result: OneJobResult, output: str) -> None:
     """Both halves, and when what happened."""
-    print_rewriting(console, result.rewriting, experiment)
-    print_training(console, result.training, experiment)
+    print_rewriting(console, result.rewriting, output)
+    print_training(console, result.training)
     by_epoch = result.training.summary["by_epoch"]
     for epoch, shares in sorted(by_epoch.items(), key=lambda item: int(item[0])):
         late = shares["fallbacks"]["not_rewritten"]

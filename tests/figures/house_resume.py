@@ -55,7 +55,7 @@ class Place:
             f"output={root}",
             f"rewrite.output={rewrites / 'rewrites'}",
         ]
-        return [sys.executable, "-m", "laclip_ray.cli", verb, str(self.config), *overrides]
+        return [sys.executable, "-m", "laclip_ray", verb, str(self.config), *overrides]
 
     def environment(self, code: Path) -> dict[str, str]:
         """An environment in which `laclip_ray` is the one of a checkout."""

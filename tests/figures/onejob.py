@@ -272,7 +272,7 @@ def refused(directory: Path) -> Iterator[Figure]:
     config = directory / "refused.yaml"
     config.write_text(to_yaml(experiment))
     started_s = time.monotonic()
-    command = [sys.executable, "-m", "laclip_ray.cli", "run", str(config)]
+    command = [sys.executable, "-m", "laclip_ray", "run", str(config)]
     done = subprocess.run(command, env=child_environment(), cwd=REPOSITORY, check=False, capture_output=True, text=True)
     elapsed_s = time.monotonic() - started_s
     print(done.stderr[-500:])

@@ -62,7 +62,7 @@ def run(command: Sequence[str]) -> Run:
 
 def laclip(*arguments: str) -> Run:
     """Run the command line."""
-    return run([sys.executable, "-m", "laclip_ray.cli", *arguments])
+    return run([sys.executable, "-m", "laclip_ray", *arguments])
 
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:

@@ -267,7 +267,7 @@ def scale(directory: Path) -> Iterator[Figure]:
         yield Figure(4, f"peak memory of {kind}, 10 M", memory["10 M"][kind] / 2**20, "MiB")
         yield Figure(4, f"growth of {kind}'s peak memory", growth, "share", at_most=0.15)
     started_s = time.monotonic()
-    again = [sys.executable, "-m", "laclip_ray.cli", "rewrite", str(place / "run.yaml")]
+    again = [sys.executable, "-m", "laclip_ray", "rewrite", str(place / "run.yaml")]
     done = subprocess.run(again, env=child_environment(), cwd=REPOSITORY, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     yield Figure(4, "rerun over the finished 10 M", time.monotonic() - started_s, "s", at_most=20)

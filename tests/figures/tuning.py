@@ -43,7 +43,7 @@ def demo(directory: Path) -> Iterator[Figure]:
     """Shows 1 and 2: six p with three seeds on the demo's world by one command, and what pairs are worth."""
     started_s = time.monotonic()
     arguments = ["demo", "--sweep", "--seeds", str(SEEDS), "--output", str(directory)]
-    command = [sys.executable, "-m", "laclip_ray.cli", *arguments]
+    command = [sys.executable, "-m", "laclip_ray", *arguments]
     finished = subprocess.run(
         command, cwd=REPOSITORY, env=child_environment(), check=False, stdout=subprocess.PIPE, text=True
     )
@@ -289,7 +289,7 @@ def on_a_cluster(directory: Path) -> Iterator[Figure]:
     large = directory / "large.yaml"
     large.write_text(to_yaml(_experiment(directory, "large", **{"train.workers": 8, "train.batch_size": 64})))
     started_s = time.monotonic()
-    command = [sys.executable, "-m", "laclip_ray.cli", "tune", str(large)]
+    command = [sys.executable, "-m", "laclip_ray", "tune", str(large)]
     refused = subprocess.run(
         command, cwd=REPOSITORY, env=child_environment(), check=False, stderr=subprocess.PIPE, text=True
     )

@@ -167,7 +167,7 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
 
     with (directory / "first.log").open("wb") as log:
         first = subprocess.Popen(
-            [sys.executable, "-m", "laclip_ray.cli", "rewrite", str(config)],
+            [sys.executable, "-m", "laclip_ray", "rewrite", str(config)],
             stdout=log, stderr=log, env=child_environment(), cwd=REPOSITORY,
         )  # fmt: skip
     wait_for(lambda: engine_owners() or first.poll() is not None, 120, "the engine's start")

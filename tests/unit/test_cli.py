@@ -9,6 +9,8 @@ from laclip_ray.config import Experiment, load_experiment
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import pipeline
 from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.rewriting.result import RewritingResult
 
 CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"
 
@@ -139,9 +141,9 @@ def test_retry_draws_again_what_ended_with_the_reasons(
 ) -> None:
     asked = []
 
-    def run(experiment: Experiment, retry: list[str]) -> pipeline.RewritingResult:
+    def run(experiment: Experiment, retry: list[str]) -> RewritingResult:
         asked.append((experiment.seed, retry))
-        return pipeline.RewritingResult(shards=1)
+        return RewritingResult(shards=1)
 
     monkeypatch.setattr(pipeline, "run_rewriting", run)
     assert exit_code(["rewrites", "retry", config, "--reason", "refusal", "--reason", "engine_died", "seed=3"]) == 0

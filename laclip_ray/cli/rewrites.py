@@ -1,0 +1,191 @@
+"""The commands of `laclip prompts` and `laclip rewrites`."""
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
+from laclip_ray.config import ExportTarget
+from laclip_ray.tally import first_names
+
+if TYPE_CHECKING:
+    from laclip_ray.rewriting.export import Exported
+    from laclip_ray.rewriting.import_texts import ImportedTexts
+
+prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")
+rewrites_app = typer.Typer(
+    no_args_is_help=True, help="Inspect rewrite sets, retry refused rewrites, import and export."
+)
+
+
+@prompts_app.command("list")
+def list_prompts() -> None:
+    """List the built-in prompt sets."""
+    from rich.table import Table
+
+    from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+
+    table = Table("prompt set", "pairs", "description")
+    for prompt_set in map(load_prompt_set, built_in_prompt_sets()):
+        table.add_row(prompt_set.name, str(len(prompt_set.pairs)), prompt_set.description)
+    console.print(table)
+
+
+@prompts_app.command("import")
+def import_prompts(
+    file: Annotated[str, typer.Argument(help="Python file that assigns lists of captions. It is not executed.")],
+    output: Annotated[
+        str | None, typer.Option(help="YAML file to write. Default: NAME.yaml in the current directory.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The set's name. Default: from the names of the lists.")] = None,
+    source: Annotated[str | None, typer.Option(help="Name of the list of captions to rewrite.")] = None,
+    target: Annotated[str | None, typer.Option(help="Name of the list of their rewrites.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Name of the list of groups of captions; a group is of one picture.")
+    ] = None,
+    pairs: Annotated[str | None, typer.Option(help="Name of the list of (source, target).")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which pair is drawn from each group.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output file.")] = False,
+) -> None:
+    """Make a prompt set from a Python file that lists captions."""
+    from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set
+
+    selection = Selection(source=source, target=target, groups=groups, pairs=pairs)
+    imported, path = import_prompt_set(file, selection, output=output, name=name, seed=seed, force=force)
+    if imported.joined_texts:
+        typer.echo(f"{imported.joined_texts} texts had several lines; line breaks became spaces")
+    typer.echo(f"{path}: {len(imported.prompt_set.pairs)} pairs; use it with 'rewrite.prompt_sets=[{path}]'")
+
+
+@rewrites_app.command("inspect")
+def inspect_rewrites(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    reason: Annotated[
+        list[str] | None,
+        typer.Option(help="Show only rewrites refused for this reason, or `accepted` ones. Repeatable."),
+    ] = None,
+    rewrite_set: Annotated[list[str] | None, typer.Option("--set", help="Read only this set. Repeatable.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Examples to show for each reason.")] = 10,
+    seed: Annotated[int, typer.Option(help="Decides which examples are shown.")] = 0,
+) -> None:
+    """Count rewrites by reason, and show examples of accepted and refused ones. Reads a few shards."""
+    experiment = read_experiment(config, overrides)
+    from laclip_ray.console import print_inspection
+    from laclip_ray.rewriting.inspection import inspect_rewrites
+
+    print_inspection(console, inspect_rewrites(experiment, reason or (), rewrite_set or (), samples=samples, seed=seed))
+
+
+@rewrites_app.command("retry")
+def retry_rewrites(
+    config: ConfigArgument,
+    reason: Annotated[list[str], typer.Option(help="Draw rewrites refused for this reason again. Repeatable.")],
+    overrides: OverridesArgument = None,
+) -> None:
+    """Draw the rewrites that ended with a reason again, and rewrite captions that have no outcome yet."""
+    experiment = read_experiment(config, overrides)
+    from laclip_ray.console import print_rewriting
+    from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
+    from laclip_ray.rewriting.pipeline import run_rewriting
+
+    check_reasons(reason, RETRYABLE)
+    print_rewriting(console, run_rewriting(experiment, retry=reason), experiment.rewrite_output)
+
+
+@rewrites_app.command("import")
+def import_rewrites(
+    config: ConfigArgument,
+    captions: Annotated[str, typer.Argument(help="CSV of image paths (the samples' ids) and captions.")],
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text files with one line for each row of the CSV. Each file makes a set; NAME.0.txt and NAME.1.txt "
+            "make one set together. Dotted overrides may follow.",
+            metavar="TEXT_FILE... [KEY=VALUE]...",
+        ),
+    ],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a set, in the order of the files. Default: the file's. Repeatable."),
+    ] = None,
+    header: Annotated[bool, typer.Option("--header", help="The CSV's first row names its columns.")] = False,
+    id_field: Annotated[int, typer.Option(min=1, help="Field of the sample's id in the CSV, from 1.")] = 1,
+    caption_field: Annotated[int, typer.Option(min=1, help="Field of the caption in the CSV, from 1.")] = 2,
+) -> None:
+    """Make rewrite sets from line-aligned text files, such as the ones that the paper's authors publish.
+
+    Needs no engine.
+    """
+    overrides = [word for word in texts if _is_override(word)]
+    files = [word for word in texts if not _is_override(word)]
+    experiment = read_experiment(config, overrides)
+    from laclip_ray.rewriting.import_texts import import_rewrites
+
+    _print_imported(import_rewrites(experiment, captions, files, name or (), header, id_field, caption_field))
+
+
+def _is_override(argument: str) -> bool:
+    return bool(re.match(r"[A-Za-z_][\w.]*=", argument))
+
+
+def _print_imported(imported: "ImportedTexts") -> None:
+    for name, counts in imported.statistics.items():
+        refused = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common())
+        typer.echo(
+            f"{name}: {counts.captions:,} captions, {counts.accepted:,} rewrites accepted; refused: {refused or 'none'}"
+        )
+    if imported.unused_lines:
+        more = ", …" if imported.unused_lines > len(imported.unused_names) else ""
+        typer.echo(
+            f"{imported.unused_lines:,} of {imported.lines:,} rows match no sample by id and caption: "
+            f"{', '.join(imported.unused_names)}{more}"
+        )
+    typer.echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
+
+
+@rewrites_app.command("export")
+def export_rewrites(
+    config: ConfigArgument,
+    output: Annotated[str, typer.Argument(help="Path or URL to write: a file for parquet, else a new directory.")],
+    to: Annotated[
+        ExportTarget,
+        typer.Option(
+            help="One Parquet file; line-aligned text files; or copies of the data's tars, with texts in json members."
+        ),
+    ],
+    overrides: OverridesArgument = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out shards that are not committed or have changed.")
+    ] = False,
+) -> None:
+    """Write accepted rewrites and their captions in common formats."""
+    experiment = read_experiment(config, overrides)
+    from laclip_ray.rewriting.export import export_rewrites
+
+    _print_exported(output, export_rewrites(experiment, output, to, partial))
+
+
+def _print_exported(output: str, exported: "Exported") -> None:
+    rewrites = ", ".join(f"{name} {count:,}" for name, count in exported.sets.items())
+    typer.echo(
+        f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
+        f"without a rewrite; rewrites: {rewrites}"
+    )
+    for problem, shards in (
+        ("left out, not committed", exported.not_committed),
+        ("changed since they were rewritten", exported.changed),
+        ("ended in the middle", exported.truncated),
+    ):
+        if shards:
+            typer.echo(f"{len(shards):,} shards {problem}: {first_names(shards)}")
+    if exported.changed_samples:
+        typer.echo(f"{exported.changed_samples:,} samples are new or have another caption: no rewrites")
+    if exported.json_replaced:
+        typer.echo(f"{exported.json_replaced:,} json members held no JSON object and were replaced")
+    if exported.json_keys:
+        typer.echo(
+            f"open_clip (main branch) draws one of them with --json-text-key '{';'.join(exported.json_keys)}' "
+            f"--json-text-key-probs {' '.join('1' for _ in exported.json_keys)}"
+        )

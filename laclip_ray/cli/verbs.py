@@ -1,0 +1,87 @@
+"""The verbs: one command for each stage of an experiment, and the demo."""
+
+from typing import Annotated
+
+import typer
+
+from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
+
+
+def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Rewrite every caption that has no outcome yet."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_rewriting
+    from laclip_ray.rewriting.pipeline import run_rewriting
+
+    print_rewriting(console, run_rewriting(experiment), experiment.rewrite_output)
+
+
+def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Estimate the tokens, GPU-hours and money that rewriting takes. Needs no GPU."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_estimate
+    from laclip_ray.rewriting.estimate import estimate_rewriting
+
+    print_estimate(console, estimate_rewriting(experiment))
+
+
+def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Train CLIP on captions and rewrites. Resumes from the newest checkpoint."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_training
+    from laclip_ray.training.run import run_training
+
+    print_training(console, run_training(experiment))
+
+
+def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Show the stages of `laclip run`, and forecast each way to deliver rewrites. Starts no work."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_plan
+    from laclip_ray.onejob.plan import plan_run
+
+    print_plan(console, plan_run(experiment))
+
+
+def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Rewrite and train in one job, in the order of `rewrite.delivery`. The same command resumes both."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_one_job
+    from laclip_ray.onejob.run import run_one_job
+
+    print_one_job(console, run_one_job(experiment), experiment.rewrite_output)
+
+
+def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Measure zero-shot classification and image-text retrieval of a trained model."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_evaluation
+    from laclip_ray.evaluation.run import run_evaluation
+
+    print_evaluation(console, run_evaluation(experiment))
+
+
+def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
+    """Sweep the augmentation probability p and other settings of training."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.console import print_sweep
+    from laclip_ray.tuning.sweep import run_sweep
+
+    print_sweep(console, run_sweep(experiment))
+
+
+def demo(
+    output: Annotated[str, typer.Option(help="Directory for the world, the runs and the report.")] = "demo-output",
+    model: Annotated[
+        str | None, typer.Option(help="Rewrite with this model from the hub or a directory; needs a GPU.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The model is an instruct model.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each p this many times.")] = 1,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Train at six values of p from 0 to 1, with Ray Tune.")
+    ] = False,
+) -> None:
+    """Run the whole path on a small drawn world: rewrite, train, evaluate, report."""
+    from laclip_ray.demo.run import run_demo
+
+    run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
