@@ -1,4 +1,4 @@
-"""The price list, what engines have cost, and the budget that limits it."""
+"""The price list, the spending of engines, and the budget that limits it."""
 
 from dataclasses import dataclass
 from datetime import date as Date
@@ -17,29 +17,29 @@ BUILT_IN_PRICES = Path(__file__).parent / "prices.yaml"
 
 
 class Price(Section):
-    """What one GPU costs, rented in one way."""
+    """Price of one GPU under one rental offer."""
 
     accelerator: str
-    """Its name under `accelerators`."""
+    """Name of the GPU under `accelerators`."""
     per_gpu_hour: PositiveFloat
-    """In the list's currency."""
+    """Price in the list's currency."""
     date: Date
-    """When it was so."""
+    """Date of the price."""
     source: Annotated[str, Field(min_length=1)]
-    """Who says so."""
+    """Source of the price."""
 
 
 class Accelerator(Section):
-    """What one GPU is assumed to do for a model of the list's reference size in bf16."""
+    """Assumed throughput of one GPU for a bf16 model of the list's reference size."""
 
     memory_gb: PositiveFloat
-    """Its memory, in GB."""
+    """Memory in GB."""
     prefill_tokens_per_s: PositiveFloat
-    """Prompt tokens a second, those found in the prefix cache left out."""
+    """Prompt tokens per second, without tokens from the prefix cache."""
     decode_tokens_per_s: PositiveFloat
-    """Output tokens a second over all running requests."""
+    """Output tokens per second over all running requests."""
     source: Annotated[str, Field(min_length=1)]
-    """Where the rates come from."""
+    """Source of the rates."""
 
     def gpu_s(self, computed_prompt_tokens: float, output_tokens: float) -> float:
         """GPU-seconds for a model of the reference size."""
@@ -47,11 +47,11 @@ class Accelerator(Section):
 
 
 class PriceList(Section):
-    """Prices, and the throughput that is assumed where none is measured."""
+    """Prices, and the throughput to assume before one is measured."""
 
     currency: Annotated[str, Field(min_length=1)]
     reference_billion_parameters: PositiveFloat
-    """Size of the model that the accelerators' rates are for, in billions of parameters."""
+    """Model size of the accelerators' rates, in billions of parameters."""
     prices: Annotated[dict[str, Price], Field(min_length=1)]
     accelerators: Annotated[dict[str, Accelerator], Field(min_length=1)]
 
@@ -63,10 +63,10 @@ class PriceList(Section):
         return self
 
     def price(self, name: str, setting: str = "rewrite.price") -> Price:
-        """The price called `name`, as a setting has it.
+        """Look up the price that a setting names.
 
         Raises:
-            UserError: there is none; the message names those there are.
+            UserError: the list has no such price; the message names the prices in it.
         """
         if name not in self.prices:
             raise UserError(f"{setting}: {name!r} is not in the price list; it has {', '.join(self.prices)}")
@@ -75,10 +75,10 @@ class PriceList(Section):
 
 @cache
 def load_prices(path: str | None) -> PriceList:
-    """Read a price list, that of the package if `path` is None; a process reads each list once.
+    """Read a price list. None reads the list in this package. A process reads each list once.
 
     Raises:
-        UserError: there is no such file, or it is no price list; the message has the key and what was expected.
+        UserError: the file is missing or is not a price list; the message names the key and the expected value.
     """
     where = str(path or BUILT_IN_PRICES)
     try:
@@ -99,16 +99,16 @@ def load_prices(path: str | None) -> PriceList:
 
 @dataclass(frozen=True)
 class Spending:
-    """What engines have cost."""
+    """Accumulated cost of engines."""
 
     gpu_hours: float
     money: float | None
-    """None where no price is set."""
+    """None without a price."""
     currency: str | None
 
 
 def spending(gpu_hours: float, rewrite: RewriteConfig) -> Spending:
-    """What `gpu_hours` cost at `rewrite.price`."""
+    """The cost of `gpu_hours` at `rewrite.price`."""
     if rewrite.price is None:
         return Spending(gpu_hours, None, None)
     prices = load_prices(rewrite.prices)
@@ -116,20 +116,20 @@ def spending(gpu_hours: float, rewrite: RewriteConfig) -> Spending:
 
 
 def check_budget(rewrite: RewriteConfig) -> None:
-    """Refuse a price or a budget that could not be applied.
+    """Refuse a price or a budget that cannot be applied.
 
     Raises:
         UserError: a budget in money without a price, or a price or price list that does not exist.
     """
     if rewrite.budget.money is not None and rewrite.price is None:
-        known = ", ".join(load_prices(rewrite.prices).prices)
-        raise UserError(f"rewrite.budget.money needs rewrite.price, a name of the price list ({known})")
+        names = ", ".join(load_prices(rewrite.prices).prices)
+        raise UserError(f"rewrite.budget.money needs rewrite.price, a name from the price list ({names})")
     if rewrite.price is not None:
         load_prices(rewrite.prices).price(rewrite.price)
 
 
 def budget_reached(spent: Spending, budget: BudgetConfig) -> str | None:
-    """Which limit is reached and what was spent, or None where there is something left."""
+    """Name the limit that is reached and the spending, or return None while some budget remains."""
     if budget.gpu_hours is not None and spent.gpu_hours >= budget.gpu_hours:
         return f"rewrite.budget.gpu_hours is reached: {spent.gpu_hours:.2f} of {budget.gpu_hours:g} GPU-hours are spent"
     if budget.money is not None:
@@ -143,5 +143,5 @@ def budget_reached(spent: Spending, budget: BudgetConfig) -> str | None:
 
 
 def cost_per_thousand(spent: Spending, accepted: int) -> float | None:
-    """Money for a thousand accepted rewrites; None without a price or without any."""
+    """Money per thousand accepted rewrites. None without a price or without accepted rewrites."""
     return None if spent.money is None or not accepted else spent.money / accepted * 1_000
