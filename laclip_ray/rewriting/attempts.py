@@ -1,77 +1,91 @@
-"""Which caption kills its engine: a shard's ledger of attempts, in storage.
+"""A shard's attempts, recorded in storage: they find the caption that kills engines.
 
-Before a shard is generated, the attempt is recorded; afterwards the record is removed. A record found by the next
-attempt means that the engine, or its actor, died over these rows, and they are suspects: they are cut into pieces,
-each of which is generated with nothing else in hand. What a piece gives is kept, so that only the piece that kills
-is cut further, until one caption is left. A caption that kills `max_deaths` engines alone has failed.
+Before a shard is generated, the attempt is recorded; after its success the record is removed. If the next attempt finds
+a record, the engine or its actor died over the recorded rows. These rows are suspects. They are cut into pieces, and
+each piece is generated alone: no other shard is in flight. A finished piece is kept in storage, and only the piece that
+kills an engine is cut further, until a single caption remains. A caption that kills `max_deaths` engines alone has
+failed.
 
-Guarantees: a caption is never blamed for a death that it did not see alone. Deaths that have another cause do not
-count: the node was lost, or the driver was (its run is another).
+Guarantees: a caption is never blamed for a death in company. Deaths with another cause do not count: the node was lost,
+or the driver died (the next driver is another run).
 
-Not covered: two captions that kill only together.
+Not covered: two captions that kill an engine only together.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from laclip_ray import storage
 
-WAYS = 16
-"""Pieces that a suspect piece is cut into: 10,000 captions are down to one after four deaths."""
+PIECES_PER_CUT = 16
+"""Pieces from one cut of a suspect piece: four deaths reduce 10,000 captions to one."""
+
 MAX_FAILED_CAPTIONS = 8
-"""A shard in which more captions than this killed their engines is given up: it is not the captions."""
+"""A shard with more failed captions than this is given up: the engine is at fault, not the captions."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a shard that are generated together."""
+    """Rows of a shard, generated together."""
 
     start: int
     stop: int
     deaths: int = 0
-    """Engines that died over just these rows, alone."""
+    """Engines that died over exactly these rows, alone."""
 
     def cut(self) -> list["Piece"]:
-        """At most `WAYS` pieces of nearly equal size."""
-        size = max(1, -(-(self.stop - self.start) // WAYS))
+        """Cut into at most `PIECES_PER_CUT` pieces of nearly equal size."""
+        size = max(1, -(-(self.stop - self.start) // PIECES_PER_CUT))
         return [Piece(start, min(start + size, self.stop)) for start in range(self.start, self.stop, size)]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Who generates what."""
+    """An attempt to generate some rows."""
 
     run: str
+    """Names the run of the driver."""
     node: str
+    """Ray's id of the actor's node."""
     start: int
     stop: int
 
 
 @dataclass(frozen=True)
 class AttemptLog:
-    """The pieces of a shard: empty for one that has killed no engine."""
+    """The attempts at one shard. A shard that has killed no engine has no pieces."""
 
     work: str = ""
-    """What was being made of which captions, as a fingerprint: pieces of other work are of no use."""
+    """A fingerprint of the captions and of the work on them. Pieces of other work are useless."""
     pieces: tuple[Piece, ...] = ()
     failed: tuple[int, ...] = ()
     """Rows of captions that killed their engines."""
     attempt: Attempt | None = None
-    """The attempt that is being made, or was when its actor died."""
+    """The attempt in progress, or the attempt whose actor died."""
 
-    def settle(self, run: str, alive_nodes: set[str], max_deaths: int) -> "AttemptLog":
-        """What the attempt that was found says about its rows."""
-        found = self.attempt
-        if found is None or found.run != run or found.node not in alive_nodes:
+    def settle(self, run: str, alive_nodes: Collection[str], max_deaths: int) -> "AttemptLog":
+        """Blame the rows of an unfinished attempt.
+
+        Args:
+            run: the current run. An attempt of another run ended with its driver and blames no rows.
+            alive_nodes: an attempt on a lost node blames no rows.
+            max_deaths: engines that a caption may kill alone; with the last one it has failed.
+
+        Returns:
+            The log without the attempt, and with the pieces to generate next.
+        """
+        attempt = self.attempt
+        if attempt is None or attempt.run != run or attempt.node not in alive_nodes:
             return replace(self, attempt=None)
         if not self.pieces:
-            pieces = Piece(found.start, found.stop).cut()
-            # A single caption was alone, though perhaps beside other shards: that does not count against it.
+            pieces = Piece(attempt.start, attempt.stop).cut()
+            # Even a single caption starts with no deaths here: other shards may have been in flight.
             return AttemptLog(self.work, tuple(pieces))
         settled: list[Piece] = []
         failed = list(self.failed)
         for piece in self.pieces:
-            if (piece.start, piece.stop) != (found.start, found.stop):
+            if (piece.start, piece.stop) != (attempt.start, attempt.stop):
                 settled.append(piece)
             elif piece.stop - piece.start > 1:
                 settled.extend(piece.cut())
@@ -83,28 +97,28 @@ class AttemptLog:
         return AttemptLog(self.work, tuple(settled), tuple(failed))
 
     def begin(self, run: str, node: str, start: int, stop: int) -> "AttemptLog":
-        """The ledger with an attempt at these rows."""
+        """The log with an attempt at the rows from `start` to before `stop`."""
         return replace(self, attempt=Attempt(run, node, start, stop))
 
 
 def attempts_url(location: str, shard_name: str) -> str:
-    """Where a shard's ledger is, in a rewrite set."""
+    """URL of a shard's attempt log in a rewrite set."""
     return storage.join(location, "attempts", f"{shard_name}.json")
 
 
-def piece_url(location: str, shard_name: str, ledger: AttemptLog, piece: Piece) -> str:
-    """Where the draws of a finished piece are kept until the shard is committed."""
-    return storage.join(location, "attempts", f"{shard_name}.{ledger.work}.{piece.start}-{piece.stop}.arrow")
+def piece_url(location: str, shard_name: str, log: AttemptLog, piece: Piece) -> str:
+    """URL of a finished piece's draws. They are kept until the shard is committed."""
+    return storage.join(location, "attempts", f"{shard_name}.{log.work}.{piece.start}-{piece.stop}.arrow")
 
 
-def remove_pieces(location: str, shard_name: str, ledger: AttemptLog) -> None:
-    """Remove the kept draws of a ledger's pieces."""
-    for piece in ledger.pieces:
-        storage.remove(piece_url(location, shard_name, ledger, piece))
+def remove_pieces(location: str, shard_name: str, log: AttemptLog) -> None:
+    """Remove the kept draws of the log's pieces."""
+    for piece in log.pieces:
+        storage.remove(piece_url(location, shard_name, log, piece))
 
 
 def read_attempts(url: str) -> AttemptLog:
-    """The ledger at `url`; an empty one if there is none."""
+    """Read the log at `url`; if there is no such file, an empty one."""
     try:
         content: dict[str, Any] = storage.read_json(url)
     except FileNotFoundError:
@@ -118,9 +132,9 @@ def read_attempts(url: str) -> AttemptLog:
     )
 
 
-def write_attempts(url: str, ledger: AttemptLog) -> None:
-    """Commit a ledger; one that says nothing is removed."""
-    if ledger == AttemptLog(ledger.work):
+def write_attempts(url: str, log: AttemptLog) -> None:
+    """Commit a log. An empty log removes the file."""
+    if log == AttemptLog(log.work):
         storage.remove(url)
     else:
-        storage.write_json(url, asdict(ledger))
+        storage.write_json(url, asdict(log))

@@ -1,22 +1,24 @@
-"""What a rewriting run has to do: the shards that lack draws, lack verdicts, or no longer match their input.
+"""The backlog of a rewriting run: shards without draws, without verdicts, or with a changed input.
 
-Guarantees: planning starts and writes nothing. A shard whose draws and verdicts are there, made from the same input,
-is never done again.
+Guarantees: finding the backlog starts no process and writes no file. A shard is never done again if its draws and
+verdicts exist and were made from the same input.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from laclip_ray import storage
-from laclip_ray.config import BudgetConfig, Experiment
+from laclip_ray.config import BudgetConfig, Experiment, PictureGateConfig
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
+from laclip_ray.models.loading import check_model
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.engine import build_heads
 from laclip_ray.rewriting.engine_arguments import check_engine
-from laclip_ray.rewriting.picture_gate import check_model
+from laclip_ray.rewriting.gate import Gate, build_gate
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint
@@ -26,118 +28,143 @@ from laclip_ray.rewriting.tables import WorkUnit
 
 @dataclass(frozen=True)
 class Backlog:
-    """What there is to do, and where it goes."""
+    """The work left in a dataset, and the rewrite sets that it goes to."""
 
     experiment: Experiment
     shards: dict[str, Shard]
+    """All shards of the dataset, by name."""
     prompt_sets: dict[str, PromptSet]
     sets: dict[str, RewriteSet]
+    """By prompt set."""
     committed: dict[str, dict[str, Committed]]
-    """By prompt set and shard: what is done, as far as it was found."""
+    """By prompt set and shard: everything committed before the backlog was found."""
     spent_gpu_s: float = 0.0
-    """What everything drawn into this output took, of other prompt sets too; only known where there is a budget."""
+    """GPU-seconds of all draws in this output, including other prompt sets. Known only if there is a budget."""
     to_draw: list[WorkUnit] = field(default_factory=list)
     to_judge: list[WorkUnit] = field(default_factory=list)
-    """Shards with draws, but no verdicts of this gate on them."""
+    """Units with draws, but without verdicts of this gate."""
     to_compare: list[WorkUnit] = field(default_factory=list)
-    """Done, but from a file that has been replaced: whether the captions changed is seen by reading them."""
+    """Committed units of a replaced file. Only reading the file shows whether its captions changed."""
 
     @property
     def units(self) -> list[WorkUnit]:
-        """All that is to be done."""
+        """All units left."""
         return [*self.to_draw, *self.to_judge, *self.to_compare]
 
     @property
     def untouched_shards(self) -> int:
-        """Shards for which there is nothing to do."""
+        """Shards without a unit left."""
         return len(self.shards.keys() - {unit.shard for unit in self.units})
+
+    @property
+    def gates(self) -> dict[str, Callable[[], Gate]]:
+        """By prompt set, a picklable function that builds its gate."""
+        rewrite, seed, clip_model = self.experiment.rewrite, self.experiment.seed, self.experiment.model.name
+        return {
+            name: partial(build_gate, rewrite, prompt_set, seed, clip_model)
+            for name, prompt_set in self.prompt_sets.items()
+        }
 
 
 def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog:
-    """Find what is left to do.
+    """Find the work left.
 
     Args:
         experiment: the configuration.
-        retry: reasons; rewrites that ended with one of them are to be drawn again.
+        retry: reasons. Slots whose last draw ended with one of them are drawn again.
 
     Raises:
-        UserError: the data, a prompt set, the model, the budget or the output place is not usable.
+        UserError: the data, a prompt set, the model, the budget or the output directory cannot be used.
     """
     rewrite = experiment.rewrite
-    prompt_sets = [load_prompt_set(name) for name in rewrite.prompt_sets]
-    by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
-    if len(by_name) < len(prompt_sets):
-        raise UserError("rewrite.prompt_sets: two sets have the same name")
+    prompt_sets = _load_prompt_sets(rewrite.prompt_sets)
     check_engine(rewrite)
     check_budget(rewrite)
     shards = {shard.name: shard for shard in list_shards(experiment.data)}
     if rewrite.gate.picture is not None:
-        check_model(rewrite.gate.picture.model, rewrite.gate.picture.pretrained, "rewrite.gate.picture")
-        if experiment.data.image_column is None and next(iter(shards.values())).format != "webdataset":
-            raise UserError("rewrite.gate.picture: needs pictures, and data.image_column is not set")
+        has_pictures = experiment.data.image_column is not None or next(iter(shards.values())).format == "webdataset"
+        _check_picture_gate(rewrite.gate.picture, has_pictures)
     gate = gate_fingerprint(rewrite.gate)
-    sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in by_name}
-    for name, prompt_set in by_name.items():
+    sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in prompt_sets}
+    for name, prompt_set in prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, experiment.seed)
         store.check_location(sets[name].location, recipe, "rewrite.output")
-    spent_gpu_s = _spent_gpu_s(experiment) if rewrite.budget != BudgetConfig() else 0.0
-    work = Backlog(experiment, shards, by_name, sets, {}, spent_gpu_s)
+    spent_gpu_s = _spent_gpu_s(experiment.rewrite_output) if rewrite.budget != BudgetConfig() else 0.0
+    backlog = Backlog(experiment, shards, prompt_sets, sets, {}, spent_gpu_s)
     for name in sets:
-        _plan_set(work, name, tuple(sorted(retry)))
-    # Shard by shard, so that a shard is complete for every set as early as can be.
-    for units in (work.to_draw, work.to_judge, work.to_compare):
+        _add_units(backlog, name, tuple(sorted(retry)))
+    # Shard by shard: each shard is complete for all prompt sets as early as possible.
+    for units in (backlog.to_draw, backlog.to_judge, backlog.to_compare):
         units.sort(key=lambda unit: unit.shard)
-    return work
+    return backlog
 
 
-def check_prompts(experiment: Experiment, prompt_sets: Iterable[PromptSet]) -> None:
-    """Refuse what would stop the engines' actors before their first shard.
+def _load_prompt_sets(names: Collection[str]) -> dict[str, PromptSet]:
+    prompt_sets = [load_prompt_set(name) for name in names]
+    by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
+    if len(by_name) < len(prompt_sets):
+        raise UserError("rewrite.prompt_sets: two sets have the same name")
+    return by_name
+
+
+def _check_picture_gate(picture: PictureGateConfig, has_pictures: bool) -> None:
+    check_model(picture.model, picture.pretrained, "rewrite.gate.picture.model")
+    if not has_pictures:
+        raise UserError("rewrite.gate.picture: needs pictures, and data.image_column is not set")
+
+
+def check_prompts(backlog: Backlog) -> None:
+    """Refuse settings that would stop the engine actors before their first shard.
 
     Raises:
-        UserError: the model has no chat template that can ask for rewrites, or open_clip no tokeniser of `model.name`.
+        UserError: the language model's chat template cannot ask for rewrites, or `model.name` has no tokeniser.
     """
+    experiment = backlog.experiment
     if experiment.rewrite.mode == "chat":
-        build_heads(experiment.rewrite, prompt_sets, experiment.seed)
+        build_heads(experiment.rewrite, backlog.prompt_sets.values(), experiment.seed)
     try:
         load_clip_tokenizer(tokenizer_spec(experiment.model.name))
     except Exception as error:
         raise UserError(f"model.name: no tokeniser for {experiment.model.name!r}: {error}") from error
 
 
-def _plan_set(work: Backlog, name: str, retry: tuple[str, ...]) -> None:
-    rewrite_set = work.sets[name]
+def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
+    """Add the units of one prompt set, and its committed shards."""
+    rewrite_set = backlog.sets[name]
     drawn = rewrite_set.drawn_revisions()
-    revisions = rewrite_set.committed_revisions()
     done = {
-        shard: revision for shard, revision in revisions.items() if shard in work.shards and drawn[shard] == revision
+        shard: revision
+        for shard, revision in rewrite_set.committed_revisions().items()
+        if shard in backlog.shards and drawn[shard] == revision
     }
-    work.committed[name] = known = rewrite_set.describe(done)
+    backlog.committed[name] = committed = rewrite_set.describe(done)
     unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
-    # What is drawn again is one revision for the whole set, so that a reader is pinned by a number.
+    # All new draws of a set share one revision, so a number pins a reader.
     next_revision = max(drawn.values(), default=0) + 1
-    for shard in work.shards.values():
+    for shard in backlog.shards.values():
         if shard.name not in drawn:
-            work.to_draw.append(WorkUnit(name, shard.name, 0))
+            backlog.to_draw.append(WorkUnit(name, shard.name, 0))
             continue
         revision = drawn[shard.name]
-        origin = known[shard.name].origin if shard.name in known else unjudged[shard.name]
-        more = origin.rewrites_per_set < work.experiment.rewrite.rewrites_per_set
-        # What is not judged yet is judged where it is read.
-        again = any(shard.name not in known or known[shard.name].statistics.unfilled[reason] for reason in retry)
+        is_committed = shard.name in committed
+        origin = committed[shard.name].origin if is_committed else unjudged[shard.name]
+        lacks_slots = origin.rewrites_per_set < backlog.experiment.rewrite.rewrites_per_set
+        # Draws without verdicts are judged when the shard is read, so any of them may need the retry.
+        is_retried = any(not is_committed or committed[shard.name].statistics.unfilled[reason] for reason in retry)
         unit = WorkUnit(name, shard.name, next_revision, previous=revision, retry=retry)
-        if more or again:
-            work.to_draw.append(unit)
+        if lacks_slots or is_retried:
+            backlog.to_draw.append(unit)
         elif origin.file_identity != shard.file_identity:
-            work.to_compare.append(unit)
-        elif shard.name not in known:
-            work.to_judge.append(WorkUnit(name, shard.name, revision))
+            backlog.to_compare.append(unit)
+        elif not is_committed:
+            backlog.to_judge.append(WorkUnit(name, shard.name, revision))
 
 
-def _spent_gpu_s(experiment: Experiment) -> float:
-    """The GPU-seconds of all draws in the output, whatever prompt set they are of and whatever gate judged them."""
+def _spent_gpu_s(output: str) -> float:
+    """GPU-seconds of all draws in the output directory: of every prompt set, judged by any gate."""
     spent = 0.0
-    for name in storage.list_directories(experiment.rewrite_output):
-        rewrite_set = RewriteSet(storage.join(experiment.rewrite_output, name), gate="")
+    for name in storage.list_directories(output):
+        rewrite_set = RewriteSet(storage.join(output, name), gate="")
         if storage.exists(storage.join(rewrite_set.location, "recipe.json")):
             spent += sum(origin.gpu_s for origin in rewrite_set.origins(rewrite_set.drawn_revisions()).values())
     return spent

@@ -1,128 +1,133 @@
-"""The tasks around the engines: one reads a shard's captions, one commits its rewrites.
+"""The tasks of the pipeline: `ReadShard` before the engines, `CommitShard` after them.
 
-Guarantees: a shard that cannot be read is a failure of its units alone. Draws that are in storage already are kept as
-they are, whoever wrote them: readers may have seen them.
+Guarantees: an unreadable shard is a failure of its own units only. Draws in storage are never replaced, even those of
+another run: readers may have seen them.
 """
 
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import DataConfig, PictureGateConfig, RewriteConfig
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.attempts import attempts_url, read_attempts, remove_pieces
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
-from laclip_ray.rewriting.gate import build_gate
+from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
-from laclip_ray.rewriting.prompts import PromptSet
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
-from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin, WorkUnit, origin_of, stream_row, table_of
+from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin, WorkUnit, origin_of, stream_row, table_from_bytes
 
 logger = logging.getLogger(__name__)
 
 
 def shard_row(shard: Shard, units: list[WorkUnit]) -> dict[str, str]:
-    """What the pipeline begins with: a row a shard, with all that is to be done for it."""
+    """The row that a shard enters the pipeline with: the shard and its units of work, as JSON."""
     return {"shard": json.dumps(asdict(shard)), "units": json.dumps([unit.to_json() for unit in units])}
 
 
-def _source_of(item: Mapping[str, str]) -> tuple[Shard, list[WorkUnit]]:
-    described = json.loads(item["shard"])
-    columns = described["columns"]
-    shard = Shard(**{**described, "columns": tuple(columns) if columns is not None else None})
-    return shard, [WorkUnit.from_json(each) for each in json.loads(item["units"])]
+def _parse_shard_row(row: Mapping[str, str]) -> tuple[Shard, list[WorkUnit]]:
+    """The inverse of `shard_row`."""
+    fields = json.loads(row["shard"])
+    columns = fields["columns"]
+    shard = Shard(**{**fields, "columns": tuple(columns) if columns is not None else None})
+    return shard, [WorkUnit.from_json(unit) for unit in json.loads(row["units"])]
 
 
 class ShardQueue(Protocol):
-    """Says which shard is next, where that is known only when it is begun; travels to tasks by pickle."""
+    """Decides at run time which shard a task takes next. Must be picklable: tasks get a copy."""
 
     def offer(self, items: Mapping[str, Mapping[str, str]]) -> None:
-        """What there is, by shard."""
+        """Set the shards to take: by shard name, the row from `shard_row`."""
 
     def take(self, ticket: int) -> Mapping[str, str]:
-        """What is next, when there is room for it; the same for a ticket that is shown again."""
+        """The next shard's row. Blocks until there is room for it; a repeated ticket gets the same row."""
 
     def give_back(self, shard: str, item: Mapping[str, str]) -> None:
-        """A shard that was taken is to be taken once more, with what is left of it."""
+        """Put a taken shard back, with the row of its remaining units."""
 
 
-def name_draws(batch: pa.Table) -> Iterator[pa.Table]:
-    """Task: units whose draws are to be judged; they are read where they are committed."""
-    (item,) = batch.to_pylist()
-    for unit in _source_of(item)[1]:
+def emit_units(batch: pa.Table) -> Iterator[pa.Table]:
+    """Task: a stream row for each unit whose draws lack only verdicts. `CommitShard` reads the draws."""
+    (row,) = batch.to_pylist()
+    for unit in _parse_shard_row(row)[1]:
         yield stream_row(unit)
 
 
 @dataclass(frozen=True)
 class ReadShard:
-    """Task: one shard in, one stream row a unit out, with a row a sample."""
+    """Task: read one shard's captions; gives a stream row for each unit of the shard."""
 
-    experiment: Experiment
-    sets: dict[str, RewriteSet]
-    prompt_sets: dict[str, PromptSet]
-    order: ShardQueue | None = None
-    """What comes in is a ticket, and this says of which shard; it waits until there is room for one more."""
+    data: DataConfig
+    rewrite: RewriteConfig
+    seed: int
+    sets: Mapping[str, RewriteSet]
+    """By prompt set."""
+    gates: Mapping[str, Callable[[], Gate]]
+    """By prompt set, builds its gate."""
+    queue: ShardQueue | None = None
+    """If given, a task's input is a ticket, and the queue decides which shard it reads."""
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        (item,) = batch.to_pylist()
-        shard, units = _source_of(item if self.order is None else self.order.take(item["id"]))
+        """Read the shard of one input row."""
+        (row,) = batch.to_pylist()
+        shard, units = _parse_shard_row(row if self.queue is None else self.queue.take(row["id"]))
         try:
-            samples = list(read_samples(shard, self.experiment.data, with_images=False))
-            described = describe_samples(samples, self.experiment)
+            samples = list(read_samples(shard, self.data, with_images=False))
+            described = describe_samples(samples, self.rewrite.max_caption_characters)
             inputs = store.digest_inputs(described["id"], described["caption_hash"])
-        except Exception as error:  # noqa: BLE001 - file systems raise what they like, and this is one shard of many
+        except Exception as error:  # noqa: BLE001 - file systems raise many types, and other shards must go through
             for unit in units:
                 yield stream_row(unit, failure=f"cannot be read: {error}")
             return
         for unit in units:
             try:
-                yield self._describe(unit, shard, described, inputs)
+                yield self._build_row(unit, shard, described, inputs)
             except Exception as error:  # noqa: BLE001 - as above
                 yield stream_row(unit, failure=f"its earlier draws cannot be read: {error}")
 
-    def _describe(self, unit: WorkUnit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
+    def _build_row(self, unit: WorkUnit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
         previous = None
-        rewrites_per_set = self.experiment.rewrite.rewrites_per_set
+        slots = self.rewrite.rewrites_per_set
         if unit.previous is not None:
-            previous = self._judged(unit, unit.previous)
-            before = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
-            rewrites_per_set = max(rewrites_per_set, before.rewrites_per_set)
-        origin = Origin(shard.file_identity, inputs, rewrites_per_set)
-        return stream_row(unit, origin, build_samples(described, unit, self.experiment, rewrites_per_set, previous))
+            previous = self._read_judged(unit, unit.previous)
+            previous_origin = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
+            slots = max(slots, previous_origin.rewrites_per_set)
+        origin = Origin(shard.file_identity, inputs, slots)
+        samples = build_samples(described, unit, self.rewrite.heads, self.seed, slots, previous)
+        return stream_row(unit, origin, samples)
 
-    def _judged(self, unit: WorkUnit, revision: int) -> pa.Table:
-        """Draws with their reasons, judged here if nobody has judged them by this gate."""
+    def _read_judged(self, unit: WorkUnit, revision: int) -> pa.Table:
+        """Draws with their reasons; judged here if they have no verdicts of this gate."""
         rewrite_set = self.sets[unit.prompt_set]
         try:
             return rewrite_set.read(unit.shard, revision)
         except FileNotFoundError:
-            pass  # drawn, and the run ended before it was judged
+            pass  # the run that drew them ended before it judged them
         draws = storage.read_parquet(rewrite_set.draws_url(unit.shard, revision))
-        gate = build_gate(
-            self.experiment.rewrite, self.prompt_sets[unit.prompt_set], self.experiment.seed, self.experiment.model.name
-        )
-        return draws.append_column("reason", judge_draws(draws, gate))
+        return draws.append_column("reason", judge_draws(draws, self.gates[unit.prompt_set]()))
 
 
 @dataclass
 class CommitShard:
-    """Task: commit the draws of one stream row; judge them first where nobody has."""
+    """Task: commit the draws of one stream row; judge them first if they have no reasons yet."""
 
-    experiment: Experiment
-    sets: dict[str, RewriteSet]
-    prompt_sets: dict[str, PromptSet]
+    sets: Mapping[str, RewriteSet]
+    """By prompt set."""
+    gates: Mapping[str, Callable[[], Gate]]
+    """By prompt set, builds its gate."""
     gpus_per_engine: float
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Commit one stream row; gives a row of `REPORT_SCHEMA`."""
         (row,) = batch.to_pylist()
         unit = WorkUnit.from_json(row["unit"])
         report = {
@@ -147,13 +152,13 @@ class CommitShard:
     def _commit(self, unit: WorkUnit, row: Mapping[str, Any]) -> Statistics:
         rewrite_set = self.sets[unit.prompt_set]
         reasons: pa.Array | None = None
-        draws = _draws_of(rewrite_set, unit)
+        draws = _read_draws(rewrite_set, unit)
         if draws is not None:
-            # Judged by another gate, or an earlier attempt at this commit: what readers may have seen stays.
+            # Judged by another gate, or written by an earlier attempt at this commit: readers may have seen them.
             origin = rewrite_set.origin(unit.shard, unit.revision)
         else:
-            origin = self._origin(unit, row)
-            samples, made = table_of(row["samples"]), table_of(row["made"])
+            origin = self._final_origin(unit, row)
+            samples, made = table_from_bytes(row["samples"]), table_from_bytes(row["made"])
             draws = join_draws(samples, made)
             reasons = made.column("reason").combine_chunks()
             if unit.previous is not None:
@@ -161,28 +166,21 @@ class CommitShard:
                 draws, reasons = merge_draws(samples, before, draws), None
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
         if reasons is None:
-            reasons = judge_draws(
-                draws,
-                build_gate(
-                    self.experiment.rewrite,
-                    self.prompt_sets[unit.prompt_set],
-                    self.experiment.seed,
-                    self.experiment.model.name,
-                ),
-            )
-        reasons = self._look(unit, draws, reasons)
+            reasons = judge_draws(draws, self.gates[unit.prompt_set]())
+        reasons = self._judge_by_picture(unit, draws, reasons)
         statistics = store.commit_verdicts(rewrite_set, unit.shard, unit.revision, draws, reasons, origin)
         if rewrite_set.origin(unit.shard, unit.revision).draws_id != origin.draws_id:
-            return self._commit(unit, row)  # another run has written its own draws in between: judge those
+            return self._commit(unit, row)  # another run wrote its draws in between: judge those
         if row["engine"]:
             _remove_attempts(rewrite_set.location, unit.shard)
         return statistics
 
-    def _look(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
-        """What a gate that sees the pictures makes of the reasons; here none does."""
+    def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
+        """The reasons after the picture gate. This class has no picture gate, so they stay."""
         return reasons
 
-    def _origin(self, unit: WorkUnit, row: Mapping[str, Any]) -> Origin:
+    def _final_origin(self, unit: WorkUnit, row: Mapping[str, Any]) -> Origin:
+        """The row's origin with the engine's time, summed over this and the previous revision."""
         origin = origin_of(row)
         engine_s, gpu_s = row["engine_s"], row["engine_s"] * self.gpus_per_engine
         if unit.previous is not None:
@@ -192,27 +190,37 @@ class CommitShard:
 
 
 class CommitShardByPicture(CommitShard):
-    """Ray Data actor that commits as `CommitShard` does, and holds the model of the gate that sees the pictures."""
+    """Ray Data actor: commits as `CommitShard` does, and holds the model of the picture gate."""
 
     def __init__(
         self,
-        experiment: Experiment,
-        sets: dict[str, RewriteSet],
-        prompt_sets: dict[str, PromptSet],
+        sets: Mapping[str, RewriteSet],
+        gates: Mapping[str, Callable[[], Gate]],
         gpus_per_engine: float,
-        shards: dict[str, Shard],
+        picture: PictureGateConfig,
+        data: DataConfig,
+        shards: Mapping[str, Shard],
     ) -> None:
-        super().__init__(experiment, sets, prompt_sets, gpus_per_engine)
-        config = experiment.rewrite.gate.picture
-        assert config is not None, "asked for by the configuration"
+        """Load the model.
+
+        Args:
+            sets: by prompt set.
+            gates: by prompt set, builds its gate.
+            gpus_per_engine: GPUs of one engine.
+            picture: the model and its margin.
+            data: says where a shard's pictures are.
+            shards: by name.
+        """
+        super().__init__(sets, gates, gpus_per_engine)
+        self._data = data
         self._shards = shards
-        self._gate = PictureGate(
-            config.model, config.pretrained, config.margin, config.batch_size, setting="rewrite.gate.picture"
+        self._picture_gate = PictureGate(
+            picture.model, picture.pretrained, picture.margin, picture.batch_size, setting="rewrite.gate.picture"
         )
 
-    def _look(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
-        images = read_images(self._shards[unit.shard], self.experiment.data)
-        refined, without_picture = refine(draws, reasons, images, self._gate)
+    def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
+        images = read_images(self._shards[unit.shard], self._data)
+        refined, without_picture = refine(draws, reasons, images, self._picture_gate)
         if without_picture:
             logger.warning(
                 "%s/%s: %d samples have no readable picture to compare with; their rewrites are kept",
@@ -221,7 +229,8 @@ class CommitShardByPicture(CommitShard):
         return refined
 
 
-def _draws_of(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
+def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
+    """The unit's draws in storage; None if it has no draws yet."""
     try:
         return storage.read_parquet(rewrite_set.draws_url(unit.shard, unit.revision))
     except FileNotFoundError:
@@ -229,7 +238,7 @@ def _draws_of(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
 
 
 def _remove_attempts(location: str, shard_name: str) -> None:
-    """Remove what was kept of a suspect shard while it was not committed."""
+    """Remove a committed shard's attempt log and its kept pieces."""
     url = attempts_url(location, shard_name)
     remove_pieces(location, shard_name, read_attempts(url))
     storage.remove(url)

@@ -1,4 +1,4 @@
-"""The rewriting pipeline on a real Ray, with a scripted engine for what a real one cannot be told to do."""
+"""The rewriting pipeline on a real Ray, with scripted engines that die, hang or answer by a rule."""
 
 import asyncio
 import os
@@ -20,8 +20,11 @@ from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import Answer
-from laclip_ray.rewriting.pipeline import RunHooks, StoppedError, claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.rewriting.hooks import RunHooks
+from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.rewriting.result import StoppedError
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
+from laclip_ray.rewriting.store import RewriteSet
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
@@ -31,16 +34,16 @@ MakeExperiment = Callable[..., Experiment]
 
 
 def outcomes(experiment: Experiment, prompt_set: str = "crowd") -> dict[str, str | None]:
-    """Id to None or the last reason of its (only) rewrite, over all committed shards."""
+    """By id, over all committed shards: None if a rewrite was accepted, else the last reason."""
     rewrite_set = find_backlog(experiment).sets[prompt_set]
-    found: dict[str, str | None] = {}
+    reason_of: dict[str, str | None] = {}
     for shard, revision in rewrite_set.committed_revisions().items():
         reasons: dict[str, list[str | None]] = {}
         for row in rewrite_set.read(shard, revision).to_pylist():
             reasons.setdefault(row["id"], []).append(row["reason"])
-        assert not reasons.keys() & found.keys(), "an id is in two shards"
-        found |= {sample_id: None if None in each else each[-1] for sample_id, each in reasons.items()}
-    return found
+        assert not reasons.keys() & reason_of.keys(), "an id is in two shards"
+        reason_of |= {sample_id: None if None in tried else tried[-1] for sample_id, tried in reasons.items()}
+    return reason_of
 
 
 def all_ids(experiment: Experiment) -> set[str]:
@@ -92,7 +95,7 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
     }
     accepted = ["good", "bytes", "lines", "separator", "twice", "twice#2"]
     assert outcomes(experiment) == {**reasons, **dict.fromkeys(accepted)}
-    assert counts.rejected == {**dict.fromkeys(reasons.values(), 1), "empty": 2}, "what is refused is drawn again"
+    assert counts.rejected == {**dict.fromkeys(reasons.values(), 1), "empty": 2}, "a refused draw is drawn again"
     assert counts.unfilled == dict.fromkeys(reasons.values(), 1)
     assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (11, 6, 5)
     assert counts.named["caption_too_long"] == ["long"]
@@ -100,7 +103,7 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
     for name, problem in {**noted, "separator": "separator_in_caption"}.items():
         assert counts.problems[problem] == 1
         assert counts.named[problem] == [name]
-    # A summary for people and programs says the same.
+    # The summary file has the same counts.
     summary = storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))
     assert summary["complete"] is True
     assert summary["prompt_sets"]["crowd"]["rejected"] == counts.rejected
@@ -134,9 +137,9 @@ def test_another_gate_judges_again_without_an_engine(tmp_path: Path, make_experi
     experiment = make_experiment()
     run_rewriting(experiment, ScriptedEngine)
     strict = with_overrides(experiment, {"rewrite.gate.min_words": 50})
-    outcome = run_rewriting(strict, ScriptedEngine)
-    assert (outcome.commits, len(outcome.engines)) == (2, 0)
-    assert outcome.statistics["crowd"].rejected == {"too_short": 8}
+    result = run_rewriting(strict, ScriptedEngine)
+    assert (result.commits, len(result.engines)) == (2, 0)
+    assert result.statistics["crowd"].rejected == {"too_short": 8}
     assert outcomes(experiment) == dict.fromkeys(all_ids(experiment)), "the first gate's verdicts are kept"
 
 
@@ -151,23 +154,23 @@ def test_a_caption_that_kills_its_engine_is_found_and_named_and_the_rest_is_rewr
         run_rewriting(experiment, ScriptedEngine)
     assert outcomes(experiment) == {**dict.fromkeys(all_ids(experiment)), "killer": "engine_died"}
     left = storage.list_files(storage.join(experiment.rewrite_output, "crowd", "attempts"))
-    assert not left, "a committed shard has no use for its attempts"
+    assert not left, "a committed shard still has attempts"
     with pytest.raises(IncompleteError, match="killer"):
-        run_rewriting(experiment, partial(ScriptedEngine, delay_s=1e9))  # nothing is left to do
+        run_rewriting(experiment, partial(ScriptedEngine, delay_s=1e9))  # starts no engine
     healed = run_rewriting(experiment, HealedEngine, retry=["engine_died"])
     assert (healed.commits, healed.statistics["crowd"].captions_without_rewrite) == (1, 0)
     assert outcomes(experiment) == dict.fromkeys(all_ids(experiment))
 
 
 class HealedEngine(ScriptedEngine):
-    """Nothing kills it."""
+    """No caption kills it."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
         return await super().generate(prompt.replace(POISON, "sugar"), count, request_id)
 
 
-def test_what_the_gate_refuses_is_drawn_again_and_the_first_accepted_draw_is_read(
+def test_a_refused_draw_is_drawn_again_and_the_first_accepted_one_is_read(
     tmp_path: Path, make_experiment: MakeExperiment
 ) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 200))
@@ -188,7 +191,7 @@ def test_what_the_gate_refuses_is_drawn_again_and_the_first_accepted_draw_is_rea
     assert counts.accepted + counts.unfilled.total() == 200
 
 
-def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+def test_more_rewrites_draw_only_the_missing_ones(tmp_path: Path, make_experiment: MakeExperiment) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 6))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     run_rewriting(experiment, ScriptedEngine)
@@ -198,7 +201,7 @@ def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, mak
     assert counts.accepted == 18
     (after,) = configured_sets(SetSelection.of(more)).sets
     texts = [row["text"] for row in after.read("0.tar", 1).to_pylist()]
-    assert sum(text.startswith("later") for text in texts) == 12, "a rewrite that was there was drawn again"
+    assert sum(text.startswith("later") for text in texts) == 12, "an existing rewrite was drawn again"
     kept = before.accepted("0.tar")
     assert kept is not None
     assert all(len(rewrites) == 1 for rewrites in kept.values()), "a reader got a revision made after it began"
@@ -206,12 +209,12 @@ def test_asking_for_more_rewrites_draws_only_what_is_missing(tmp_path: Path, mak
 
 
 class LaterEngine(ScriptedEngine):
-    """Answers that can be told from those of the first run."""
+    """Answers differ from those of the first run."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
         answer = await super().generate(prompt, count, request_id)
-        return replace(answer, completions=[replace(each, text=f"later {each.text}") for each in answer.completions])
+        return replace(answer, completions=[replace(one, text=f"later {one.text}") for one in answer.completions])
 
 
 def test_changed_captions_are_noticed_and_only_they_are_rewritten(
@@ -225,11 +228,11 @@ def test_changed_captions_are_noticed_and_only_they_are_rewritten(
     write_shard(shard, samples)
     os.utime(shard, (1, 1))
     assert run_rewriting(experiment, ScriptedEngine).commits == 0, "the same captions in a newer file"
-    assert not find_backlog(experiment).to_compare, "the file is known now"
+    assert not find_backlog(experiment).to_compare, "the new file was not recorded"
     samples[2] = (samples[2][0], {**samples[2][1], "txt": b"an edited caption"})
     write_shard(shard, samples[1:])
-    outcome = run_rewriting(experiment, LaterEngine)
-    assert (outcome.commits, outcome.statistics["crowd"].captions) == (1, 5)
+    result = run_rewriting(experiment, LaterEngine)
+    assert (result.commits, result.statistics["crowd"].captions) == (1, 5)
     rows = find_backlog(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
     assert [row["id"] for row in rows] == [key for key, _ in samples[1:]]
     assert [row["text"].startswith("later") for row in rows] == [False, True, False, False, False]
@@ -237,7 +240,7 @@ def test_changed_captions_are_noticed_and_only_they_are_rewritten(
 
 @dataclass
 class StuckEngine(ScriptedEngine):
-    """Answers for one shard of three captions, and then no more."""
+    """Answers for one shard of three captions, then hangs."""
 
     asked: int = 0
 
@@ -249,17 +252,15 @@ class StuckEngine(ScriptedEngine):
         return await super().generate(prompt, count, request_id)
 
 
-def test_rewriting_that_is_told_to_stop_is_incomplete_and_goes_on_later(
-    tmp_path: Path, make_experiment: MakeExperiment
-) -> None:
+def test_a_stopped_run_is_incomplete_and_continues_later(tmp_path: Path, make_experiment: MakeExperiment) -> None:
     for number in range(3):
         write_shard(tmp_path / "data" / f"{number}.tar", good_samples(3 * number, 3))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
-    work = find_backlog(experiment)
-    claim_sets(work)
-    outcome = finish_rewriting(work, StuckEngine, RunHooks(stopped=lambda: True))
-    assert outcome.incomplete is not None
-    assert isinstance(outcome.incomplete.__cause__, StoppedError)
+    backlog = find_backlog(experiment)
+    claim_sets(backlog)
+    result = finish_rewriting(backlog, StuckEngine, RunHooks(should_stop=lambda: True))
+    assert result.incomplete is not None
+    assert isinstance(result.incomplete.__cause__, StoppedError)
     assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9
 
 
@@ -278,20 +279,39 @@ def test_an_unreadable_shard_is_named_and_the_rest_is_done(tmp_path: Path, make_
     assert len(outcomes(experiment)) == 500
 
 
+@dataclass
+class HeldEngine(ScriptedEngine):
+    """Answers the captions of `held_shard` only after `others` shards of `rewrite_set` are committed."""
+
+    rewrite_set: RewriteSet | None = None
+    held_shard: str = ""
+    others: int = 0
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        _, shard, *_ = request_id.split("/")
+        if shard == self.held_shard:
+            assert self.rewrite_set is not None
+            async with asyncio.timeout(60):  # the error ends the run if the other shards wait for this one
+                while len(self.rewrite_set.committed_revisions()) < self.others:
+                    await asyncio.sleep(0.1)
+        return await super().generate(prompt, count, request_id)
+
+
 def test_a_slow_shard_does_not_keep_others_from_being_committed(
     tmp_path: Path, make_experiment: MakeExperiment
 ) -> None:
     for number in range(4):
         write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 4, 4))
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    outcome = run_rewriting(experiment, partial(ScriptedEngine, delay_s=0.2))
-    assert outcome.commits == 4
-    assert len(outcome.engines) == 1
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 2}})
+    rewrite_set = find_backlog(experiment).sets["crowd"]
+    held = partial(HeldEngine, rewrite_set=rewrite_set, held_shard="0.tar", others=3)
+    result = run_rewriting(experiment, held)
+    assert result.commits == 4
+    assert len(result.engines) == 1
 
 
-def test_rewrites_unlike_their_picture_are_refused_without_an_engine_where_only_the_gate_is_new(
-    tmp_path: Path, make_experiment: MakeExperiment
-) -> None:
+def test_a_new_picture_gate_refuses_rewrites_without_an_engine(tmp_path: Path, make_experiment: MakeExperiment) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 12))
     experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
     spec = load_model_spec(experiment.model.name)
@@ -301,9 +321,9 @@ def test_rewrites_unlike_their_picture_are_refused_without_an_engine_where_only_
     accepted = {}
     for margin in (0.0, 2.0):
         picture = {"rewrite.gate.picture": {"model": str(tmp_path / "clip"), "margin": margin}}
-        outcome = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
-        counts = outcome.statistics["crowd"]
-        assert not outcome.engines
+        result = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
+        counts = result.statistics["crowd"]
+        assert not result.engines
         assert counts.accepted + counts.unfilled["unlike_picture"] == 12
         accepted[margin] = counts.accepted
     assert accepted[2.0] == 12

@@ -1,4 +1,4 @@
-"""How an engine is started."""
+"""An engine is started with retries."""
 
 from typing import cast
 
@@ -13,7 +13,7 @@ ENGINE = cast(Engine, object())
 
 
 class Build:
-    """Fails so many times before it gives an engine, and takes a while."""
+    """Fails a number of times, then gives an engine. Each call takes some time."""
 
     def __init__(self, failures: float, takes_s: float = 0.0) -> None:
         self.failures = failures
@@ -29,7 +29,7 @@ class Build:
         return ENGINE
 
     def start(self, timeout_s: float) -> Engine:
-        """With a clock that nobody waits for."""
+        """Start the engine with a simulated clock."""
 
         def sleep(pause_s: float) -> None:
             self.now_s += pause_s
@@ -37,13 +37,13 @@ class Build:
         return start_engine(self, timeout_s, sleep=sleep, clock=lambda: self.now_s)
 
 
-def test_an_engine_that_was_lost_is_started_until_it_is_up() -> None:
+def test_a_lost_engine_is_started_until_it_is_up() -> None:
     build = Build(failures=7)
     assert build.start(600.0) is ENGINE
     assert build.calls == 8
 
 
-def test_a_first_start_that_fails_is_not_tried_again() -> None:
+def test_a_failed_first_start_is_not_retried() -> None:
     build = Build(failures=1)
     with pytest.raises(EngineStartError):
         build.start(0.0)

@@ -1,4 +1,4 @@
-"""Captions that kill their engines are found, no other one is blamed, and the search ends."""
+"""The search finds the captions that kill engines, blames no other caption, and ends."""
 
 import uuid
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laclip_ray import storage
 from laclip_ray.rewriting.attempts import (
     MAX_FAILED_CAPTIONS,
-    WAYS,
+    PIECES_PER_CUT,
     Attempt,
     AttemptLog,
     Piece,
@@ -25,26 +25,26 @@ from laclip_ray.rewriting.attempts import (
 
 Ending = Literal["finished", "given up"]
 Death = Literal["engine", "driver", "node"]
-"""What is gone: the engine or its actor; all of the run; or the node, with the actor."""
+"""The engine or its actor died, or the driver, or the node with the actor."""
 
 
 @dataclass
 class Cluster:
-    """Generates one shard as `RewritingActor` does, a death ending each try, and starts again after each."""
+    """Generates one shard as `ShardGenerator` does. Each death ends a try, and the next try starts."""
 
     captions: int
     poison: set[int]
     max_deaths: int
     other_death: Callable[[Piece, bool], Death | None] = lambda piece, alone: None
-    """Whether something dies while a piece is generated that would not kill; and what."""
-    ledger: AttemptLog = field(default_factory=AttemptLog)
+    """A death with another cause while a piece is generated, by the piece and whether it is alone."""
+    log: AttemptLog = field(default_factory=AttemptLog)
     finished: set[tuple[int, int]] = field(default_factory=set)
     deaths: int = 0
     run: int = 0
     node: int = 0
 
     def generate(self) -> Ending:
-        """Go on until there is an ending."""
+        """Try until the shard is finished or given up."""
         while True:
             ending = self._try()
             if ending is not None:
@@ -53,33 +53,33 @@ class Cluster:
             assert self.deaths < 500, "there is no end"
 
     def _try(self) -> Ending | None:
-        ledger = self.ledger
-        if ledger.attempt:
-            ledger = ledger.settle(f"run {self.run}", {f"node {self.node}"}, self.max_deaths)
-        if not ledger.pieces:
-            if self._dies(ledger, Piece(0, self.captions), alone=False):
+        log = self.log
+        if log.attempt:
+            log = log.settle(f"run {self.run}", {f"node {self.node}"}, self.max_deaths)
+        if not log.pieces:
+            if self._dies(log, Piece(0, self.captions), alone=False):
                 return None
-            self.ledger = AttemptLog()
+            self.log = AttemptLog()
             self.finished = {(0, self.captions)}
             return "finished"
-        if len(ledger.failed) > MAX_FAILED_CAPTIONS:
-            self.ledger = replace(ledger, attempt=None)
+        if len(log.failed) > MAX_FAILED_CAPTIONS:
+            self.log = replace(log, attempt=None)
             return "given up"
-        for piece in ledger.pieces:
+        for piece in log.pieces:
             rows = (piece.start, piece.stop)
             if rows in self.finished:
                 continue
-            if piece.stop - piece.start == 1 and piece.start in ledger.failed:
+            if piece.stop - piece.start == 1 and piece.start in log.failed:
                 self.finished.add(rows)
                 continue
-            if self._dies(ledger, piece, alone=True):
+            if self._dies(log, piece, alone=True):
                 return None
             self.finished.add(rows)
-        self.ledger = replace(ledger, attempt=None)
+        self.log = replace(log, attempt=None)
         return "finished"
 
-    def _dies(self, ledger: AttemptLog, piece: Piece, alone: bool) -> bool:
-        self.ledger = ledger.begin(f"run {self.run}", f"node {self.node}", piece.start, piece.stop)
+    def _dies(self, log: AttemptLog, piece: Piece, alone: bool) -> bool:
+        self.log = log.begin(f"run {self.run}", f"node {self.node}", piece.start, piece.stop)
         death = self.other_death(piece, alone)
         if death == "driver":
             self.run += 1
@@ -103,7 +103,7 @@ random = st.integers(0, 2**32).map(Random)
 
 @settings(max_examples=60)
 @given(shard=shards(), max_deaths=max_deaths_allowed, random=random, rate=st.sampled_from([0.0, 0.1, 0.5]))
-def test_exactly_the_captions_that_kill_have_failed_whatever_else_dies(
+def test_exactly_the_deadly_captions_fail_whatever_else_dies(
     shard: tuple[int, set[int]], max_deaths: int, random: Random, rate: float
 ) -> None:
     def unrelated(piece: Piece, alone: bool) -> Death | None:
@@ -112,7 +112,7 @@ def test_exactly_the_captions_that_kill_have_failed_whatever_else_dies(
     captions, poison = shard
     cluster = Cluster(captions, poison, max_deaths, unrelated)
     assert cluster.generate() == "finished"
-    assert sorted(cluster.ledger.failed) == sorted(poison)
+    assert sorted(cluster.log.failed) == sorted(poison)
     assert cluster.rows_with_an_outcome() == list(range(captions))
 
 
@@ -135,13 +135,13 @@ def test_no_caption_is_blamed_for_fewer_deaths_alone_than_the_limit(
     captions, poison = shard
     cluster = Cluster(captions, poison, max_deaths, engine_dies)
     assert cluster.generate() == "finished"
-    assert sorted(cluster.ledger.failed) == sorted(poison)
+    assert sorted(cluster.log.failed) == sorted(poison)
     assert cluster.rows_with_an_outcome() == list(range(captions))
 
 
 @settings(max_examples=30)
 @given(shard=shards(), max_deaths=max_deaths_allowed)
-def test_what_is_finished_is_not_generated_again(shard: tuple[int, set[int]], max_deaths: int) -> None:
+def test_a_finished_piece_is_not_generated_again(shard: tuple[int, set[int]], max_deaths: int) -> None:
     generated: list[int] = []
 
     def record(piece: Piece, alone: bool) -> None:
@@ -160,41 +160,41 @@ def test_what_is_finished_is_not_generated_again(shard: tuple[int, set[int]], ma
     random=random,
     all_kill=st.booleans(),
 )
-def test_a_shard_with_more_killing_captions_is_given_up(
+def test_a_shard_with_too_many_deadly_captions_is_given_up(
     captions: int, max_deaths: int, random: Random, all_kill: bool
 ) -> None:
     count = captions if all_kill else random.randint(MAX_FAILED_CAPTIONS + 1, captions)
     poison = {*random.sample(range(captions), count)}
     cluster = Cluster(captions, poison, max_deaths)
     assert cluster.generate() == "given up"
-    assert len(cluster.ledger.failed) == MAX_FAILED_CAPTIONS + 1
-    assert {*cluster.ledger.failed} <= poison
+    assert len(cluster.log.failed) == MAX_FAILED_CAPTIONS + 1
+    assert {*cluster.log.failed} <= poison
     deaths = cluster.deaths
     cluster.run += 1
     assert cluster.generate() == "given up"
-    assert cluster.deaths == deaths, "it is tried again only if its ledger is removed"
+    assert cluster.deaths == deaths, "a given-up shard is tried again only after its log is removed"
 
 
 @pytest.mark.parametrize("max_deaths", [1, 2, 5])
 @pytest.mark.parametrize("row", [0, 1, 624, 625, 4_999, 9_998, 9_999])
-def test_one_killing_caption_of_ten_thousand_costs_few_engines(row: int, max_deaths: int) -> None:
+def test_one_deadly_caption_of_ten_thousand_costs_few_engines(row: int, max_deaths: int) -> None:
     cluster = Cluster(10_000, {row}, max_deaths)
     assert cluster.generate() == "finished"
-    assert cluster.ledger.failed == (row,)
+    assert cluster.log.failed == (row,)
     assert cluster.deaths <= 4 + max_deaths
 
 
-def test_a_shard_without_deaths_leaves_no_ledger() -> None:
+def test_a_shard_without_deaths_leaves_no_log() -> None:
     cluster = Cluster(100, set(), 2)
     assert cluster.generate() == "finished"
-    assert cluster.ledger == AttemptLog()
+    assert cluster.log == AttemptLog()
 
 
 @given(start=st.integers(0, 100), length=st.integers(1, 3_000))
-def test_a_piece_is_cut_into_few_smaller_ones_that_are_all_of_it(start: int, length: int) -> None:
+def test_a_cut_gives_few_smaller_pieces_that_cover_the_whole(start: int, length: int) -> None:
     parts = Piece(start, start + length, deaths=1).cut()
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(start, start + length))
-    assert len(parts) <= WAYS
+    assert len(parts) <= PIECES_PER_CUT
     sizes = [part.stop - part.start for part in parts]
     assert min(sizes) > 0
     assert max(sizes) < length or length == 1
@@ -203,7 +203,7 @@ def test_a_piece_is_cut_into_few_smaller_ones_that_are_all_of_it(start: int, len
 
 pieces = st.builds(Piece, st.integers(0, 99), st.integers(100, 199), st.integers(0, 3))
 attempts = st.builds(Attempt, st.text(), st.text(), st.integers(0, 99), st.integers(100, 199))
-ledgers = st.builds(
+logs = st.builds(
     AttemptLog,
     st.text(),
     st.lists(pieces, max_size=4).map(tuple),
@@ -212,58 +212,57 @@ ledgers = st.builds(
 )
 
 
-@given(ledger=ledgers, run=st.text(), alive=st.booleans())
-def test_a_death_of_another_run_or_with_its_node_changes_nothing(ledger: AttemptLog, run: str, alive: bool) -> None:
-    found = ledger.attempt
-    nodes = {found.node} if found and alive else {"another"} - ({found.node} if found else set())
-    if found is None or found.run != run or found.node not in nodes:
-        assert ledger.settle(run, nodes, 1) == replace(ledger, attempt=None)
+@given(log=logs, run=st.text(), alive=st.booleans())
+def test_a_death_of_another_run_or_with_its_node_changes_nothing(log: AttemptLog, run: str, alive: bool) -> None:
+    attempt = log.attempt
+    nodes = {attempt.node} if attempt and alive else {"another"} - ({attempt.node} if attempt else set())
+    if attempt is None or attempt.run != run or attempt.node not in nodes:
+        assert log.settle(run, nodes, 1) == replace(log, attempt=None)
 
 
 @settings(max_examples=50)
-@given(ledger=ledgers)
-def test_a_ledger_comes_back_from_storage(ledger: AttemptLog) -> None:
+@given(log=logs)
+def test_a_log_survives_storage(log: AttemptLog) -> None:
     url = attempts_url(f"memory://unit-{uuid.uuid4().hex}", "sub/0.tar")
-    write_attempts(url, ledger)
-    says_something = bool(ledger.pieces or ledger.failed or ledger.attempt)
-    assert storage.exists(url) == says_something
-    assert read_attempts(url) == (ledger if says_something else AttemptLog())
+    write_attempts(url, log)
+    has_content = bool(log.pieces or log.failed or log.attempt)
+    assert storage.exists(url) == has_content
+    assert read_attempts(url) == (log if has_content else AttemptLog())
 
 
-@given(ledger=ledgers, run=st.text(), max_deaths=max_deaths_allowed, piece=pieces)
-def test_a_ledger_stays_one_of_its_work(ledger: AttemptLog, run: str, max_deaths: int, piece: Piece) -> None:
-    found = ledger.attempt
-    for each in (run, found.run) if found else (run,):
-        settled = ledger.settle(each, {found.node} if found else set(), max_deaths)
-        assert settled.work == ledger.work
-        begun = settled.begin(each, "node", piece.start, piece.stop)
-        assert (begun.work, begun.pieces) == (ledger.work, settled.pieces)
+@given(log=logs, run=st.text(), max_deaths=max_deaths_allowed, piece=pieces)
+def test_a_log_keeps_its_work(log: AttemptLog, run: str, max_deaths: int, piece: Piece) -> None:
+    attempt = log.attempt
+    for current_run in (run, attempt.run) if attempt else (run,):
+        settled = log.settle(current_run, {attempt.node} if attempt else set(), max_deaths)
+        assert settled.work == log.work
+        begun = settled.begin(current_run, "node", piece.start, piece.stop)
+        assert (begun.work, begun.pieces) == (log.work, settled.pieces)
 
 
-@pytest.mark.parametrize("place", ["ledgers", "memory://unit-ledgers"])
-def test_an_empty_ledger_is_no_file(place: str) -> None:
-    url = attempts_url(place, "0.tar")
+@pytest.mark.parametrize("location", ["logs", "memory://unit-logs"])
+def test_an_empty_log_has_no_file(location: str) -> None:
+    url = attempts_url(location, "0.tar")
     assert read_attempts(url) == AttemptLog()
     write_attempts(url, AttemptLog())
     write_attempts(url, AttemptLog().begin("run", "node", 0, 5))
-    assert [storage.name_of(found) for found in storage.list_files(place)] == ["0.tar.json"]
+    assert [storage.name_of(file) for file in storage.list_files(location)] == ["0.tar.json"]
     write_attempts(url, AttemptLog())
-    assert storage.list_files(place) == []
+    assert storage.list_files(location) == []
     assert read_attempts(url) == AttemptLog()
 
 
 @given(first=st.tuples(st.sampled_from(["0.tar", "0.tar.1-2", "1"]), pieces))
-def test_pieces_lie_beside_their_ledger_each_in_a_place_of_its_own(first: tuple[str, Piece]) -> None:
+def test_pieces_lie_beside_their_log_and_have_urls_of_their_own(first: tuple[str, Piece]) -> None:
     shard, piece = first
     others = [Piece(piece.start, piece.stop + 1), Piece(piece.start + 1, piece.stop)]
-    ledger = AttemptLog("work")
-    places = [
+    log = AttemptLog("work")
+    urls = [
         attempts_url("set", shard),
-        *(piece_url("set", shard, ledger, each) for each in (piece, *others)),
+        *(piece_url("set", shard, log, other) for other in (piece, *others)),
         piece_url("set", shard, AttemptLog("other"), piece),
     ]
-    assert len({*places}) == len(places)
-    assert piece_url("set", shard, ledger, Piece(piece.start, piece.stop, deaths=9)) == places[1]
-    assert {storage.filesystem(place)[1].rpartition("/")[0] for place in places} == {
-        storage.filesystem("set/attempts")[1]
-    }
+    assert len({*urls}) == len(urls)
+    assert piece_url("set", shard, log, Piece(piece.start, piece.stop, deaths=9)) == urls[1]
+    directories = {storage.filesystem(url)[1].rpartition("/")[0] for url in urls}
+    assert directories == {storage.filesystem("set/attempts")[1]}

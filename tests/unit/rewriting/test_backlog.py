@@ -1,4 +1,4 @@
-"""A plan has what is missing and nothing else, and making one leaves no trace."""
+"""The backlog holds exactly the missing work, and finding it writes no file."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ from tests.unit.rewriting.shards import Draw, reasons_of, table_of
 
 ROWS = 3
 Reasons = Mapping[str, str]
-"""By id: why a caption's first draw is refused."""
+"""By id, the reason against a caption's first draw."""
 
 
 def write_table(path: Path, rows: int = ROWS) -> Path:
-    """A TSV or Parquet file of captions, by the name's ending."""
+    """Write a TSV or Parquet file of captions, by the name's ending."""
     ids = [f"{path.stem}-{row}" for row in range(rows)]
     captions = [f"caption {row}" for row in range(rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,60 +52,60 @@ def experiment(request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
     return parse_experiment(content)
 
 
-def draws_of(work: Backlog, unit: WorkUnit, refused: Reasons) -> list[Draw]:
-    samples = read_samples(work.shards[unit.shard], work.experiment.data, with_images=False)
-    count = work.experiment.rewrite.rewrites_per_set
+def draws_of(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> list[Draw]:
+    samples = read_samples(backlog.shards[unit.shard], backlog.experiment.data, with_images=False)
+    count = backlog.experiment.rewrite.rewrites_per_set
     return [
-        Draw(each.id, each.caption, f"text {draw}", refused.get(each.id) if draw == 0 else None, draw)
-        for each in samples
-        for draw in range(count)
+        Draw(sample.id, sample.caption, f"text {slot}", refused.get(sample.id) if slot == 0 else None, slot)
+        for sample in samples
+        for slot in range(count)
     ]
 
 
-def origin_of(work: Backlog, unit: WorkUnit) -> Origin:
-    samples = list(read_samples(work.shards[unit.shard], work.experiment.data, with_images=False))
-    inputs = digest_inputs((each.id for each in samples), (each.caption_hash for each in samples))
-    return Origin(work.shards[unit.shard].file_identity, inputs, work.experiment.rewrite.rewrites_per_set)
+def origin_of(backlog: Backlog, unit: WorkUnit) -> Origin:
+    samples = list(read_samples(backlog.shards[unit.shard], backlog.experiment.data, with_images=False))
+    inputs = digest_inputs((sample.id for sample in samples), (sample.caption_hash for sample in samples))
+    return Origin(backlog.shards[unit.shard].file_identity, inputs, backlog.experiment.rewrite.rewrites_per_set)
 
 
-def draw(work: Backlog, unit: WorkUnit, refused: Reasons) -> None:
-    """Write the draws of a unit where its recipe has claimed the place, as a run does."""
-    rewrite, prompt_set = work.experiment.rewrite, work.prompt_sets[unit.prompt_set]
-    recipe = build_recipe(rewrite, prompt_set, work.experiment.seed)
-    open_for_writing(work.sets[unit.prompt_set].location, recipe, rewrite.gate, "rewrite.output")
+def draw(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> None:
+    """Write the draws of a unit, as a run does: its recipe claims the directory first."""
+    rewrite, prompt_set = backlog.experiment.rewrite, backlog.prompt_sets[unit.prompt_set]
+    recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed)
+    open_for_writing(backlog.sets[unit.prompt_set].location, recipe, rewrite.gate, "rewrite.output")
     write_draws(
-        work.sets[unit.prompt_set],
+        backlog.sets[unit.prompt_set],
         unit.shard,
         unit.revision,
-        table_of(draws_of(work, unit, refused)),
-        origin_of(work, unit),
+        table_of(draws_of(backlog, unit, refused)),
+        origin_of(backlog, unit),
     )
 
 
-def judge(work: Backlog, unit: WorkUnit, refused: Reasons) -> None:
-    """Commit a unit that has its draws."""
-    draws = draws_of(work, unit, refused)
+def judge(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> None:
+    """Commit a unit after its draws."""
+    draws = draws_of(backlog, unit, refused)
     commit_verdicts(
-        work.sets[unit.prompt_set],
+        backlog.sets[unit.prompt_set],
         unit.shard,
         unit.revision,
         table_of(draws),
         reasons_of(draws),
-        origin_of(work, unit),
+        origin_of(backlog, unit),
     )
 
 
-def do(work: Backlog, refused: Reasons | None = None, only: Callable[[WorkUnit], bool] = lambda unit: True) -> None:
-    """Do what is planned, or a part of it."""
-    for unit in filter(only, work.to_draw):
-        draw(work, unit, refused or {})
-    for unit in filter(only, [*work.to_draw, *work.to_judge]):
-        judge(work, unit, refused or {})
+def do(backlog: Backlog, refused: Reasons | None = None, only: Callable[[WorkUnit], bool] = lambda unit: True) -> None:
+    """Do the backlog, or a part of it."""
+    for unit in filter(only, backlog.to_draw):
+        draw(backlog, unit, refused or {})
+    for unit in filter(only, [*backlog.to_draw, *backlog.to_judge]):
+        judge(backlog, unit, refused or {})
 
 
-def planned(work: Backlog) -> dict[str, list[WorkUnit]]:
-    """What there is to do, by kind."""
-    kinds = {"draw": work.to_draw, "judge": work.to_judge, "compare": work.to_compare}
+def units_by_kind(backlog: Backlog) -> dict[str, list[WorkUnit]]:
+    """The units left, by kind."""
+    kinds = {"draw": backlog.to_draw, "judge": backlog.to_judge, "compare": backlog.to_compare}
     return {kind: units for kind, units in kinds.items() if units}
 
 
@@ -117,21 +117,20 @@ def names(experiment: Experiment) -> list[str]:
     return sorted(find_backlog(experiment).shards)
 
 
-def test_at_first_every_shard_is_to_be_drawn_once_for_each_set(experiment: Experiment) -> None:
+def test_at_first_every_shard_is_drawn_once_for_each_set(experiment: Experiment) -> None:
     both = with_overrides(experiment, {"rewrite.prompt_sets": ["human", "crowd"]})
-    work = find_backlog(both)
-    assert (
-        sorted(work.shards) == [unit.shard for unit in work.to_draw[::2]] == [unit.shard for unit in work.to_draw[1::2]]
-    )
-    assert {(unit.prompt_set, unit.shard) for unit in work.to_draw} == {
-        (name, shard) for name in ("human", "crowd") for shard in work.shards
+    backlog = find_backlog(both)
+    shards = [unit.shard for unit in backlog.to_draw]
+    assert sorted(backlog.shards) == shards[::2] == shards[1::2]
+    assert {(unit.prompt_set, unit.shard) for unit in backlog.to_draw} == {
+        (name, shard) for name in ("human", "crowd") for shard in backlog.shards
     }
-    assert {(unit.revision, unit.previous) for unit in work.to_draw} == {(0, None)}
-    assert planned(work).keys() == {"draw"}
-    assert work.untouched_shards == 0
+    assert {(unit.revision, unit.previous) for unit in backlog.to_draw} == {(0, None)}
+    assert units_by_kind(backlog).keys() == {"draw"}
+    assert backlog.untouched_shards == 0
 
 
-def test_planning_writes_nothing(experiment: Experiment, tmp_path: Path) -> None:
+def test_finding_the_backlog_writes_no_file(experiment: Experiment, tmp_path: Path) -> None:
     find_backlog(experiment)
     assert not (tmp_path / "out").exists()
     do(find_backlog(experiment), {"a-0": "too_short"})
@@ -151,51 +150,52 @@ def done(experiment: Experiment) -> Experiment:
     return experiment
 
 
-def test_there_is_nothing_to_do_when_all_is_committed(done: Experiment) -> None:
-    work = find_backlog(done)
-    assert work.units == []
-    assert work.untouched_shards == 3
-    assert {shard: known.revision for shard, known in work.committed["human"].items()} == dict.fromkeys(work.shards, 0)
-    assert {known.statistics.accepted for known in work.committed["human"].values()} == {ROWS}
+def test_the_backlog_is_empty_when_everything_is_committed(done: Experiment) -> None:
+    backlog = find_backlog(done)
+    assert backlog.units == []
+    assert backlog.untouched_shards == 3
+    committed = backlog.committed["human"]
+    assert {name: shard.revision for name, shard in committed.items()} == dict.fromkeys(backlog.shards, 0)
+    assert {shard.statistics.accepted for shard in committed.values()} == {ROWS}
 
 
-def test_only_shards_without_draws_are_to_be_drawn(experiment: Experiment) -> None:
+def test_only_shards_without_draws_are_drawn(experiment: Experiment) -> None:
     first, *others = names(experiment)
     do(find_backlog(experiment), only=lambda unit: unit.shard == first)
-    work = find_backlog(experiment)
-    assert planned(work) == {"draw": [WorkUnit("human", shard, 0) for shard in others]}
-    assert work.untouched_shards == 1
+    backlog = find_backlog(experiment)
+    assert units_by_kind(backlog) == {"draw": [WorkUnit("human", shard, 0) for shard in others]}
+    assert backlog.untouched_shards == 1
 
 
-def test_a_set_that_is_committed_is_not_made_again_for_another_set(done: Experiment) -> None:
+def test_a_committed_set_is_not_drawn_again_for_another_set(done: Experiment) -> None:
     both = with_overrides(done, {"rewrite.prompt_sets": ["human", "crowd"]})
-    work = find_backlog(both)
-    assert planned(work) == {"draw": [WorkUnit("crowd", shard, 0) for shard in names(done)]}
-    assert work.untouched_shards == 0
+    backlog = find_backlog(both)
+    assert units_by_kind(backlog) == {"draw": [WorkUnit("crowd", shard, 0) for shard in names(done)]}
+    assert backlog.untouched_shards == 0
 
 
-def test_draws_without_verdicts_are_to_be_judged_where_they_are(experiment: Experiment) -> None:
-    work = find_backlog(experiment)
-    for unit in work.to_draw:
-        draw(work, unit, {})
-    assert planned(find_backlog(experiment)) == {"judge": work.to_draw}
+def test_draws_without_verdicts_are_judged_at_their_revision(experiment: Experiment) -> None:
+    backlog = find_backlog(experiment)
+    for unit in backlog.to_draw:
+        draw(backlog, unit, {})
+    assert units_by_kind(find_backlog(experiment)) == {"judge": backlog.to_draw}
 
 
-def test_a_run_that_stopped_between_draws_and_verdicts_judges_the_newest_draws(done: Experiment) -> None:
+def test_after_a_stop_between_draws_and_verdicts_the_newest_draws_are_judged(done: Experiment) -> None:
     first, *others = names(done)
     raised = more(done, 2)
-    work = find_backlog(raised)
-    do(work, only=lambda unit: unit.shard in others)
-    draw(work, next(unit for unit in work.to_draw if unit.shard == first), {})
-    assert planned(find_backlog(raised)) == {"judge": [WorkUnit("human", first, 1)]}
+    backlog = find_backlog(raised)
+    do(backlog, only=lambda unit: unit.shard in others)
+    draw(backlog, next(unit for unit in backlog.to_draw if unit.shard == first), {})
+    assert units_by_kind(find_backlog(raised)) == {"judge": [WorkUnit("human", first, 1)]}
 
 
-def test_another_gate_is_to_judge_every_shard_at_its_revision(done: Experiment) -> None:
+def test_another_gate_judges_every_shard_at_its_revision(done: Experiment) -> None:
     first, *others = names(done)
     do(find_backlog(more(done, 2)), only=lambda unit: unit.shard == first)
     strict = with_overrides(done, {"rewrite.gate.min_words": 5})
     judged = [WorkUnit("human", first, 1), *(WorkUnit("human", shard, 0) for shard in others)]
-    assert planned(find_backlog(strict)) == {"judge": judged}
+    assert units_by_kind(find_backlog(strict)) == {"judge": judged}
     do(find_backlog(strict))
     assert find_backlog(strict).units == []
     assert find_backlog(done).units == []
@@ -203,65 +203,72 @@ def test_another_gate_is_to_judge_every_shard_at_its_revision(done: Experiment) 
 
 def test_more_rewrites_are_drawn_to_the_next_revision(done: Experiment) -> None:
     raised = more(done, 2)
-    assert planned(find_backlog(raised)) == {"draw": [WorkUnit("human", shard, 1, previous=0) for shard in names(done)]}
+    assert units_by_kind(find_backlog(raised)) == {
+        "draw": [WorkUnit("human", shard, 1, previous=0) for shard in names(done)]
+    }
     do(find_backlog(raised))
     assert find_backlog(raised).units == []
 
 
-def test_fewer_rewrites_are_nothing_to_do(done: Experiment) -> None:
+def test_fewer_rewrites_leave_the_backlog_empty(done: Experiment) -> None:
     do(find_backlog(more(done, 3)))
     assert find_backlog(done).units == []
     assert find_backlog(more(done, 2)).units == []
 
 
-def test_what_is_drawn_again_is_one_revision_for_the_whole_set(done: Experiment) -> None:
+def test_new_draws_of_a_set_share_one_revision(done: Experiment) -> None:
     first, second, third = names(done)
     do(find_backlog(more(done, 2)), only=lambda unit: unit.shard == second)
-    found = [(unit.shard, unit.previous, unit.revision) for unit in find_backlog(more(done, 3)).to_draw]
-    assert found == [(first, 0, 2), (second, 1, 2), (third, 0, 2)]
+    units = find_backlog(more(done, 3)).to_draw
+    assert [(unit.shard, unit.previous, unit.revision) for unit in units] == [
+        (first, 0, 2),
+        (second, 1, 2),
+        (third, 0, 2),
+    ]
 
 
 def touch(path: Path) -> None:
-    """The same content, as if it were copied anew."""
+    """Give the file a later time, as a fresh copy has."""
     later_ns = path.stat().st_mtime_ns + 1_000_000_000
     os.utime(path, ns=(later_ns, later_ns))
 
 
-def test_a_replaced_file_is_to_be_compared(done: Experiment, tmp_path: Path) -> None:
+def test_a_replaced_file_is_compared(done: Experiment, tmp_path: Path) -> None:
     (replaced,) = (tmp_path / "data").glob("b.*")
     touch(replaced)
-    work = find_backlog(done)
-    assert planned(work) == {"compare": [WorkUnit("human", replaced.name, 1, previous=0)]}
-    assert work.untouched_shards == 2
+    backlog = find_backlog(done)
+    assert units_by_kind(backlog) == {"compare": [WorkUnit("human", replaced.name, 1, previous=0)]}
+    assert backlog.untouched_shards == 2
 
 
-def test_a_file_found_to_hold_the_same_is_not_compared_again(done: Experiment, tmp_path: Path) -> None:
+def test_a_file_with_the_same_captions_is_compared_once(done: Experiment, tmp_path: Path) -> None:
     (replaced,) = (tmp_path / "data").glob("b.*")
     touch(replaced)
-    work = find_backlog(done)
-    (unit,) = work.to_compare
-    stamped = replace(work.committed["human"][unit.shard].origin, file_identity=work.shards[unit.shard].file_identity)
-    restamp_verdicts(work.sets["human"], unit.shard, 0, stamped)
+    backlog = find_backlog(done)
+    (unit,) = backlog.to_compare
+    origin = backlog.committed["human"][unit.shard].origin
+    stamped = replace(origin, file_identity=backlog.shards[unit.shard].file_identity)
+    restamp_verdicts(backlog.sets["human"], unit.shard, 0, stamped)
     assert find_backlog(done).units == []
 
 
 def test_more_rewrites_of_a_replaced_file_are_drawn_without_a_comparison(done: Experiment, tmp_path: Path) -> None:
     (replaced,) = (tmp_path / "data").glob("b.*")
     touch(replaced)
-    assert planned(find_backlog(more(done, 2))).keys() == {"draw"}
+    assert units_by_kind(find_backlog(more(done, 2))).keys() == {"draw"}
 
 
-def test_a_new_file_is_drawn_and_a_removed_one_is_left_as_it_is(done: Experiment, tmp_path: Path) -> None:
+def test_a_new_file_is_drawn_and_the_rewrites_of_a_removed_one_stay(done: Experiment, tmp_path: Path) -> None:
     (removed,) = (tmp_path / "data").glob("a.*")
     removed.unlink()
     added = write_table(tmp_path / "data" / f"d{removed.suffix}")
-    work = find_backlog(done)
-    assert planned(work) == {"draw": [WorkUnit("human", added.name, 0)]}
-    assert removed.name not in work.committed["human"]
-    assert work.sets["human"].accepted(removed.name) is not None
+    backlog = find_backlog(done)
+    assert units_by_kind(backlog) == {"draw": [WorkUnit("human", added.name, 0)]}
+    assert removed.name not in backlog.committed["human"]
+    assert backlog.sets["human"].accepted(removed.name) is not None
 
 
-def test_a_retry_draws_only_in_shards_that_have_the_reason(experiment: Experiment) -> None:
+def test_a_retry_draws_only_in_shards_with_the_reason(experiment: Experiment) -> None:
     a, b, c = names(experiment)
     do(find_backlog(experiment), {"a-0": "engine_died", "b-1": "too_short", "c-1": "looping", "c-2": "too_short"})
 
@@ -269,19 +276,21 @@ def test_a_retry_draws_only_in_shards_that_have_the_reason(experiment: Experimen
         return {"draw": [WorkUnit("human", shard, 1, previous=0, retry=retry) for shard in shards]}
 
     assert find_backlog(experiment).units == []
-    assert planned(find_backlog(experiment, ["engine_died"])) == units(("engine_died",), a)
-    assert planned(find_backlog(experiment, ["too_short"])) == units(("too_short",), b, c)
-    assert planned(find_backlog(experiment, {"looping", "engine_died"})) == units(("engine_died", "looping"), a, c)
+    assert units_by_kind(find_backlog(experiment, ["engine_died"])) == units(("engine_died",), a)
+    assert units_by_kind(find_backlog(experiment, ["too_short"])) == units(("too_short",), b, c)
+    assert units_by_kind(find_backlog(experiment, {"looping", "engine_died"})) == units(
+        ("engine_died", "looping"), a, c
+    )
     assert find_backlog(experiment, ["refusal"]).units == []
 
 
-def test_a_refused_draw_that_another_replaced_is_not_retried(experiment: Experiment) -> None:
-    work = find_backlog(experiment)
-    do(work)
-    unit = work.to_draw[0]
+def test_a_refused_draw_with_an_accepted_replacement_is_not_retried(experiment: Experiment) -> None:
+    backlog = find_backlog(experiment)
+    do(backlog)
+    unit = backlog.to_draw[0]
     drawn = [Draw("a-0", "caption 0", "x", "too_short"), Draw("a-0", "caption 0", "a text", attempt=1)]
-    write_draws(work.sets["human"], unit.shard, 0, table_of(drawn), origin_of(work, unit))
-    commit_verdicts(work.sets["human"], unit.shard, 0, table_of(drawn), reasons_of(drawn), origin_of(work, unit))
+    write_draws(backlog.sets["human"], unit.shard, 0, table_of(drawn), origin_of(backlog, unit))
+    commit_verdicts(backlog.sets["human"], unit.shard, 0, table_of(drawn), reasons_of(drawn), origin_of(backlog, unit))
     assert find_backlog(experiment).committed["human"][unit.shard].statistics.rejected == {"too_short": 1}
     assert find_backlog(experiment, ["too_short"]).units == []
 
@@ -292,12 +301,12 @@ def test_ranges_of_a_file_are_shards_of_their_own(experiment: Experiment) -> Non
     last = names(cut)[-1]
     do(find_backlog(cut), {"c-2": "too_short"})
     assert find_backlog(cut).units == []
-    assert planned(find_backlog(cut, ["too_short"])) == {
+    assert units_by_kind(find_backlog(cut, ["too_short"])) == {
         "draw": [WorkUnit("human", last, 1, previous=0, retry=("too_short",))]
     }
 
 
-def test_another_recipe_in_the_place_is_refused(done: Experiment) -> None:
+def test_a_directory_of_another_recipe_is_refused(done: Experiment) -> None:
     with pytest.raises(UserError, match=r"rewrite\.output: .*another rewrite set \(heads, seed differ\)"):
         find_backlog(with_overrides(done, {"seed": 1, "rewrite.heads": 8}))
 
@@ -319,7 +328,7 @@ def test_two_sets_of_one_name_are_refused(experiment: Experiment, tmp_path: Path
         ({"data.path": "nosuch"}, r"data\.path: 'nosuch' does not exist"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(
+def test_unusable_settings_are_refused_before_a_file_is_written(
     experiment: Experiment, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
