@@ -181,7 +181,7 @@ def print_plan(console: Console, plan: RunPlan) -> None:
         stages.add_column(heading, justify="left" if heading in ("stage", "nodes") else "right")
     for stage, group, fewest in (
         ("rewriting", plan.engines, plan.fewest_engines),
-        ("training", plan.workers, plan.workers.fewest),
+        ("training", plan.workers, plan.workers.min_processes),
     ):
         count = f"{group.processes}" if fewest in (None, group.processes) else f"{fewest} to {group.processes}"
         gpus = "1 where there are any" if group.gpus is None else f"{group.gpus:g}"

@@ -33,7 +33,7 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     _check_checkpoint(experiment.evaluate, experiment.train_output)
     if os.environ.get("RAY_ADDRESS"):
         reservation = cluster.Reservation("evaluate", (cluster.ResourceGroup("tasks", 1, 1.0),), data_cpus=0)
-        cluster.connect(experiment, reservation, {"evaluate.output": experiment.evaluate_output})
+        cluster.connect(experiment.ray, reservation, {"evaluate.output": experiment.evaluate_output})
         return evaluate_on_cluster(experiment)
     storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
     results = measure(experiment.evaluate, checkpoint_location(experiment.evaluate, experiment.train_output))
@@ -45,7 +45,7 @@ def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
     import ray
 
     # Spread: the task runs outside the placement group of a Tune trial.
-    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_each(None), scheduling_strategy="SPREAD")(measure)
+    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_per_process(None), scheduling_strategy="SPREAD")(measure)
     location = checkpoint_location(experiment.evaluate, experiment.train_output)
     return _write(experiment.evaluate_output, ray.get(task.remote(experiment.evaluate, location)))
 

@@ -70,12 +70,12 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
     work = find_backlog(experiment)
     planned = plans(work)
     for plan in planned:
-        cluster.check_local(experiment, plan)  # before models are looked at, which takes seconds
+        cluster.check_local(experiment.ray, plan)  # before models are looked at, which takes seconds
     check_training(experiment)
     check_prompts(experiment, work.prompt_sets.values())
     outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
     for plan in planned:
-        cluster.connect(experiment, plan, outputs)
+        cluster.connect(experiment.ray, plan, outputs)
     claim_sets(work)
     run = _beside if _is_beside(work) else _ahead
     return run(work, build_engine)
@@ -271,24 +271,24 @@ def _bounded(work: Backlog) -> Backlog:
     engine = experiment.rewrite.engine
     engines, workers, scorers = engine_group(work), worker_group(experiment), scorer_group(experiment)
     cpus = ray.cluster_resources().get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS - scorers.processes * scorers.cpus
-    nodes = cluster.without(scorers, scorers.processes, cluster.alive_nodes())
+    nodes = cluster.nodes_without(scorers, scorers.processes, cluster.alive_nodes())
 
     def room_beside(group: cluster.ResourceGroup, most: int, other: cluster.ResourceGroup, others: int) -> int:
         """Processes of a group, up to `most`, beside so many others; tasks may take their CPUs from any node."""
-        others = cluster.room(other, nodes, others)
-        by_cpus = cluster.room_in({"CPU": cpus - others * other.cpus}, replace(group, gpus=0.0), most)
-        return cluster.room(group, cluster.without(other, others, nodes, group), by_cpus)
+        others = cluster.count_fitting(other, nodes, others)
+        by_cpus = cluster.count_fitting_in({"CPU": cpus - others * other.cpus}, replace(group, gpus=0.0), most)
+        return cluster.count_fitting(group, cluster.nodes_without(other, others, nodes, group), by_cpus)
 
     most_engines = max(engine.actors.min, room_beside(engines, engine.actors.max, workers, workers.processes))
     if most_engines < engine.actors.max:
         logger.info("at most %d engines, so that training keeps what it needs", most_engines)
     held = most_engines if engines.processes else 0
-    most_workers = max(workers.least, room_beside(workers, workers.processes, engines, held))
+    most_workers = max(workers.required_processes, room_beside(workers, workers.processes, engines, held))
     if most_workers < workers.processes:
         logger.info("at most %d workers, so that engines keep what they have", most_workers)
     changes: dict[str, Any] = {"rewrite.engine.actors.max": most_engines}
-    if workers.least < workers.processes:
-        changes["train.workers"] = {"min": workers.least, "max": most_workers}
+    if workers.required_processes < workers.processes:
+        changes["train.workers"] = {"min": workers.required_processes, "max": most_workers}
     if scorers.gpus:
         changes["rewrite.gate.picture.actors.max"] = scorers.processes
     return replace(work, experiment=with_overrides(experiment, changes))

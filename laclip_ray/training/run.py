@@ -60,7 +60,9 @@ def run_training(
     if (result := finished_result(paths)) is not None:
         return result
 
-    cluster.connect(experiment, cluster.Reservation("train", (worker_group(train),)), {"train.output": paths.output})
+    cluster.connect(
+        experiment.ray, cluster.Reservation("train", (worker_group(train),)), {"train.output": paths.output}
+    )
     rows = recorded_rows(paths) or rows or count_rows(experiment.data, shards)
     length = RunLength(sum(rows.values()), train.epochs, train.batch_size)
     length.check()
@@ -112,7 +114,7 @@ def worker_group(train: TrainConfig) -> cluster.ResourceGroup:
         workers.max,
         train.cpus_per_worker,
         train.gpus_per_worker,
-        fewest=workers.min,
+        min_processes=workers.min,
         accelerator_type=train.accelerator_type,
         label_selector=train.label_selector,
     )

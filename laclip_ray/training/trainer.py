@@ -111,7 +111,7 @@ def _build_trainer(inputs: LoopInput, spec: StreamSpec) -> Any:
         datasets={"train": dataset},
         dataset_config=_data_config(inputs, spec),
         torch_config=TorchConfig(
-            backend="nccl" if cluster.gpus_each(train.gpus_per_worker) else "gloo",
+            backend="nccl" if cluster.gpus_per_process(train.gpus_per_worker) else "gloo",
             timeout_s=_WORKER_TIMEOUT_S if supply is None else _WORKER_TEXT_TIMEOUT_S,
         ),
         scaling_config=_scaling_config(train),
@@ -139,7 +139,7 @@ def _scaling_config(train: TrainConfig) -> Any:
     import ray.train
 
     scaling_config: Any = ray.train.ScalingConfig  # Ray's types are those of an older version
-    gpus = cluster.gpus_each(train.gpus_per_worker)
+    gpus = cluster.gpus_per_process(train.gpus_per_worker)
     workers = train.workers
     return scaling_config(
         num_workers=workers if isinstance(workers, int) else (workers.min, workers.max),

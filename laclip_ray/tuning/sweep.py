@@ -72,7 +72,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
         IncompleteError: a run failed, the budget is spent, or the sweep was stopped; what is there is written.
     """
     tune = experiment.tune
-    cluster.check_local(experiment, _plan(experiment, 1))  # before models are looked at, which takes seconds
+    cluster.check_local(experiment.ray, _plan(experiment, 1))  # before models are looked at, which takes seconds
     if len(set(tune.seeds)) < len(tune.seeds):
         raise UserError("tune.seeds: the same seed is given twice")
     edge = check_space(experiment)
@@ -85,7 +85,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
         check_training(variant)
     epochs = stages_of(experiment)
     check_place(experiment, epochs)
-    cluster.connect(experiment, _plan(experiment, 1), {"tune.output": experiment.tune_output})
+    cluster.connect(experiment.ray, _plan(experiment, 1), {"tune.output": experiment.tune_output})
     # A search may choose any p of a range, whatever is at its edge.
     any_p = not points and P_KEY in swept_keys(experiment)
     readers = [variant for variant in variants if any_p or variant.text.reads_rewrites]
@@ -171,13 +171,15 @@ def _capacity(experiment: Experiment, points: int) -> Capacity:
         one = _plan(experiment, 1)
         cluster.check_cpus(one, resources.get("CPU", 0), "the cluster, at its largest,")
         most = min(most, int(resources.get("CPU", 0) // one.cpus))
-        gpus = sum(group.processes * cluster.gpus_each(group.gpus) for group in one.groups)
+        gpus = sum(group.processes * cluster.gpus_per_process(group.gpus) for group in one.groups)
         if gpus:
             cluster.check_gpus(one, resources.get("GPU", 0))
             most = min(most, int(resources.get("GPU", 0) // gpus))
     if not experiment.ray.autoscaling:
         workers = worker_group(experiment)
-        most = min(most, cluster.room(workers, cluster.alive_nodes(), most * workers.processes) // workers.processes)
+        most = min(
+            most, cluster.count_fitting(workers, cluster.alive_nodes(), most * workers.processes) // workers.processes
+        )
     seeds_each = min(seeds, max(1, most // points))
     return Capacity(points=max(1, most // seeds_each), seeds_each=seeds_each)
 

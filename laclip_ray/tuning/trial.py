@@ -178,7 +178,7 @@ def _gpu_hours(variant: Experiment, rows: Sequence[Mapping[str, Any]]) -> float:
         for start, row in zip(before, rows, strict=False)
         if row["images_per_s"]
     )
-    gpus = variant.train.worker_range.max * cluster.gpus_each(variant.train.gpus_per_worker)
+    gpus = variant.train.worker_range.max * cluster.gpus_per_process(variant.train.gpus_per_worker)
     return float(seconds / 3600 * gpus)
 
 

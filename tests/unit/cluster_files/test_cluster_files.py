@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-from laclip_ray.cluster import ResourceGroup, room
+from laclip_ray.cluster import ResourceGroup, count_fitting
 from laclip_ray.config import load_experiment
 from tests.unit.cluster_files.checks import (
     CLUSTER,
@@ -172,7 +172,7 @@ def test_the_job_s_command_fits_its_groups(monkeypatch: pytest.MonkeyPatch) -> N
         for name, each in node_types("kuberay/rayjob-run.yaml").items()
     }
     for name, group in groups.items():
-        rooms = {other: room(group, nodes[other], group.processes) for other in nodes}
+        rooms = {other: count_fitting(group, nodes[other], group.processes) for other in nodes}
         assert rooms == {**dict.fromkeys(nodes, 0), name: group.processes}
 
 

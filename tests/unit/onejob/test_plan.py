@@ -56,7 +56,12 @@ def printed(plan: RunPlan) -> str:
 
 def test_a_plan_has_processes_shards_epochs_and_steps(experiment: Experiment) -> None:
     plan = plan_run(experiment)
-    assert (plan.fewest_engines, plan.engines.processes, plan.workers.fewest, plan.workers.processes) == (1, 3, 1, 2)
+    assert (plan.fewest_engines, plan.engines.processes, plan.workers.min_processes, plan.workers.processes) == (
+        1,
+        3,
+        1,
+        2,
+    )
     assert (plan.shards, plan.shards_done, plan.left_share, plan.epochs_left, plan.steps_left) == (5, 0, 1.0, 3.0, 7)
     assert not Path(experiment.output).exists()
 
