@@ -1,1 +1,1 @@
-"""Finding the augmentation probability, and what goes with it: one point after another, each with several seeds."""
+"""Sweeps: train CLIP at many points of a search space, several seeds each, and compare the points seed by seed."""

@@ -1,6 +1,6 @@
-"""What a sweep leaves: `sweep.csv`, a plot a metric, `best.yaml` and what is to be said of it.
+"""The results of a sweep: `sweep.csv`, a plot of each metric, `best.yaml`, and a page with the verdicts.
 
-Guarantees: everything is made of the stages in storage, so that a partial sweep has partial results of the same shape.
+Guarantees: results are computed from the stored stages alone. A partial sweep has partial results in the same form.
 """
 
 import csv
@@ -12,75 +12,82 @@ from functools import cached_property
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, to_yaml, with_overrides
+from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_yaml, with_overrides
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation import retrieval, zeroshot
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, write_report
 from laclip_ray.tuning.comparison import Values, agreement, best_point, complete, differences, verdict
+from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
-from laclip_ray.tuning.trial import Stage
+from laclip_ray.tuning.stages import Stage
 from laclip_ray.versions import package_versions
 
-REPORT_FILE = "sweep.html"
+_METRICS = {"zero-shot": zeroshot.METRICS, "retrieval": retrieval.METRICS}
+"""Metrics of each evaluation task."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All that was measured."""
+    """A sweep's results so far."""
 
     experiment: Experiment
     stages: tuple[Stage, ...]
+    """Of all runs, ordered by point, seed and epoch."""
     rewrites: int
-    """The most rewrites that a caption has: the paper's uniform choice is p = M / (M + 1)."""
+    """M, the most rewrites of a caption: the paper's uniform choice is p = M / (M + 1)."""
 
     @cached_property
     def finished(self) -> list[Stage]:
-        """The last stage of each run that was trained to the end."""
+        """The last stage of each complete run."""
         return [stage for stage in self.stages if stage.epoch == self.experiment.train.epochs]
 
     @cached_property
     def metrics(self) -> list[str]:
         """Names of the metrics that every stage has."""
-        named = [set(stage.metrics) for stage in self.stages]
-        return sorted(set.intersection(*named)) if named else []
+        names = [set(stage.metrics) for stage in self.stages]
+        return sorted(set.intersection(*names)) if names else []
 
     @property
     def metric(self) -> str:
-        """What is compared first."""
-        return objective_metric(self.experiment)
+        """The metric that the sweep maximises."""
+        return objective_metric(self.experiment.tune, self.experiment.evaluate)
 
     @cached_property
     def begun(self) -> int:
-        """Points of which something was measured."""
+        """Number of points with at least one stage."""
         return len({stage.point for stage in self.stages})
 
     def values(self, metric: str, epoch: int | None = None) -> dict[str, dict[int, float]]:
-        """A metric after an epoch, the last one by default, of the points complete until then, by point and seed."""
-        found: dict[str, dict[int, float]] = {}
+        """A metric after an epoch (default: the last one), by point and seed, of points with a value for every seed."""
+        epoch = epoch or self.experiment.train.epochs
+        values: dict[str, dict[int, float]] = {}
         for stage in self.stages:
-            if stage.epoch == (epoch or self.experiment.train.epochs) and metric in stage.metrics:
-                found.setdefault(stage.point, {})[stage.seed] = stage.metrics[metric]
-        return complete(found, self.experiment.tune.seeds)
+            if stage.epoch == epoch and metric in stage.metrics:
+                values.setdefault(stage.point, {})[stage.seed] = stage.metrics[metric]
+        return complete(values, self.experiment.tune.seeds)
 
     @cached_property
     def baselines(self) -> list[str]:
-        """The complete points that are the best one with p = 0 (CLIP), and with the paper's uniform choice."""
-        known = self.values(self.metric) if self.metrics else {}
-        values = {stage.point: stage.values for stage in self.finished if stage.point in known}
-        if not known or P_KEY not in values[best_point(known)]:
+        """The points to compare with: like the best point, but with p = 0 (CLIP) or the paper's uniform choice.
+
+        Only complete points count. Empty if the best point has no value of p.
+        """
+        objective = self.values(self.metric) if self.metrics else {}
+        points = {stage.point: stage.values for stage in self.finished if stage.point in objective}
+        if not objective or P_KEY not in points[best_point(objective)]:
             return []
-        others = _without_p(values[best_point(known)])
+        best_without_p = _without_p(points[best_point(objective)])
         by_p: dict[float, str] = {}
-        for point, each in values.items():
-            p = constant_p(each.get(P_KEY), self.rewrites)
-            if p is not None and _without_p(each) == others:
+        for point, values in points.items():
+            p = constant_p(values.get(P_KEY), self.rewrites)
+            if p is not None and _without_p(values) == best_without_p:
                 by_p.setdefault(p, point)
         return list(dict.fromkeys(by_p[p] for p in baseline_ps(self.rewrites) if p in by_p))
 
     def verdicts(self) -> list[str]:
-        """A sentence for each baseline; where there is none, what was best."""
+        """One verdict per baseline. Without a baseline, a sentence about the best point."""
         values = self.values(self.metric) if self.metrics else {}
         if not values:
             return ["No point is complete yet."]
@@ -88,7 +95,7 @@ class Sweep:
             best = best_point(values)
             return [
                 f"{self.metric}: {best} is best, {statistics.fmean(values[best].values()):.4f}. No complete point is "
-                "the same with p = 0 or the paper's uniform choice, so that nothing is said of how much p gives."
+                "the same with p = 0 or the paper's uniform choice, so the gain from p is unknown."
             ]
         return [verdict(values, baseline, self.metric, begun=self.begun) for baseline in self.baselines]
 
@@ -99,84 +106,82 @@ def _without_p(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order of the points after some epochs, and at the end."""
+    """The order of the points after an epoch, compared with the final order."""
 
     epoch: int
     images: int
-    """That a run had trained on by then."""
+    """Images that a run had trained on by then."""
     agreement: float
-    """Kendall's tau with the order at the end."""
+    """Kendall's tau of the two orders."""
 
 
 def rankings(sweep: Sweep, metric: str) -> list[Ranking]:
-    """How soon the complete points are in the order in which they end; nothing with fewer than two of them."""
+    """How well the order of the complete points agrees with the final order, by epoch.
+
+    Empty for fewer than two complete points.
+    """
     final = _means(sweep.values(metric))
-    found: list[Ranking] = []
     if len(final) < 2:
-        return found
+        return []
+    by_epoch: list[Ranking] = []
     for epoch in sorted({stage.epoch for stage in sweep.stages}):
         means = _means(sweep.values(metric, epoch))
         if final.keys() <= means.keys():
             images = max(stage.images for stage in sweep.stages if stage.epoch == epoch)
-            found.append(Ranking(epoch, images, agreement({point: means[point] for point in final}, final)))
-    return found
+            by_epoch.append(Ranking(epoch, images, agreement({point: means[point] for point in final}, final)))
+    return by_epoch
 
 
 def _means(values: Values) -> dict[str, float]:
-    return {point: statistics.fmean(found.values()) for point, found in values.items()}
+    return {point: statistics.fmean(by_seed.values()) for point, by_seed in values.items()}
 
 
-_METRICS = {"zero-shot": zeroshot.METRICS, "retrieval": retrieval.METRICS}
-
-
-def metric_names(experiment: Experiment) -> list[str]:
-    """`task/dataset/metric` of all that the configuration evaluates, in its order."""
-    evaluate = experiment.evaluate
-    sets = [("zero-shot", each.name) for each in evaluate.zero_shot]
-    sets += [("retrieval", each.name) for each in evaluate.retrieval]
+def metric_names(evaluate: EvaluateConfig) -> list[str]:
+    """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
+    sets = [("zero-shot", config.name) for config in evaluate.zero_shot]
+    sets += [("retrieval", config.name) for config in evaluate.retrieval]
     return [f"{task}/{name}/{metric}" for task, name in sets for metric in _METRICS[task]]
 
 
-def objective_metric(experiment: Experiment) -> str:
-    """What is to be as large as possible: `tune.metric`, or the first top-1, or the first recall.
+def objective_metric(tune: TuneConfig, evaluate: EvaluateConfig) -> str:
+    """The name of the metric to maximise: `tune.metric`, or else the first top-1, or else the first recall.
 
     Raises:
-        UserError: `tune.metric` is nothing that is evaluated.
+        UserError: the evaluation does not compute `tune.metric`.
     """
-    names = metric_names(experiment)
-    if experiment.tune.metric is None:
+    names = metric_names(evaluate)
+    if tune.metric is None:
         return names[0]
-    if experiment.tune.metric not in names:
-        raise UserError(f"tune.metric: there is no {experiment.tune.metric}; there are {', '.join(names)}")
-    return experiment.tune.metric
+    if tune.metric not in names:
+        raise UserError(f"tune.metric: there is no {tune.metric}; there are {', '.join(names)}")
+    return tune.metric
 
 
 def write_sweep(sweep: Sweep) -> None:
-    """Write all files of the sweep's directory; nothing where nothing was measured."""
+    """Write all result files of a sweep, if it has any stage."""
     if not sweep.stages:
         return
-    output = sweep.experiment.tune_output
-    best = best_experiment(sweep)
-    written = {"sweep.csv": _table(sweep), "sweep.svg": _plot(sweep), "best.yaml": to_yaml(best) if best else None}
-    for name, content in written.items():
-        if content is None:  # an earlier start may have had one
-            storage.remove(storage.join(output, name))
+    paths, best = SweepPaths(sweep.experiment.tune_output), best_experiment(sweep)
+    files = {paths.table: _csv(sweep), paths.plot: _plot(sweep), paths.best: to_yaml(best) if best else None}
+    for url, content in files.items():
+        if content is None:  # an earlier start may have written one
+            storage.remove(url)
         else:
-            storage.write_bytes(storage.join(output, name), content.encode())
-    write_report(storage.join(output, REPORT_FILE), sweep_report(sweep))
+            storage.write_bytes(url, content.encode())
+    write_report(paths.report, sweep_report(sweep))
 
 
 def sweep_report(sweep: Sweep) -> Report:
-    """A page about a sweep: what is to be said of it, the points, their differences, the plot."""
+    """The page about a sweep: verdicts, means, differences, rankings and the plot."""
     plot = _plot(sweep)
     return Report(
         title=f"Sweep of {sweep.experiment.name}",
         introduction=[
             *sweep.verdicts(),
-            f"{len(sweep.values(sweep.metric))} complete points of {len({stage.point for stage in sweep.stages})}, "
-            f"{len(sweep.experiment.tune.seeds)} seeds each. All points share a seed's first weights, order, crops and "
-            "text draws, so that they are compared seed by seed. Intervals of differences are widened for the number "
-            "of points that are compared.",
+            f"{len(sweep.values(sweep.metric))} complete points of {sweep.begun}, "
+            f"{len(sweep.experiment.tune.seeds)} seeds each. All points share a seed's initial weights, order, crops "
+            "and text draws, so they are compared seed by seed. Intervals of differences are widened for the number of "
+            "points compared.",
         ],
         tables=[
             _means_table(sweep),
@@ -189,8 +194,8 @@ def sweep_report(sweep: Sweep) -> Report:
 
 
 def _plot(sweep: Sweep) -> str | None:
-    """Every metric against p, of the complete points that are nothing but a p; None where there are none."""
-    metrics = {metric: found for metric in sweep.metrics if (found := _by_p(sweep, metric))}
+    """Each metric against p, of complete points that set p alone, to a number; None without such points."""
+    metrics = {metric: values for metric in sweep.metrics if (values := _by_p(sweep, metric))}
     return metrics_against_p(metrics) if metrics else None
 
 
@@ -198,7 +203,7 @@ def _means_table(sweep: Sweep) -> Table:
     rows = []
     for point in sweep.values(sweep.metric):
         stages = [stage for stage in sweep.finished if stage.point == point]
-        cells = [_share(mean_interval([*sweep.values(metric)[point].values()])) for metric in sweep.metrics]
+        cells = [_percent(mean_interval([*sweep.values(metric)[point].values()])) for metric in sweep.metrics]
         p_effective = statistics.fmean(stage.p_effective for stage in stages)
         rows.append((point, *cells, f"{p_effective:.3f}", f"{sum(stage.gpu_hours for stage in stages):.2f}"))
     return Table(
@@ -217,7 +222,7 @@ def _differences_table(sweep: Sweep, baseline: str) -> Table:
     return Table(
         f"Differences from {baseline}, seed by seed, in percentage points; with 95 % intervals for all points together",
         ("point", *sweep.metrics),
-        tuple((point, *(_share(by_metric[metric][point]) for metric in sweep.metrics)) for point in points),
+        tuple((point, *(_percent(by_metric[metric][point]) for metric in sweep.metrics)) for point in points),
     )
 
 
@@ -225,47 +230,47 @@ def _rankings_table(sweep: Sweep) -> Table:
     by_metric = {metric: rankings(sweep, metric) for metric in sweep.metrics}
     lines = zip(*by_metric.values(), strict=True)
     return Table(
-        "How far the order of the points agrees with that at the end (Kendall's tau: 1 is the same order, 0 is chance)",
+        "How well the order of the points agrees with the final one (Kendall's tau: 1 is the same order, 0 is chance)",
         ("epoch", "images a run", *by_metric),
         tuple(
-            (str(line[0].epoch), f"{line[0].images:,}", *(f"{each.agreement:.2f}" for each in line)) for line in lines
+            (str(line[0].epoch), f"{line[0].images:,}", *(f"{ranking.agreement:.2f}" for ranking in line))
+            for line in lines
         ),
     )
 
 
-def _share(interval: Interval) -> str:
+def _percent(interval: Interval) -> str:
+    """An interval of shares, in per cent."""
     if interval.half_width is None:
         return f"{100 * interval.mean:.2f} ± {MISSING}"
     return f"{100 * interval.mean:.2f} ± {100 * interval.half_width:.2f}"
 
 
 def best_experiment(sweep: Sweep) -> Experiment | None:
-    """The configuration of the best complete point; None where no point is complete."""
+    """The configuration of the best complete point; None without a complete point."""
     values = sweep.values(sweep.metric)
     if not values:
         return None
-    name = best_point(values)
-    found = next(stage for stage in sweep.finished if stage.point == name)
-    return with_overrides(sweep.experiment, found.values)
+    best = best_point(values)
+    stage = next(stage for stage in sweep.finished if stage.point == best)
+    return with_overrides(sweep.experiment, stage.values)
 
 
 def _by_p(sweep: Sweep, metric: str) -> dict[float, list[float]]:
-    """A metric's values over the seeds, by p, of the points that are nothing but a number p."""
-    number = {
+    """A metric's values over the seeds, by p, of complete points that set p alone, to a number."""
+    ps = {
         stage.point: float(p)
         for stage in sweep.finished
         if set(stage.values) == {P_KEY} and isinstance(p := stage.values[P_KEY], int | float)
     }
-    found = sweep.values(metric)
+    values = sweep.values(metric)
     return {
-        p: list(found[point].values())
-        for point, p in sorted(number.items(), key=lambda item: item[1])
-        if point in found
+        p: list(values[point].values()) for point, p in sorted(ps.items(), key=lambda item: item[1]) if point in values
     }
 
 
-def _table(sweep: Sweep) -> str:
-    """`sweep.csv`: a row a run and stage."""
+def _csv(sweep: Sweep) -> str:
+    """The content of `sweep.csv`: a row for each run and stage."""
     keys = sorted({key for stage in sweep.stages for key in stage.values})
     text = io.StringIO()
     writer = csv.writer(text)
@@ -280,20 +285,20 @@ def _table(sweep: Sweep) -> str:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What comparing seed by seed is worth."""
+    """The benefit of comparing seed by seed."""
 
     paired_variance: float
-    """Of the difference of two runs with one seed, the mean over all points against a baseline."""
+    """Variance of the difference between two runs with one seed; mean over all points against a baseline."""
     unpaired_variance: float
-    """Of the difference of two independent runs, the same."""
+    """The same for two independent runs."""
 
 
 def pairing(sweep: Sweep, baseline: str, metric: str) -> Pairing | None:
-    """The variance of differences with and without pairs; None with fewer than two seeds or points."""
+    """The variance of differences with and without pairs; None for fewer than two seeds or points."""
     values = sweep.values(metric)
-    found = differences(values, baseline) if baseline in values else []
-    paired = [each.paired_variance for each in found if each.paired_variance is not None]
-    unpaired = [each.unpaired_variance for each in found if each.unpaired_variance is not None]
+    compared = differences(values, baseline) if baseline in values else []
+    paired = [each.paired_variance for each in compared if each.paired_variance is not None]
+    unpaired = [each.unpaired_variance for each in compared if each.unpaired_variance is not None]
     if not paired:
         return None
     return Pairing(statistics.fmean(paired), statistics.fmean(unpaired))

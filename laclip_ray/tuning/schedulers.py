@@ -1,6 +1,6 @@
-"""What decides, between two stages, which point is trained next, which goes on, and when the sweep has cost enough.
+"""Decisions between two stages: which point trains next, which one continues, and when the budget is spent.
 
-Each is told again of what is in storage when a sweep goes on, and keeps nothing of its own.
+No decision is stored. When a sweep resumes, each object here learns the stored results again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,45 +13,46 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from laclip_ray.config import Experiment
-from laclip_ray.tuning.space import Point, encoded, optuna_space, suggested_point
+from laclip_ray.config import BudgetConfig, HalvingConfig
+from laclip_ray.tuning.space import Point, Space
+from laclip_ray.tuning.stages import Cost
 
-_ATTEMPTS = 200
-"""Points that a search looks at for one that is new."""
 OBJECTIVE = "objective"
-"""What is to be as large as possible: the mean of the metric over a point's seeds."""
+"""Key of the maximised number in Tune's results: the mean of the metric over a point's seeds."""
+_ATTEMPTS = 200
+"""Suggestions of Optuna that a search tries, to find a new point."""
 
 
 class Halving(AsyncHyperBandScheduler):
-    """ASHA over the epochs of whole points; says which it ends."""
+    """ASHA over the epochs of whole points. Reports the points that it ends."""
 
     def __init__(
         self,
-        experiment: Experiment,
+        halving: HalvingConfig,
+        epochs: int,
         reached: Callable[[Mapping[str, Any]], int],
         end: Callable[[Mapping[str, Any], int], None],
-        spared: Callable[[Mapping[str, Any]], bool] = lambda values: False,
+        is_spared: Callable[[Mapping[str, Any]], bool] = lambda values: False,
     ) -> None:
-        """Each is called with a point's values, as in the trial's config.
+        """The functions take a point's values, as in the trial's config.
 
         Args:
-            experiment: the configuration.
-            reached: the epoch until which the point was trained before this start; it is not judged again before that.
-            end: notes that the point is ended after an epoch.
-            spared: whether the point is trained to the end in any case.
+            halving: the first rung and the reduction.
+            epochs: of a complete run.
+            reached: returns the epoch up to which the point was trained before this start. It cannot end before.
+            end: called with the epoch when a point ends.
+            is_spared: whether the point always trains to the end.
         """
-        halving = experiment.tune.halving
-        assert halving is not None
         self._reached = reached
         self._end = end
-        self._spared = spared
-        self._epochs = experiment.train.epochs
+        self._is_spared = is_spared
+        self._epochs = epochs
         super().__init__(
             time_attr="epoch",
             metric=OBJECTIVE,
             mode="max",
-            max_t=self._epochs,
-            grace_period=min(halving.first_epochs, self._epochs),
+            max_t=epochs,
+            grace_period=min(halving.first_epochs, epochs),
             reduction_factor=halving.reduction,
         )
 
@@ -60,100 +61,107 @@ class Halving(AsyncHyperBandScheduler):
         decision = super().on_trial_result(tune_controller, trial, result)
         values, epoch = trial.config["values"], result["epoch"]
         if epoch < self._epochs and decision == TrialScheduler.STOP:
-            if epoch < self._reached(values) or self._spared(values):
+            if epoch < self._reached(values) or self._is_spared(values):
                 return str(TrialScheduler.CONTINUE)
             self._end(values, epoch)
         return str(decision)
 
 
-Spent = tuple[float, float]
-"""GPU-hours and money."""
-
-
 class BudgetStopper(Stopper):
-    """Ends the sweep when its training has cost what `tune.budget` allows."""
+    """Ends the sweep when its training has cost `tune.budget`."""
 
-    def __init__(self, experiment: Experiment, spent: Mapping[str, Spent]) -> None:
-        """`spent` is what points have cost before this start, by name."""
-        self._budget = experiment.tune.budget
-        self._spent = dict(spent)
+    def __init__(self, budget: BudgetConfig, costs: Mapping[str, Cost]) -> None:
+        """`costs` holds what each point, by its name, has cost before this start."""
+        self._budget = budget
+        self._costs = dict(costs)
 
     @property
     def is_spent(self) -> bool:
         """Whether a limit is reached."""
-        gpu_hours, money = (sum(each[kind] for each in self._spent.values()) for kind in (0, 1))
+        gpu_hours = sum(cost.gpu_hours for cost in self._costs.values())
+        money = sum(cost.money for cost in self._costs.values())
         limits = ((gpu_hours, self._budget.gpu_hours), (money, self._budget.money))
-        return any(limit is not None and spent >= limit for spent, limit in limits)
+        return any(limit is not None and cost >= limit for cost, limit in limits)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Note what a point has cost so far; never ends it alone."""
-        known = self._spent.get(result["point"], (0.0, 0.0))
-        # A point that is told of again, stage by stage, has cost what it had cost before.
-        self._spent[result["point"]] = max(known, (result["gpu_hours"], result["money"] or 0.0))
+        """Record the cost of a point so far. Never ends a single point."""
+        point, cost = result["point"], Cost(result["gpu_hours"], result["money"] or 0.0)
+        # After a restart, the stored stages of a point report less than the point has cost.
+        self._costs[point] = max(self._costs.get(point, Cost()), cost)
         return False
 
     def stop_all(self) -> bool:
-        """Whether nothing goes on."""
+        """Whether to end the sweep."""
         return self.is_spent
 
 
 class TreeSearch(Searcher):
-    """Optuna's tree-structured Parzen estimator, asked and told through its public interface.
+    """Optuna's tree-structured Parzen estimator, used through its public ask-and-tell interface.
 
-    It begins with every point that was measured before, asks first for those that were begun, and for no point twice.
+    It learns from all finished points, suggests unfinished points first, and suggests no point twice.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
+        space: Space,
+        seed: int,
+        points: int,
         finished: Sequence[tuple[Mapping[str, Any], float]],
-        begun: Sequence[Mapping[str, Any]],
+        unfinished: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Points by their config values: the finished with their objective, and those to go on with."""
+        """Begin a search, or resume it.
+
+        Args:
+            space: the space.
+            seed: of the experiment.
+            points: in all.
+            finished: values and objective of finished points.
+            unfinished: values of points that began earlier.
+        """
         super().__init__(metric=OBJECTIVE, mode="max")
-        self._experiment = experiment
-        self._space = optuna_space(experiment)
-        # Other draws for each start, so that a sweep which was stopped does not repeat its first ones.
-        sampler = optuna.samplers.TPESampler(seed=experiment.seed + len(finished) + len(begun))
+        self._space = space
+        self._distributions = space.distributions()
+        # A resumed search draws other numbers than it began with. Otherwise it would repeat its first suggestions.
+        sampler = optuna.samplers.TPESampler(seed=seed + len(finished) + len(unfinished))
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         for values, objective in finished:
             self._study.add_trial(
-                create_trial(params=encoded(experiment, values), distributions=self._space, value=objective)
+                create_trial(params=space.encode(values), distributions=self._distributions, value=objective)
             )
-        for values in begun:
-            self._study.enqueue_trial(encoded(experiment, values))
-        self._known = {Point(values).name for values, _ in finished}
-        self._asked: dict[str, optuna.trial.Trial] = {}
-        self.left = max(len(begun), experiment.tune.points - len(finished))
-        """Points that are still to be asked for."""
+        for values in unfinished:
+            self._study.enqueue_trial(space.encode(values))
+        self._suggested = {Point(values).name for values, _ in finished}
+        self._trials: dict[str, optuna.trial.Trial] = {}
+        self.remaining = max(len(unfinished), points - len(finished))
+        """Points still to suggest."""
 
     @property
     def best_value(self) -> float:
-        """The largest objective that it knows."""
+        """The largest known objective."""
         return float(self._study.best_value)
 
     def suggest(self, trial_id: str) -> Any:
-        """See `Searcher`; the end of the search where nothing but known points is found."""
+        """See `Searcher`. Ends the search if Optuna repeats known points only."""
         for _ in range(_ATTEMPTS):
-            trial = self._study.ask(self._space)
-            name = suggested_point(self._experiment, trial.params).name
-            if name not in self._known:
-                self._known.add(name)
-                self._asked[trial_id] = trial
+            trial = self._study.ask(self._distributions)
+            name = self._space.decode(trial.params).name
+            if name not in self._suggested:
+                self._suggested.add(name)
+                self._trials[trial_id] = trial
                 return {"values": dict(trial.params)}
             self._study.tell(trial, state=TrialState.FAIL)
         return Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See `Searcher`."""
-        trial = self._asked.pop(trial_id)
+        trial = self._trials.pop(trial_id)
         if error or not result or OBJECTIVE not in result:
             self._study.tell(trial, state=TrialState.FAIL)
         else:
             self._study.tell(trial, result[OBJECTIVE])
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what is in storage says all of it."""
+        """Do nothing. The stored stages hold the whole state."""
 
     def restore(self, checkpoint_path: str) -> None:
         """See `save`."""

@@ -1,98 +1,100 @@
-"""What all runs of a sweep share, kept beside them: a rerun in the same place is the same sweep, or is refused.
+"""The record of a sweep: what all of its runs share. A rerun in the same directory is the same sweep, or is refused.
 
-Guarantees: no table holds runs of two sets of rewrites, two models, or two evaluations, as long as they are not swept.
-More seeds and points, fewer evaluations, another search, and what only says how fast a run goes may change.
+Guarantees: a results table never mixes runs of two rewrite sets, models or evaluations, unless the sweep varies them.
+Between two starts these may change: seeds, points, the search, fewer evaluations, and settings that only affect speed.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, MayChangeOnResume, SharedBySweep, marked_keys
 from laclip_ray.errors import UserError
-from laclip_ray.tuning.space import swept_keys
+from laclip_ray.ownership import check_owner
+from laclip_ray.tuning.paths import RECORD_FILE, SweepPaths
+from laclip_ray.tuning.space import Space
 
-RECORD_FILE = "sweep.json"
+
+@dataclass(frozen=True)
+class SharedSettings:
+    """The settings that a sweep's runs have in common."""
+
+    values: Mapping[str, Any]
+    """The shared settings by `section.key`. A swept setting has its value outside the sweep."""
+    swept: frozenset[str]
+    """Keys in `values` that the sweep varies, at least in part."""
+    epochs: tuple[int, ...]
+    """Epochs after which runs are evaluated."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, space: Space, epochs: Sequence[int]) -> "SharedSettings":
+        """The shared settings of an experiment."""
+        shared, may_change = marked_keys(Experiment, SharedBySweep), marked_keys(Experiment, MayChangeOnResume)
+        values = {
+            (section, f"{section}.{key}"): value
+            for section, content in experiment.model_dump(mode="json").items()
+            if isinstance(content, dict)
+            for key, value in content.items()
+        }
+        kept = {
+            key: value
+            for (section, key), value in values.items()
+            if key in shared or (section in shared and key not in may_change)
+        }
+        return cls(kept, frozenset(".".join(key.split(".")[:2]) for key in space.keys), tuple(epochs))
 
 
-def check_place(experiment: Experiment, epochs: Sequence[int]) -> None:
-    """Refuse a place that holds another sweep; writes nothing.
-
-    Args:
-        experiment: the configuration.
-        epochs: after which runs are evaluated.
+def check_sweep(paths: SweepPaths, settings: SharedSettings) -> None:
+    """Refuse a directory that holds another sweep. Writes no file.
 
     Raises:
-        UserError: with the keys that differ, or with epochs of which the runs that were trained have no model.
+        UserError: with the keys that differ, or with epochs for which the trained runs kept no model.
     """
-    _check(experiment, "settings", _settings(experiment), _swept(experiment))
-    before = _known(experiment).get("epochs", epochs)
-    if new := sorted({*epochs} - {*before}):
+    unswept = {key: value for key, value in settings.values.items() if key not in settings.swept}
+    _check_record(paths, "settings", unswept)
+    recorded = _read_record(paths).get("epochs", settings.epochs)
+    if new := sorted({*settings.epochs} - {*recorded}):
         raise UserError(
-            f"tune: runs would be evaluated after epochs {', '.join(map(str, new))}, of which those in "
-            f"{experiment.tune_output} kept no model; set tune.halving and tune.evaluate_every_epochs back, or choose "
-            "another place"
+            f"tune: runs would be evaluated after epochs {', '.join(map(str, new))}, but the runs in {paths.location} "
+            "kept no model of them; set tune.halving and tune.evaluate_every_epochs back, or choose another directory"
         )
 
 
-def record(experiment: Experiment, epochs: Sequence[int], revisions: Mapping[str, int | None]) -> None:
-    """Note what all runs share, when the sweep begins.
+def write_record(paths: SweepPaths, settings: SharedSettings, revisions: Mapping[str, int | None]) -> None:
+    """Record what all runs share, when a sweep begins or gets more rewrite sets.
 
     Args:
-        experiment: the configuration.
-        epochs: after which runs are evaluated.
-        revisions: of each rewrite set that a run reads, by location.
+        paths: of the sweep.
+        settings: accepted by `check_sweep`.
+        revisions: of each rewrite set that a run reads, by its location.
 
     Raises:
-        UserError: a set has another revision than the sweep began with.
+        UserError: a set has another revision than when the sweep began.
     """
-    _check(experiment, "rewrite_revisions", revisions, frozenset())
-    known = _known(experiment)
+    _check_record(paths, "rewrite_revisions", revisions)
+    recorded = _read_record(paths)
     storage.write_json(
-        _url(experiment),
+        paths.record,
         {
-            "settings": _settings(experiment) | known.get("settings", {}),
-            "rewrite_revisions": {**revisions, **known.get("rewrite_revisions", {})},
-            "epochs": known.get("epochs", list(epochs)),
+            "settings": {**settings.values, **recorded.get("settings", {})},
+            "rewrite_revisions": {**revisions, **recorded.get("rewrite_revisions", {})},
+            "epochs": recorded.get("epochs", list(settings.epochs)),
         },
     )
 
 
-def _check(experiment: Experiment, kind: str, now: Mapping[str, Any], leave_out: frozenset[str]) -> None:
-    before = _known(experiment).get(kind, {})
-    changed = [key for key in now if key in before and key not in leave_out and before[key] != now[key]]
-    if changed:
-        raise UserError(
-            f"tune.output: {experiment.tune_output} holds another sweep ({', '.join(changed)} differ); choose another "
-            "place, or set these back"
-        )
+def _check_record(paths: SweepPaths, part: str, values: Mapping[str, Any]) -> None:
+    """Refuse a record with other values in a part. A directory without a record is not refused."""
+
+    def changed(record: Mapping[str, Any]) -> list[str]:
+        recorded = record.get(part, {})
+        return [key for key, value in values.items() if key in recorded and recorded[key] != value]
+
+    if storage.exists(paths.record):
+        check_owner(paths.location, RECORD_FILE, changed, setting="tune.output", content="sweep")
 
 
-def _url(experiment: Experiment) -> str:
-    return storage.join(experiment.tune_output, RECORD_FILE)
-
-
-def _known(experiment: Experiment) -> dict[str, Any]:
-    url = _url(experiment)
-    return storage.read_json(url) if storage.exists(url) else {}
-
-
-def _settings(experiment: Experiment) -> dict[str, Any]:
-    """The settings that all runs share, by dotted key; swept ones too, as they are where they are not swept."""
-    shared, may_change = marked_keys(Experiment, SharedBySweep), marked_keys(Experiment, MayChangeOnResume)
-    values = {
-        (section, f"{section}.{key}"): value
-        for section, content in experiment.model_dump(mode="json").items()
-        if isinstance(content, dict)
-        for key, value in content.items()
-    }
-    return {
-        key: value
-        for (section, key), value in values.items()
-        if key in shared or (section in shared and key not in may_change)
-    }
-
-
-def _swept(experiment: Experiment) -> frozenset[str]:
-    """Keys of sections of which something is swept."""
-    return frozenset(".".join(key.split(".")[:2]) for key in swept_keys(experiment))
+def _read_record(paths: SweepPaths) -> dict[str, Any]:
+    """The content of the record; empty before the sweep begins."""
+    return storage.read_json(paths.record) if storage.exists(paths.record) else {}

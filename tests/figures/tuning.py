@@ -21,8 +21,9 @@ from laclip_ray.models.files import STATE_FILE
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.tuning.comparison import differences
+from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.results import Sweep, pairing, rankings
-from laclip_ray.tuning.trial import read_stages
+from laclip_ray.tuning.stages import read_stages
 from tests.figures.figure import Figure, exit_code
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, wait_for
@@ -51,7 +52,7 @@ def demo(directory: Path) -> Iterator[Figure]:
     yield exit_code(1, "exit code", finished.returncode)
     yield Figure(1, "time of the sweep", (time.monotonic() - started_s) / 60, "min", at_most=40)
     experiment = with_overrides(demo_experiment(str(directory)), sweep_settings(SEEDS, Size()))
-    sweep = Sweep(experiment, tuple(read_stages(experiment)), rewrites=4)
+    sweep = Sweep(experiment, tuple(read_stages(SweepPaths(experiment.tune_output))), rewrites=4)
     kept = REPOSITORY / "build" / "demo_sweep"
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("sweep.csv", "sweep.svg", "sweep.html"):
@@ -189,7 +190,7 @@ def steered(directory: Path) -> Iterator[Figure]:
     yield Figure(4, "points ended early of 4, three of which cannot learn, ASHA", len(ended), "points", at_least=1)
     learning = [path for path in ended if path.parent.name.endswith("learning_rate0.001")]
     yield Figure(4, "points ended early that learn", len(learning), "points", at_most=0)
-    last = {stage.point: stage.epoch for stage in read_stages(halved)}  # in the order of epochs
+    last = {stage.point: stage.epoch for stage in read_stages(SweepPaths(halved.tune_output))}  # in the order of epochs
     most = 4 * halved.train.epochs
     yield Figure(4, f"epochs trained of {most}, ASHA", sum(last.values()), "epochs", at_most=most - 1)
 

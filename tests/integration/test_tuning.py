@@ -10,8 +10,9 @@ import pytest
 from laclip_ray.config import Experiment, load_experiment
 from laclip_ray.errors import IncompleteError
 from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.tuning.paths import SweepPaths
+from laclip_ray.tuning.stages import read_stages
 from laclip_ray.tuning.sweep import run_sweep
-from laclip_ray.tuning.trial import read_stages
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.scripted_engine import ScriptedEngine
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 @pytest.fixture
 def swept(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Callable[..., Experiment]:
-    """A small experiment with the sweep that is given."""
+    """Makes a small experiment with a sweep."""
     for number in range(2):
         write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 16, 16))
 
@@ -59,7 +60,7 @@ def test_a_run_that_cannot_be_trained_is_named_and_the_others_stand(swept: Calla
     experiment = swept(p=[0.0], space=rates, seeds=[0, 1], max_failures=0)
     with pytest.raises(IncompleteError, match=r"not complete: 1; .*\n.*p0-learning_rate1e\+30: .*not finite"):
         run_sweep(experiment)
-    assert [(stage.point, stage.seed) for stage in read_stages(experiment)] == [
+    assert [(stage.point, stage.seed) for stage in read_stages(SweepPaths(experiment.tune_output))] == [
         *(("p0-learning_rate0.001", 0), ("p0-learning_rate0.001", 1)),
     ]
     assert load_experiment(str(Path(experiment.tune_output, "best.yaml"))).train.learning_rate == 1e-3

@@ -1,4 +1,4 @@
-"""The files of `cluster/`, what is wrong with each of them, and the same files with one field misspelt."""
+"""The files of `cluster/`, a check of each, and copies with one misspelt field."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ _FREE_KEYS = re.compile(
 
 
 def schemas() -> Path | None:
-    """The directory of KubeRay's schemas, beside that of the test data; None if it is missing."""
+    """The directory of KubeRay's schemas, beside the test data; None if it is missing."""
     named = os.environ.get("LACLIP_TEST_DATA")
     data = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     directory = data.parent / "schemas"
@@ -63,7 +63,7 @@ def locked_version(package: str) -> str:
 
 
 def problems(name: str, content: dict[str, Any]) -> list[str]:
-    """Everything that is wrong with the content of a YAML file of `cluster/`.
+    """Check the content of a YAML file of `cluster/`, and return all problems.
 
     A manifest's check needs `schemas`, the launcher file's needs jsonschema, which Ray imports.
     """
@@ -119,12 +119,12 @@ def _provider_fields() -> frozenset[str]:
 
 @cache
 def _instance_request() -> Shape:
-    """The request that starts EC2 instances, which `node_config` is a part of."""
+    """The shape of the request that starts EC2 instances. `node_config` is a part of it."""
     return get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
 
 
 def misspelt(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Copies of a content in which one field's name lacks its last letter, each with the path of that field."""
+    """Copies of a content, each with one field's name cut by its last letter, and the path of that field."""
     if isinstance(content, dict):
         for key, value in content.items():
             if not _FREE_KEYS.search(path):

@@ -58,11 +58,11 @@ def load_definition(path: Path) -> Mapping[str, Any]:
 
 
 def check_object(content: Mapping[str, Any], definition: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a manifest, each as `path: problem`.
+    """Check a manifest, and return all problems, each as `path: problem`.
 
     Args:
         content: the manifest.
-        definition: what `load_definition` returns.
+        definition: the result of `load_definition`.
     """
     group, _, version = str(content.get("apiVersion")).partition("/")
     versions = {each["name"]: each["schema"]["openAPIV3Schema"] for each in definition["versions"] if each["served"]}
@@ -76,7 +76,7 @@ def check_object(content: Mapping[str, Any], definition: Mapping[str, Any]) -> l
 
 
 def check_value(value: Any, schema: Schema, path: str) -> Iterator[str]:
-    """What is wrong with a value and everything below it.
+    """All problems of a value and of everything below it.
 
     Args:
         value: parsed YAML.

@@ -1,4 +1,4 @@
-"""The files of a sweep, made of stages in storage."""
+"""The result files of a sweep are computed from its stored stages."""
 
 import csv
 from pathlib import Path
@@ -9,9 +9,10 @@ import pytest
 from laclip_ray import storage
 from laclip_ray.config import Experiment, load_experiment, parse_experiment
 from laclip_ray.errors import UserError
+from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.results import Sweep, objective_metric, pairing, write_sweep
 from laclip_ray.tuning.space import Point
-from laclip_ray.tuning.trial import STAGES_DIRECTORY, Stage, place_of, read_stages
+from laclip_ray.tuning.stages import Stage, read_stages
 
 TOP1 = "zero-shot/world/top1"
 
@@ -29,22 +30,25 @@ def experiment(output: Path, **tune: Any) -> Experiment:
     )
 
 
-def write_stage(given: Experiment, values: dict[str, Any], seed: int, epoch: int, top1: float) -> None:
+def write_stage(config: Experiment, values: dict[str, Any], seed: int, epoch: int, top1: float) -> None:
     point = Point(values).name
     stage = Stage(point, values, seed, epoch, {TOP1: top1}, 0.5, 100 * epoch, 0.1 * epoch, None)
-    url = storage.join(place_of(given, point, seed), STAGES_DIRECTORY, f"epoch-{epoch:05d}.json")
-    storage.write_json(url, vars(stage))
+    storage.write_json(SweepPaths(config.tune_output).stage(point, seed, epoch), vars(stage))
+
+
+def read_sweep(config: Experiment) -> Sweep:
+    return Sweep(config, tuple(read_stages(SweepPaths(config.tune_output))), rewrites=4)
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
-    given = experiment(tmp_path)
+    config = experiment(tmp_path)
     for seed, luck in enumerate((0.05, -0.04, 0.01)):
         for p, gain in ((0.0, 0.0), (0.4, 0.021), (0.8, 0.05)):
             for epoch in (2, 4):
                 noise = 0.002 * ((seed + int(10 * p)) % 3)
-                write_stage(given, {"text.p": p}, seed, epoch, 0.05 * epoch + gain + luck + noise)
-    return Sweep(given, tuple(read_stages(given)), rewrites=4)
+                write_stage(config, {"text.p": p}, seed, epoch, 0.05 * epoch + gain + luck + noise)
+    return read_sweep(config)
 
 
 def test_the_table_has_a_row_a_run_and_stage(sweep: Sweep) -> None:
@@ -64,38 +68,38 @@ def test_the_best_configuration_is_whole_and_can_be_run(sweep: Sweep) -> None:
     assert best.train == sweep.experiment.train
 
 
-def test_the_paper_s_choice_and_clip_are_what_the_others_are_held_against(sweep: Sweep) -> None:
+def test_clip_and_the_paper_s_choice_are_the_baselines(sweep: Sweep) -> None:
     assert sweep.baselines == ["p0", "p0.8"]
     against_clip, against_paper = sweep.verdicts()
     assert "p0.8 is best" in against_clip
     assert "no point is better than p0.8" in against_paper
 
 
-def test_pairs_have_less_variance_where_seeds_differ_more_than_points(sweep: Sweep) -> None:
-    found = pairing(sweep, "p0", TOP1)
-    assert found is not None
-    assert found.paired_variance < 0.05 * found.unpaired_variance
+def test_pairs_have_less_variance_if_seeds_differ_more_than_points(sweep: Sweep) -> None:
+    variances = pairing(sweep, "p0", TOP1)
+    assert variances is not None
+    assert variances.paired_variance < 0.05 * variances.unpaired_variance
 
 
 def test_a_point_without_all_its_seeds_is_in_the_table_and_in_no_mean(tmp_path: Path) -> None:
-    given = experiment(tmp_path)
+    config = experiment(tmp_path)
     for seed in (0, 1, 2):
-        write_stage(given, {"text.p": 0.0}, seed, 4, 0.2)
-    write_stage(given, {"text.p": 0.8}, 0, 4, 0.9)
-    write_stage(given, {"text.p": 0.4}, 0, 2, 0.9)
-    partial = Sweep(given, tuple(read_stages(given)), rewrites=4)
+        write_stage(config, {"text.p": 0.0}, seed, 4, 0.2)
+    write_stage(config, {"text.p": 0.8}, 0, 4, 0.9)
+    write_stage(config, {"text.p": 0.4}, 0, 2, 0.9)
+    partial = read_sweep(config)
     assert list(partial.values(TOP1)) == ["p0"]
     write_sweep(partial)
-    assert len(Path(given.tune_output, "sweep.csv").read_text().splitlines()) == 1 + 5
-    assert load_experiment(str(Path(given.tune_output, "best.yaml"))).text.p == 0.0
+    assert len(Path(config.tune_output, "sweep.csv").read_text().splitlines()) == 1 + 5
+    assert load_experiment(str(Path(config.tune_output, "best.yaml"))).text.p == 0.0
 
 
-def test_points_with_another_key_are_held_against_the_best_one_s_values_with_p_of_0(tmp_path: Path) -> None:
-    given = experiment(tmp_path, p=[0.0, 0.5], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}})
+def test_the_baseline_has_the_best_point_s_other_values_and_p_of_0(tmp_path: Path) -> None:
+    config = experiment(tmp_path, p=[0.0, 0.5], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}})
     for seed in (0, 1, 2):
         for p, rate, top1 in ((0.0, 1e-3, 0.1), (0.5, 1e-3, 0.2), (0.0, 2e-3, 0.3), (0.5, 2e-3, 0.4)):
-            write_stage(given, {"text.p": p, "train.learning_rate": rate}, seed, 4, top1 + 0.001 * seed * (1 + p))
-    sweep = Sweep(given, tuple(read_stages(given)), rewrites=4)
+            write_stage(config, {"text.p": p, "train.learning_rate": rate}, seed, 4, top1 + 0.001 * seed * (1 + p))
+    sweep = read_sweep(config)
     assert sweep.baselines == ["p0-learning_rate0.002"]
     (sentence,) = sweep.verdicts()
     assert "p0.5-learning_rate0.002 is best" in sentence
@@ -103,31 +107,35 @@ def test_points_with_another_key_are_held_against_the_best_one_s_values_with_p_o
 
 
 def test_points_that_ended_early_count_as_compared(sweep: Sweep) -> None:
-    given = sweep.experiment
+    config = sweep.experiment
     for number in range(1, 6):
-        write_stage(given, {"text.p": number / 100}, 0, 2, 0.1)
+        write_stage(config, {"text.p": number / 100}, 0, 2, 0.1)
     assert "corrected for 2 comparisons" in sweep.verdicts()[0]
-    assert "corrected for 7 comparisons" in Sweep(given, tuple(read_stages(given)), rewrites=4).verdicts()[0]
+    assert "corrected for 7 comparisons" in read_sweep(config).verdicts()[0]
 
 
-def test_the_objective_is_the_first_that_is_evaluated_or_one_of_the_others(tmp_path: Path) -> None:
-    assert objective_metric(experiment(tmp_path)) == TOP1
-    chosen = "zero-shot/cars/mean_per_class"
-    assert objective_metric(experiment(tmp_path, metric=chosen)) == chosen
+def test_the_objective_is_the_first_metric_or_a_named_one(tmp_path: Path) -> None:
+    def objective(**tune: Any) -> str:
+        config = experiment(tmp_path, **tune)
+        return objective_metric(config.tune, config.evaluate)
+
+    assert objective() == TOP1
+    named = "zero-shot/cars/mean_per_class"
+    assert objective(metric=named) == named
     with pytest.raises(UserError, match=r"tune\.metric: there is no top1; there are zero-shot/world/top1, "):
-        objective_metric(experiment(tmp_path, metric="top1"))
+        objective(metric="top1")
 
 
-def test_results_of_an_earlier_start_do_not_stay_where_there_are_none_now(sweep: Sweep) -> None:
+def test_stale_results_of_an_earlier_start_are_removed(sweep: Sweep) -> None:
     write_sweep(sweep)
     more = experiment(Path(sweep.experiment.output), seeds=[0, 1, 2, 3])
     write_sweep(Sweep(more, sweep.stages, rewrites=4))
-    left = {path.name for path in Path(more.tune_output).iterdir()}
-    assert left == {"sweep.csv", "sweep.html", "trials"}
+    names = {path.name for path in Path(more.tune_output).iterdir()}
+    assert names == {"sweep.csv", "sweep.html", "trials"}
 
 
-def test_nothing_measured_is_no_file(tmp_path: Path) -> None:
-    given = experiment(tmp_path)
-    write_sweep(Sweep(given, (), rewrites=0))
-    assert not Path(given.tune_output).exists()
-    assert Sweep(given, (), rewrites=0).verdicts() == ["No point is complete yet."]
+def test_a_sweep_without_stages_writes_no_file(tmp_path: Path) -> None:
+    config = experiment(tmp_path)
+    write_sweep(Sweep(config, (), rewrites=0))
+    assert not Path(config.tune_output).exists()
+    assert Sweep(config, (), rewrites=0).verdicts() == ["No point is complete yet."]

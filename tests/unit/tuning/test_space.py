@@ -1,4 +1,4 @@
-"""Points: every one of a grid, each with a name of its own, and the same ones again."""
+"""A space lists its points, names each one uniquely, and gives the same points again."""
 
 from typing import Any
 
@@ -8,27 +8,35 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
-from laclip_ray.tuning.space import Point, check_space, encoded, is_within, listed_points, suggested_point
+from laclip_ray.tuning.space import Point, Space, check_space, listed_points
 
 
 def experiment(**tune: Any) -> Experiment:
     return parse_experiment({"name": "sweep", "output": "out", "data": {"path": "data"}, "tune": tune})
 
 
+def points_of(**tune: Any) -> list[Point]:
+    """The points of a sweep, checked as `run_sweep` does."""
+    swept = experiment(**tune)
+    points = listed_points(swept.tune, swept.seed)
+    check_space(swept, Space.of(swept.tune), points)
+    return points
+
+
 def test_a_grid_is_every_combination_and_p_comes_first_in_names() -> None:
-    found = listed_points(experiment(p=[0, 0.8], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}}))
-    assert [point.name for point in found] == [
+    points = points_of(p=[0, 0.8], space={"train.learning_rate": {"grid": [1e-3, 2e-3]}})
+    assert [point.name for point in points] == [
         *("p0-learning_rate0.001", "p0-learning_rate0.002"),
         *("p0.8-learning_rate0.001", "p0.8-learning_rate0.002"),
     ]
-    assert found[1].values == {"text.p": 0.0, "train.learning_rate": 2e-3}
+    assert points[1].values == {"text.p": 0.0, "train.learning_rate": 2e-3}
 
 
 def test_ramps_uniform_and_weights_are_points_too() -> None:
     ramps = {"start": 0.1, "end": 0.9}
-    found = listed_points(experiment(p=[ramps, "uniform"], space={"text.weights": {"grid": [{"human": 2}, {}]}}))
-    assert len({point.name for point in found}) == 4
-    assert found[-1].values["text.p"] == "uniform"
+    points = points_of(p=[ramps, "uniform"], space={"text.weights": {"grid": [{"human": 2}, {}]}})
+    assert len({point.name for point in points}) == 4
+    assert points[-1].values["text.p"] == "uniform"
 
 
 scalars = st.one_of(
@@ -37,7 +45,7 @@ scalars = st.one_of(
 
 
 @given(st.lists(scalars, min_size=2, max_size=2, unique_by=repr))
-def test_different_values_have_different_names_that_are_names_of_files(values: list[Any]) -> None:
+def test_different_values_have_different_names_that_fit_file_names(values: list[Any]) -> None:
     one, other = (Point({"text.p": value}).name for value in values)
     assert one != other or values[0] == values[1]
     assert all(
@@ -46,34 +54,37 @@ def test_different_values_have_different_names_that_are_names_of_files(values: l
     assert len(one) <= 80
 
 
-def test_drawn_points_are_the_same_again_and_within_their_bounds() -> None:
-    def drawn() -> list[Point]:
+def test_random_points_are_the_same_again_and_within_their_bounds() -> None:
+    def random_points() -> list[Point]:
         space = {"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}, "text.p": {"uniform": [0.2, 0.6]}}
-        return listed_points(experiment(p=None, search="random", points=50, space=space))
+        return points_of(p=None, search="random", points=50, space=space)
 
-    found = drawn()
-    assert found == drawn()
-    assert len(found) == 50
-    rates = [point.values["train.learning_rate"] for point in found]
+    points = random_points()
+    assert points == random_points()
+    assert len(points) == 50
+    rates = [point.values["train.learning_rate"] for point in points]
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
     assert 10 < sum(rate < 1e-3 for rate in rates) < 40
-    assert all(0.2 <= point.values["text.p"] <= 0.6 for point in found)
+    assert all(0.2 <= point.values["text.p"] <= 0.6 for point in points)
 
 
-def test_points_come_back_from_optuna_as_they_were() -> None:
-    given_experiment = experiment(
-        search="optuna", p=[0.0, "uniform"], space={"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
+def test_points_come_back_from_optuna_unchanged() -> None:
+    space = Space.of(
+        experiment(
+            search="optuna", p=[0.0, "uniform"], space={"train.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
+        ).tune
     )
     values = {"text.p": "uniform", "train.learning_rate": 2e-3}
-    assert suggested_point(given_experiment, encoded(given_experiment, values)).values == values
+    assert space.decode(space.encode(values)).values == values
 
 
 def test_the_ends_of_a_range_are_values_that_the_configuration_takes() -> None:
-    space = {"train.weight_decay": {"uniform": [-1, 1]}}
+    bad = experiment(search="optuna", space={"train.weight_decay": {"uniform": [-1, 1]}})
     with pytest.raises(UserError, match=r"train\.weight_decay: input should be greater than or equal to 0"):
-        check_space(experiment(search="optuna", space=space))
+        check_space(bad, Space.of(bad.tune), [])
     good = experiment(search="optuna", p=[0.5, 1], space={"train.weight_decay": {"uniform": [0, 1]}})
-    assert check_space(good).values == {"text.p": 0.5, "train.weight_decay": 0.0}
+    edge = check_space(good, Space.of(good.tune), [])
+    assert edge.values == {"text.p": 0.5, "train.weight_decay": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -86,9 +97,11 @@ def test_the_ends_of_a_range_are_values_that_the_configuration_takes() -> None:
         ({"text.p": 0.0, "train.weight_decay": 0.5, "train.beta1": 0.5}, False),
     ],
 )
-def test_a_point_is_of_the_space_with_its_keys_and_within_its_values(values: dict[str, Any], is_one: bool) -> None:
-    given = experiment(search="optuna", p=[0.0, "uniform"], space={"train.weight_decay": {"uniform": [0, 1]}})
-    assert is_within(given, values) == is_one
+def test_a_space_contains_points_with_its_keys_and_values_within_its_bounds(
+    values: dict[str, Any], is_one: bool
+) -> None:
+    swept = experiment(search="optuna", p=[0.0, "uniform"], space={"train.weight_decay": {"uniform": [0, 1]}})
+    assert Space.of(swept.tune).contains(values) == is_one
 
 
 @pytest.mark.parametrize(
@@ -104,9 +117,9 @@ def test_a_point_is_of_the_space_with_its_keys_and_within_its_values(values: dic
         ({"space": {"train.learning_rate": {"uniform": [0.1, 0.2]}}}, "a range has no end of values"),
     ],
 )
-def test_what_cannot_be_swept_is_refused(tune: dict[str, Any], message: str) -> None:
+def test_a_space_that_cannot_be_swept_is_refused(tune: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        listed_points(experiment(**tune))
+        points_of(**tune)
 
 
 @pytest.mark.parametrize(

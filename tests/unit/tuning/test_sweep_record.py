@@ -1,26 +1,39 @@
-"""What a sweep's place may hold: runs that are compared with one another, and no others."""
+"""A sweep's directory holds comparable runs only."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.errors import UserError
-from laclip_ray.tuning.sweep_record import check_place, record
+from laclip_ray.tuning.paths import SweepPaths
+from laclip_ray.tuning.space import Space
+from laclip_ray.tuning.sweep_record import SharedSettings, check_sweep, write_record
 
 EPOCHS = [5, 35]
-SETS = {"rewrites/crowd": 1, "rewrites/human": None}
+SETS: dict[str, int | None] = {"rewrites/crowd": 1, "rewrites/human": None}
+
+
+def check(experiment: Experiment, epochs: list[int]) -> None:
+    settings = SharedSettings.of(experiment, Space.of(experiment.tune), epochs)
+    check_sweep(SweepPaths(experiment.tune_output), settings)
+
+
+def record(experiment: Experiment, epochs: list[int], revisions: dict[str, int | None]) -> None:
+    settings = SharedSettings.of(experiment, Space.of(experiment.tune), epochs)
+    write_record(SweepPaths(experiment.tune_output), settings, revisions)
 
 
 @pytest.fixture
 def swept(tmp_path: Path) -> Experiment:
-    """A sweep that has begun in this place."""
+    """A sweep that has begun."""
     space = {"train.weight_decay": {"grid": [0.1, 0.2]}}
     experiment = parse_experiment(
         {"name": "sweep", "output": str(tmp_path), "data": {"path": "data"}, "tune": {"p": [0, 1], "space": space}}
     )
-    check_place(experiment, EPOCHS)
+    check(experiment, EPOCHS)
     record(experiment, EPOCHS, SETS)
     return experiment
 
@@ -37,9 +50,9 @@ def swept(tmp_path: Path) -> Experiment:
         {"train.workers": 4, "stream.prefetch_batches": 3},
     ],
 )
-def test_a_sweep_goes_on_with_more_points_and_at_another_speed(swept: Experiment, changes: dict[str, Any]) -> None:
+def test_a_sweep_resumes_with_more_points_and_at_another_speed(swept: Experiment, changes: dict[str, Any]) -> None:
     again = with_overrides(swept, changes)
-    check_place(again, EPOCHS[1:])
+    check(again, EPOCHS[1:])
     record(again, EPOCHS[1:], {**SETS, "rewrites/new": 1})
 
 
@@ -55,22 +68,37 @@ def test_a_sweep_goes_on_with_more_points_and_at_another_speed(swept: Experiment
         ("evaluate.zero_shot", [{"name": "new", "path": "new"}]),
     ],
 )
-def test_another_sweep_is_refused_with_what_differs(swept: Experiment, key: str, value: Any) -> None:
+def test_another_sweep_is_refused_with_the_keys_that_differ(swept: Experiment, key: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"holds another sweep \({key} differ"):
-        check_place(with_overrides(swept, {key: value}), EPOCHS)
+        check(with_overrides(swept, {key: value}), EPOCHS)
 
 
-def test_a_key_that_is_not_swept_any_more_is_what_it_was(swept: Experiment) -> None:
+def test_a_key_that_is_no_longer_swept_must_have_its_first_value(swept: Experiment) -> None:
     record(with_overrides(swept, {"train.weight_decay": 0.3}), EPOCHS, SETS)
     with pytest.raises(UserError, match=r"train\.weight_decay differ"):
-        check_place(with_overrides(swept, {"tune.space": {}, "train.weight_decay": 0.3}), EPOCHS)
+        check(with_overrides(swept, {"tune.space": {}, "train.weight_decay": 0.3}), EPOCHS)
 
 
-def test_a_set_that_has_changed_is_refused(swept: Experiment) -> None:
+def test_a_changed_rewrite_set_is_refused(swept: Experiment) -> None:
     with pytest.raises(UserError, match=r"holds another sweep \(rewrites/crowd differ"):
         record(swept, EPOCHS, {**SETS, "rewrites/crowd": 2})
 
 
-def test_epochs_of_which_there_is_no_model_are_refused(swept: Experiment) -> None:
-    with pytest.raises(UserError, match="after epochs 10, 20, of which"):
-        check_place(swept, [5, 10, 20, 35])
+def test_epochs_without_a_model_are_refused(swept: Experiment) -> None:
+    with pytest.raises(UserError, match=r"after epochs 10, 20, but the runs in .* kept no model of them"):
+        check(swept, [5, 10, 20, 35])
+
+
+def test_a_directory_without_a_record_is_not_refused(tmp_path: Path, swept: Experiment) -> None:
+    other = with_overrides(swept, {"tune.output": str(tmp_path / "other"), "train.epochs": 3})
+    storage.write_json(storage.join(other.tune_output, "rows.json"), {})
+    check(other, EPOCHS)
+
+
+def test_the_record_keeps_the_first_values_and_adds_sets(swept: Experiment) -> None:
+    record(with_overrides(swept, {"train.weight_decay": 0.3}), EPOCHS[1:], {"rewrites/new": 4})
+    content = storage.read_json(SweepPaths(swept.tune_output).record)
+    assert content.keys() == {"settings", "rewrite_revisions", "epochs"}
+    assert content["settings"]["train.weight_decay"] == swept.train.weight_decay
+    assert content["rewrite_revisions"] == {**SETS, "rewrites/new": 4}
+    assert content["epochs"] == EPOCHS

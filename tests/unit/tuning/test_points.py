@@ -1,11 +1,11 @@
-"""When runs are evaluated."""
+"""The epochs after which runs are evaluated."""
 
 from typing import Any
 
 import pytest
 
 from laclip_ray.config import parse_experiment
-from laclip_ray.tuning.sweep import stages_of
+from laclip_ray.tuning.points import evaluated_epochs
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,6 @@ from laclip_ray.tuning.sweep import stages_of
         ({"halving": {"first_epochs": 40}}, [20]),
     ],
 )
-def test_runs_are_evaluated_where_somebody_looks_and_at_the_end(tune: dict[str, Any], epochs: list[int]) -> None:
-    content = {"name": "sweep", "output": "out", "data": {"path": "data"}, "train": {"epochs": 20}, "tune": tune}
-    assert stages_of(parse_experiment(content)) == epochs
+def test_runs_are_evaluated_at_intervals_at_rungs_and_at_the_end(tune: dict[str, Any], epochs: list[int]) -> None:
+    experiment = parse_experiment({"name": "sweep", "output": "out", "data": {"path": "data"}, "tune": tune})
+    assert evaluated_epochs(experiment.tune, epochs=20) == epochs
