@@ -1,7 +1,7 @@
-"""`laclip demo`: the whole path on the demo's world, then one table and one HTML report.
+"""`laclip demo`: run the whole path on the demo's world, then print a table and write an HTML report.
 
-It goes through the same functions as the verbs, with an experiment made here. What is finished in the output
-directory is not done again.
+The demo builds its own experiment and calls the same functions as the other verbs. It skips work that an earlier call
+finished in the output directory.
 """
 
 import time
@@ -31,38 +31,39 @@ from laclip_ray.reporting.report import (
     write_report,
 )
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
-from laclip_ray.rewriting.pipeline import RewritingResult, run_rewriting
+from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.result import RewritingResult
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
-from laclip_ray.tuning.results import REPORT_FILE
+from laclip_ray.tuning.paths import REPORT_FILE
 from laclip_ray.tuning.sweep import run_sweep
 from laclip_ray.versions import package_versions
 
 PROBABILITIES = (0.0, 0.8)
 """CLIP, and LaCLIP with the paper's uniform choice among the caption and four rewrites."""
 SWEPT = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""The p of `laclip demo --sweep`."""
+"""Values of p in `laclip demo --sweep`."""
 SAMPLES_SHOWN = 24
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo draws and trains."""
+    """Size of the demo's world and training."""
 
     train_count: int = 2_000
-    """Pictures to train on."""
+    """Pictures for training."""
     test_count: int = 600
-    """Pictures to classify."""
+    """Pictures for zero-shot classification."""
     retrieval_count: int = 200
-    """Pictures to find, and to find captions for."""
+    """Pictures for retrieval."""
     samples_per_shard: int = 250
     epochs: int = 20
     batch_size: int = 128
 
 
 def demo_experiment(output: str, model: str | None = None, chat: bool = False, size: Size | None = None) -> Experiment:
-    """The demo's experiment, with everything below the directory `output`."""
+    """Build the demo's experiment, with all files under the directory `output`."""
     size = size or Size()
     world = storage.join(output, "world")
     return parse_experiment(
@@ -73,8 +74,8 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
             "rewrite": {
                 "model": model or DEMO_REWRITER,
                 "mode": "chat" if chat else "completion",
-                # Alt-texts of one word are common here, and a synonym of it is a good rewrite; and many have a number
-                # that is noise ("stock 4821"), which a good rewrite leaves out.
+                # Alt-texts of one word are common here, and a synonym is a good rewrite. Many have a meaningless
+                # number ("stock 4821"), and a good rewrite drops it.
                 "gate": {"min_shared_words": 0, "drop_lost_numbers": False},
             },
             "model": {"name": str(Path(__file__).parent / "clip.json")},
@@ -86,11 +87,11 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
                 "learning_rate": 1e-3,
                 "warmup_epochs": 1,
                 "weight_decay": 0.2,
-                "channels_last": True,  # its image tower is convolutional: a third more images a second
+                "channels_last": True,  # a third more images per second: the image tower is convolutional
                 "log_every_steps": 26,
                 "checkpoint": {"every_steps": 250, "keep": 1},
             },
-            "ray": {"local_cpus": 4},  # two trainers, and Ray Data's tasks beside them
+            "ray": {"local_cpus": 4},  # two training workers and Ray Data's tasks
             "evaluate": {
                 "zero_shot": [{"name": "world", "path": world}],
                 "retrieval": [{"name": "world", "data": {"path": storage.join(world, "retrieval")}}],
@@ -101,17 +102,34 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
 
 
 def sweep_settings(seeds: int, size: Size) -> dict[str, Any]:
-    """What `--sweep` adds to the demo's experiment."""
+    """Overrides of the demo's experiment for `--sweep`."""
     return {
         "tune.p": list(SWEPT),
         "tune.seeds": list(range(seeds)),
         "tune.evaluate_every_epochs": max(1, size.epochs // 4),
-        # Pairs are compared batch by batch.
+        # Paired comparisons need the same batches in both runs.
         "stream.order": "exact",
-        # Two runs at a time, of one worker each, need not wait for one another as two workers of a run do.
+        # Two trials run at a time with one worker each. Unlike two workers of one run, they never wait for each other.
         "train.workers": 1,
         "ray.local_cpus": 6,
     }
+
+
+class _Stages:
+    """Prints the name of each stage and records its duration."""
+
+    def __init__(self, console: Console) -> None:
+        self.elapsed_s: dict[str, float] = {}
+        """By stage."""
+        self._console = console
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time the body of a `with` statement as `stage`."""
+        self._console.print(f"[bold]{stage}[/bold]")
+        started_s = time.monotonic()
+        yield
+        self.elapsed_s[stage] = time.monotonic() - started_s
 
 
 def run_demo(
@@ -127,14 +145,14 @@ def run_demo(
     """Run the demo and write `report.html`, or sweep p and write `tune/sweep.html`.
 
     Args:
-        console: where the table goes.
-        output: a directory; made if it is missing.
+        console: prints the table.
+        output: a local directory; created if it is missing.
         model: a rewriter other than the packaged one.
         chat: whether that model is an instruct model.
-        seeds: how often each p is trained.
-        size: how much is drawn and trained.
-        build_engine: makes the engine in each actor.
-        sweep: train at many p, with Ray Tune.
+        seeds: number of seeds to train each p with.
+        size: size of the world and of training.
+        build_engine: creates the engine in each actor.
+        sweep: train at many values of p, with Ray Tune.
 
     Raises:
         UserError: `output` is not a local directory.
@@ -146,8 +164,8 @@ def run_demo(
     experiment = demo_experiment(output, model, chat, size)
     if sweep:
         experiment = with_overrides(experiment, sweep_settings(seeds, size))
-    elapsed_s: dict[str, float] = {}
-    with _timed(console, elapsed_s, "draw the world"):
+    stages = _Stages(console)
+    with stages.timed("draw the world"):
         write_world(
             Path(output, "world"),
             seed=experiment.seed,
@@ -156,47 +174,50 @@ def run_demo(
             retrieval_count=size.retrieval_count,
             samples_per_shard=size.samples_per_shard,
         )
-    with _timed(console, elapsed_s, "rewrite its captions"):
-        outcome = run_rewriting(experiment, build_engine)
-    print_rewriting(console, outcome, experiment)
+    with stages.timed("rewrite its captions"):
+        rewriting = run_rewriting(experiment, build_engine)
+    print_rewriting(console, rewriting, experiment.rewrite_output)
     if sweep:
-        swept = run_sweep(experiment)
-        print_sweep(console, swept)
+        print_sweep(console, run_sweep(experiment))
         console.print(f"report: {storage.join(experiment.tune_output, REPORT_FILE)}", soft_wrap=True)
         return
+    rows, curves = _train_and_evaluate(experiment, seeds, stages)
+    _print_table(console, rows)
+    url = storage.join(output, "report.html")
+    write_report(url, _report(_samples(experiment), rewriting, rows, curves, stages.elapsed_s))
+    console.print(f"report: {url}", soft_wrap=True)
+
+
+def _train_and_evaluate(
+    experiment: Experiment, seeds: int, stages: _Stages
+) -> tuple[list[ResultRow], dict[str, list[tuple[float, float]]]]:
+    """Train and evaluate at every p with every seed.
+
+    Returns:
+        A row for each run, and by the run's name its (epoch, loss) points.
+    """
     rows, curves = [], {}
     for seed in range(seeds):
         for p in PROBABILITIES:
             name = f"{'LaCLIP' if p else 'CLIP'}, p = {p:g}" + (f", seed {seed}" if seeds > 1 else "")
-            place = storage.join(output, f"p{p:g}-seed{seed}")
+            directory = storage.join(experiment.output, f"p{p:g}-seed{seed}")
             run = with_overrides(
                 experiment,
                 {
                     "text.p": p,
                     "seed": seed,
-                    "train.output": storage.join(place, "train"),
-                    "evaluate.output": storage.join(place, "evaluate"),
+                    "train.output": storage.join(directory, "train"),
+                    "evaluate.output": storage.join(directory, "evaluate"),
                 },
             )
-            with _timed(console, elapsed_s, f"train {name}"):
+            with stages.timed(f"train {name}"):
                 training = run_training(run)
-            with _timed(console, elapsed_s, f"evaluate {name}"):
+            with stages.timed(f"evaluate {name}"):
                 evaluation = run_evaluation(run)
             metrics = read_metrics(run.train_output)
             curves[name] = [(row["epoch"], row["loss"]) for row in metrics]
             rows.append(_result(name, p, seed, training.summary, evaluation, metrics))
-    _print_table(console, rows)
-    url = storage.join(output, "report.html")
-    write_report(url, _report(experiment, outcome, rows, curves, elapsed_s))
-    console.print(f"report: {url}", soft_wrap=True)
-
-
-@contextmanager
-def _timed(console: Console, elapsed_s: dict[str, float], stage: str) -> Iterator[None]:
-    console.print(f"[bold]{stage}[/bold]")
-    started_s = time.monotonic()
-    yield
-    elapsed_s[stage] = time.monotonic() - started_s
+    return rows, curves
 
 
 def _result(
@@ -245,8 +266,8 @@ def _print_table(console: Console, rows: list[ResultRow]) -> None:
 
 
 def _report(
-    experiment: Experiment,
-    outcome: RewritingResult,
+    samples: list[RewrittenSample],
+    rewriting: RewritingResult,
     rows: list[ResultRow],
     curves: dict[str, list[tuple[float, float]]],
     elapsed_s: dict[str, float],
@@ -255,13 +276,13 @@ def _report(
         title="laclip demo",
         introduction=[
             "A small world of drawn scenes with terse, noisy alt-texts. A language model rewrote each alt-text in "
-            f"{len(experiment.rewrite.prompt_sets)} styles; CLIP was trained on the alt-texts alone (p = 0) and with a "
-            "rewrite shown in place of the alt-text with probability p.",
-            "The class prompts of the zero-shot test are worded unlike any caption. Retrieval captions are complete "
-            "sentences of the kind that the rewriter writes, which favours p > 0.",
+            f"{len(rewriting.statistics)} styles. CLIP was trained on the alt-texts alone (p = 0), and with a rewrite "
+            "instead of the alt-text with probability p.",
+            "The class prompts of the zero-shot test share no wording with the captions. Retrieval captions are full "
+            "sentences like the rewriter's, which favours p > 0.",
             "This world is no evidence about natural images.",
         ],
-        samples=_samples(experiment),
+        samples=samples,
         rewriting=[
             RewritingSummary(
                 prompt_set=name,
@@ -271,7 +292,7 @@ def _report(
                 rejected=counts.rejected,
                 problems=counts.problems,
             )
-            for name, counts in outcome.statistics.items()
+            for name, counts in rewriting.statistics.items()
         ],
         results=rows,
         curves=curves,
@@ -282,18 +303,18 @@ def _report(
 
 
 def _samples(experiment: Experiment) -> list[RewrittenSample]:
-    """The first samples of the first shard, with what each prompt set made of them."""
+    """The first samples of the first shard, with their rewrites by each prompt set."""
     shard = list_shards(experiment.data)[0]
-    drawn: dict[str, list[Rewrite]] = {}
+    rewrites: dict[str, list[Rewrite]] = {}  # by sample
     for rewrite_set in configured_sets(SetSelection.of(experiment)).sets:
         revision = rewrite_set.committed_revision(shard.name)
         assert revision is not None, "the demo's rewriting is complete"
         for draw in rewrite_set.read(shard.name, revision).to_pylist():
-            drawn.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", draw["reason"]))
+            rewrites.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", draw["reason"]))
     samples: list[RewrittenSample] = []
     for sample in read_samples(shard, experiment.data, with_images=True):
         if len(samples) == SAMPLES_SHOWN:
             break
         if sample.image is not None:
-            samples.append(RewrittenSample(sample.id, sample.image, sample.caption, tuple(drawn.get(sample.id, ()))))
+            samples.append(RewrittenSample(sample.id, sample.image, sample.caption, tuple(rewrites.get(sample.id, ()))))
     return samples

@@ -1,4 +1,4 @@
-"""An estimate turns tokens into GPU-hours and money, and names what it assumes."""
+"""An estimate turns tokens into GPU-hours and money, and names its assumptions."""
 
 import subprocess
 import sys

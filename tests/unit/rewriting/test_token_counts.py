@@ -1,4 +1,4 @@
-"""Token counts are those of the prompts that rewriting would send."""
+"""Token counts match the prompts that rewriting would send."""
 
 import json
 from pathlib import Path
