@@ -1,4 +1,4 @@
-"""Kill engines, actors and drivers of a rewriting run at random, and start it again until it ends."""
+"""Kill engines, actors and drivers of a rewriting run at random, and restart the run until it ends."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.integration.scripted_engine import POISON, ProcessEngine
 
 
 class MortalVllmEngine(VllmEngine):
-    """A real engine whose process is killed by a caption with `POISON` in it."""
+    """A real engine. A caption with `POISON` in it kills its process."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Any:
         """See `laclip_ray.rewriting.engine.Engine`."""
@@ -37,21 +37,21 @@ class MortalVllmEngine(VllmEngine):
 
 
 def engine_processes_of(pid: int) -> list[int]:
-    """The engine processes of an actor, without its helpers."""
+    """The engine processes of an actor, without helper processes."""
     children = psutil.Process(pid).children(recursive=True)
     return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """What came of it."""
+    """How a run with kills ended."""
 
     kills: Counter[str]
-    """By what was killed; each while work was unfinished."""
+    """By victim. Each kill hit unfinished work."""
     starts: int
-    """Of the driver."""
+    """Starts of the driver."""
     exit_code: int
-    """Of the last one."""
+    """Exit code of the last driver."""
     processes_left: int
     output: str
 
@@ -59,14 +59,14 @@ class Chaos:
 def run_chaos(
     experiment: Experiment, victims: list[str], pause_s: float, seed: int, directory: Path, engine: str
 ) -> Chaos:
-    """Run `experiment` in a process of its own and kill.
+    """Run `experiment` in a process of its own, and kill its parts.
 
     Args:
-        experiment: what is run.
-        victims: what is killed, one after the other: `engine`, `actor` or `driver`.
-        pause_s: mean time from when an engine is at work to the next kill.
-        seed: of the times.
-        directory: for the config and the log.
+        experiment: the experiment to run.
+        victims: the parts to kill, one after the other: `engine`, `actor` or `driver`.
+        pause_s: mean time from the start of an engine's work to the kill.
+        seed: decides the times.
+        directory: gets the config and the log.
         engine: `process:PACE_S` or `vllm`.
     """
     config, log = directory / "chaos.yaml", directory / "chaos.log"
@@ -102,7 +102,7 @@ def run_chaos(
             for pid in [owners[0].pid] if victim == "actor" else engine_processes_of(owners[0].pid):
                 os.kill(pid, signal.SIGKILL)
         else:
-            victim = "nothing"  # the engine had just died of something else
+            victim = "nothing"  # the engine had just died of another cause
         kills[victim] += 1
         killed_s = time.time()
         time.sleep(0.5)
@@ -113,7 +113,7 @@ def run_chaos(
 
 
 def _is_generating(experiment: Experiment, since_s: float) -> bool:
-    """Whether an attempt at a shard was begun since then, and is not over."""
+    """Whether an attempt at a shard began after `since_s` and is not over."""
     attempts = Path(experiment.rewrite_output).glob("*/attempts/*.json")
     with suppress(FileNotFoundError):
         return any(path.stat().st_mtime > since_s for path in attempts)
@@ -121,8 +121,8 @@ def _is_generating(experiment: Experiment, since_s: float) -> bool:
 
 
 def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]]:
-    """By prompt set, (id, draw, attempt) to (text, reason), over all committed shards; each must be there once."""
-    found: dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]] = {}
+    """By prompt set: (id, slot, attempt) to (text, reason), over all committed shards. Each key must occur once."""
+    contents_of: dict[str, dict[tuple[str, int, int], tuple[str | None, str | None]]] = {}
     for name, rewrite_set in find_backlog(experiment).sets.items():
         rows: dict[tuple[str, int, int], tuple[str | None, str | None]] = {}
         for shard, revision in rewrite_set.committed_revisions().items():
@@ -130,8 +130,8 @@ def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tup
                 key = (row["id"], row["draw"], row["attempt"])
                 assert key not in rows, f"{key} twice"
                 rows[key] = (row["text"], row["reason"])
-        found[name] = rows
-    return found
+        contents_of[name] = rows
+    return contents_of
 
 
 def main() -> None:
@@ -139,19 +139,19 @@ def main() -> None:
     config, engine, *gpu = sys.argv[1:]
     name, _, pace_s = engine.partition(":")
     build: Any = MortalVllmEngine if name == "vllm" else partial(ProcessEngine, pace_s=float(pace_s))
-    if gpu:  # Ray takes our word for it
+    if gpu:  # Ray does not check that there is one
         import ray
 
         ray.init(address="local", num_cpus=4, num_gpus=1)
     try:
-        outcome = run_rewriting(load_experiment(config, []), build)
+        result = run_rewriting(load_experiment(config, []), build)
     except (UserError, IncompleteError) as error:
         print(f"error: {error}", flush=True)
         raise SystemExit(int(error.exit_code)) from error
     except KeyboardInterrupt as error:
         print("interrupted; the same command continues", flush=True)
         raise SystemExit(3) from error
-    print(json.dumps(outcome.to_json()), flush=True)
+    print(json.dumps(result.to_json()), flush=True)
 
 
 if __name__ == "__main__":

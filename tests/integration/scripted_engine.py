@@ -1,4 +1,4 @@
-"""Engines without a model, for fault injection and scale: what they do with a prompt is written in the caption."""
+"""Engines without a model, for fault injection and scale: a word in the caption decides what they do with it."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from laclip_ray.rewriting.prompts import SEPARATOR
 from laclip_ray.rewriting.tables import PROMPT_TOO_LONG
 
 POISON = "POISON"
-"""In a caption: the engine dies of it, each time."""
+"""In a caption: it kills the engine, each time."""
 TOO_LONG = "TOO LONG"
 """In a caption: its request is refused."""
 EMPTY = "SAY NOTHING"
@@ -23,7 +23,7 @@ EMPTY = "SAY NOTHING"
 
 
 def caption_of(prompt: str) -> str:
-    """The caption that a prompt asks to rewrite."""
+    """The caption in a prompt."""
     return prompt.rsplit("\n", 1)[1].removesuffix(SEPARATOR).strip()
 
 
@@ -34,7 +34,7 @@ class ScriptedEngine:
     rewrite: RewriteConfig
     seed: int
     delay_s: float = 0.0
-    """How long each answer takes."""
+    """Time that each answer takes."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
@@ -49,14 +49,14 @@ class ScriptedEngine:
         return Answer([Completion(text, False, len(text.split())) for text in texts], len(prompt.split()), 0)
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """There is no process to stop."""
 
 
 REFUSED_PERCENT = 10
 
 
 def seeded_text(caption: str, number: int, attempt: int) -> str:
-    """A rewrite that the gate accepts, or for `REFUSED_PERCENT` of the draws one that it refuses."""
+    """A rewrite that the gate accepts; for `REFUSED_PERCENT` of the draws, a text that it refuses."""
     drawn = crc32(f"{caption}/{number}/{attempt}".encode())
     kind = drawn % 100
     if kind >= REFUSED_PERCENT:
@@ -66,7 +66,7 @@ def seeded_text(caption: str, number: int, attempt: int) -> str:
 
 @dataclass
 class SeededEngine:
-    """Answers by a function of caption and attempt, as fast as can be; some answers are refused by the gate."""
+    """Answers at once, by a function of caption and attempt. The gate refuses some answers."""
 
     rewrite: RewriteConfig
     seed: int
@@ -75,10 +75,12 @@ class SeededEngine:
         """See `laclip_ray.rewriting.engine.Engine`."""
         caption = prompt.rsplit("\n", 1)[1][: -len(SEPARATOR) - 1]
         attempt = int(request_id.rsplit("/", 1)[1])
-        return Answer([Completion(seeded_text(caption, each, attempt), False, 12) for each in range(count)], 150, 128)
+        return Answer(
+            [Completion(seeded_text(caption, number, attempt), False, 12) for number in range(count)], 150, 128
+        )
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """There is no process to stop."""
 
 
 _PROCESS = """
@@ -90,19 +92,19 @@ for line in sys.stdin:
     caption = caption_of(request["prompt"])
     if POISON in caption:
         os._exit(1)
-    texts = [seeded_text(caption, each, request["attempt"]) for each in range(request["count"])]
+    texts = [seeded_text(caption, number, request["attempt"]) for number in range(request["count"])]
     print(json.dumps({"id": request["id"], "texts": texts}), flush=True)
 """
 
 
 @dataclass
 class ProcessEngine:
-    """`SeededEngine` in a process of its own, as vLLM's is, and at a set pace."""
+    """`SeededEngine` in a process of its own, as vLLM's engine, and at a set pace."""
 
     rewrite: RewriteConfig
     seed: int
     pace_s: float = 0.0
-    """Between two answers."""
+    """Time between two answers."""
     waiting: dict[str, asyncio.Future[list[str]]] = field(default_factory=dict)
     process: Any = None
     gone: bool = False
@@ -114,7 +116,7 @@ class ProcessEngine:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _PROCESS, str(self.pace_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            # A thread, so that answers are taken also while a request is being written.
+            # A thread takes answers even while a request is being written.
             threading.Thread(target=self._read, args=(loop,), daemon=True).start()
         if self.gone:
             raise EngineDiedError("its process is gone")

@@ -1,4 +1,4 @@
-"""Engines, actors and drivers that are killed: the run, or the rerun, ends with the same set and leaves no process."""
+"""After kills of engines, actors and drivers, the run or its rerun ends with the same set and leaves no process."""
 
 import json
 import signal
@@ -34,17 +34,19 @@ def experiment(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Ex
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_run_whose_engine_actor_and_driver_are_killed_ends_with_the_same_set(
+def test_a_run_with_killed_engine_actor_and_driver_ends_with_the_same_set(
     tmp_path: Path, experiment: Experiment
 ) -> None:
-    found = run_chaos(experiment, ["engine", "actor", "driver"], 2.0, 1, tmp_path, "process:0.015")
-    assert (found.exit_code, found.processes_left, found.kills.total()) == (0, 0, 3), found.output[-3000:]
+    chaos = run_chaos(experiment, ["engine", "actor", "driver"], 2.0, 1, tmp_path, "process:0.015")
+    assert (chaos.exit_code, chaos.processes_left, chaos.kills.total()) == (0, 0, 3), chaos.output[-3000:]
     undisturbed = with_overrides(experiment, {"rewrite.output": str(tmp_path / "undisturbed")})
     run_rewriting(undisturbed, SeededEngine)
     assert contents(experiment) == contents(undisturbed)
 
 
-def test_sigterm_drops_what_is_in_hand_and_ends_the_run_as_incomplete(tmp_path: Path, experiment: Experiment) -> None:
+def test_sigterm_drops_the_shards_in_flight_and_ends_the_run_as_incomplete(
+    tmp_path: Path, experiment: Experiment
+) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(to_yaml(experiment))
     command = [sys.executable, "-m", "tests.integration.chaos", str(config), "process:0.05"]
@@ -88,4 +90,4 @@ def test_a_run_that_reaches_its_budget_ends_as_incomplete_and_a_larger_one_conti
     after = json.loads(second.stdout.strip().splitlines()[-1])
     assert 0 < after["commits"] < SHARDS
     assert after["commits"] + after["shards_done_before"] == SHARDS
-    assert after["gpu_hours"] > summary["gpu_hours"], "what earlier runs cost is not forgotten"
+    assert after["gpu_hours"] > summary["gpu_hours"], "the cost of earlier runs is lost"

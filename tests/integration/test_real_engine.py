@@ -28,15 +28,15 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
         rewrite={"prompt_sets": ["assistant_concise", "human"], "engine": {"shards_in_flight": 1}},
     )
     ids = ["long", *(f"train-{number:06d}" for number in range(SHARDS * CAPTIONS))]
-    found = kill_and_resume(experiment, ids, tmp_path)
-    assert found.job_exit_code == 0, found.job_output[-4000:]
-    assert "succeeded" in found.job_output
-    assert 0 < found.committed_before < found.units, "the kill came too late to show anything"
-    assert found.committed_after == found.units - found.committed_before, "committed shards were done again"
-    assert (found.missing_ids, found.repeated_ids) == (0, 0)
-    assert found.engine_processes_left == 0
-    assert found.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
-    assert found.cached_tokens > 0, "no prompt head was found in the prefix cache"
+    run = kill_and_resume(experiment, ids, tmp_path)
+    assert run.job_exit_code == 0, run.job_output[-4000:]
+    assert "succeeded" in run.job_output
+    assert 0 < run.committed_before < run.units, "the kill came too late to show anything"
+    assert run.committed_after == run.units - run.committed_before, "committed shards were done again"
+    assert (run.missing_ids, run.repeated_ids) == (0, 0)
+    assert run.engine_processes_left == 0
+    assert run.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
+    assert run.cached_tokens > 0, "no prompt head was found in the prefix cache"
     for rewrite_set in find_backlog(experiment).sets.values():
         (row,) = rewrite_set.read("long.tar", 0).to_pylist()
         assert row["reason"] == "prompt_too_long"

@@ -209,7 +209,7 @@ def test_more_rewrites_draw_only_the_missing_ones(tmp_path: Path, make_experimen
 
 
 class LaterEngine(ScriptedEngine):
-    """Answers differ from those of the first run."""
+    """Its answers start with `later`, unlike the first run's."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""

@@ -140,7 +140,7 @@ def test_by_any_gate_the_rewrites_that_training_reads_differ_and_each_copy_equal
 
 @dataclass
 class Case:
-    """A finished shard, and what a second round makes of it."""
+    """A finished shard, and its samples and settings in a second round."""
 
     before: list[Sample]
     now: list[Sample]
