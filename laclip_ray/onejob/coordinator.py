@@ -1,7 +1,7 @@
-"""What the two halves of a job tell one another: which shards have their text, how far reading is, what happened when.
+"""What rewriting and training tell each other: which shards are rewritten, how far training reads, and what happened.
 
-The board is an actor on the driver's node. It lives and dies with the driver: the next start makes another one from
-what is committed.
+The coordinator is an actor on the driver's node and ends with the driver. The next start builds a new one from the
+committed rewrites.
 """
 
 import asyncio
@@ -15,149 +15,156 @@ from laclip_ray.data.schedule import Schedule
 from laclip_ray.onejob.priority import Rate, ShardPriority
 
 Item = Mapping[str, str]
-"""What rewriting begins a shard with."""
+"""The row that a shard enters the rewriting pipeline with (`stages.shard_row`)."""
+
+_MAX_WAITING_CALLS = 1_000
+"""Calls that may wait in the actor at the same time. Each task that waits for rewrites or for its turn holds one."""
 
 
 class Coordinator:
-    """The state of one job's rewriting. Its methods run as an asynchronous Ray actor, or anywhere else."""
+    """The state of one job's rewriting. Runs as an asynchronous Ray actor, or in any event loop."""
 
     def __init__(
-        self, missing: Mapping[str, int], shards: int, begin: int = 0, clock: Callable[[], float] = time.monotonic
+        self, missing: Mapping[str, int], shards: int, start: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin with what is left to do.
+        """Start with the work left.
 
         Args:
-            missing: by shard, its prompt sets that are not committed.
-            shards: of the whole dataset.
-            begin: the entry of the schedule that training reads first.
-            clock: seconds.
+            missing: by shard, the number of its prompt sets that are not committed.
+            shards: number of shards in the dataset.
+            start: the schedule entry that training reads first.
+            clock: returns seconds.
         """
         self._clock = clock
-        self._missing = dict(missing)
-        self._given_up: set[str] = set()
-        self._shards = shards
-        self._to_rewrite = len(missing)
-        self._accepted = 0
         self._started_s = clock()
+        self._shards = shards
+        self._shards_to_rewrite = len(missing)
+        self._missing = dict(missing)
+        """By shard, prompt sets that are not settled."""
+        self._given_up: set[str] = set()
+        self._accepted = 0
         self._has_ended = False
         self._timeline: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
         self._items: dict[str, Item] = {}
-        self._taken: dict[int, str] = {}
-        self._under_way: set[str] = set()
-        self._need: ShardPriority | None = None
-        self._rewritten = 0
+        self._shard_of_ticket: dict[int, str] = {}
+        self._in_flight: set[str] = set()
+        self._priority: ShardPriority | None = None
+        self._rewritten_in_flight = 0
         """Shards that were taken and are settled."""
-        self._settled = Rate()
-        self._read_below = begin
-        self._read = Rate()
+        self._rewriting_rate = Rate()
+        self._read_below = start
+        """Training reads, or has read, every entry below this index."""
+        self._reading_rate = Rate()
 
     async def offer(self, items: Mapping[str, Item], schedule: Schedule, names: Sequence[str]) -> None:
-        """What can be taken: an item a shard. `names` are those of the schedule's shards, by their numbers.
+        """Set the shards that can be taken. This replaces earlier offers and their tickets.
 
-        Whatever was offered before is forgotten, with its tickets.
+        Args:
+            items: by shard name.
+            schedule: of the whole run.
+            names: of all shards, by their number in the schedule.
         """
         self._items = dict(items)
-        self._taken.clear()
-        self._under_way.clear()
-        self._need = ShardPriority(schedule, names, items)
-        self._need.begin(self._read_below)
+        self._shard_of_ticket.clear()
+        self._in_flight.clear()
+        self._priority = ShardPriority(schedule, names, items)
+        self._priority.restart_at(self._read_below)
 
     async def take(self, ticket: int, most: int) -> Item:
-        """The item of the shard that training needs next; the same one each time that a ticket is shown.
+        """The item of the shard that training needs next. A repeated ticket gets the same item.
 
         Args:
             ticket: any number.
-            most: waits while so many are taken and not settled.
+            most: block while this many shards are in flight: taken and not settled.
 
         Raises:
             RuntimeError: rewriting has ended.
         """
-        assert self._need is not None, "items are offered first"
+        assert self._priority is not None, "items are offered first"
         async with self._changed:
             await self._changed.wait_for(
-                lambda: ticket in self._taken or len(self._under_way) < most or self._has_ended
+                lambda: ticket in self._shard_of_ticket or len(self._in_flight) < most or self._has_ended
             )
-            if ticket not in self._taken:
+            if ticket not in self._shard_of_ticket:
                 if self._has_ended:
                     raise RuntimeError("rewriting has ended")
-                shard = self._need.take(self._ahead())
-                self._taken[ticket] = shard
-                self._under_way.add(shard)
-        return self._items[self._taken[ticket]]
-
-    def _ahead(self) -> int:
-        """Entries that are read until a shard which is taken now is ready: at a steady rate when those before it are,
-        and it."""
-        now_s = self._clock()
-        settled_per_s = self._settled.per_s(now_s)
-        wait_s = (len(self._under_way) + 1) / settled_per_s if settled_per_s else 0.0
-        return math.ceil(wait_s * self._read.per_s(now_s))
-
-    async def record_start(self, index: int) -> None:
-        """Training's stream begins, or begins again, at entry `index` of the schedule."""
-        self._read_below = index
-        self._read = Rate()
-        if self._need is not None:
-            self._need.begin(index)
-
-    async def record_read(self, index: int) -> None:
-        """Training's stream begins to read entry `index` of the schedule."""
-        self._read_below = max(self._read_below, index + 1)
-        self._read.note(self._read_below, self._clock())
-        if self._need is not None:
-            self._need.reach(index)
+                shard = self._priority.take(self._entries_until_rewritten())
+                self._shard_of_ticket[ticket] = shard
+                self._in_flight.add(shard)
+        return self._items[self._shard_of_ticket[ticket]]
 
     async def give_back(self, shard: str, item: Item) -> None:
-        """A shard that was taken is not being worked on: it is to be taken once more, with what is left of it."""
-        assert self._need is not None, "items are offered first"
+        """Put a taken shard back, with the item of its remaining work."""
+        assert self._priority is not None, "items are offered first"
         async with self._changed:
             self._items[shard] = item
-            self._need.give_back(shard)
-            self._under_way.discard(shard)
+            self._priority.give_back(shard)
+            self._in_flight.discard(shard)
             self._changed.notify_all()
 
+    async def record_start(self, index: int) -> None:
+        """Training's stream starts, or restarts, at schedule entry `index`."""
+        self._read_below = index
+        self._reading_rate = Rate()
+        if self._priority is not None:
+            self._priority.restart_at(index)
+
+    async def record_read(self, index: int) -> None:
+        """Training's stream is about to read schedule entry `index`."""
+        self._read_below = max(self._read_below, index + 1)
+        self._reading_rate.add(self._read_below, self._clock())
+        if self._priority is not None:
+            self._priority.advance_past(index)
+
     async def record_settled(self, shard: str, accepted: int | None) -> None:
-        """One prompt set of a shard is committed, or (None) given up."""
+        """One prompt set of a shard needs no more work in this run.
+
+        Args:
+            shard: its name.
+            accepted: accepted rewrites, if the prompt set is committed; None if it is given up.
+        """
         self._accepted += accepted or 0
         if accepted is None:
             self._given_up.add(shard)
-        left = self._missing.get(shard, 1) - 1
-        if left > 0:
-            self._missing[shard] = left
+        remaining = self._missing.get(shard, 1) - 1
+        if remaining > 0:
+            self._missing[shard] = remaining
             return
         if self._missing.pop(shard, None) is None:
             return
-        if shard in self._under_way:
-            self._under_way.remove(shard)
-            self._rewritten += 1
-            self._settled.note(self._rewritten, self._clock())
-        done, step = self._to_rewrite - len(self._missing), max(1, self._to_rewrite // 10)
-        if done == 1 or done % step == 0 or not self._missing:
-            self._note(f"{self._to_rewrite - self._without_text()} of {self._to_rewrite} shards rewritten")
+        if shard in self._in_flight:
+            self._in_flight.remove(shard)
+            self._rewritten_in_flight += 1
+            self._rewriting_rate.add(self._rewritten_in_flight, self._clock())
+        settled = self._shards_to_rewrite - len(self._missing)
+        step = max(1, self._shards_to_rewrite // 10)
+        if settled == 1 or settled % step == 0 or not self._missing:
+            rewritten = self._shards_to_rewrite - self._shards_without_rewrites()
+            self._add_event(f"{rewritten} of {self._shards_to_rewrite} shards rewritten")
         async with self._changed:
             self._changed.notify_all()
 
     async def end_rewriting(self) -> None:
-        """Nothing more is rewritten by this run."""
+        """This run rewrites no more shards."""
         self._has_ended = True
-        self._note("rewriting has ended")
+        self._add_event("rewriting has ended")
         async with self._changed:
             self._changed.notify_all()
 
     async def wait_for_rewrites(self, shards: Sequence[str]) -> None:
-        """Return when all of these shards have their text, or will not get it."""
+        """Block until each shard is settled for all prompt sets, or rewriting has ended."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._has_ended or not any(shard in self._missing for shard in shards))
 
     async def record_event(self, event: str) -> None:
         """Put an event on the timeline."""
-        self._note(event)
+        self._add_event(event)
 
     async def progress(self, epoch: float) -> dict[str, float]:
         """See `TextSupply.progress`."""
         elapsed_s = self._clock() - self._started_s
-        rewritten = self._shards - self._without_text()
+        rewritten = self._shards - self._shards_without_rewrites()
         return {
             "rewritten_shards": rewritten,
             "shards_to_rewrite": self._shards,
@@ -166,22 +173,29 @@ class Coordinator:
         }
 
     async def timeline(self) -> list[dict[str, Any]]:
-        """What happened, with the seconds since the board was made and the shards rewritten by then."""
+        """All events, each with the seconds since the start and the shards rewritten by then."""
         return self._timeline
 
-    def _note(self, event: str) -> None:
+    def _entries_until_rewritten(self) -> int:
+        """Entries that training reads until a shard taken now is rewritten, if both halves keep their recent rates."""
+        now_s = self._clock()
+        shards_per_s = self._rewriting_rate.per_s(now_s)
+        wait_s = (len(self._in_flight) + 1) / shards_per_s if shards_per_s else 0.0
+        return math.ceil(wait_s * self._reading_rate.per_s(now_s))
+
+    def _add_event(self, event: str) -> None:
         seconds = round(self._clock() - self._started_s, 3)
-        rewritten = self._shards - self._without_text()
+        rewritten = self._shards - self._shards_without_rewrites()
         self._timeline.append({"s": seconds, "event": event, "rewritten_shards": rewritten})
 
-    def _without_text(self) -> int:
-        """Shards that lack the text of a prompt set, which may still come or not."""
+    def _shards_without_rewrites(self) -> int:
+        """Shards that lack the rewrites of a prompt set, whether or not these may still come."""
         return len(self._missing.keys() | self._given_up)
 
 
 @dataclass(frozen=True)
 class CoordinatorSupply:
-    """A board's actor as a `TextSupply`."""
+    """A coordinator's actor as training's `TextSupply`."""
 
     actor: Any
     is_blocking: bool
@@ -202,6 +216,7 @@ class CoordinatorSupply:
 
     def record_read(self, index: int) -> None:
         """See `TextSupply.record_read`."""
+        # A blocking stream reads in the order of rewriting, which therefore need not follow it.
         if not self.is_blocking:
             self.actor.record_read.remote(index)
 
@@ -209,19 +224,20 @@ class CoordinatorSupply:
         """See `TextSupply.progress`."""
         import ray
 
-        found: dict[str, float] = ray.get(self.actor.progress.remote(epoch))
-        return found
+        progress: dict[str, float] = ray.get(self.actor.progress.remote(epoch))
+        return progress
 
 
 @dataclass(frozen=True)
 class CoordinatorQueue:
-    """A board's actor as rewriting's `ShardQueue`."""
+    """A coordinator's actor as rewriting's `ShardQueue`."""
 
     actor: Any
     schedule: Schedule
     names: tuple[str, ...]
     most: int
-    """Shards that are taken at a time: the sooner a shard is taken, the less is known of what training will need."""
+    """Shards in flight at the same time. A shard that is taken early is chosen with less knowledge of what training
+    will need."""
 
     def offer(self, items: Mapping[str, Item]) -> None:
         """See `ShardQueue.offer`."""
@@ -241,12 +257,13 @@ class CoordinatorQueue:
         self.actor.give_back.remote(shard, dict(item))
 
 
-def start_coordinator(missing: Mapping[str, int], shards: int, begin: int) -> Any:
-    """A board's actor, on this node."""
+def start_coordinator(missing: Mapping[str, int], shards: int, start: int) -> Any:
+    """Start a coordinator's actor on this node; the arguments are those of `Coordinator`."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Each task that waits holds a call.
-    actor: Any = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=1_000, scheduling_strategy=here)
-    return actor.remote(missing, shards, begin)
+    actor: Any = ray.remote(Coordinator).options(
+        num_cpus=0, max_concurrency=_MAX_WAITING_CALLS, scheduling_strategy=here
+    )
+    return actor.remote(missing, shards, start)

@@ -1,82 +1,89 @@
-"""What each delivery takes in time, GPUs and money, and how much of the text comes late.
+"""What each delivery takes in time, GPUs and money, and how many rewrites come too late for an epoch.
 
-The model: rewriting all shards takes R hours with its engines, an epoch of training E hours with its workers, there
-are N epochs, and both halves go through the shards at a steady rate.
+The model: rewriting all shards takes R hours with its engines, an epoch of training E hours with its workers, N epochs
+are left, and both halves go through the shards at a steady rate.
 
-    ahead    R + N E hours; no text is late
-    inline   max(R, E) + (N - 1) E hours: in the first epoch the slower half sets the pace; no text is late
-    follow   max(R, N E) hours; rewriting takes what is read next (`need`), so that an epoch's worth of rewriting, E / R
-             of the shards, is in time in each epoch: of epoch k (from 0) all but (k + 1) E / R of the shards are late
-             (where some are rewritten already, of those that are left)
+    ahead    R + N E hours; no rewrite is late
+    inline   max(R, E) + (N - 1) E hours: in the first epoch the slower half sets the pace; no rewrite is late
+    follow   max(R, N E) hours. Rewriting takes the shard that is read next (`priority`), so in each epoch E / R of the
+             shards are rewritten in time. In epoch k (from 0), all but (k + 1) E / R of the shards are late. If some
+             are rewritten already, these shares are of the others.
 
-Engines are paid for R hours and workers from the first batch to the last, where the cluster gives back what nobody uses
-(`ray.autoscaling`); else all GPUs are paid for as long as the job takes. With `ahead` those are not the GPUs of both
-halves but of the larger one, where both can be on the same.
+Engines are paid for R hours, and workers from the first batch to the last, if the cluster releases idle nodes
+(`ray.autoscaling`). Otherwise all GPUs are paid until the job ends. `ahead` then pays for the GPUs of the larger half
+only, if both halves can use the same ones.
 
-Not covered: the start of engines and workers, pools that grow or shrink, storage and CPUs, what is done again after a
-loss, and that both halves share a machine's CPUs.
+Not covered: the start of engines and workers, pools that grow or shrink, storage and CPUs, work repeated after a
+failure, and the contention of both halves for the CPUs of one machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import add
+
+from laclip_ray.config import Delivery
 
 
 @dataclass(frozen=True)
 class Halves:
-    """What each half takes alone."""
+    """What rewriting and training take alone."""
 
     rewriting_hours: float
     epoch_hours: float
     epochs: float
-    """That are left."""
+    """Epochs left to train."""
     engine_gpus: float
     """GPUs of all engines."""
     worker_gpus: float
     """GPUs of all workers."""
     engine_price: float | None = None
-    """Money for a GPU-hour of an engine."""
+    """Price of a GPU-hour of an engine."""
     worker_price: float | None = None
-    """Money for a GPU-hour of a worker."""
+    """Price of a GPU-hour of a worker."""
     left_share: float = 1.0
-    """Of all shards, those that are not rewritten yet."""
+    """Share of all shards that are not rewritten yet."""
     on_same_gpus: bool = False
-    """Whether engines can be on the GPUs on which workers are later."""
+    """Whether engines may use the GPUs that workers use later."""
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a delivery takes."""
 
-    delivery: str
+    delivery: Delivery
     hours: float
     gpu_hours: float
     money: float | None
-    """None where a price is not known."""
+    """None if a price is unknown."""
     late_shares: tuple[float, ...]
-    """Of each epoch, the share of shards that are read before their rewrites are there."""
+    """By epoch, the share of shards that are read before their rewrites are committed."""
 
 
-def forecasts(halves: Halves, is_given_back: bool) -> tuple[Forecast, ...]:
-    """What `ahead`, `inline` and `follow` take; `is_given_back` says whether GPUs that nobody uses cost nothing."""
+def forecasts(halves: Halves, is_released: bool) -> tuple[Forecast, ...]:
+    """The forecasts of `ahead`, `inline` and `follow`.
+
+    Args:
+        halves: what each half takes.
+        is_released: whether idle GPUs cost nothing.
+    """
     rewriting, training = halves.rewriting_hours, halves.epochs * halves.epoch_hours
-    first = min(halves.epoch_hours, training)
-    beside = max(rewriting, first) + training - first
-    none_late = (0.0,) * _whole(halves.epochs)
+    first_epoch = min(halves.epoch_hours, training)
+    inline = max(rewriting, first_epoch) + training - first_epoch
+    never_late = (0.0,) * _whole(halves.epochs)
     return (
-        _priced("ahead", rewriting + training, training, none_late, halves, is_given_back),
-        _priced("inline", beside, beside, none_late, halves, is_given_back),
-        _priced("follow", max(rewriting, training), training, late_shares(halves), halves, is_given_back),
+        _price("ahead", rewriting + training, training, never_late, halves, is_released),
+        _price("inline", inline, inline, never_late, halves, is_released),
+        _price("follow", max(rewriting, training), training, late_shares(halves), halves, is_released),
     )
 
 
-def cheapest(found: tuple[Forecast, ...]) -> Forecast:
-    """The one of the least money (without prices: of the fewest GPU-hours); of equals the one that ends first."""
-    return min(found, key=lambda each: (each.gpu_hours if each.money is None else each.money, each.hours))
+def cheapest(options: Sequence[Forecast]) -> Forecast:
+    """The forecast with the least money (without prices, the fewest GPU-hours); of equals, the one that ends first."""
+    return min(options, key=lambda option: (option.gpu_hours if option.money is None else option.money, option.hours))
 
 
 def late_shares(halves: Halves) -> tuple[float, ...]:
-    """Of each epoch with `follow`, the share of shards that are read too early."""
+    """The share of shards that each epoch reads too early with `follow`."""
     in_time = halves.epoch_hours / halves.rewriting_hours if halves.rewriting_hours else 1.0
     return tuple(halves.left_share * max(0.0, 1 - (epoch + 1) * in_time) for epoch in range(_whole(halves.epochs)))
 
@@ -85,16 +92,15 @@ def _whole(epochs: float) -> int:
     return max(1, round(epochs))
 
 
-def _priced(
-    delivery: str, hours: float, worker_hours: float, late: tuple[float, ...], halves: Halves, is_given_back: bool
+def _price(
+    delivery: Delivery, hours: float, worker_hours: float, late: tuple[float, ...], halves: Halves, is_released: bool
 ) -> Forecast:
-    """A forecast of a job of `hours`, whose workers are needed for `worker_hours` of them."""
-    engine_hours = halves.engine_gpus * (halves.rewriting_hours if is_given_back else hours)
-    training_hours = halves.worker_gpus * (worker_hours if is_given_back else hours)
-    both: Callable[[float, float], float] = (
-        max if delivery == "ahead" and halves.on_same_gpus and not is_given_back else add
-    )
+    """The forecast of a job of `hours`, which needs its workers for `worker_hours` of them."""
+    engine_gpu_hours = halves.engine_gpus * (halves.rewriting_hours if is_released else hours)
+    worker_gpu_hours = halves.worker_gpus * (worker_hours if is_released else hours)
+    shares_gpus = delivery == "ahead" and halves.on_same_gpus and not is_released
+    combine: Callable[[float, float], float] = max if shares_gpus else add
     money = None
     if halves.engine_price is not None and halves.worker_price is not None:
-        money = both(engine_hours * halves.engine_price, training_hours * halves.worker_price)
-    return Forecast(delivery, hours, both(engine_hours, training_hours), money, late)
+        money = combine(engine_gpu_hours * halves.engine_price, worker_gpu_hours * halves.worker_price)
+    return Forecast(delivery, hours, combine(engine_gpu_hours, worker_gpu_hours), money, late)

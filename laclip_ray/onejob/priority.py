@@ -1,8 +1,8 @@
-"""Which shard is to be rewritten next, where training does not wait for it.
+"""Which shard to rewrite next, when training reads the shards in the order of its schedule.
 
-What training has passed is needed again only in the next epoch, so rewriting that is slower than training does best by
-what is read next and can still be done by then. Where an epoch takes E hours and rewriting R, E / R of the shards are
-in time already in the first epoch; in the order of the first epoch alone, none would be.
+With `follow`, training does not wait, and needs a shard that it has passed only in the next epoch. A slower rewriter
+therefore does best with the shard that is read next and can still be rewritten by then. If an epoch takes E hours and
+rewriting R, E / R of the shards are in time in the first epoch already; in the order of the first epoch, none would be.
 """
 
 import itertools
@@ -10,72 +10,103 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from laclip_ray.data.schedule import Schedule
+from laclip_ray.rewriting.backlog import Backlog
+from laclip_ray.training.checkpoint import read_position
 
 
 class ShardPriority:
-    """The shards that nobody has taken yet, in the order in which the schedule reads them from wherever it is."""
+    """The shards that are not taken yet, and which one the schedule reads next."""
 
     def __init__(self, schedule: Schedule, names: Sequence[str], shards: Iterable[str]) -> None:
-        """Begin with all of them.
+        """Start at the beginning of the schedule.
 
         Args:
             schedule: of the whole run.
-            names: of the schedule's shards, by their numbers.
-            shards: what is to be taken; those that the schedule does not read again go in this order.
+            names: of all shards, by their number in the schedule.
+            shards: names of the shards to take. Shards that the schedule does not read again come last, in this order.
         """
         self._schedule = schedule
         self._names = names
-        self._left = dict.fromkeys(shards)
+        self._untaken = dict.fromkeys(shards)
         self._next = 0
+        """The entry that is read next."""
 
-    def begin(self, index: int) -> None:
-        """Reading begins, or begins again, at entry `index` of the schedule."""
+    def restart_at(self, index: int) -> None:
+        """Reading starts, or restarts, at schedule entry `index`."""
         self._next = index
 
-    def reach(self, index: int) -> None:
-        """Entry `index` of the schedule is being read."""
+    def advance_past(self, index: int) -> None:
+        """Schedule entry `index` is being read."""
         self._next = max(self._next, index + 1)
 
     def take(self, ahead: int = 0) -> str:
-        """The shard that is read soonest among those that are at least `ahead` entries away; else the one read last.
+        """Take the shard that is read soonest.
+
+        Args:
+            ahead: entries that are read before the shard is rewritten. Shards read within them are too late. If there
+                are only such shards, the one that is read last is taken.
 
         Raises:
-            LookupError: none is left.
+            LookupError: all shards are taken.
         """
-        if not self._left:
+        if not self._untaken:
             raise LookupError("no shard is left")
         end = len(self._schedule)
         first = min(self._next + ahead, end)
         for index in itertools.chain(range(first, end), range(first - 1, self._next - 1, -1)):
             name = self._names[self._schedule.entry(index).shard]
-            if name in self._left:
+            if name in self._untaken:
                 break
         else:
-            name = next(iter(self._left))
-        del self._left[name]
+            name = next(iter(self._untaken))
+        del self._untaken[name]
         return name
 
     def give_back(self, shard: str) -> None:
-        """A shard that was taken is to be taken once more."""
-        self._left[shard] = None
+        """Put a taken shard back."""
+        self._untaken[shard] = None
 
 
 class Rate:
-    """How fast a number has grown of late."""
+    """The recent growth of a number, per second."""
 
     _KEPT = 64
+    """Newest values that count."""
 
     def __init__(self) -> None:
-        """Nothing is known before two notes."""
-        self._noted: deque[tuple[float, int]] = deque(maxlen=self._KEPT)
+        """Start without values; the rate is unknown until there are two."""
+        self._values: deque[tuple[float, int]] = deque(maxlen=self._KEPT)
 
-    def note(self, number: int, now_s: float) -> None:
-        """The number is that large now."""
-        self._noted.append((now_s, number))
+    def add(self, number: int, now_s: float) -> None:
+        """Add the number's present value."""
+        self._values.append((now_s, number))
 
     def per_s(self, now_s: float) -> float:
-        """Its growth a second until now; 0 where that is not known."""
-        if len(self._noted) < 2:
+        """The growth per second until now; 0 if unknown."""
+        if len(self._values) < 2:
             return 0.0
-        (first_s, first), (_, last) = self._noted[0], self._noted[-1]
+        (first_s, first), (_, last) = self._values[0], self._values[-1]
         return (last - first) / (now_s - first_s) if now_s > first_s else 0.0
+
+
+def schedule_of(backlog: Backlog) -> Schedule:
+    """The schedule of the training run that reads the backlog's rewrites."""
+    experiment = backlog.experiment
+    return Schedule(len(backlog.shards), experiment.train.epochs, experiment.seed)
+
+
+def sort_by_priority(backlog: Backlog) -> None:
+    """Sort the backlog in the order in which the rest of the schedule reads its shards."""
+    schedule = schedule_of(backlog)
+    names = list(backlog.shards)
+    unfinished = {unit.shard for unit in backlog.units}
+    rank: dict[str, int] = {}
+    remaining = read_position(backlog.experiment.train_output).remaining(schedule)
+    for index in (remaining[item] for item in range(len(remaining))):
+        if len(rank) == len(unfinished):
+            break
+        name = names[schedule.entry(index).shard]
+        if name in unfinished:
+            rank.setdefault(name, len(rank))
+    for units in (backlog.to_draw, backlog.to_judge, backlog.to_compare):
+        units.sort(key=lambda unit: rank.get(unit.shard, len(rank)))

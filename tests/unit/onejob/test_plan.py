@@ -1,4 +1,4 @@
-"""What `laclip run` would do is found without starting anything."""
+"""`laclip plan` finds out what `laclip run` would do, and starts nothing."""
 
 import io
 import json
@@ -14,7 +14,8 @@ from laclip_ray.console import print_plan
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.errors import UserError
 from laclip_ray.onejob.plan import RunPlan, plan_run
-from laclip_ray.onejob.run import _bounded, plans, sort_by_priority
+from laclip_ray.onejob.priority import sort_by_priority
+from laclip_ray.onejob.resources import fit_to_cluster, reservations
 from laclip_ray.rewriting.backlog import find_backlog
 from tests.unit.conftest import picture, write_tar
 
@@ -54,7 +55,7 @@ def printed(plan: RunPlan) -> str:
     return console.file.getvalue()
 
 
-def test_a_plan_has_processes_shards_epochs_and_steps(experiment: Experiment) -> None:
+def test_a_plan_counts_processes_shards_epochs_and_steps(experiment: Experiment) -> None:
     plan = plan_run(experiment)
     assert (plan.fewest_engines, plan.engines.processes, plan.workers.min_processes, plan.workers.processes) == (
         1,
@@ -91,7 +92,7 @@ def test_with_the_expected_speed_each_delivery_has_its_hours_and_money(experimen
     assert "as expected" in text
 
 
-def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Experiment) -> None:
+def test_a_measured_speed_replaces_the_expected_one(experiment: Experiment) -> None:
     rows = [{"images_per_s": value, "waiting_share": 0.0, "epoch": 2.0} for value in (10.0, 500.0, 30.0)]
     storage.write_bytes(
         storage.join(experiment.train_output, "metrics.jsonl"), "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -101,7 +102,7 @@ def test_what_a_run_has_measured_counts_before_what_is_expected(experiment: Expe
     assert (plan.images_per_s, plan.is_measured) == (30.0, True)
 
 
-def test_training_that_waited_for_rewriting_is_measured_without_its_waiting(experiment: Experiment) -> None:
+def test_the_speed_is_measured_without_the_time_spent_waiting_for_rewrites(experiment: Experiment) -> None:
     line = {"images_per_s": 10.0, "waiting_share": 0.75, "shards_to_rewrite": SHARDS, "epoch": 0.5}
     waited, own = {**line, "rewritten_shards": 2}, {**line, "rewritten_shards": SHARDS}
     given_up = {**waited, "epoch": 1.5}
@@ -113,7 +114,7 @@ def test_training_that_waited_for_rewriting_is_measured_without_its_waiting(expe
         return plan_run(run).images_per_s
 
     assert [measured(row, "inline") for row in (waited, own, given_up)] == [40.0, 10.0, 10.0]
-    assert measured(waited, "follow") == 10.0  # it waits for nothing but reading
+    assert measured(waited, "follow") == 10.0  # it waits only for reading
 
 
 def test_without_the_speed_of_training_rewriting_has_its_hours_and_money(experiment: Experiment) -> None:
@@ -122,7 +123,7 @@ def test_without_the_speed_of_training_rewriting_has_its_hours_and_money(experim
     assert f"Rewriting takes {cost.gpu_hours:,.2f} GPU-hours and {cost.money:,.2f} USD" in printed(plan_run(experiment))
 
 
-def test_a_plan_says_on_which_nodes_processes_are(experiment: Experiment) -> None:
+def test_a_plan_says_which_nodes_processes_use(experiment: Experiment) -> None:
     changes = {"rewrite.engine.accelerator_type": "L4", "rewrite.engine.label_selector": {"pool": "spot"}}
     text = printed(plan_run(with_overrides(experiment, changes)))
     assert "L4, pool: spot" in text
@@ -133,7 +134,7 @@ def test_a_plan_says_on_which_nodes_processes_are(experiment: Experiment) -> Non
     ("changes", "message"),
     [({"text.p": 0.0}, "text.p"), ({"text.rewrites": ["elsewhere"]}, "text.rewrites")],
 )
-def test_a_job_whose_halves_do_not_meet_is_refused(
+def test_a_job_whose_training_ignores_its_rewrites_is_refused(
     experiment: Experiment, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -141,19 +142,19 @@ def test_a_job_whose_halves_do_not_meet_is_refused(
 
 
 def test_shards_are_rewritten_in_the_order_of_the_first_epoch(experiment: Experiment) -> None:
-    work = find_backlog(experiment)
-    sort_by_priority(work)
-    names = list(work.shards)
+    backlog = find_backlog(experiment)
+    sort_by_priority(backlog)
+    names = list(backlog.shards)
     schedule = Schedule(SHARDS, 3, experiment.seed)
     needed = [names[schedule.entry(index).shard] for index in range(SHARDS)]
     assert needed != sorted(needed)
-    assert [unit.shard for unit in work.to_draw] == [name for name in needed for _ in range(2)]
+    assert [unit.shard for unit in backlog.to_draw] == [name for name in needed for _ in range(2)]
 
 
-def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment: Experiment) -> None:
+def test_both_halves_are_reserved_at_once_only_if_they_run_at_once(experiment: Experiment) -> None:
     def of(delivery: str) -> list[tuple[list[str], float]]:
-        found = plans(find_backlog(with_overrides(experiment, {"rewrite.delivery": delivery})))
-        return [([group.name for group in plan.groups], plan.cpus) for plan in found]
+        phases = reservations(find_backlog(with_overrides(experiment, {"rewrite.delivery": delivery})))
+        return [([group.name for group in phase.groups], phase.cpus) for phase in phases]
 
     assert of("inline") == of("follow") == [(["engines", "picture models", "workers"], 1 + 2 + 4)]
     assert of("ahead") == [(["workers"], 3), (["engines", "picture models"], 2)]
@@ -161,13 +162,13 @@ def test_both_halves_are_reserved_at_once_only_where_they_run_at_once(experiment
 
 def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Experiment) -> None:
     gate = {"model": "ViT-B-32", "pretrained": "openai", "actors": {"min": 2, "max": 4}, "gpus_per_actor": 0.5}
-    (plan,) = plans(
+    (reservation,) = reservations(
         find_backlog(with_overrides(experiment, {"rewrite.delivery": "inline", "rewrite.gate.picture": gate}))
     )
-    scorers = plan.groups[1]
+    scorers = reservation.groups[1]
     assert (scorers.processes, scorers.cpus, scorers.gpus) == (2, 1.0, 0.5)
     with pytest.raises(UserError, match=r"1 engines x 1 \+ 2 picture models x 0.5 \+ 1 workers x 1; the cluster has 2"):
-        check_gpus(plan, 2.0)
+        check_gpus(reservation, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -175,23 +176,21 @@ def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Exp
     [
         (9.0, 3, 2),
         (4.0, 2, 2),  # workers come first
-        (2.0, 1, 1),  # an engine is kept for rewriting, and a worker is what it leaves
+        (2.0, 1, 1),  # one engine is kept for rewriting, and leaves one worker
     ],
 )
-def test_engines_and_workers_are_bounded_by_what_the_cluster_holds_of_both(
+def test_engines_and_workers_are_limited_to_what_the_cluster_holds_of_both(
     experiment: Experiment, gpus: float, engines: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resources = {"CPU": 64.0, "GPU": gpus}
     monkeypatch.setattr("ray.cluster_resources", lambda: resources)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
-    bounded = _bounded(find_backlog(experiment)).experiment
+    bounded = fit_to_cluster(find_backlog(experiment)).experiment
     assert bounded.rewrite.engine.actors == WorkerRange(min=1, max=engines)
     assert bounded.train.worker_range == WorkerRange(min=1, max=workers)
 
 
-def test_engines_are_not_bounded_by_workers_on_other_nodes(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_on_other_nodes_do_not_limit_engines(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
         {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0, f"accelerator_type:{name}": 1.0}}
         for name in ("L4", "H100")
@@ -207,11 +206,11 @@ def test_engines_are_not_bounded_by_workers_on_other_nodes(
             "train.batch_size": 8,
         },
     )
-    bounded = _bounded(find_backlog(apart)).experiment
+    bounded = fit_to_cluster(find_backlog(apart)).experiment
     assert bounded.rewrite.engine.actors.max == 3
     assert bounded.train.worker_range == WorkerRange(min=4, max=4)
     together = with_overrides(apart, {"train.accelerator_type": "L4", "train.workers": {"min": 1, "max": 2}})
-    bounded = _bounded(find_backlog(together)).experiment
+    bounded = fit_to_cluster(find_backlog(together)).experiment
     assert (bounded.rewrite.engine.actors.max, bounded.train.worker_range.max) == (2, 2)
 
 
@@ -219,20 +218,20 @@ def test_with_nothing_left_to_draw_no_engine_costs_anything(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = with_overrides(experiment, {"train.expected_images_per_s": 2.0})
-    work = find_backlog(expected)
-    work.to_draw.clear()
-    monkeypatch.setattr("laclip_ray.onejob.plan.find_backlog", lambda _: work)
+    backlog = find_backlog(expected)
+    backlog.to_draw.clear()
+    monkeypatch.setattr("laclip_ray.onejob.plan.find_backlog", lambda _: backlog)
     plan = plan_run(expected)
     assert plan.engines.processes == 0
     assert {each.gpu_hours for each in plan.forecasts} == {2 * plan.forecasts[0].hours}
 
 
-def test_a_price_that_is_not_in_the_list_is_named_by_its_setting(experiment: Experiment) -> None:
+def test_an_unknown_price_is_named_by_its_setting(experiment: Experiment) -> None:
     changes = {"train.expected_images_per_s": 2.0, "train.price": "nobody's"}
     with pytest.raises(UserError, match=r"train\.price"):
         plan_run(with_overrides(experiment, changes))
 
 
-def test_a_cluster_that_grows_bounds_nothing(experiment: Experiment) -> None:
+def test_a_growing_cluster_sets_no_limit(experiment: Experiment) -> None:
     growing = with_overrides(experiment, {"ray.autoscaling": True})
-    assert _bounded(find_backlog(growing)).experiment == growing
+    assert fit_to_cluster(find_backlog(growing)).experiment == growing

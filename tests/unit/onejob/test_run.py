@@ -1,4 +1,4 @@
-"""What becomes of the halves of a job is decided by what each has done."""
+"""How each half of a job reacts to the end of the other, and which timeline is kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +10,17 @@ import pytest
 from laclip_ray import storage
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import IncompleteError
-from laclip_ray.onejob.run import RUN_FILE, _ahead, _Rewriting
+from laclip_ray.onejob.run import RUN_FILE, RewritingThread, _run_ahead
 from laclip_ray.rewriting.backlog import Backlog, find_backlog
-from laclip_ray.rewriting.pipeline import RewritingResult, RunHooks
-from laclip_ray.training.run import TrainingResult
+from laclip_ray.rewriting.hooks import RunHooks
+from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.training.summary import TrainingResult
 from tests.unit.conftest import picture, write_tar
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Backlog:
-    """Two shards to be drawn."""
+def backlog(tmp_path: Path) -> Backlog:
+    """Two shards without rewrites."""
     for name in ("a", "b"):
         write_tar(tmp_path / "data" / f"{name}.tar", [(f"{name}.jpg", picture("JPEG")), (f"{name}.txt", b"a cup")])
     content = {"name": "job", "output": str(tmp_path / "out"), "data": {"path": str(tmp_path / "data")}}
@@ -27,12 +28,12 @@ def work(tmp_path: Path) -> Backlog:
 
 
 def no_engine(*_: object) -> Any:
-    """An engine that nobody asks for."""
+    """An engine builder that must not be called."""
     raise AssertionError
 
 
-class Told:
-    """A board's actor that notes what it is told."""
+class FakeCoordinator:
+    """A coordinator's actor that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -42,39 +43,39 @@ class Told:
 
 
 @pytest.mark.parametrize("settled", [1, 2])
-def test_an_error_of_rewriting_stops_training_only_while_it_waits_for_text(
-    work: Backlog, settled: int, monkeypatch: pytest.MonkeyPatch
+def test_an_error_in_rewriting_stops_training_only_while_training_waits_for_rewrites(
+    backlog: Backlog, settled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(work: Backlog, _: object, companion: RunHooks) -> RewritingResult:
-        for unit in work.units[:settled]:
-            companion.settled(unit.shard, 4)
+    def fail(backlog: Backlog, _: object, hooks: RunHooks) -> RewritingResult:
+        for unit in backlog.units[:settled]:
+            hooks.on_settled(unit.shard, 4)
         raise OSError("storage does not answer")
 
     monkeypatch.setattr("laclip_ray.onejob.run.finish_rewriting", fail)
-    board = Told()
-    rewriting = _Rewriting(work, no_engine, board, stops_training=True)
+    coordinator = FakeCoordinator()
+    rewriting = RewritingThread(backlog, no_engine, coordinator, stops_training=True)
     rewriting.run()
     assert rewriting.stop_training.is_set() == (settled == 1)
-    assert (("end_rewriting", ()) in board.calls) == (settled == 2)
+    assert (("end_rewriting", ()) in coordinator.calls) == (settled == 2)
     assert isinstance(rewriting.error, IncompleteError)
     assert "storage does not answer" in str(rewriting.error)
 
 
-def test_the_timeline_of_a_job_is_kept_only_beside_its_own_training(
-    work: Backlog, monkeypatch: pytest.MonkeyPatch
+def test_a_timeline_is_kept_only_with_the_training_that_it_describes(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work.to_draw.clear()
+    backlog.to_draw.clear()
     monkeypatch.setattr("laclip_ray.onejob.run.finish_rewriting", lambda *_: RewritingResult(shards=2))
-    url = storage.join(work.experiment.output, RUN_FILE)
+    url = storage.join(backlog.experiment.output, RUN_FILE)
     before = [{"s": 1.0, "event": "as it was", "rewritten_shards": 2}]
     storage.write_json(url, {"timeline": before, "rewriting": None, "training": {"steps": 7}})
-    storage.write_json(storage.join(work.experiment.rewrite_output, "summary.json"), {})
+    storage.write_json(storage.join(backlog.experiment.rewrite_output, "summary.json"), {})
 
     def trained(steps: int) -> Callable[[object], TrainingResult]:
         return lambda _: TrainingResult({"steps": steps}, "export")
 
     monkeypatch.setattr("laclip_ray.onejob.run.run_training", trained(7))
-    assert _ahead(work, no_engine).timeline == before
+    assert _run_ahead(backlog, no_engine).timeline == before
     monkeypatch.setattr("laclip_ray.onejob.run.run_training", trained(8))
-    events = [each["event"] for each in _ahead(work, no_engine).timeline]
+    events = [event["event"] for event in _run_ahead(backlog, no_engine).timeline]
     assert events == ["rewriting has ended", "training has ended"]
