@@ -1,1 +1,1 @@
-"""Batches in, weights and metrics out: model, loss, optimiser, the loop, checkpoints, and the Ray Train run."""
+"""Training: loss, optimiser, step, the loop of a worker, checkpoints, metrics, and the Ray Train run around them."""

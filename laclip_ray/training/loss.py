@@ -1,21 +1,20 @@
-"""The contrastive losses over all workers, for one or several texts an image.
+"""The contrastive losses over all workers, for one or several texts per image.
 
-The terms are open_clip's: `ClipLoss`, gathered with gradient, and `SigLipLoss`. With the features of every worker
-gathered with gradient, the mean that DDP takes of the workers' gradients is the gradient of the whole global batch:
-the same as one process with the whole batch.
+The terms are open_clip's `ClipLoss` and `SigLipLoss`. All workers gather the features of all workers with gradients, so
+DDP's mean of the workers' gradients is the gradient of the global batch, as if one process had it all.
 
-    sample   one text an image: open_clip's loss
+    sample   one text per image: open_clip's loss
     both     caption and rewrite: the mean of open_clip's loss over the two, with the same image features
-    multi    LaCLIP-MT (Fan et al., NeurIPS 2023, "Multi-Text Training Loss"): the image-to-text term is the mean over
-             an image's texts, where the text in slot j competes with the texts in slot j of all other images; the
-             text-to-image term is of the sampled text alone. The loss is half the sum of the two.
+    multi    LaCLIP-MT (Fan et al., NeurIPS 2023, "Multi-Text Training Loss"): half the sum of two terms. Image to text
+             is the mean over an image's texts; the text in slot j competes with the texts in slot j of all other
+             images. Text to image uses only the sampled text.
 
 In formulas, with N images, S slots, n_i texts of image i, and s the scale:
 
     image to text   -1/N sum_i 1/n_i sum_{j < n_i} log softmax_k(s <image_i, text_kj>)[k = i]
     text to image   -1/N sum_i log softmax_k(s <image_k, sampled_i>)[k = i]
 
-An image with fewer texts than slots repeats its own: these only compete with the texts of other images.
+An image with fewer texts than slots repeats its own. The repetitions only compete with the texts of other images.
 """
 
 import warnings
@@ -30,44 +29,44 @@ from laclip_ray.config import LossKind, TextMode
 
 @dataclass(frozen=True)
 class Features:
-    """What the model makes of a batch."""
+    """The model's output for a batch. B images, S texts per image, D dimensions."""
 
     image: torch.Tensor
-    """[B, D], of length 1."""
+    """[B, D], each of length 1."""
     texts: torch.Tensor
-    """[B, S, D], of length 1: the S texts of each image."""
+    """[B, S, D], each of length 1."""
     scale: torch.Tensor
-    """The factor on cosine similarities."""
+    """The factor on the cosine similarities, a scalar."""
     bias: torch.Tensor | None = None
-    """What is added to them; SigLIP's."""
+    """Added to the scaled similarities, a scalar (SigLIP). None: the model has none."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Which of a batch's texts are what."""
+    """Which of the texts in a batch's slots an image owns, and which one it shows."""
 
     count: torch.Tensor
-    """[B]: of the S texts of an image the first so many are its own different ones."""
+    """[B]: the number of distinct texts of each image; the other slots repeat them."""
     sampled: torch.Tensor
-    """[B]: the one among them that it was drawn to show."""
+    """[B]: the slot of the text drawn for each image."""
 
 
 class ContrastiveLoss(torch.nn.Module):
-    """The loss for this process's place in the world."""
+    """The loss of the global batch, computed by each worker from its share."""
 
     def __init__(self, kind: LossKind = "clip", mode: TextMode = "sample", local: bool = False) -> None:
         """Choose the loss.
 
         Args:
             kind: `clip` (softmax over the batch) or `siglip` (a sigmoid for each pair; Zhai et al., 2023).
-            mode: what becomes of several texts an image; `multi` has no meaning with `siglip`.
-            local: each worker has only its own rows of the logits, which takes less memory in a large world and
-                gives the same gradient; `clip` only (`siglip` never holds more).
+            mode: what to do with several texts per image; `multi` cannot be used with `siglip`.
+            local: each worker computes only its own rows of the logits. The gradient is the same, and many workers need
+                less memory. `clip` only: `siglip` never computes other rows.
         """
         super().__init__()
         from open_clip.loss import ClipLoss, SigLipLoss
 
-        # open_clip 3.3 calls torch's older name for the gather with gradients, at each step.
+        # At each step, open_clip 3.3 calls the gather with gradients by its old name, and torch warns.
         warnings.filterwarnings("ignore", message=".*all_gather is deprecated", category=FutureWarning)
         in_group = distributed.is_available() and distributed.is_initialized()
         place = {
@@ -80,7 +79,12 @@ class ContrastiveLoss(torch.nn.Module):
         self._gathers_rows = place["world_size"] > 1 and not local
 
     def forward(self, features: Features, texts: Texts) -> torch.Tensor:
-        """The loss of the global batch, of which this worker has B images; a scalar."""
+        """The loss of the global batch, a scalar.
+
+        Args:
+            features: of this worker's B images.
+            texts: of the same images.
+        """
         if self._mode == "multi":
             return self._multi(features, texts)
         return torch.stack([self._pairs(features, texts_of_slot) for texts_of_slot in _slots(features)]).mean()
@@ -90,7 +94,7 @@ class ContrastiveLoss(torch.nn.Module):
         if self._siglip is not None:
             loss = self._siglip(features.image, texts, features.scale, features.bias)
         else:
-            # A model's bias changes no softmax, but has to have its gradient, of 0, among several workers.
+            # A bias changes no softmax, but DDP waits for its gradient, which is 0.
             loss = self._clip(features.image, texts, features.scale, features.bias)
         return loss
 
@@ -112,7 +116,7 @@ class ContrastiveLoss(torch.nn.Module):
         return (image_to_text + text_to_image) / 2
 
     def _of_all(self, values: torch.Tensor) -> torch.Tensor:
-        """The values of all rows of the logits that this worker has."""
+        """The values [B] of all images whose rows of the logits this worker computes."""
         if not self._gathers_rows:
             return values
         parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
@@ -121,5 +125,5 @@ class ContrastiveLoss(torch.nn.Module):
 
 
 def _slots(features: Features) -> list[torch.Tensor]:
-    """[B, D] for each slot; contiguous, as gathering wants it."""
+    """The texts [B, D] of each slot; contiguous, as the gather requires."""
     return [texts.contiguous() for texts in features.texts.unbind(1)]

@@ -1,9 +1,9 @@
 """One optimiser step on one batch, whole or in micro-batches.
 
-Micro-batches give the same step as the whole batch (GradCache; Gao et al., 2021, arXiv:2101.06983): the features of
-all of them are made without gradients, the loss of the whole global batch gives the gradient of each feature, and each
-micro-batch goes through the model once more to carry it on to the weights. So every image still competes with every
-other text of the global batch.
+Micro-batches give the same step as the whole batch (GradCache; Gao et al., 2021, arXiv:2101.06983). A first pass
+computes the features of all micro-batches without gradients. The loss of the global batch then gives the gradient of
+each feature, and a second pass through the model carries these gradients back to the weights. Every image competes with
+every other text of the global batch.
 
 Not covered: batch normalisation (CLIP's ResNets) sees micro-batches, and each of them twice.
 """
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stepper:
-    """Trains a model, a batch at a time."""
+    """Trains a model, one batch at a time."""
 
     def __init__(
         self,
@@ -46,7 +46,17 @@ class Stepper:
         total_steps: int,
         device: torch.device,
     ) -> None:
-        """Prepare a model that is on its device; `total_steps` is what the learning rate is planned for."""
+        """Prepare the model for training.
+
+        Args:
+            model: on its device already.
+            spec: of the model.
+            optimiser: of the model's weights.
+            loss: of the global batch.
+            train: the settings.
+            total_steps: steps of the whole run; the learning rate follows it.
+            device: of the model.
+        """
         self._model = model
         self._optimiser = optimiser
         self._loss = loss
@@ -67,21 +77,21 @@ class Stepper:
             self._wrapped = torch.nn.parallel.DistributedDataParallel(
                 self._wrapped,
                 device_ids=[device] if device.type == "cuda" else None,
-                # Only running statistics differ between workers; a causal mask is not sent at each step.
-                forward_sync_buffers=any(getattr(each, "track_running_stats", False) for each in model.modules()),
+                # Sync running statistics, which differ between workers, but not constant buffers such as causal masks.
+                forward_sync_buffers=any(getattr(part, "track_running_stats", False) for part in model.modules()),
                 gradient_as_bucket_view=True,
             )
         self._forward: Any = torch.compile(self._wrapped) if is_compiled(train, device) else self._wrapped
 
     @property
     def has_finite_weights(self) -> bool:
-        """Whether every weight's norm is finite: weights of 1e19 are as good as infinite. Waits for the device."""
+        """Whether the norm of every weight tensor is finite; weights of 1e19 make it infinite. Waits for the device."""
         norms = torch._foreach_norm(list(self._model.parameters()))
         return bool(torch.isfinite(torch.stack(norms)).all())
 
     @property
     def logit_scale(self) -> float:
-        """The factor on the cosine similarities."""
+        """The factor on the cosine similarities. Waits for the device."""
         scale = self._model.logit_scale
         assert isinstance(scale, torch.Tensor)
         return float(scale.detach().exp())
@@ -89,9 +99,13 @@ class Stepper:
     def step(self, batch: Mapping[str, np.ndarray], step: int) -> tuple[torch.Tensor, bool]:
         """Train on a batch (columns of `data.entries.Batch`).
 
+        Args:
+            batch: of this worker.
+            step: its number, from 0.
+
         Returns:
-            The loss, still on the device, and whether a step was made: not where the loss or the gradient is not finite
-            and the configuration says to skip such batches.
+            The loss, still on the device, and whether the weights changed. They do not if the loss or the gradient is
+            not finite and `train.on_non_finite_loss` is `skip`.
         """
         set_learning_rate(self._optimiser, learning_rate(step, self._total_steps, self._train))
         pixels, tokens = self._to_device(batch["image"]), self._to_device(batch["tokens"])
@@ -116,7 +130,7 @@ class Stepper:
         return loss.detach(), True
 
     def _to_device(self, column: np.ndarray) -> torch.Tensor:
-        """A column on the device; copied to a GPU while that still works on the step before."""
+        """A column on the device. The copy to a GPU overlaps with the previous step."""
         tensor = torch.as_tensor(np.ascontiguousarray(column))
         if self._copying is None:
             return tensor.to(self._device)
@@ -124,7 +138,7 @@ class Stepper:
             moved = tensor.pin_memory().to(self._device, non_blocking=True)
         using = torch.cuda.current_stream(self._device)
         using.wait_stream(self._copying)
-        moved.record_stream(using)  # else its memory would be free for the next copy before the step is done
+        moved.record_stream(using)  # otherwise the next copy could reuse its memory before the step ends
         return moved
 
     def _precision(self) -> torch.autocast:
@@ -136,16 +150,16 @@ class Stepper:
         return loss
 
     def _features(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Features:
-        """Features of uint8 images [B, H, W, 3] and tokens [B, S, L]."""
+        """The features of uint8 images [B, H, W, 3] and tokens [B, S, L]."""
         with self._precision():
             made = self._forward(pixels, tokens.flatten(0, 1))
         texts = made["text_features"].unflatten(0, tokens.shape[:2])
         return Features(made["image_features"], texts, made["logit_scale"], made.get("logit_bias"))
 
     def _is_to_be_skipped(self, value: torch.Tensor) -> bool:
-        """Whether all workers leave this batch out: its loss, or the norm of its gradient, is not finite."""
+        """Whether all workers skip this batch, because a loss or gradient norm is not finite on one of them."""
         if self._train.on_non_finite_loss != "skip":
-            return False  # not looked at here: that would wait for the device at each step
+            return False  # checked only at log lines: a check here would wait for the device at each step
         finite = torch.isfinite(value.detach()).to(torch.int32)
         if _world_size() > 1:
             distributed.all_reduce(finite, distributed.ReduceOp.MIN)
@@ -157,18 +171,18 @@ class Stepper:
     def _cache(
         self, parts: list[tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[Features, list[tuple[torch.Tensor, torch.Tensor | None]]]:
-        """The features of all micro-batches as leaves of the loss, and torch's random state before each."""
+        """The features of all micro-batches, as leaves of the graph, and torch's random state before each of them."""
         states = []
-        found: list[Features] = []
+        pieces: list[Features] = []
         with torch.no_grad():
             for pixels, tokens in parts:
                 cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
                 states.append((torch.get_rng_state(), cuda))
-                found.append(self._features(pixels, tokens))
-        last = found[-1]
+                pieces.append(self._features(pixels, tokens))
+        last = pieces[-1]
         leaves = Features(
-            torch.cat([each.image for each in found]).requires_grad_(),
-            torch.cat([each.texts for each in found]).requires_grad_(),
+            torch.cat([piece.image for piece in pieces]).requires_grad_(),
+            torch.cat([piece.texts for piece in pieces]).requires_grad_(),
             last.scale.detach().clone().requires_grad_(),
             last.bias.detach().clone().requires_grad_() if last.bias is not None else None,
         )
@@ -180,7 +194,7 @@ class Stepper:
         cached: Features,
         states: list[tuple[torch.Tensor, torch.Tensor | None]],
     ) -> None:
-        """Bring the gradients of the cached features to the weights."""
+        """Carry the gradients of the cached features back to the weights."""
         start = 0
         for number, (pixels, tokens) in enumerate(parts):
             is_last = number == len(parts) - 1
@@ -190,7 +204,7 @@ class Stepper:
                 made = self._features(pixels, tokens)
                 product = (made.image * _gradient(cached.image)[start:stop]).sum()
                 product = product + (made.texts * _gradient(cached.texts)[start:stop]).sum()
-                # Scale and bias come out of each micro-batch, and have their gradient once.
+                # Every micro-batch returns scale and bias, but their gradient counts once.
                 product = product + made.scale * (_gradient(cached.scale) if is_last else 0)
                 if made.bias is not None and cached.bias is not None:
                     product = product + made.bias * (_gradient(cached.bias) if is_last else 0)
@@ -199,7 +213,7 @@ class Stepper:
 
     @contextmanager
     def _replayed(self, state: torch.Tensor, cuda: torch.Tensor | None) -> Iterator[None]:
-        """Draws (patch dropout) as they were when the features were cached."""
+        """Repeat the random draws (patch dropout) of the first pass."""
         with torch.random.fork_rng([self._device] if cuda is not None else []):
             torch.set_rng_state(state)
             if cuda is not None:
@@ -208,24 +222,24 @@ class Stepper:
 
 
 def _gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """A leaf's gradient; where the loss does not depend on it (a slot of no image's), there is none."""
+    """A leaf's gradient; zero if the loss does not depend on the leaf."""
     return tensor.grad if tensor.grad is not None else torch.zeros_like(tensor)
 
 
 def is_compiled(train: TrainConfig, device: torch.device) -> bool:
-    """Whether a model on this device is compiled; says why not, where a GPU's is not by default."""
+    """Whether to compile a model on this device. Warns if `auto` cannot compile on a GPU."""
     if train.compile != "auto":
         return train.compile
     if device.type != "cuda":
         return False
-    # Triton makes C to start its kernels, and Inductor C++ of what a model does on the CPU, as patch dropout does.
+    # Triton compiles C to launch kernels, and Inductor C++ for operations on the CPU, such as patch dropout.
     compilers = (("CC", "gcc", "clang"), ("CXX", "g++", "clang++"))
     has_compilers = all(os.environ.get(variable) or any(map(shutil.which, names)) for variable, *names in compilers)
-    # Where Triton looks too: Debian's own scheme names another place.
+    # Triton looks in this scheme; Debian's own scheme names another directory.
     scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
     if has_compilers and Path(sysconfig.get_path("include", scheme), "Python.h").exists():
         return True
-    logger.warning("the model is not compiled (train.compile: auto): there is no C++ compiler, or no Python.h, here")
+    logger.warning("the model is not compiled (train.compile: auto): no C++ compiler, or no Python.h, on this machine")
     return False
 
 
