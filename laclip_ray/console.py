@@ -1,6 +1,6 @@
-"""Tables on the console, one for each verb's result."""
+"""Print the result of each verb to the console."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,24 +21,28 @@ from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep
 
 
+def _table(title: str, *headings: str, left: Collection[str] = ()) -> Table:
+    """An empty table with right-aligned columns, except the ones in `left`."""
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(Text(heading), justify="left" if heading in left else "right")
+    return table
+
+
+def _money(amount: float | None) -> str:
+    return "no price set" if amount is None else f"{amount:,.2f}"
+
+
 def print_rewriting(console: Console, result: RewritingResult, output: str) -> None:
-    """Print the outcomes of captions for each prompt set, the reasons of missing rewrites, and the costs.
+    """Print the outcomes of captions by prompt set, every reason for a missing rewrite, and the costs.
 
     Args:
         console: prints.
         result: of rewriting.
         output: directory or URL of the rewrite sets.
     """
-    table = Table(title=f"rewrite sets in {output}", title_justify="left")
-    for heading in (
-        "prompt set",
-        "captions",
-        "accepted",
-        "without a rewrite",
-        "output tokens",
-        "cached prompt",
-    ):
-        table.add_column(heading, justify="left" if heading == "prompt set" else "right")
+    headings = ("prompt set", "captions", "accepted", "without a rewrite", "output tokens", "cached prompt")
+    table = _table(f"rewrite sets in {output}", *headings, left=("prompt set",))
     for name, counts in result.statistics.items():
         cached = counts.cached_tokens / counts.prompt_tokens if counts.prompt_tokens else 0.0
         table.add_row(
@@ -52,41 +56,30 @@ def print_rewriting(console: Console, result: RewritingResult, output: str) -> N
     console.print(table)
     for name, counts in result.statistics.items():
         for kind, reasons in (("rejected", counts.rejected), ("noted", counts.problems)):
-            for reason, number in reasons.most_common():
-                named = ", ".join(counts.named.get(reason, [])[:3])
-                console.print(
-                    f"  {name}: {kind} {reason} {number:,} ({named}{', …' if number > 3 else ''})",
-                    markup=False,
-                )
+            for reason, count in reasons.most_common():
+                examples = ", ".join(counts.named.get(reason, [])[:3]) + (", …" if count > 3 else "")
+                console.print(f"  {name}: {kind} {reason} {count:,} ({examples})", markup=False)
     console.print(
         f"{result.shards} shards, {result.shards_done_before} done before, {result.commits} committed now by "
         f"{len(result.engines)} engine(s) in {result.elapsed_s:.0f} s"
     )
     if costs := result.costs:
         money = f", {costs['money']:,.2f} {costs['currency']}" if costs["money"] is not None else ""
-        each = costs["cost_per_thousand_accepted"]
-        per_thousand = f", {each:.4f} {costs['currency']} a thousand accepted rewrites" if each is not None else ""
+        unit_cost = costs["cost_per_thousand_accepted"]
+        per_thousand = ""
+        if unit_cost is not None:
+            per_thousand = f", {unit_cost:.4f} {costs['currency']} a thousand accepted rewrites"
         hours = f"{costs['engine_hours']:.2f} engine-hours, {costs['gpu_hours']:.2f} GPU-hours"
         tokens = f"{costs['prompt_tokens']:,} prompt tokens ({costs['cached_share']:.0%} cached)"
         console.print(f"all runs: {hours}{money}{per_thousand}; {tokens}, {costs['output_tokens']:,} written")
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
-    """Counts by reason and set, and the samples that were chosen."""
-    counts_of = inspection.statistics
-    table = Table(title="rewrites by outcome", title_justify="left")
-    for heading in ("", *counts_of):
-        table.add_column(Text(heading), justify="right" if heading else "left")
-    table.add_row("shards", *(f"{inspection.shards[name]:,}" for name in counts_of))
-    for label, attribute in (("captions", "captions"), ("without a rewrite", "captions_without_rewrite")):
-        table.add_row(label, *(f"{getattr(counts, attribute):,}" for counts in counts_of.values()))
-    table.add_row("accepted", *(f"{counts.accepted:,}" for counts in counts_of.values()))
-    for reason in sorted({reason for counts in counts_of.values() for reason in counts.rejected}):
-        table.add_row(Text(reason), *(f"{counts.rejected[reason]:,}" for counts in counts_of.values()))
-    console.print(table)
-    for name, missing in inspection.changed.items():
+    """Print counts by reason and set, and the chosen examples."""
+    console.print(_inspection_table(inspection))
+    for shard, missing in inspection.changed.items():
         console.print(
-            f"{name}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites",
+            f"{shard}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites",
             markup=False,
             highlight=False,
         )
@@ -106,8 +99,20 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
     )
 
 
+def _inspection_table(inspection: Inspection) -> Table:
+    statistics = inspection.statistics
+    table = _table("rewrites by outcome", "", *statistics, left=("",))
+    table.add_row("shards", *(f"{inspection.shards[name]:,}" for name in statistics))
+    table.add_row("captions", *(f"{counts.captions:,}" for counts in statistics.values()))
+    table.add_row("without a rewrite", *(f"{counts.captions_without_rewrite:,}" for counts in statistics.values()))
+    table.add_row("accepted", *(f"{counts.accepted:,}" for counts in statistics.values()))
+    for reason in sorted({reason for counts in statistics.values() for reason in counts.rejected}):
+        table.add_row(Text(reason), *(f"{counts.rejected[reason]:,}" for counts in statistics.values()))
+    return table
+
+
 def print_estimate(console: Console, estimate: Estimate) -> None:
-    """Tokens by prompt set, GPU-hours and money by price, and what the numbers rest on."""
+    """Print tokens by prompt set, GPU-hours and money by price, and the assumptions."""
     about = "" if estimate.captions_are_counted else "about "
     size = f" ({estimate.billion_parameters:.2g} billion parameters)" if estimate.billion_parameters else ""
     console.print(
@@ -116,26 +121,8 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
         f"rewrite, and counted the tokens of {estimate.captions_sampled:,}",
         markup=False,
     )
-    tokens = Table(title="tokens", title_justify="left")
-    for heading in ("prompt set", "requests", "prompt", "of it cached", "computed", "output"):
-        tokens.add_column(heading, justify="left" if heading == "prompt set" else "right")
-    columns = [(each.requests, each.prompt_tokens, each.computed_tokens, each.output_tokens) for each in estimate.sets]
-    names = [each.prompt_set for each in estimate.sets]
-    for name, counts in zip(
-        [*names, "all"], [*columns, [sum(each) for each in zip(*columns, strict=True)]], strict=True
-    ):
-        requests, prompt, computed, output = counts
-        cached = 1 - computed / prompt if prompt else 0.0
-        tokens.add_row(name, f"{requests:,}", f"{prompt:,}", f"{cached:.0%}", f"{computed:,}", f"{output:,}")
-    console.print(tokens)
-    costs = Table(title=f"cost, throughput {'measured' if estimate.measured else 'assumed'}", title_justify="left")
-    for heading in ("price", "GPU", "GPU-hours", estimate.currency):
-        costs.add_column(heading, justify="left" if heading in ("price", "GPU") else "right")
-    for cost in estimate.costs:
-        money = "no price set" if cost.money is None else f"{cost.money:,.2f}"
-        gpu = f"{cost.accelerator or ''}{'' if cost.fits else ' (does not fit)'}"
-        costs.add_row(cost.name, gpu, f"{cost.gpu_hours:,.2f}", money)
-    console.print(costs)
+    console.print(_tokens_table(estimate))
+    console.print(_costs_table(estimate))
     if estimate.spent.gpu_hours:
         money = "" if estimate.spent.money is None else f", {estimate.spent.money:,.2f} {estimate.spent.currency}"
         console.print(f"of that, spent already: {estimate.spent.gpu_hours:,.2f} GPU-hours{money}")
@@ -143,27 +130,50 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
         console.print(f"  {note}", markup=False)
 
 
+def _tokens_table(estimate: Estimate) -> Table:
+    headings = ("prompt set", "requests", "prompt", "of it cached", "computed", "output")
+    table = _table("tokens", *headings, left=("prompt set",))
+    rows = {
+        tokens.prompt_set: (tokens.requests, tokens.prompt_tokens, tokens.computed_tokens, tokens.output_tokens)
+        for tokens in estimate.sets
+    }
+    totals = tuple(map(sum, zip(*rows.values(), strict=True)))
+    for name, (requests, prompt, computed, output) in [*rows.items(), ("all", totals)]:
+        cached = 1 - computed / prompt if prompt else 0.0
+        table.add_row(name, f"{requests:,}", f"{prompt:,}", f"{cached:.0%}", f"{computed:,}", f"{output:,}")
+    return table
+
+
+def _costs_table(estimate: Estimate) -> Table:
+    title = f"cost, throughput {'measured' if estimate.measured else 'assumed'}"
+    table = _table(title, "price", "GPU", "GPU-hours", estimate.currency, left=("price", "GPU"))
+    for cost in estimate.costs:
+        gpu = f"{cost.accelerator or ''}{'' if cost.fits else ' (does not fit)'}"
+        table.add_row(cost.name, gpu, f"{cost.gpu_hours:,.2f}", _money(cost.money))
+    return table
+
+
 def print_training(console: Console, result: TrainingResult) -> None:
-    """Where the model is, the text shares asked for and reached, and what was skipped."""
+    """Print the model's location, the requested and the shown p, and skipped samples."""
     summary = result.summary
     console.print(
         f"trained {summary['steps']:,} steps, {summary['samples']:,} samples ({summary['epochs']} epochs of "
         f"{summary['samples_per_epoch']:,}); {summary['not_trained_on']:,} not trained on (skipped, or in the last "
         "incomplete batch)"
     )
-    fallbacks = ", ".join(f"{reason} {number:,}" for reason, number in summary["fallbacks"].items())
+    fallbacks = ", ".join(f"{reason} {count:,}" for reason, count in summary["fallbacks"].items())
     console.print(f"p {summary['p']:g} asked for, {summary['p_effective']:.4f} shown; fallbacks: {fallbacks}")
-    for reason, number in summary["skipped"].items():
-        console.print(
-            f"  skipped {reason} {number:,} ({', '.join(summary['skipped_names'][reason][:3])})", markup=False
-        )
-    local = storage.is_local(result.export)
-    note = f"open_clip loads it as local-dir:{result.export}" if local else "copy it to load it with open_clip"
+    for reason, count in summary["skipped"].items():
+        examples = ", ".join(summary["skipped_names"][reason][:3])
+        console.print(f"  skipped {reason} {count:,} ({examples})", markup=False)
+    note = "copy it to load it with open_clip"
+    if storage.is_local(result.export):
+        note = f"open_clip loads it as local-dir:{result.export}"
     console.print(f"model exported to {result.export}; {note}", markup=False, soft_wrap=True)
 
 
 def print_one_job(console: Console, result: OneJobResult, output: str) -> None:
-    """Both halves, and when what happened."""
+    """Print the results of rewriting and training, the share of rewrites by epoch, and the timeline."""
     print_rewriting(console, result.rewriting, output)
     print_training(console, result.training)
     by_epoch = result.training.summary["by_epoch"]
@@ -175,34 +185,9 @@ def print_one_job(console: Console, result: OneJobResult, output: str) -> None:
 
 
 def print_plan(console: Console, plan: RunPlan) -> None:
-    """Stages, what is done, and a forecast for each delivery."""
-    stages = Table(title=f"laclip run, rewrite.delivery: {plan.delivery}", title_justify="left")
-    for heading in ("stage", "processes", "CPUs each", "GPUs each", "nodes"):
-        stages.add_column(heading, justify="left" if heading in ("stage", "nodes") else "right")
-    for stage, group, fewest in (
-        ("rewriting", plan.engines, plan.fewest_engines),
-        ("training", plan.workers, plan.workers.min_processes),
-    ):
-        count = f"{group.processes}" if fewest in (None, group.processes) else f"{fewest} to {group.processes}"
-        gpus = "1 where there are any" if group.gpus is None else f"{group.gpus:g}"
-        labels = [f"{key}: {value}" for key, value in group.label_selector.items()]
-        nodes = ", ".join([*([group.accelerator_type] if group.accelerator_type else []), *labels]) or "any"
-        stages.add_row(stage, f"{count} {group.name}", f"{group.cpus:g}", gpus, escape(nodes))
-    console.print(stages)
-    about = "" if plan.estimate.captions_are_counted else "about "
-    console.print(
-        f"{plan.shards_done:,} of {plan.shards:,} shards are rewritten; {plan.left_share:.0%} of all shards and prompt "
-        f"sets are left to draw. Training: {plan.epochs_left:.2f} epochs of {about}{plan.estimate.captions:,} samples "
-        f"are left, {about}{plan.steps_left:,} steps"
-    )
-    prompt, output = (
-        sum(getattr(each, name) for each in plan.estimate.sets) * plan.left_share
-        for name in ("prompt_tokens", "output_tokens")
-    )
-    console.print(f"expected tokens: {prompt:,.0f} of prompts, {output:,.0f} written")
-    cost = plan.estimate.costs[0]
-    money = "" if cost.money is None else f" and {cost.money * plan.left_share:,.2f} {plan.estimate.currency}"
-    console.print(f"Rewriting takes {cost.gpu_hours * plan.left_share:,.2f} GPU-hours{money}")
+    """Print the stages, the remaining work, and a forecast for each delivery."""
+    console.print(_stages_table(plan))
+    _print_remaining_work(console, plan)
     for note in plan.estimate.notes:
         console.print(f"  {note}", markup=False)
     if plan.images_per_s is None:
@@ -210,24 +195,58 @@ def print_plan(console: Console, plan: RunPlan) -> None:
             "How long training takes is not known: give train.expected_images_per_s, or train for a while first"
         )
         return
-    table = Table(
-        title=f"at {plan.images_per_s:,.0f} images/s ({'measured' if plan.is_measured else 'as expected'}) and "
-        f"{cost.name} ({'measured' if plan.estimate.measured else 'assumed'})",
-        title_justify="left",
-    )
-    for heading in ("delivery", "hours", "GPU-hours", plan.estimate.currency, "late in epoch 0, 1, 2"):
-        table.add_column(heading, justify="left" if heading == "delivery" else "right")
-    for each in plan.forecasts:
-        money = "no price set" if each.money is None else f"{each.money:,.2f}"
-        late = ", ".join(f"{share:.0%}" for share in each.late_shares[:3])
-        table.add_row(each.delivery, f"{each.hours:,.2f}", f"{each.gpu_hours:,.2f}", money, late)
-    console.print(table)
+    console.print(_forecasts_table(plan))
     assert plan.cheapest is not None
     console.print(f"cheapest: {plan.cheapest.delivery}")
 
 
+def _stages_table(plan: RunPlan) -> Table:
+    title = f"laclip run, rewrite.delivery: {plan.delivery}"
+    table = _table(title, "stage", "processes", "CPUs each", "GPUs each", "nodes", left=("stage", "nodes"))
+    for stage, group, minimum in (
+        ("rewriting", plan.engines, plan.fewest_engines),
+        ("training", plan.workers, plan.workers.min_processes),
+    ):
+        count = f"{group.processes}" if minimum in (None, group.processes) else f"{minimum} to {group.processes}"
+        gpus = "1 if there are any" if group.gpus is None else f"{group.gpus:g}"
+        accelerator = [group.accelerator_type] if group.accelerator_type else []
+        labels = [f"{key}: {value}" for key, value in group.label_selector.items()]
+        nodes = ", ".join([*accelerator, *labels]) or "any"
+        table.add_row(stage, f"{count} {group.name}", f"{group.cpus:g}", gpus, escape(nodes))
+    return table
+
+
+def _print_remaining_work(console: Console, plan: RunPlan) -> None:
+    about = "" if plan.estimate.captions_are_counted else "about "
+    console.print(
+        f"{plan.shards_done:,} of {plan.shards:,} shards are rewritten; {plan.left_share:.0%} of all shards and prompt "
+        f"sets are left to draw. Training: {plan.epochs_left:.2f} epochs of {about}{plan.estimate.captions:,} samples "
+        f"are left, {about}{plan.steps_left:,} steps"
+    )
+    prompt = sum(tokens.prompt_tokens for tokens in plan.estimate.sets) * plan.left_share
+    output = sum(tokens.output_tokens for tokens in plan.estimate.sets) * plan.left_share
+    console.print(f"expected tokens: {prompt:,.0f} of prompts, {output:,.0f} written")
+    cost = plan.estimate.costs[0]
+    money = "" if cost.money is None else f" and {cost.money * plan.left_share:,.2f} {plan.estimate.currency}"
+    console.print(f"Rewriting takes {cost.gpu_hours * plan.left_share:,.2f} GPU-hours{money}")
+
+
+def _forecasts_table(plan: RunPlan) -> Table:
+    title = (
+        f"at {plan.images_per_s:,.0f} images/s ({'measured' if plan.is_measured else 'as expected'}) and "
+        f"{plan.estimate.costs[0].name} ({'measured' if plan.estimate.measured else 'assumed'})"
+    )
+    headings = ("delivery", "hours", "GPU-hours", plan.estimate.currency, "late in epoch 0, 1, 2")
+    table = _table(title, *headings, left=("delivery",))
+    for forecast in plan.forecasts:
+        late = ", ".join(f"{share:.0%}" for share in forecast.late_shares[:3])
+        hours, gpu_hours = f"{forecast.hours:,.2f}", f"{forecast.gpu_hours:,.2f}"
+        table.add_row(forecast.delivery, hours, gpu_hours, _money(forecast.money), late)
+    return table
+
+
 def print_evaluation(console: Console, results: dict[str, Any]) -> None:
-    """A line a metric."""
+    """Print one row for each metric."""
     table = Table(title=f"evaluation of {results['checkpoint']}", title_justify="left")
     for heading in ("task", "dataset", "metric", "value"):
         table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
@@ -241,19 +260,20 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
 
 
 def print_sweep(console: Console, sweep: Sweep) -> None:
-    """The metric that is compared, by complete point, its differences from the baselines, and what is to be said."""
+    """Print the compared metric of each complete point, its differences from the baselines, and the verdicts."""
     values = sweep.values(sweep.metric)
     table = Table(title=f"sweep in {sweep.experiment.tune_output}", title_justify="left")
     table.add_column("point")
     table.add_column(f"{sweep.metric}, mean ± standard deviation", justify="right")
     for baseline in sweep.baselines:
         table.add_column(f"above {baseline}, 95 % interval", justify="right")
-    for point in values:
-        cells = [_mean_and_spread([*values[point].values()])]
-        for baseline in sweep.baselines:
-            found = {each.point: each.paired for each in differences(values, baseline, sweep.begun)}
-            cells.append(_difference(found.get(point)))
-        table.add_row(point, *cells)
+    above = {
+        baseline: {difference.point: difference.paired for difference in differences(values, baseline, sweep.begun)}
+        for baseline in sweep.baselines
+    }
+    for point, by_seed in values.items():
+        cells = [_difference(intervals.get(point)) for intervals in above.values()]
+        table.add_row(point, _mean_and_spread([*by_seed.values()]), *cells)
     console.print(table)
     for sentence in sweep.verdicts():
         console.print(sentence, markup=False)

@@ -1,31 +1,31 @@
-"""Errors that a user can act on, and the exit codes that go with them.
+"""Errors that a user can act on, and their exit codes.
 
-`UserError` covers bad input: it is raised before any engine or worker starts, and its message says what is
-wrong, where, and what to do. `IncompleteError` covers a run that ended with work left over: what was done is
-kept, and the same command goes on. Invariants of the code are `assert`ed, not raised as these.
+`UserError` is bad input. It is raised before any engine or worker starts, and its message names the mistake, its place
+and the remedy. `IncompleteError` is a run that ended with work left. Its results are kept, and the same command
+resumes. Broken invariants of the code are assertions, never one of these.
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a verb's process returns."""
+    """Exit codes of a verb."""
 
     COMPLETE = 0
     """Every caption or sample has an outcome."""
     BAD_INPUT = 2
-    """Nothing was started or written."""
+    """Input was refused before anything was started or written."""
     INCOMPLETE = 3
-    """Some work is left; the same command continues it."""
+    """Some work is left; the same command resumes it."""
 
 
 class UserError(ValueError):
-    """Bad input: a configuration, a path or a plan that cannot work."""
+    """Bad input: a config, a path or a reservation that cannot work."""
 
     exit_code = ExitCode.BAD_INPUT
 
 
 class IncompleteError(RuntimeError):
-    """The run ended before all of its work was done; the message names what is missing."""
+    """The run ended with work left; the message names it."""
 
     exit_code = ExitCode.INCOMPLETE

@@ -1,4 +1,4 @@
-"""Means of few values, and how far from the truth they may be: Student's t, exactly, without a table."""
+"""Confidence intervals for means of few values, by Student's t distribution, computed exactly without tables."""
 
 import math
 import statistics
@@ -11,33 +11,32 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and the interval about it."""
+    """A mean and its confidence interval."""
 
     mean: float
     half_width: float | None
-    """None for one value, of which nothing is known about how it varies."""
+    """None for a single value, whose variance is unknown."""
     count: int
-    """Values."""
+    """Number of values."""
     comparisons: int = 1
-    """Intervals that hold together with the confidence."""
+    """Number of intervals that hold jointly at the confidence level."""
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval is on one side of zero; not of values that are all the same, which say nothing of how
-        they vary."""
+        """Whether the interval lies on one side of zero. False for equal values, whose variance is unknown."""
         if not self.half_width:
             return False
         return abs(self.mean) > self.half_width
 
 
 def mean_interval(values: Sequence[float], comparisons: int = 1, confidence: float = CONFIDENCE) -> Interval:
-    """The mean of one or more values with its Student-t interval.
+    """The mean of one or more values with its Student t interval.
 
     Args:
-        values: independent measurements of one thing.
-        comparisons: intervals that are looked at together. Each is widened so that all of them hold with the confidence
-            (Bonferroni): the best of six differs from zero more often than one would.
-        confidence: of all the comparisons together.
+        values: independent measurements of one quantity.
+        comparisons: number of intervals that are compared. Each is widened until all hold jointly (Bonferroni), because
+            the best of six differs from zero by chance more often than a single one.
+        confidence: level for all comparisons together.
     """
     mean = statistics.fmean(values)
     if len(values) < 2:
@@ -48,11 +47,11 @@ def mean_interval(values: Sequence[float], comparisons: int = 1, confidence: flo
 
 @cache
 def t_quantile(confidence: float, degrees: int) -> float:
-    """The t that Student's variable with `degrees` (1 or more) degrees of freedom is within, on both sides.
+    """The t for which Student's variable lies between -t and t with the given probability.
 
     Args:
         confidence: the probability, above 0 and below 1.
-        degrees: of freedom.
+        degrees: degrees of freedom, 1 or more.
     """
     low, high = 0.0, 1.0
     while t_probability(high, degrees) < confidence:
@@ -68,7 +67,8 @@ def t_quantile(confidence: float, degrees: int) -> float:
 def t_probability(t: float, degrees: int) -> float:
     """The probability that Student's variable lies between -t and t.
 
-    For whole degrees it is a finite sum (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4).
+    A finite sum for integer degrees of freedom (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and
+    26.7.4).
     """
     angle = math.atan(t / math.sqrt(degrees))
     sine, cosine_squared = math.sin(angle), math.cos(angle) ** 2

@@ -1,4 +1,4 @@
-"""Does a directory belong to this run? A directory says so in a record, a JSON file that the run writes first."""
+"""Does a directory belong to this run? A run writes a record, a JSON file, before its other files."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,17 +10,18 @@ from laclip_ray.errors import UserError
 def check_owner(
     location: str, record: str, changed: Callable[[Any], Sequence[str]], *, setting: str, content: str
 ) -> bool:
-    """Refuse a directory that holds something else; writes nothing.
+    """Refuse a directory that holds other files or another run. Writes nothing.
 
     Args:
         location: a directory or URL.
         record: the name of the record file in it.
-        changed: given the record's content, names what differs from this run; empty: the directory is this run's.
+        changed: names the differences between a record's content and this run. No difference: the directory is this
+            run's.
         setting: the config key of `location`, for messages.
-        content: what such a directory holds, for messages: `training run`.
+        content: the kind of run, for messages: `training run`.
 
     Returns:
-        Whether the directory holds this run already; False if it is empty or missing.
+        True if the directory holds this run, False if it is empty or missing.
 
     Raises:
         UserError: the directory holds other files, or another run's record.
@@ -39,7 +40,7 @@ def check_owner(
 
 
 def changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The keys, in order, whose values differ or that only one of the two has."""
+    """The keys with different values, and the keys that only one side has, sorted."""
     return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
 
 

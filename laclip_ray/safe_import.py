@@ -1,8 +1,8 @@
-"""Imports that an interruption does not cut off.
+"""Imports that survive the cancellation of a task.
 
-Ray cancels a task by interrupting its main thread, and keeps the process for other tasks. A module whose import was cut
-off is imported again from its beginning, which a library that registers things as it loads (torch) does not survive:
-every later task of that process would fail.
+Ray cancels a task by interrupting its main thread, and reuses the process. Python runs an interrupted import again from
+its beginning. Libraries that register things on import (torch) fail the second time, and with them every later task of
+the process.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def import_safely(load: Callable[[], T]) -> T:
-    """What `load` gives or raises. It runs in a thread of its own, and goes on there when its caller is interrupted."""
+    """Run `load` in a thread of its own, which completes even if the caller is interrupted; return its result."""
     executor = ThreadPoolExecutor(1, "imports")
     try:
         return executor.submit(load).result()

@@ -1,7 +1,7 @@
-"""All file access: local paths and any fsspec URL, whole-file commits, and checks of where a run may write.
+"""All file access: local paths and any fsspec URL, whole-file commits, and checks of output locations.
 
-Guarantees: a file written here is visible only when it is whole (locally written aside and renamed, on an object
-store one put). Readers never see a part of one.
+Guarantees: a file appears only when it is complete (a local file is written aside and renamed, an object store gets one
+put). Readers never see a part of a file.
 
 Not covered: concurrent writers of one file; the last one wins.
 """
@@ -23,11 +23,11 @@ from fsspec.core import url_to_fs
 from laclip_ray.errors import UserError
 
 ASIDE_MARK = ".tmp-"
-"""In the name of every file that is still being written; readers leave such files out."""
+"""Part of the name of every unfinished file. Readers skip such files."""
 
 
 def is_local(url: str) -> bool:
-    """Whether `url` is a path on this machine's file system."""
+    """Whether `url` is a path on a local file system."""
     return "://" not in url or url.startswith("file://")
 
 
@@ -55,7 +55,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def ray_filesystem(url: str) -> tuple[Any, str]:
-    """What Ray's `storage_filesystem` and `storage_path` take for `url`: None and an absolute path if it is local."""
+    """Ray's `storage_filesystem` and `storage_path` for `url`; for a local one, None and an absolute path."""
     fs, path = filesystem(url)
     return (None if is_local(url) else pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))), path
 
@@ -73,15 +73,19 @@ def is_directory(url: str) -> bool:
 
 
 def list_files(url: str) -> list[str]:
-    """Every whole file below the directory `url`, sorted; empty where there is no such directory."""
+    """Every complete file below the directory `url`, sorted; empty for a missing directory."""
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    return sorted(fs.unstrip_protocol(found) if not is_local(url) else found for found in fs.find(path)
-                  if ASIDE_MARK not in name_of(found))  # fmt: skip
+    return sorted(_url_of(fs, file, url) for file in fs.find(path) if ASIDE_MARK not in name_of(file))
+
+
+def _url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:
+    """A path of a file system in the form of `url`: a local path, or with the protocol."""
+    return path if is_local(url) else str(fs.unstrip_protocol(path))
 
 
 def list_directories(url: str) -> list[str]:
-    """The names of the directories in the directory `url`; empty where there is no such directory."""
+    """The names of the directories in the directory `url`; empty for a missing directory."""
     fs, path = filesystem(url)
     fs.invalidate_cache()
     try:
@@ -94,16 +98,16 @@ def expand(url: str) -> list[str]:
     """The files that `url` names: itself, the files of a directory, or the matches of a glob; sorted."""
     fs, path = filesystem(url)
     if any(mark in path for mark in "*?["):
-        found = [each for each, info in fs.glob(path, detail=True).items()
-                 if info["type"] != "directory" and ASIDE_MARK not in name_of(each)]  # fmt: skip
-        return sorted(fs.unstrip_protocol(each) if not is_local(url) else each for each in found)
+        matches = fs.glob(path, detail=True).items()
+        files = [file for file, info in matches if info["type"] != "directory" and ASIDE_MARK not in name_of(file)]
+        return sorted(_url_of(fs, file, url) for file in files)
     if fs.isdir(path):
         return list_files(url)
     return [url if not is_local(url) else path] if fs.exists(path) else []
 
 
 def read_bytes(url: str) -> bytes:
-    """The whole content of a file."""
+    """The content of a file."""
     fs, path = filesystem(url)
     content: bytes = fs.cat_file(path)
     return content
@@ -115,7 +119,7 @@ def read_json(url: str) -> Any:
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Commit a whole file; directories are made as needed."""
+    """Commit a file; missing directories are created."""
     fs, path = filesystem(url)
     if not is_local(url):
         fs.pipe_file(path, content)
@@ -131,21 +135,21 @@ def write_bytes(url: str, content: bytes) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove a file, if there is one."""
+    """Remove a file if it exists."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
         fs.rm_file(path)
 
 
 def identity(url: str) -> str:
-    """What tells a file from its replacement: its size, and its etag or time of change where the storage has one.
+    """A text that differs between a file and its replacement: its size, and its etag or modification time if known.
 
-    Another identity does not mean other content (a copy has a new time); an equal one is taken for the same file.
+    Equal identities are taken for the same file. Different ones do not imply different content: a copy has a new time.
     """
     fs, path = filesystem(url)
     info = fs.info(path)
-    known = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
-    return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, known), "")))
+    changes = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
+    return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, changes), "")))
 
 
 def write_json(url: str, content: Any) -> None:
@@ -161,14 +165,14 @@ def write_parquet(url: str, table: pa.Table) -> None:
 
 
 def read_parquet_metadata(url: str) -> dict[bytes, bytes]:
-    """The key-value metadata in a Parquet file's footer."""
+    """The key-value metadata in the footer of a Parquet file."""
     fs, path = filesystem(url)
     with fs.open(path, "rb") as file:
         return dict(pq.read_schema(file).metadata or {})
 
 
 def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:
-    """A whole Parquet file, or the named columns of it."""
+    """A Parquet file, or only the named columns."""
     fs, path = filesystem(url)
     with fs.open(path, "rb") as file:
         return pq.read_table(file, columns=columns)
@@ -177,7 +181,7 @@ def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:
 def copy_directory(source: str, target: str) -> None:
     """Copy every file below the local directory `source` to `target`, `*.json` last.
 
-    A reader that waits for a directory's JSON description finds the rest already there.
+    A reader that waits for the JSON description finds the directory complete.
     """
     files = [path for path in sorted(Path(source).rglob("*")) if path.is_file()]
     for path in sorted(files, key=lambda path: path.suffix == ".json"):
@@ -185,7 +189,7 @@ def copy_directory(source: str, target: str) -> None:
 
 
 def iterate_lines(url: str, start: int = 0, block_bytes: int = 1 << 20) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file from byte `start`, each with its byte offset and without its line break."""
+    """The lines of a file from byte `start`, as (byte offset, line without its line break)."""
     fs, path = filesystem(url)
     with fs.open(path, "rb", block_size=block_bytes) as file:
         file.seek(start)
@@ -196,18 +200,18 @@ def iterate_lines(url: str, start: int = 0, block_bytes: int = 1 << 20) -> Itera
 
 
 def check_output(url: str, setting: str, in_ray_job: bool, node_count: int, shared_paths: list[str]) -> None:
-    """Refuse a place for output that would lose it.
+    """Refuse an output location where results would be lost.
 
     Args:
-        url: the directory or URL that is written to.
-        setting: the config key it comes from, for the message.
+        url: the output directory or URL.
+        setting: its config key, for the message.
         in_ray_job: whether this process is the driver of a submitted Ray job.
         node_count: nodes of the cluster.
         shared_paths: local directories that the user declares to be on every node.
 
     Raises:
-        UserError: a relative path in a Ray job (it would go with the job's package directory), a local path on
-            several nodes that is not below a shared one, or a place that is a file.
+        UserError: a relative path in a Ray job (lost with the job's package directory), a local path on several nodes
+            outside the shared ones, or a file.
     """
     if is_local(url):
         path = url.removeprefix("file://")

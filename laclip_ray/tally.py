@@ -1,30 +1,30 @@
-"""Counts by reason, each with the names of the first few."""
+"""Counts by reason, with the names of the first occurrences."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 NAMES_KEPT = 20
-"""Names kept of each reason."""
+"""Names kept for each reason."""
 NAMES_SHOWN = 5
 """Names shown in a message."""
 
 
 @dataclass
 class Tally:
-    """How often each reason occurred, and the first names it occurred for."""
+    """How often each reason occurred, and the first names for each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
-    """At most `NAMES_KEPT` of each reason, without repeats."""
+    """By reason, at most `NAMES_KEPT` names without repeats."""
 
     def add(self, reason: str, name: str) -> None:
-        """Count one more."""
+        """Count one occurrence."""
         self.counts[reason] += 1
         self.add_names(reason, (name,))
 
     def add_names(self, reason: str, names: Iterable[str]) -> None:
-        """Keep names of a reason that is counted elsewhere, as far as there is room."""
+        """Keep names for a reason that is counted elsewhere, up to `NAMES_KEPT`."""
         kept = self.names.setdefault(reason, [])
         for name in names:
             if len(kept) == NAMES_KEPT:
@@ -35,12 +35,12 @@ class Tally:
     def merge(self, counts: Mapping[str, int], names: Mapping[str, Iterable[str]]) -> None:
         """Add the counts and names of another tally."""
         self.counts.update(counts)
-        for reason, some in names.items():
-            self.add_names(reason, some)
+        for reason, reason_names in names.items():
+            self.add_names(reason, reason_names)
 
 
 def first_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
-    """The first names in a line, and how many more there are.
+    """The first names as one text, and the number of the others.
 
     >>> first_names(["a", "b", "c"], most=2)
     'a, b and 1 more'

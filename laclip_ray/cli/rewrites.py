@@ -10,8 +10,8 @@ from laclip_ray.config import ExportTarget
 from laclip_ray.tally import first_names
 
 if TYPE_CHECKING:
-    from laclip_ray.rewriting.export import Exported
-    from laclip_ray.rewriting.import_texts import ImportedTexts
+    from laclip_ray.rewriting.export_files import ExportResult
+    from laclip_ray.rewriting.import_texts import ImportResult
 
 prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")
 rewrites_app = typer.Typer(
@@ -130,7 +130,7 @@ def _is_override(argument: str) -> bool:
     return bool(re.match(r"[A-Za-z_][\w.]*=", argument))
 
 
-def _print_imported(imported: "ImportedTexts") -> None:
+def _print_imported(imported: "ImportResult") -> None:
     for name, counts in imported.statistics.items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common())
         typer.echo(
@@ -167,7 +167,7 @@ def export_rewrites(
     _print_exported(output, export_rewrites(experiment, output, to, partial))
 
 
-def _print_exported(output: str, exported: "Exported") -> None:
+def _print_exported(output: str, exported: "ExportResult") -> None:
     rewrites = ", ".join(f"{name} {count:,}" for name, count in exported.sets.items())
     typer.echo(
         f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
