@@ -78,7 +78,9 @@ class Statistics:
             draws: rows of `DRAWS_SCHEMA`, in the order of sample, slot, attempt.
             reasons: why the gate refused each draw; null: accepted.
         """
-        counts = cls(**{name: pc.sum(draws.column(name)).as_py() or 0 for name in TOKENS})
+        counts = cls()
+        for name in TOKENS:
+            setattr(counts, name, pc.sum(draws.column(name)).as_py() or 0)
         counts._count_slots(draws, reasons)
         counts._count_problems(draws)
         return counts

@@ -20,7 +20,7 @@ Not covered: removing old revisions.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 
 from laclip_ray import storage
 from laclip_ray.config import GateConfig
+from laclip_ray.data.records import Sample
 from laclip_ray.errors import UserError
 from laclip_ray.ownership import changed_keys, check_owner
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
@@ -56,6 +57,10 @@ class Committed:
     statistics: Statistics
     digest: str
     """Digest of the draws and their verdicts."""
+
+    def is_of(self, samples: Sequence[Sample]) -> bool:
+        """Whether the draws were made from these samples, in this order."""
+        return self.origin.inputs == digest_samples(samples)
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,11 @@ def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:
         digest.update("\0".join(column).encode())
         digest.update(b"\1")
     return digest.hexdigest()
+
+
+def digest_samples(samples: Sequence[Sample]) -> str:
+    """`digest_inputs` of samples."""
+    return digest_inputs((sample.id for sample in samples), (sample.caption_hash for sample in samples))
 
 
 def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, origin: Origin) -> None:

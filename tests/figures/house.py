@@ -36,7 +36,7 @@ def fingerprints(shows: Collection[int] = ()) -> Iterator[Figure]:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     names = {field.name for field in dataclasses.fields(AsyncEngineArgs)} - HARMLESS_ENGINE_ARGUMENTS
-    values = (None, "a", "b", 1, 2.5, [], {"a": 1})
+    values: tuple[object, ...] = (None, "a", "b", 1, 2.5, [], {"a": 1})
     unchanged = 0
     for name in sorted(names):
         variants = ({}, *({name: value} for value in values))

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from laclip_ray import storage
-from laclip_ray.config import GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig
+from laclip_ray.config import EngineConfig, GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import engine_arguments
 from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of, gate_fingerprint
@@ -163,7 +163,7 @@ def test_every_argument_of_vllm_is_harmless_or_changes_the_text_or_is_decided_by
     assert not HARMLESS_ENGINE_ARGUMENTS.intersection(CHANGES_TEXT)
     for name in sorted(names.difference(ARGUMENTS)):
         with pytest.raises(UserError, match=rf"\.{name}: decided by other settings"):
-            engine_arguments(RewriteConfig(engine={"args": {name: None}}), seed=0)
+            engine_arguments(RewriteConfig(engine=EngineConfig(args={name: None})), seed=0)
 
 
 @pytest.mark.parametrize("name", CHANGES_TEXT)
