@@ -1,15 +1,17 @@
-"""The command line: exit codes, and what `--dry-run` prints."""
+"""The command line: exit codes, and the output of commands."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from laclip_ray.cli import main
-from laclip_ray.config import Experiment, load_experiment
+from laclip_ray.config import Experiment, load_experiment, parse_experiment
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import pipeline
 from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
-from laclip_ray.rewriting.result import RewritingResult
 from laclip_ray.rewriting.result import RewritingResult
 
 CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"
@@ -33,8 +35,23 @@ def test_a_dry_run_prints_a_config_that_loads_to_the_same_experiment(
     assert experiment == load_experiment(config, ["train.epochs=3", "text.p=0.25"])
 
 
+def test_the_package_runs_as_a_module(config: str) -> None:
+    command = [sys.executable, "-m", "laclip_ray", "train", config, "--dry-run"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert parse_experiment(yaml.safe_load(printed)) == load_experiment(config)
+
+
+def test_each_job_runs_the_verb_of_its_name() -> None:
+    jobs = Path(__file__).parents[2] / "jobs"
+    assert {path.stem for path in jobs.glob("*.py")} == {
+        *("rewrite", "estimate", "train", "plan", "run", "evaluate", "tune"),
+    }
+    for path in jobs.glob("*.py"):
+        assert f'main(["{path.stem}", *sys.argv[1:]])' in path.read_text()
+
+
 @pytest.mark.parametrize(("error", "code"), [(UserError("bad"), 2), (IncompleteError("unfinished"), 3)])
-def test_errors_for_users_end_with_their_exit_code_and_message(
+def test_user_errors_print_a_message_and_exit_with_their_code(
     config: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -51,7 +68,7 @@ def test_errors_for_users_end_with_their_exit_code_and_message(
     assert capsys.readouterr().err == f"error: {error}\n"
 
 
-def test_errors_of_the_program_keep_their_traceback(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bugs_keep_their_traceback(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -70,7 +87,7 @@ def test_the_built_in_prompt_sets_are_listed_with_their_pairs(capsys: pytest.Cap
         assert prompt_set.description.split()[0] in row
 
 
-def test_an_estimate_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimate_prints_and_writes_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "captions.jsonl").write_text('{"caption": "a small red box"}\n' * 3)
     path = tmp_path / "config.yaml"
     path.write_text(f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n")
@@ -94,7 +111,7 @@ def captions(tmp_path: Path) -> str:
 
 
 def exit_code(arguments: list[str]) -> int:
-    """0 also where the command returns without exiting."""
+    """The exit code, 0 for a normal return."""
     try:
         main(arguments)
     except SystemExit as stopped:
@@ -136,20 +153,20 @@ def test_rewrites_are_imported_inspected_and_exported(
     assert "rows of 1 shards have changed" in capsys.readouterr().err
 
 
-def test_retry_draws_again_what_ended_with_the_reasons(
+def test_retry_passes_only_known_reasons(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
+    calls = []
 
     def run(experiment: Experiment, retry: list[str]) -> RewritingResult:
-        asked.append((experiment.seed, retry))
+        calls.append((experiment.seed, retry))
         return RewritingResult(shards=1)
 
     monkeypatch.setattr(pipeline, "run_rewriting", run)
     assert exit_code(["rewrites", "retry", config, "--reason", "refusal", "--reason", "engine_died", "seed=3"]) == 0
-    assert asked == [(3, ["refusal", "engine_died"])]
+    assert calls == [(3, ["refusal", "engine_died"])]
     assert "1 shards" in capsys.readouterr().out
     assert exit_code(["rewrites", "retry", config, "--reason", "rude"]) == 2
     assert "unknown rude; known are empty, truncated, refusal" in capsys.readouterr().err
     assert exit_code(["rewrites", "retry", config]) == 2
-    assert len(asked) == 1
+    assert len(calls) == 1

@@ -1,4 +1,4 @@
-"""The config is strict and frozen, and every refusal says where it is."""
+"""The config is strict and frozen, and every error names its key."""
 
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,7 @@ def test_every_wrong_value_is_reported_at_once() -> None:
         ({"text": {"mode": "multi"}, "train": {"loss": "siglip"}}, "use text.mode: both, or train.loss: clip"),
     ],
 )
-def test_of_a_key_with_alternatives_the_error_is_about_the_one_that_was_meant(
-    sections: dict[str, Any], message: str
-) -> None:
+def test_the_error_of_a_union_is_about_the_intended_alternative(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         parse_experiment(minimal(**sections))
     assert "1 invalid value" in str(caught.value)
@@ -117,7 +115,7 @@ def test_of_a_key_with_alternatives_the_error_is_about_the_one_that_was_meant(
         ({"p": 0.0, "mode": "multi"}, True),
     ],
 )
-def test_rewrites_are_read_where_a_text_can_be_one(text: dict[str, Any], reads: bool) -> None:
+def test_rewrites_are_read_if_any_text_can_be_one(text: dict[str, Any], reads: bool) -> None:
     assert parse_experiment(minimal(text=text)).text.reads_rewrites == reads
 
 
@@ -127,7 +125,7 @@ def test_workers_may_be_a_range() -> None:
     assert parse_experiment(minimal(train={"workers": 2})).train.worker_range == WorkerRange(min=2, max=2)
 
 
-def test_a_range_of_workers_is_not_kept_to_nodes_by_labels() -> None:
+def test_a_range_of_workers_takes_no_labels() -> None:
     with pytest.raises(UserError, match=r"train: .*label_selector.*accelerator_type"):
         parse_experiment(minimal(train={"workers": {"min": 1, "max": 2}, "label_selector": {"pool": "a"}}))
     for workers in (2, {"min": 2, "max": 2}):
@@ -135,7 +133,7 @@ def test_a_range_of_workers_is_not_kept_to_nodes_by_labels() -> None:
     parse_experiment(minimal(train={"workers": {"min": 1, "max": 2}, "accelerator_type": "L4"}))
 
 
-def test_a_batch_that_the_workers_cannot_share_is_refused() -> None:
+def test_workers_must_divide_the_batch() -> None:
     with pytest.raises(UserError, match=r"train: .*batch_size \(10\) is not a multiple of workers \(3\)"):
         parse_experiment(minimal(train={"batch_size": 10, "workers": 3}))
 
@@ -146,12 +144,12 @@ def test_a_maximum_below_its_minimum_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [None, [], "text", 3])
-def test_a_file_that_is_no_mapping_is_refused(content: object) -> None:
+def test_a_file_must_hold_a_mapping(content: object) -> None:
     with pytest.raises(UserError, match="expected a mapping"):
         parse_experiment(content)
 
 
-def test_a_missing_file_and_one_that_is_not_yaml_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_invalid_yaml_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml: there is no such config file"):
         load_experiment("none.yaml")
     with pytest.raises(UserError, match="not readable as YAML"):
@@ -166,7 +164,7 @@ def test_numbers_with_an_exponent_are_floats(text: str, tmp_path: Path) -> None:
     assert overridden.train.learning_rate == pytest.approx(1e-3)
 
 
-def test_overrides_reach_nested_values_and_sections_that_the_file_leaves_out() -> None:
+def test_overrides_reach_nested_values_and_missing_sections() -> None:
     experiment = parse_experiment(
         minimal(train={"epochs": 1}),
         ["train.epochs=3", "rewrite.engine.actors.max=4", "data.path=[a, b]", "tune.p=[0, 0.5]", "train.output=null"],
@@ -178,7 +176,7 @@ def test_overrides_reach_nested_values_and_sections_that_the_file_leaves_out() -
     assert experiment.train.output is None
 
 
-def test_the_last_of_two_overrides_counts() -> None:
+def test_the_last_override_wins() -> None:
     assert parse_experiment(minimal(), ["seed=1", "seed=2"]).seed == 2
 
 
@@ -187,7 +185,7 @@ def test_an_override_value_may_hold_an_equals_sign() -> None:
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "  =3", "train.epochs=[1"])
-def test_an_override_that_is_none_is_refused_with_its_text(override: str) -> None:
+def test_a_malformed_override_is_refused_with_its_text(override: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_experiment(minimal(), [override])
     assert repr(override) in str(caught.value)
@@ -203,26 +201,26 @@ def test_an_override_with_an_unknown_key_is_refused_with_its_path() -> None:
         parse_experiment(minimal(), ["train.epoch=3"])
 
 
-def test_overrides_leave_the_given_content_as_it_is() -> None:
+def test_overrides_do_not_change_the_content_argument() -> None:
     content = minimal(train={"epochs": 1})
     parse_experiment(content, ["train.epochs=3", "data.path=other"])
     assert content == minimal(train={"epochs": 1})
 
 
-def test_environment_variables_are_replaced_wherever_a_text_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_replaced_in_every_string(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LACLIP_UNIT", "/there")
     experiment = parse_experiment(minimal(data={"path": ["${LACLIP_UNIT}/a", "b$c"]}, output="${LACLIP_UNIT}x"))
     assert experiment.data.path == ["/there/a", "b$c"]
     assert experiment.output == "/therex"
 
 
-def test_an_environment_variable_that_is_not_set_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unset_environment_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LACLIP_UNIT", raising=False)
     with pytest.raises(UserError, match="the environment variable LACLIP_UNIT is not set"):
         parse_experiment(minimal(output="${LACLIP_UNIT}/a"))
 
 
-def test_nothing_can_be_assigned_after_validation() -> None:
+def test_fields_are_frozen_after_validation() -> None:
     experiment = parse_experiment(minimal())
     with pytest.raises(ValidationError, match="frozen"):
         experiment.seed = 3
@@ -230,7 +228,7 @@ def test_nothing_can_be_assigned_after_validation() -> None:
         experiment.train.epochs = 3
 
 
-def test_changes_make_a_new_experiment_and_are_validated() -> None:
+def test_with_overrides_validates_a_copy() -> None:
     experiment = parse_experiment(minimal(stream={"crop_scale": [0.2, 0.9]}))
     changed = with_overrides(experiment, {"text.p": 0.25, "seed": 7})
     assert (changed.text.p, changed.seed, experiment.seed) == (0.25, 7, 0)
@@ -239,7 +237,7 @@ def test_changes_make_a_new_experiment_and_are_validated() -> None:
         with_overrides(experiment, {"text.p": 2.0})
 
 
-def test_places_are_below_output_unless_they_are_set() -> None:
+def test_outputs_default_to_directories_below_output() -> None:
     experiment = parse_experiment(minimal(output="s3://bucket/run/", tune={"output": "elsewhere"}))
     assert experiment.rewrite_output == "s3://bucket/run/rewrites"
     assert experiment.train_output == "s3://bucket/run/train"
@@ -307,7 +305,7 @@ EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_that_comes_along_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_example_config_loads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LACLIP_TEST_DATA", "LACLIP_DATA", "LACLIP_OUTPUT"):
         monkeypatch.setenv(name, f"s3://bucket/{name.lower()}")
     experiment = load_experiment(str(path))

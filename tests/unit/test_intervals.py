@@ -1,4 +1,4 @@
-"""Student's t against its own density, and intervals that hold as often as they say."""
+"""Student's t agrees with its density, and intervals hold as often as stated."""
 
 import math
 
@@ -12,7 +12,7 @@ from laclip_ray.intervals import mean_interval, t_probability, t_quantile
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 10, 31, 60, 1000])
-def test_t_quantiles_leave_the_right_share_outside(degrees: int, confidence: float) -> None:
+def test_t_quantiles_enclose_the_stated_share(degrees: int, confidence: float) -> None:
     # The share between -t and t, with x = sqrt(degrees) tan(a), which maps the density to cos(a) ** (degrees - 1).
     angles = np.linspace(0, math.atan(t_quantile(confidence, degrees) / math.sqrt(degrees)), 20001)
     scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
@@ -20,7 +20,7 @@ def test_t_quantiles_leave_the_right_share_outside(degrees: int, confidence: flo
     assert share == pytest.approx(confidence, abs=1e-4)
 
 
-def test_t_quantiles_of_the_tables() -> None:
+def test_t_quantiles_agree_with_tables() -> None:
     assert t_quantile(0.95, 2) == pytest.approx(4.303, abs=5e-4)
     assert t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
     assert t_quantile(0.999, 1) == pytest.approx(636.62, abs=5e-3)
@@ -32,23 +32,23 @@ def test_probabilities_are_probabilities(t: float, degrees: int) -> None:
 
 
 def test_the_interval_of_known_values() -> None:
-    found = mean_interval([1.0, 2.0, 3.0])
-    assert found.mean == 2.0
-    assert found.half_width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.mean == 2.0
+    assert interval.half_width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
     assert mean_interval([0.5, 0.5]).half_width == 0.0
 
 
-def test_one_value_has_no_interval_and_excludes_nothing() -> None:
+def test_one_value_has_no_interval_and_does_not_exclude_zero() -> None:
     assert mean_interval([0.3]).half_width is None
     assert not mean_interval([0.3]).excludes_zero
 
 
-def test_intervals_of_noise_exclude_zero_as_seldom_as_they_say_all_together() -> None:
+def test_joint_intervals_of_noise_exclude_zero_as_seldom_as_stated() -> None:
     draws = np.random.Generator(np.random.Philox(4)).normal(size=(2_000, 5, 3))
     alone, together = (
         sum(any(mean_interval(values, comparisons).excludes_zero for values in sweep.tolist()) for sweep in draws)
         for comparisons in (1, 5)
     )
-    # 1 - 0.95^5 of the sweeps without the correction, at most 0.05 with it, give or take.
+    # Expected: 1 - 0.95^5 of the sweeps without the correction, at most 0.05 with it.
     assert 0.19 < alone / 2_000 < 0.26
     assert 0.03 < together / 2_000 < 0.066

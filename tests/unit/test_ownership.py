@@ -1,4 +1,4 @@
-"""A directory is used by the run that began in it, and by no other."""
+"""A directory belongs to the run that started in it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ def owned(location: Path, now: dict[str, Any]) -> bool:
     )
 
 
-def test_a_missing_or_empty_directory_belongs_to_nobody(tmp_path: Path) -> None:
+def test_a_missing_or_empty_directory_has_no_owner(tmp_path: Path) -> None:
     assert not owned(tmp_path / "new", {})
     assert not owned(tmp_path, {})
 
 
-def test_the_same_run_is_recognised_and_another_one_refused_by_its_keys(tmp_path: Path) -> None:
+def test_only_the_same_run_may_use_a_directory(tmp_path: Path) -> None:
     storage.write_json(str(tmp_path / "run.json"), {"a": 1, "b": 2})
     assert owned(tmp_path, {"a": 1, "b": 2})
     with pytest.raises(UserError, match=r"^train\.output: .* holds another training run \(b, c differ\); choose"):
@@ -38,7 +38,7 @@ def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
         owned(tmp_path, {})
 
 
-def test_only_an_empty_directory_or_none_is_a_target(tmp_path: Path) -> None:
+def test_a_target_is_an_empty_or_missing_directory(tmp_path: Path) -> None:
     check_empty(str(tmp_path))
     check_empty(str(tmp_path / "new"))
     (tmp_path / "file").touch()

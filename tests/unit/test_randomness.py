@@ -33,7 +33,7 @@ def test_a_number_and_its_text_are_different_keys(number: int) -> None:
     assert hash64(number, "a") != hash64(str(number), "a")
 
 
-def test_keys_do_not_run_into_each_other() -> None:
+def test_the_boundary_between_keys_matters() -> None:
     assert len({hash64("ab", "c"), hash64("a", "bc"), hash64("abc"), hash64("abc", ""), hash64("", "abc")}) == 5
 
 
@@ -57,7 +57,7 @@ def test_uniform_draws_fill_the_unit_interval_evenly() -> None:
     assert all(abs(count - 1_000) < 150 for count in counts)
 
 
-def test_draws_that_are_made_together_are_even_and_not_of_one_another() -> None:
+def test_joint_draws_are_uniform_and_uncorrelated() -> None:
     draws = np.array([uniforms(4, "together", number) for number in range(10_000)])
     assert np.abs(draws.mean(axis=0) - 0.5).max() < 0.015  # five standard deviations
     assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.05

@@ -1,4 +1,4 @@
-"""What a task that is cancelled leaves of its process."""
+"""A cancelled task leaves a usable process."""
 
 import subprocess
 import sys
@@ -26,12 +26,12 @@ print(load_clip_tokenizer(spec)(["a photo of a dog"]).shape)
 """
 
 
-def test_a_task_that_is_cancelled_while_torch_is_loaded_leaves_a_process_that_can_tokenise() -> None:
+def test_a_process_can_tokenise_after_an_interrupted_import_of_torch() -> None:
     command = [sys.executable, "-c", _INTERRUPTED]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.splitlines() == ["interrupted", "torch.Size([1, 77])"], done.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert process.stdout.splitlines() == ["interrupted", "torch.Size([1, 77])"], process.stderr[-2000:]
 
 
-def test_what_is_raised_is_raised_to_the_caller() -> None:
+def test_errors_reach_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         import_safely(lambda: 1 // 0)

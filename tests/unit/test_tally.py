@@ -19,7 +19,7 @@ def tally_of(events: list[tuple[str, str]]) -> Tally:
 def test_every_event_is_counted_and_the_first_names_are_kept_once(events: list[tuple[str, str]]) -> None:
     tally = tally_of(events)
     for reason in "ab":
-        names = [name for each, name in events if each == reason]
+        names = [name for event_reason, name in events if event_reason == reason]
         assert tally.counts[reason] == len(names)
         assert tally.names.get(reason, []) == list(dict.fromkeys(names))[:NAMES_KEPT]
 
