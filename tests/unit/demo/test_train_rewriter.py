@@ -7,21 +7,17 @@ import pytest
 import torch
 
 from laclip_ray.demo.language import STYLES
-from laclip_ray.demo.train_rewriter import (
+from laclip_ray.demo.train_rewriter.data import (
     IGNORED_LABEL,
     NO_HEAD,
     TRAINING,
-    Recipe,
-    build_model,
     collate,
-    learning_rate_at,
-    loss_of,
     pack_texts,
     random_head,
     train_tokenizer,
-    training_batch,
     world_pair,
 )
+from laclip_ray.demo.train_rewriter.training import Recipe, build_model, learning_rate_at, loss_of, training_batch
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 
 REWRITER = Path(__file__).parents[3] / "laclip_ray" / "demo" / "rewriter"
