@@ -1,6 +1,6 @@
 """Export of accepted rewrites in formats that other tools read: one Parquet file, line-aligned texts, WebDataset tars.
 
-Guarantees: shards that are not committed, or whose rows have changed, stop an export unless it is partial. An export
+Guarantees: an uncommitted shard, or one whose rows have changed, stops an export unless it is partial. An export
 never overwrites a file, and each of its files appears whole (`export_files`).
 
 Memory: one shard.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment, ExportTarget
-from laclip_ray.data.records import Shard
+from laclip_ray.data.records import Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.ownership import check_empty
@@ -25,7 +25,7 @@ from laclip_ray.rewriting.export_files import (
     write_text,
     write_webdataset,
 )
-from laclip_ray.rewriting.sets import SetSelection, readable_sets
+from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.tally import first_names
 
@@ -39,7 +39,7 @@ WRITERS: dict[ExportTarget, Callable[[str, Iterator[RewrittenShard], Mapping[str
 
 @dataclass(frozen=True)
 class _Source:
-    """The data and the rewrite sets that are exported."""
+    """The data and the rewrite sets to export."""
 
     data: DataConfig
     sets: tuple[RewriteSet, ...]
@@ -56,18 +56,24 @@ class _Source:
 
     def not_committed(self, shards: Sequence[Shard]) -> list[str]:
         """The shards that some set has not committed."""
-        return [shard.name for shard in shards if any(shard.name not in each for each in self.committed.values())]
+        return [
+            shard.name for shard in shards if any(shard.name not in committed for committed in self.committed.values())
+        ]
 
     def changed(self, shards: Sequence[Shard]) -> list[str]:
         """The shards whose file was replaced by one with other rows."""
         changed = []
         for shard in shards:
-            committed = [each[shard.name] for each in self.committed.values()]
-            if any(each.origin.file_identity != shard.file_identity for each in committed):
+            identities = {committed[shard.name].origin.file_identity for committed in self.committed.values()}
+            if identities != {shard.file_identity}:
                 samples = list(read_samples(shard, self.data, with_images=False))
-                if not all(each.is_of(samples) for each in committed):
+                if not self._is_of(shard.name, samples):
                     changed.append(shard.name)
         return changed
+
+    def _is_of(self, shard_name: str, samples: Sequence[Sample]) -> bool:
+        """Whether every set rewrote these samples of a shard."""
+        return all(committed[shard_name].is_of(samples) for committed in self.committed.values())
 
     def read(self, shards: Sequence[Shard], result: ExportResult, partial: bool) -> Iterator[RewrittenShard]:
         """Each shard with its rewrites; counts them in `result`.
@@ -77,8 +83,7 @@ class _Source:
         """
         for shard in shards:
             samples = list(read_samples(shard, self.data, with_images=False))
-            is_changed = not all(each[shard.name].is_of(samples) for each in self.committed.values())
-            if is_changed and shard.name not in result.changed:
+            if not self._is_of(shard.name, samples) and shard.name not in result.changed:
                 result.changed.append(shard.name)
                 if not partial:
                     raise _changed_error([shard.name])
@@ -116,7 +121,7 @@ def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, p
     shards = list_shards(experiment.data)
     if target == "webdataset" and shards[0].format != "webdataset":
         raise UserError(f"data.path: a WebDataset is made from WebDataset tars only, not from {shards[0].format}")
-    committed = {each.name: each.describe(each.committed_revisions()) for each in sets}
+    committed = describe_sets(sets)
     source = _Source(experiment.data, sets, committed)
     result = ExportResult(output, dict.fromkeys(committed, 0), not_committed=source.not_committed(shards))
     if result.not_committed and not partial:
@@ -138,7 +143,7 @@ def _check_target(sets: Sequence[RewriteSet], output: str, target: ExportTarget)
     if target == "parquet":
         if storage.is_directory(output):
             raise UserError(f"{output} is a directory; one Parquet file is written, give its name")
-        if taken := [each.name for each in sets if each.name in ID_COLUMNS]:
+        if taken := [rewrite_set.name for rewrite_set in sets if rewrite_set.name in ID_COLUMNS]:
             raise UserError(f"a set named {taken[0]!r} cannot be a column beside {', '.join(ID_COLUMNS)}")
 
 

@@ -1,9 +1,9 @@
 """The files of an export: one Parquet file, line-aligned texts (`line_files`), or WebDataset tars.
 
 **WebDataset**: open_clip's main branch takes the caption from string fields of a sample's json member.
-`--json-text-key A;B;C` names the fields, and `--json-text-key-probs` draws their order; the first field that is not
-empty wins (`JsonCaptionExtractor` in its `open_clip_train/data.py`). The release that this project trains with (3.3)
-has neither option: it reads the txt member, which an export copies unchanged.
+`--json-text-key A;B;C` names the fields, and `--json-text-key-probs` draws their order; the first non-empty field wins
+(`JsonCaptionExtractor` in its `open_clip_train/data.py`). The release that this project trains with (3.3) has neither
+option: it reads the txt member, which an export copies unchanged.
 
 Guarantees: each file appears whole.
 """
@@ -107,7 +107,7 @@ def write_parquet(
         output: the file.
         shards: the shards, in order.
         slots: the largest number of rewrites per sample, by set.
-        result: gets the files that were written.
+        result: the written files are added to it.
     """
     schema = pa.schema(
         [

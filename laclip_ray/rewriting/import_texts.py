@@ -2,7 +2,7 @@
 
 Guarantees: the counts of lines are checked before anything is written. A line is imported only for a sample with its id
 and caption (`line_index`); lines and samples without a counterpart are counted and named. The same command continues
-an interrupted import. A text export that is imported again gives equal accepted rewrites.
+an interrupted import. Importing a text export again gives equal accepted rewrites.
 
 Memory: the index of the CSV, 8 bytes per line of each text file (65 MB per million rows with four files), and one shard
 of the data. Text files are mapped; remote ones are first copied to a temporary directory.
@@ -83,7 +83,7 @@ def import_rewrites(
 
     Raises:
         UserError: a file is missing, counts differ, a set's directory holds something else, or no line's id is in the
-            data; nothing was written.
+            data. No file was written.
         IncompleteError: a shard could not be read; all others are committed.
     """
     files = group_files(texts, names)
@@ -105,7 +105,9 @@ def import_rewrites(
             location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group)
             store.check_location(location, recipe, OUTPUT_SETTING)
             sets.append(_ImportedSet(location, recipe, group, gate, judge))
-        result = ImportResult({each.rewrite_set.name: each.rewrite_set.location for each in sets}, len(index))
+        rewrite_sets = [imported.rewrite_set for imported in sets]
+        locations = {rewrite_set.name: rewrite_set.location for rewrite_set in rewrite_sets}
+        result = ImportResult(locations, len(index))
         _import_shards(experiment.data, shards, index, sets, result)
     result.unused_lines = int((~index.used).sum())
     if result.unused_lines:
@@ -178,7 +180,7 @@ def _import_shards(
 
 
 class _ImportedSet:
-    """One set that is being imported."""
+    """A set under import."""
 
     def __init__(
         self, location: str, recipe: Mapping[str, Any], files: Sequence[Lines], gate_config: GateConfig, gate: Gate
@@ -198,7 +200,7 @@ class _ImportedSet:
         Args:
             shard: the shard.
             samples: its samples.
-            lines: for each sample the number of its line, or why it has none.
+            lines: for each sample the number of its line, or why it has no line.
 
         Returns:
             Whether it was committed before, and its counts.

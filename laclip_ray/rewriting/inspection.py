@@ -1,4 +1,4 @@
-"""Inspection of rewrite sets: counts by reason, and samples of what the gate accepted and refused.
+"""Inspection of rewrite sets: counts by reason, and samples of accepted and refused draws.
 
 Guarantees: counts cover every committed shard. Samples are a function of the seed and the ids.
 
@@ -19,7 +19,7 @@ from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
-from laclip_ray.rewriting.sets import SetSelection, readable_sets
+from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed
 
@@ -28,7 +28,7 @@ RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, *tables.FA
 ACCEPTED = "accepted"
 """Selects accepted draws, where draws are selected by reason."""
 _SHARDS_READ = 8
-"""Shards of each set that samples are taken from; one more for each reason that none of them has."""
+"""Shards of each set that samples are taken from; one more for each reason that no such shard has."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def inspect_rewrites(
         UserError: see `readable_sets`; or a reason is unknown.
     """
     sets = readable_sets(SetSelection.of(experiment), names)
-    committed = {each.name: each.describe(each.committed_revisions()) for each in sets}
+    committed = describe_sets(sets)
     statistics = {name: _total(shards.values()) for name, shards in committed.items()}
     occurring = {reason for counts in statistics.values() for reason in counts.rejected}
     check_reasons(reasons, list(dict.fromkeys([ACCEPTED, *RETRYABLE, *sorted(NO_CAPTION), *sorted(occurring)])))

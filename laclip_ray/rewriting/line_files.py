@@ -116,7 +116,7 @@ class Lines:
         return len(self._starts)
 
     def __getitem__(self, number: int) -> str:
-        """A line, cleaned; bytes that are not UTF-8 are replaced."""
+        """A line, cleaned, with invalid UTF-8 replaced."""
         if self._map is None:
             return ""
         end = int(self._starts[number + 1]) if number + 1 < len(self) else self._end

@@ -163,7 +163,7 @@ class LineIndex:
         )
 
     def find(self, samples: Sequence[Sample]) -> list[int | str]:
-        """For each sample the number of its line, or the outcome that says why it has none."""
+        """For each sample the number of its line, or the outcome that says why it has no line."""
         lines: list[int | str] = []
         for sample, equal_ids in zip(samples, self._ranges([sample.id for sample in samples]), strict=True):
             ranges = [equal_ids]
@@ -178,13 +178,13 @@ class LineIndex:
         return lines
 
     def _ranges(self, ids: Sequence[str]) -> list[tuple[int, int]]:
-        """For each id the range (first, end) of the sorted ids that are equal to it."""
+        """For each id the range (first, end) of equal ids among the sorted ids."""
         digests = np.array([_digest_id(sample_id) for sample_id in ids], "S16")
         first = np.searchsorted(self._ids, digests, "left").tolist()
         return list(zip(first, np.searchsorted(self._ids, digests, "right").tolist(), strict=True))
 
     def _take(self, first: int, end: int, sample: Sample) -> int | None:
-        """The next line, among those of one id, that has the sample's caption."""
+        """The next line of one id that has the sample's caption."""
         caption = _hash_words(sample.caption)
         lines = [int(line) for line in self._order[first:end] if self._captions[line] == caption]
         if not lines:

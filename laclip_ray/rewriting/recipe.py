@@ -1,4 +1,4 @@
-"""Recipes and fingerprints: everything that decides what the model writes, and what the gate accepts."""
+"""Recipes and fingerprints: everything that decides the model's texts and the gate's verdicts."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ HARMLESS_ENGINE_ARGUMENTS = frozenset({
     "enforce_eager", "cudagraph_capture_sizes", "max_cudagraph_capture_size", "max_parallel_loading_workers",
     "safetensors_prefetch_num_threads", "safetensors_prefetch_block_size", "pt_load_map_location", "download_dir",
     "fail_on_environ_validation",
-    # Caching. A cached prefix holds what the engine would compute again.
+    # Caching. A cached prefix saves computing the same values again.
     "block_size", "prefix_cache_retention_interval", "prefix_match_unit", "mamba_block_size", "mamba_cache_mode",
     "enable_mamba_shared_prefix_checkpoint",
     # Logging, metrics and names.
@@ -68,8 +68,8 @@ HARMLESS_ENGINE_ARGUMENTS = frozenset({
     "hf_token",
 })
 # fmt: on
-"""Arguments of vLLM's engine that are known not to change what the model writes. Every other argument is part of the
-recipe, so an argument that a new version of vLLM brings is too."""
+"""Arguments of vLLM's engine known not to change the model's texts. The recipe contains every other argument, including
+arguments that a later version of vLLM adds."""
 
 _HASHED_WHOLE_BYTES = 16 << 20
 """Larger files of a model count in its digest by name and size only."""
@@ -96,7 +96,7 @@ def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
-    """Everything that decides what the model writes for one prompt set, as a JSON object.
+    """Everything that decides the model's texts for one prompt set, as a JSON object.
 
     The numbers of rewrites and of redraws are not part of it: more of them only add to a set.
     """

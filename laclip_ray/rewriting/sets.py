@@ -1,14 +1,14 @@
 """The rewrite sets that training, inspection and export read.
 
-`SetSelection` holds the sets that an experiment names, whether they exist or not. `configured_sets` opens them as they
-are now, `committed_sets` checks them for training, and `readable_sets` for inspection and export.
+`SetSelection` holds the sets that an experiment names, whether they exist or not. `configured_sets` opens them at their
+current revisions, `committed_sets` checks them for training, and `readable_sets` for inspection and export.
 
 Guarantees: a run reads the revisions that existed when it opened the sets, so its rewrites do not change while it runs.
 The exception is `grow`: training beside rewriting reads the newest revision of each shard.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from laclip_ray.data.text_choice import Rewrites
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
-from laclip_ray.rewriting.store import RECIPE_FILE, RewriteSet
+from laclip_ray.rewriting.store import RECIPE_FILE, Committed, RewriteSet
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SetSelection:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "SetSelection":
-        """The sets that `text.rewrites` names, else those that rewriting with this experiment writes.
+        """The sets that `text.rewrites` names, else the sets that rewriting with this experiment writes.
 
         Raises:
             UserError: a prompt set of `rewrite.prompt_sets` cannot be read.
@@ -124,7 +124,8 @@ class RewriteSets:
             earlier = revisions.get(rewrite_set.location)
             return rewrite_set.newest_revision if earlier is None else earlier
 
-        return replace(self, sets=tuple(replace(each, newest_revision=revision_of(each)) for each in self.sets))
+        sets = (replace(rewrite_set, newest_revision=revision_of(rewrite_set)) for rewrite_set in self.sets)
+        return replace(self, sets=tuple(sets))
 
     def lineage(self) -> list[dict[str, Any]]:
         """One JSON object per set: its recipe's fingerprint, and a digest of the shards committed now."""
@@ -159,7 +160,7 @@ def check_weights(selection: SetSelection) -> None:
 
 
 def configured_sets(selection: SetSelection) -> RewriteSets:
-    """The selected sets as they are now: revisions written later are not read."""
+    """The selected sets at their current revisions: revisions written later are not read."""
     sets = tuple(RewriteSet(location, selection.gate).pinned() for location in selection.locations)
     return RewriteSets(sets, selection.weights, selection.max_rewrites)
 
@@ -188,7 +189,7 @@ def committed_sets(selection: SetSelection, grow: bool = False) -> RewriteSets:
 
 
 def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple[RewriteSet, ...]:
-    """The selected sets, for inspection and export, as they are now.
+    """The selected sets at their current revisions, for inspection and export.
 
     Args:
         selection: which sets.
@@ -207,6 +208,11 @@ def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple
         _check_exists(rewrite_set)
         _check_judged(rewrite_set)
     return chosen
+
+
+def describe_sets(sets: Iterable[RewriteSet]) -> dict[str, dict[str, Committed]]:
+    """The metadata of all committed shards, by set and shard."""
+    return {rewrite_set.name: rewrite_set.describe(rewrite_set.committed_revisions()) for rewrite_set in sets}
 
 
 def _check_exists(rewrite_set: RewriteSet) -> None:

@@ -121,4 +121,4 @@ class Statistics:
 
 
 def _count(reasons: pa.Array) -> Counter[str]:
-    return Counter({each["values"]: each["counts"] for each in reasons.value_counts().to_pylist()})
+    return Counter({item["values"]: item["counts"] for item in reasons.value_counts().to_pylist()})

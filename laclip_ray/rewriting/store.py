@@ -2,7 +2,7 @@
 
 A rewrite set holds what one recipe wrote for a dataset, in a directory of its own:
 
-    recipe.json                                      everything that decides what the model writes, and its fingerprint
+    recipe.json                                      everything that decides the model's texts, and its fingerprint
     draws/REVISION/SHARD.parquet                     every draw of a shard, in the shard's order (`DRAWS_SCHEMA`)
     verdicts/GATE_FINGERPRINT/REVISION/SHARD.parquet the gate's verdict on each draw (`VERDICTS_SCHEMA`)
     attempts/                                        shards that an engine is generating (`attempts`)
@@ -12,7 +12,7 @@ A shard's first draws are revision 0. More rewrites, a retry or changed input wr
 the shard, old and new. Older revisions stay, for runs that read them.
 
 Guarantees: the verdicts are written last and commit the shard. Each file appears whole. A directory with another recipe
-is refused. Each caption of a committed shard has at least one row: its draws, or the reason why it has none. Lookups
+is refused. Each caption of a committed shard has at least one row: a draw, or the reason why it has no draw. Lookups
 join by (shard, id, caption hash), so an edited caption finds no rewrites.
 
 Not covered: removing old revisions.
@@ -45,12 +45,12 @@ _ORIGIN_KEY = b"laclip_ray.origin"
 _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
 _READS_AT_ONCE = 16
-"""Parquet footers that are read at the same time."""
+"""Parquet footers read at the same time."""
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What the metadata of a committed shard says, without its rows."""
+    """The metadata of a committed shard."""
 
     revision: int
     origin: Origin
@@ -229,7 +229,7 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig,
 
 
 def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bool:
-    """Check that `location` is empty or holds the rewrites of `recipe`; writes nothing.
+    """Check that `location` is empty or holds the rewrites of `recipe`. Writes no file.
 
     Returns:
         Whether it holds the recipe already.

@@ -49,7 +49,7 @@ DRAWS_SCHEMA = pa.schema(
     id             string  the sample's id
     caption_hash   string  hash of the caption (`hash_caption`)
     caption        string  the original caption; empty if the sample has no caption
-    problems       string  comma-separated problems of the sample (`data.records`); empty: none
+    problems       string  comma-separated problems of the sample (`data.records`); empty: no problem
     draw           int16   the slot, from 0
     attempt        int16   0, and one more each time the slot is drawn again
     head           int16   the prompt head; null: imported, so the prompt is not known

@@ -82,17 +82,17 @@ def reading(experiment: Experiment, imported: ImportResult) -> Experiment:
 
 
 def accepted_by_shard(experiment: Experiment) -> dict[str, list[Accepted]]:
-    found: dict[str, list[Accepted]] = {}
-    for each in committed_sets(SetSelection.of(experiment)).sets:
+    accepted: dict[str, list[Accepted]] = {}
+    for rewrite_set in committed_sets(SetSelection.of(experiment)).sets:
         for shard in list_shards(experiment.data):
-            part = each.accepted(shard.name)
+            part = rewrite_set.accepted(shard.name)
             assert part is not None
-            found.setdefault(each.name, []).append(part)
-    return found
+            accepted.setdefault(rewrite_set.name, []).append(part)
+    return accepted
 
 
 def accepted_by_set(experiment: Experiment) -> dict[str, Accepted]:
-    """For ids that are in one shard only."""
+    """By set, if each id is in one shard only."""
     return {
         name: {key: texts for part in parts for key, texts in part.items()}
         for name, parts in accepted_by_shard(experiment).items()

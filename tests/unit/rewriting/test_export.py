@@ -41,7 +41,7 @@ TARGETS = get_args(ExportTarget)
 
 @pytest.fixture
 def tars(tmp_path: Path) -> Experiment:
-    """Two tars with two imported sets; the second has two rewrites a caption, some of which are missing."""
+    """Two tars with two imported sets; the second has two rewrites per caption, and some are missing."""
     jpeg = picture("JPEG")
     rows = []
     for start in (0, 3):
@@ -94,14 +94,14 @@ def test_the_parquet_export_is_the_naive_join(tars: Experiment, tmp_path: Path) 
     assert [(sample.id, sample.caption) for sample in read] == [(row["id"], row["caption"]) for row in expected]
 
 
-def test_the_text_export_is_aligned_with_empty_lines_for_what_is_missing(tars: Experiment, tmp_path: Path) -> None:
+def test_the_text_export_has_empty_lines_for_missing_rewrites(tars: Experiment, tmp_path: Path) -> None:
     export_rewrites(tars, str(tmp_path / "texts"), "text")
     read = {name: (tmp_path / "texts" / name).read_text().splitlines() for name in files_below(tmp_path / "texts")}
     assert list(csv.reader(read["captions.csv"])) == [[f"{n:04}", f"caption {n}, ünïcode"] for n in range(6)]
     assert read["plain.txt"] == [f"plain {n}" for n in range(6)]
     first, second = read["double.0.txt"], read["double.1.txt"]
     assert [[text for text in pair if text] for pair in zip(first, second, strict=True)] == [
-        each["double"] for each in EXPECTED.values()
+        texts["double"] for texts in EXPECTED.values()
     ]
 
 
@@ -116,16 +116,16 @@ def test_the_webdataset_export_adds_texts_and_changes_nothing_else(tars: Experim
     # As open_clip reads: sizes.json for the number of samples, then by webdataset a json member a sample.
     assert storage.read_json(str(tmp_path / "tars" / "part" / "sizes.json")) == {"0.tar": 3, "3.tar": 3}
     urls = [str(tmp_path / "tars" / "part" / f"{start}.tar") for start in (0, 3)]
-    found = {each["__key__"]: each for each in webdataset.WebDataset(urls, shardshuffle=False)}
+    samples = {sample["__key__"]: sample for sample in webdataset.WebDataset(urls, shardshuffle=False)}
     for key, expected in EXPECTED.items():
-        fields = json.loads(found[key]["json"])
+        fields = json.loads(samples[key]["json"])
         texts = [fields.pop(name) for name in exported.json_keys if name in fields]
         assert texts == [f"caption {int(key)}, ünïcode", *expected["plain"], *expected["double"]]
         number = int(key)
         assert fields == ({"url": f"http://host/{number}", "caption": "not this"} if number % 2 else {})
 
 
-def test_a_tar_that_ends_in_the_middle_is_copied_as_far_as_it_goes_and_named(tmp_path: Path) -> None:
+def test_the_whole_samples_of_a_truncated_tar_are_copied_and_the_tar_is_named(tmp_path: Path) -> None:
     members = [(f"{n}.{kind}", b"text %d" % n) for n in range(3) for kind in ("jpg", "txt")]
     path = write_tar(tmp_path / "data" / "cut.tar", members)
     path.write_bytes(path.read_bytes()[: 5 * 1024])
@@ -146,13 +146,13 @@ def test_json_members_that_hold_no_object_are_replaced_and_counted(tmp_path: Pat
     imported = import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["new", ""])])
     exported = export_rewrites(reading(experiment, imported), str(tmp_path / "tars"), "webdataset")
     assert exported.json_replaced == 1
-    found = [json.loads(each["json"]) for each in webdataset.WebDataset(exported.files, shardshuffle=False)]
-    # What an earlier export wrote does not stay beside what there is now.
-    assert found == [{"original_caption": "text 0", "rewrite_human": "new"}, {"original_caption": "text 1"}]
+    written = [json.loads(sample["json"]) for sample in webdataset.WebDataset(exported.files, shardshuffle=False)]
+    # The fields of an earlier export are replaced.
+    assert written == [{"original_caption": "text 0", "rewrite_human": "new"}, {"original_caption": "text 1"}]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_is_written_over(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
+def test_no_file_is_overwritten(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
     output = tmp_path / "there"
     export_rewrites(tars, str(output), target)
     before = {path: path.read_bytes() for path in [output, *output.rglob("*")] if path.is_file()}
@@ -184,18 +184,7 @@ def test_exports_go_to_urls(tars: Experiment, tmp_path: Path, target: ExportTarg
     export_rewrites(tars, str(tmp_path / "export"), target)
     local = [tmp_path / "export"] if target == "parquet" else sorted((tmp_path / "export").rglob("*.*"))
     remote = [url] if target == "parquet" else storage.list_files(url)
-    assert [storage.read_bytes(each) for each in remote] == [path.read_bytes() for path in local]
-
-
-def test_imports_come_from_urls(tmp_path: Path) -> None:
-    url = f"memory://{uuid.uuid4().hex}"
-    storage.write_bytes(f"{url}/c.csv", b"a.jpg,caption a\nb.jpg,caption b\n")
-    storage.write_bytes(f"{url}/human.txt", b"\xef\xbb\xbfrewrite a\r\nrewrite b")
-    experiment = jsonl_experiment(tmp_path, [("b.jpg", "caption b"), ("a.jpg", "caption a")])
-    experiment = with_overrides(experiment, {"rewrite.output": f"{url}/out"})
-    imported = import_rewrites(experiment, f"{url}/c.csv", [f"{url}/human.txt"])
-    (found,) = accepted_by_set(reading(experiment, imported)).values()
-    assert list(found.values()) == [["rewrite b"], ["rewrite a"]]
+    assert [storage.read_bytes(url) for url in remote] == [path.read_bytes() for path in local]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -213,7 +202,7 @@ def test_shards_that_are_not_committed_are_refused_or_left_out(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_rows_that_changed_since_are_caught(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
+def test_changed_rows_are_caught(tars: Experiment, tmp_path: Path, target: ExportTarget) -> None:
     members = [(f"{n:04}.txt", f"caption {n}{', ünïcode' if n else ' edited'}".encode()) for n in range(3)]
     write_tar(tmp_path / "data" / "part" / "0.tar", members)
     output = tmp_path / "export"
@@ -225,7 +214,7 @@ def test_rows_that_changed_since_are_caught(tars: Experiment, tmp_path: Path, ta
     assert (exported.samples, exported.samples_without, exported.sets["plain"]) == (6, 1, 5)
 
 
-def test_rows_that_changed_in_a_file_that_looks_the_same_are_caught(
+def test_changed_rows_in_a_file_that_looks_the_same_are_caught(
     tars: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "data" / "part" / "0.tar"
@@ -261,7 +250,7 @@ def test_a_set_cannot_be_a_column_that_is_taken(tmp_path: Path) -> None:
         export_rewrites(reading(experiment, imported), str(tmp_path / "export.parquet"), "parquet")
 
 
-def test_captions_of_several_lines_are_exported_in_one_and_found_again(tmp_path: Path) -> None:
+def test_captions_of_several_lines_are_exported_on_one_and_imported_again(tmp_path: Path) -> None:
     rows = [("a.jpg", "two\r\nlines"), ("b.jpg", "one")]
     experiment = jsonl_experiment(tmp_path, rows)
     texts = [write_lines(tmp_path / "human.txt", ["rewrite a", "rewrite b"])]
@@ -306,7 +295,8 @@ def test_import_export_import_gives_equal_rewrites(dataset: tuple[Rows, list[lis
         gate = {"min_words": 2, "drop_repeats": True, "drop_copies": True} if strict else {}
         experiment = jsonl_experiment(directory, rows, rows_per_shard=3, **gate)
         files = [
-            write_lines(directory / f, each) for f, each in zip(("a.0.txt", "a.1.txt", "b.txt"), lines, strict=True)
+            write_lines(directory / name, lines_of_file)
+            for name, lines_of_file in zip(("a.0.txt", "a.1.txt", "b.txt"), lines, strict=True)
         ]
         captions = write_csv(directory / "captions.csv", rows)
         first = import_rewrites(experiment, captions, files)
@@ -315,13 +305,15 @@ def test_import_export_import_gives_equal_rewrites(dataset: tuple[Rows, list[lis
         for file in exported.files:
             assert Path(file).read_bytes().count(b"\n") == len(rows)
         elsewhere = with_overrides(experiment, {"output": str(directory / "again")})
-        found_again = import_rewrites(
+        imported_again = import_rewrites(
             elsewhere,
             str(directory / "export" / "captions.csv"),
             [str(directory / "export" / file) for file in ("a.0.txt", "a.1.txt", "b.txt")],
         )
-        found = accepted_by_shard(reading(experiment, first))
-        assert accepted_by_shard(reading(elsewhere, found_again)) == found
-        counts = {name: sum(len(texts) for part in parts for texts in part.values()) for name, parts in found.items()}
+        accepted = accepted_by_shard(reading(experiment, first))
+        assert accepted_by_shard(reading(elsewhere, imported_again)) == accepted
+        counts = {
+            name: sum(len(texts) for part in parts for texts in part.values()) for name, parts in accepted.items()
+        }
         assert counts == exported.sets
-        assert found_again.unused_lines == 0
+        assert imported_again.unused_lines == 0

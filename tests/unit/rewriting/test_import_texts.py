@@ -1,5 +1,6 @@
 """Line-aligned texts become the rewrites of their samples, and lines and samples without a counterpart are counted."""
 
+import uuid
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,11 @@ from tests.unit.rewriting.imported import (
 def outcomes(experiment: Experiment, location: str) -> dict[str, list[str | None]]:
     """By id the reasons of a set's draws."""
     rewrite_set = RewriteSet(location, gate_fingerprint(experiment.rewrite.gate))
-    found: dict[str, list[str | None]] = {}
+    reasons: dict[str, list[str | None]] = {}
     for shard, revision in rewrite_set.committed_revisions().items():
         for row in rewrite_set.read(shard, revision).to_pylist():
-            found.setdefault(row["id"], []).append(row["reason"])
-    return found
+            reasons.setdefault(row["id"], []).append(row["reason"])
+    return reasons
 
 
 def test_the_authors_layout_becomes_sets_that_training_reads(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_the_authors_layout_becomes_sets_that_training_reads(tmp_path: Path) -> 
     }
     lineage = committed_sets(SetSelection.of(reading(experiment, imported))).lineage()
     recipes = [storage.read_json(f"{location}/recipe.json") for location in imported.locations.values()]
-    assert [each["fingerprint"] for each in lineage] == [each["fingerprint"] for each in recipes]
+    assert [rewrite_set["fingerprint"] for rewrite_set in lineage] == [recipe["fingerprint"] for recipe in recipes]
     assert recipes[0]["recipe"]["imported_from"] == ["cc3m_chatgpt.txt"]
     assert recipes[0]["recipe"]["lines"] == 5
 
@@ -101,7 +102,7 @@ def test_a_wrong_count_of_lines_is_refused_with_both_counts_and_nothing_is_writt
     assert not (tmp_path / "out").exists()
 
 
-def test_a_header_is_left_out_where_it_is_said_or_where_its_row_has_no_image_path(tmp_path: Path) -> None:
+def test_a_header_is_skipped_on_request_or_if_its_row_has_no_image_path(tmp_path: Path) -> None:
     texts = [write_lines(tmp_path / "human.txt", [f"rewrite {n}" for n in range(5)])]
     images, urls = ROWS, [(f"http://host/{n}", f"caption {n}") for n in range(5)]
     for name, rows, header in (("images", images, False), ("urls", urls, True)):
@@ -109,13 +110,13 @@ def test_a_header_is_left_out_where_it_is_said_or_where_its_row_has_no_image_pat
         captions = write_csv(tmp_path / f"{name}.csv", [("path", "title"), *rows])
         imported = import_rewrites(experiment, captions, texts, header=header)
         assert (imported.lines, imported.unused_lines) == (5, 0)
-        (found,) = accepted_by_set(reading(experiment, imported)).values()
-        assert list(found.values()) == [[f"rewrite {n}"] for n in range(5)]
+        (accepted,) = accepted_by_set(reading(experiment, imported)).values()
+        assert list(accepted.values()) == [[f"rewrite {n}"] for n in range(5)]
     with pytest.raises(UserError, match=r"5 lines, but .* has 6 rows .0 of them with an image's path.*--header"):
         import_rewrites(experiment, captions, texts)
 
 
-def test_what_has_no_counterpart_is_counted_and_named_on_both_sides(tmp_path: Path) -> None:
+def test_lines_and_samples_without_a_counterpart_are_counted_and_named(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, [*ROWS, ("only/data.jpg", "only in the data"), ("none.jpg", " ")])
     rows = [("only/csv.jpg", "x"), *ROWS[1:], (ROWS[0][0], "an edited caption"), ("none.jpg", " ")]
     texts = [write_lines(tmp_path / "human.txt", [f"rewrite {n}" for n in range(7)])]
@@ -170,7 +171,7 @@ def test_the_gate_judges_imported_rewrites(tmp_path: Path) -> None:
     assert reasons == [None, Rejection.EMPTY, Rejection.TOO_SHORT, Rejection.COPY_OF_CAPTION, Rejection.PROMPT_ECHO]
 
 
-def test_an_import_is_continued_and_judged_again_but_never_written_twice(tmp_path: Path) -> None:
+def test_an_import_resumes_and_judges_again_but_never_writes_twice(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
     captions = write_csv(tmp_path / "c.csv", ROWS)
     texts = [write_lines(tmp_path / "human.txt", [f"rewrite {n}" for n in range(5)])]
@@ -191,7 +192,7 @@ def test_an_import_is_continued_and_judged_again_but_never_written_twice(tmp_pat
     assert draws[0].stat().st_mtime_ns == stamps[draws[0]]
 
 
-def test_shards_whose_rows_changed_are_imported_anew_and_others_are_left(tmp_path: Path) -> None:
+def test_only_shards_whose_rows_changed_are_imported_again(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
     captions = write_csv(tmp_path / "c.csv", ROWS)
     texts = [write_lines(tmp_path / "human.txt", [f"rewrite {n}" for n in range(5)])]
@@ -201,11 +202,11 @@ def test_shards_whose_rows_changed_are_imported_anew_and_others_are_left(tmp_pat
     assert (again.commits, again.commits_before) == (1, 2)
     rewrite_set = RewriteSet(again.locations["human"], gate_fingerprint(changed.rewrite.gate))
     assert sorted(rewrite_set.committed_revisions().values()) == [0, 0, 1]
-    (found,) = accepted_by_set(reading(changed, again)).values()
-    assert found == {(path, hash_caption(caption)): [f"rewrite {n}"] for n, (path, caption) in enumerate(ROWS)}
+    (accepted,) = accepted_by_set(reading(changed, again)).values()
+    assert accepted == {(path, hash_caption(caption)): [f"rewrite {n}"] for n, (path, caption) in enumerate(ROWS)}
 
 
-def test_other_texts_do_not_go_into_a_set_that_is_there(tmp_path: Path) -> None:
+def test_other_texts_do_not_go_into_an_existing_set(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
     captions = write_csv(tmp_path / "c.csv", ROWS)
     import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["text"] * 5)])
@@ -219,9 +220,9 @@ def test_numbered_files_are_one_set_and_names_can_be_given(tmp_path: Path) -> No
     second, first = (write_lines(tmp_path / f"human.{n}.txt", [f"draw {n} of {i}" for i in range(5)]) for n in (1, 0))
     odd = write_lines(tmp_path / "odd name.txt", ["text"] * 5)
     imported = import_rewrites(experiment, captions, [second, odd, first], names=["people", "odd"])
-    found = accepted_by_set(reading(experiment, imported))
-    assert list(found["people"].values()) == [[f"draw 0 of {i}", f"draw 1 of {i}"] for i in range(5)]
-    assert list(found["odd"].values()) == [["text"]] * 5
+    accepted = accepted_by_set(reading(experiment, imported))
+    assert list(accepted["people"].values()) == [[f"draw 0 of {i}", f"draw 1 of {i}"] for i in range(5)]
+    assert list(accepted["odd"].values()) == [["text"]] * 5
     with pytest.raises(UserError, match="give another by --name"):
         import_rewrites(experiment, captions, [odd])
     with pytest.raises(UserError, match=r"there is only \[1\]"):
@@ -237,3 +238,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         import_rewrites(experiment, captions, [str(tmp_path / "absent.txt")])
     with pytest.raises(UserError, match=r"there is no file .*absent\.csv"):
         import_rewrites(experiment, str(tmp_path / "absent.csv"), [captions])
+
+
+def test_imports_come_from_urls(tmp_path: Path) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    storage.write_bytes(f"{url}/c.csv", b"a.jpg,caption a\nb.jpg,caption b\n")
+    storage.write_bytes(f"{url}/human.txt", b"\xef\xbb\xbfrewrite a\r\nrewrite b")
+    experiment = jsonl_experiment(tmp_path, [("b.jpg", "caption b"), ("a.jpg", "caption a")])
+    experiment = with_overrides(experiment, {"rewrite.output": f"{url}/out"})
+    imported = import_rewrites(experiment, f"{url}/c.csv", [f"{url}/human.txt"])
+    (accepted,) = accepted_by_set(reading(experiment, imported)).values()
+    assert list(accepted.values()) == [["rewrite b"], ["rewrite a"]]

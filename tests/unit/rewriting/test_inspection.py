@@ -1,4 +1,4 @@
-"""What is shown of rewrite sets is counted over all shards, and samples depend on the seed and the ids alone."""
+"""Counts cover all shards of a set, and samples depend on the seed and the ids alone."""
 
 import csv
 import io
@@ -54,36 +54,36 @@ def experiment(tmp_path: Path) -> Experiment:
     return with_overrides(loaded, {"text.rewrites": list(imported.locations.values())})
 
 
-def printed(found: Inspection) -> str:
+def printed(result: Inspection) -> str:
     console = Console(file=io.StringIO(), width=120)
-    print_inspection(console, found)
+    print_inspection(console, result)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_every_committed_shard_is_counted_and_a_few_are_read(experiment: Experiment) -> None:
-    found = inspect_rewrites(experiment, samples=3)
-    assert found.shards == {"one": SHARDS, "two": SHARDS}
-    for counts in found.statistics.values():
+    result = inspect_rewrites(experiment, samples=3)
+    assert result.shards == {"one": SHARDS, "two": SHARDS}
+    for counts in result.statistics.values():
         assert counts.captions == SHARDS * ROWS_PER_SHARD
         assert counts.accepted == 2 * SHARDS - 1
         assert counts.rejected == {Rejection.EMPTY: SHARDS, Rejection.TOO_SHORT: SHARDS, Rejection.UNRELATED: 1}
-    # Eight a set, and one more where the only unrelated rewrite is in none of them.
-    assert 16 <= found.shards_read <= 18
-    shown = Counter(each.reason for each in found.shown)
-    assert shown == {ACCEPTED: 3, Rejection.EMPTY: 3, Rejection.TOO_SHORT: 3, Rejection.UNRELATED: 2}
+    # Eight per set, and one more if these eight lack the only unrelated rewrite.
+    assert 16 <= result.shards_read <= 18
+    reasons = Counter(shown.reason for shown in result.shown)
+    assert reasons == {ACCEPTED: 3, Rejection.EMPTY: 3, Rejection.TOO_SHORT: 3, Rejection.UNRELATED: 2}
 
 
-def test_what_is_shown_is_what_is_in_the_sets(experiment: Experiment) -> None:
+def test_shown_draws_are_draws_of_the_sets(experiment: Experiment) -> None:
     rows = {
-        (each.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
-        for each in readable_sets(SetSelection.of(experiment))
-        for shard, revision in each.committed_revisions().items()
-        for row in each.read(shard, revision).to_pylist()
+        (rewrite_set.name, row["id"]): (row["caption"], row["text"], row["reason"] or ACCEPTED)
+        for rewrite_set in readable_sets(SetSelection.of(experiment))
+        for shard, revision in rewrite_set.committed_revisions().items()
+        for row in rewrite_set.read(shard, revision).to_pylist()
     }
-    found = inspect_rewrites(experiment)
-    assert len(found.shown) == 32
-    for shown in found.shown:
+    result = inspect_rewrites(experiment)
+    assert len(result.shown) == 32
+    for shown in result.shown:
         assert (shown.caption, shown.text, shown.reason) == rows[shown.rewrite_set, shown.id]
 
 
@@ -94,16 +94,16 @@ def test_samples_are_a_function_of_the_seed(
     monkeypatch.setattr(inspection, "_SHARDS_READ", shards)
     assert inspect_rewrites(experiment, seed=1, samples=1) == inspect_rewrites(experiment, seed=1, samples=1)
     shown = [inspect_rewrites(experiment, seed=seed, samples=1, reasons=[ACCEPTED]).shown for seed in range(5)]
-    assert len({each.id for (each,) in shown}) > 1
+    assert len({draw.id for (draw,) in shown}) > 1
 
 
 def test_reasons_and_sets_can_be_chosen(experiment: Experiment) -> None:
-    found = inspect_rewrites(experiment, reasons=[Rejection.UNRELATED], names=["two"])
-    assert [(each.rewrite_set, each.id, each.reason) for each in found.shown] == [
+    result = inspect_rewrites(experiment, reasons=[Rejection.UNRELATED], names=["two"])
+    assert [(shown.rewrite_set, shown.id, shown.reason) for shown in result.shown] == [
         ("two", f"{SHARDS * ROWS_PER_SHARD - 1}.jpg", Rejection.UNRELATED)
     ]
-    assert found.shards_read == 1
-    assert {each.reason for each in inspect_rewrites(experiment, reasons=[ACCEPTED]).shown} == {ACCEPTED}
+    assert result.shards_read == 1
+    assert {shown.reason for shown in inspect_rewrites(experiment, reasons=[ACCEPTED]).shown} == {ACCEPTED}
     assert inspect_rewrites(experiment, reasons=[Rejection.REFUSAL]).shown == []
     with pytest.raises(UserError, match="unknown rude; known are accepted, empty, "):
         inspect_rewrites(experiment, reasons=["rude"])
@@ -120,23 +120,23 @@ def test_texts_are_printed_as_they_are_with_the_counts(experiment: Experiment) -
     assert "=> something else entirely" in text
 
 
-def test_rows_that_changed_are_seen_in_the_shards_that_are_read(
+def test_changed_rows_are_seen_in_the_shards_that_are_read(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert inspect_rewrites(experiment).changed == {}
     captions = tmp_path / "captions.csv"
     captions.write_text(captions.read_text().replace("dog [/i] 5\n", "cat [/i] 5\n"))
     monkeypatch.setattr(inspection, "_SHARDS_READ", SHARDS)
-    found = inspect_rewrites(experiment)
-    assert found.changed == {"one/captions.csv.000000004": 1, "two/captions.csv.000000004": 1}
-    assert "captions.csv.000000004: its rows have changed" in printed(found)
+    result = inspect_rewrites(experiment)
+    assert result.changed == {"one/captions.csv.000000004": 1, "two/captions.csv.000000004": 1}
+    assert "captions.csv.000000004: its rows have changed" in printed(result)
 
 
-def test_sets_can_be_looked_at_where_the_data_is_not(experiment: Experiment, tmp_path: Path) -> None:
+def test_sets_can_be_inspected_without_their_data(experiment: Experiment, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").unlink()
-    found = inspect_rewrites(experiment, samples=1)
-    assert (len(found.shown), found.changed) == (4, {})
-    assert "was not checked" in printed(found)
+    result = inspect_rewrites(experiment, samples=1)
+    assert (len(result.shown), result.changed) == (4, {})
+    assert "was not checked" in printed(result)
 
 
 def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment) -> None:
@@ -146,17 +146,17 @@ def test_a_caption_without_a_draw_is_shown_without_a_text(experiment: Experiment
         "attempt": 0, "head": None, "outcome": tables.CAPTION_TOO_LONG, "text": None, "truncated": False,
         **dict.fromkeys(tables.TOKENS, 0),
     }  # fmt: skip
-    each = readable_sets(SetSelection.of(experiment))[0]
+    rewrite_set = readable_sets(SetSelection.of(experiment))[0]
     draws = pa.Table.from_pylist([row], schema=tables.DRAWS_SCHEMA)
     origin = tables.Origin("", "", 1)
-    store.write_draws(each, "extra", 0, draws, origin)
-    store.commit_verdicts(each, "extra", 0, draws, pa.array([tables.CAPTION_TOO_LONG]), origin)
-    found = inspect_rewrites(experiment, reasons=[tables.CAPTION_TOO_LONG])
-    assert [(shown.id, shown.text) for shown in found.shown] == [(sample_id, None)]
-    assert found.changed == {"one/extra": 0}  # the data has no such shard
+    store.write_draws(rewrite_set, "extra", 0, draws, origin)
+    store.commit_verdicts(rewrite_set, "extra", 0, draws, pa.array([tables.CAPTION_TOO_LONG]), origin)
+    result = inspect_rewrites(experiment, reasons=[tables.CAPTION_TOO_LONG])
+    assert [(shown.id, shown.text) for shown in result.shown] == [(sample_id, None)]
+    assert result.changed == {"one/extra": 0}  # the data has no such shard
 
 
-def test_sets_that_are_missing_unjudged_or_alike_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+def test_missing_unjudged_and_equally_named_sets_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no rewrite set at .*/crowd"):
         readable_sets(
             SetSelection.of(with_overrides(experiment, {"text.rewrites": None, "rewrite.prompt_sets": ["crowd"]}))

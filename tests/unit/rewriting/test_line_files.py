@@ -1,4 +1,4 @@
-"""A file's name says which set and slot it holds, and a line is read back as it was written."""
+"""A file's name says which set and slot it holds, and lines are read back unchanged."""
 
 from pathlib import Path
 from random import Random

@@ -1,4 +1,4 @@
-"""Recipes and fingerprints change with everything that decides what is written or accepted, and with nothing else."""
+"""Recipes and fingerprints change exactly with the settings that decide texts or verdicts."""
 
 import dataclasses
 import json
@@ -47,8 +47,8 @@ def test_every_setting_of_a_gate_changes_its_fingerprint() -> None:
     defaults = GateConfig().model_dump()
     changed = {name: not value if isinstance(value, bool) else (value or 0) + 1 for name, value in defaults.items()}
     changed["picture"] = PictureGateConfig(model="ViT-B-32", pretrained="openai")
-    found = {gate_fingerprint(GateConfig(**{**defaults, name: value})) for name, value in changed.items()}
-    assert len({gate_fingerprint(GateConfig()), *found}) == len(defaults) + 1
+    fingerprints = {gate_fingerprint(GateConfig(**{**defaults, name: value})) for name, value in changed.items()}
+    assert len({gate_fingerprint(GateConfig()), *fingerprints}) == len(defaults) + 1
     assert gate_fingerprint(GateConfig(**defaults)) == gate_fingerprint(GateConfig())
 
 
@@ -61,7 +61,7 @@ DECIDES: dict[str, list[Any]] = {
     "max_caption_characters": [9],
     "sampling": [SamplingConfig(temperature=0.5), SamplingConfig(top_p=0.5), SamplingConfig(max_tokens=9)],
 }
-"""Settings that change what the model writes, each with other values than the default."""
+"""Settings that change the model's texts, each with other values than the default."""
 DOES_NOT_DECIDE: dict[str, Any] = {
     "delivery": "inline",
     "output": "elsewhere",
@@ -77,19 +77,19 @@ DOES_NOT_DECIDE: dict[str, Any] = {
 }
 
 
-def test_every_setting_of_rewriting_is_known_to_decide_what_is_written_or_not_to() -> None:
+def test_every_setting_of_rewriting_decides_texts_or_is_known_not_to() -> None:
     assert {*DECIDES, *DOES_NOT_DECIDE} == set(RewriteConfig.model_fields)
     assert not DECIDES.keys() & DOES_NOT_DECIDE.keys()
 
 
-def test_all_that_decides_what_the_model_writes_changes_the_fingerprint() -> None:
+def test_every_setting_that_decides_texts_changes_the_fingerprint() -> None:
     recipes = [recipe(), recipe(seed=1), recipe(prompt_set="crowd")]
     recipes += [recipe(**{name: value}) for name, values in DECIDES.items() for value in values]
-    assert len({fingerprint_of(each) for each in recipes}) == len(recipes)
+    assert len({fingerprint_of(content) for content in recipes}) == len(recipes)
 
 
 @pytest.mark.parametrize("name", DOES_NOT_DECIDE)
-def test_what_does_not_decide_it_leaves_the_recipe(name: str) -> None:
+def test_other_settings_are_not_in_the_recipe(name: str) -> None:
     assert recipe(**{name: DOES_NOT_DECIDE[name]}) == recipe()
 
 
@@ -125,7 +125,7 @@ CHANGES_TEXT = (
     "sparse_indexer_topk_backend", "enable_flashinfer_autotune", "mamba_backend", "mamba_config",
     "mamba_ssu_algorithm", "use_replayssm", "replayssm_buffer_len", "gdn_prefill_backend", "kda_prefill_backend",
     "kda_decode_backend", "compilation_config", "optimization_level", "performance_mode", "engram_config",
-    # What is sampled.
+    # Sampling.
     "generation_config", "override_generation_config", "logits_processors", "watermark_config", "speculative_config",
     "spec_method", "spec_model", "spec_tokens", "diffusion_config", "structured_outputs_config", "reasoning_config",
     "reasoning_parser", "reasoning_parser_plugin", "pooler_config",
@@ -146,7 +146,7 @@ CHANGES_TEXT = (
     "ec_transfer_config", "ec_manager_config",
 )
 # fmt: on
-"""vLLM's arguments that change what the model writes, or that are not known to leave it as it is."""
+"""vLLM's arguments that change the model's texts, or are not known as harmless."""
 ARGUMENTS = sorted({*HARMLESS_ENGINE_ARGUMENTS, *CHANGES_TEXT})
 engine_args = st.dictionaries(st.sampled_from(ARGUMENTS), json_values, max_size=4)
 

@@ -44,8 +44,8 @@ def test_sets_are_joined_in_their_order_and_missing_ones_left_out(tmp_path: Path
     ours, others = ACCEPTED[A], ["other a"]
     for order, joined in [((0, 1, 2), [*ours, *others]), ((2, 1, 0), [*others, *ours])]:
         expected = {**ACCEPTED, A: joined, ("d", hash_caption("caption d")): ["d d"]}
-        found = RewriteSets(tuple(sets[number] for number in order)).rewrites("0.tar")
-        assert found == {key: Rewrites(texts) for key, texts in expected.items()}
+        rewrites = RewriteSets(tuple(sets[number] for number in order)).rewrites("0.tar")
+        assert rewrites == {key: Rewrites(texts) for key, texts in expected.items()}
     assert RewriteSets(tuple(sets)).rewrites("1.tar") is None
 
 
@@ -58,13 +58,13 @@ def three_and_one(tmp_path: Path) -> tuple[RewriteSet, ...]:
 
 
 def test_a_sets_weight_is_shared_by_its_rewrites_of_a_sample(tmp_path: Path) -> None:
-    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}).rewrites("0.tar")
-    assert found is not None
-    assert list(found[A].texts) == [*ACCEPTED[A], "other a"]
-    assert list(found[A].weights) == pytest.approx([0.2, 0.2, 0.2, 1.0])
+    rewrites = RewriteSets(three_and_one(tmp_path), {"one": 0.6}).rewrites("0.tar")
+    assert rewrites is not None
+    assert list(rewrites[A].texts) == [*ACCEPTED[A], "other a"]
+    assert list(rewrites[A].weights) == pytest.approx([0.2, 0.2, 0.2, 1.0])
 
 
-def test_a_set_of_weight_0_is_not_read_and_need_not_be_there(rewrite_set: RewriteSet) -> None:
+def test_a_set_of_weight_0_is_not_read_and_need_not_exist(rewrite_set: RewriteSet) -> None:
     storage.write_json(storage.join(rewrite_set.location, "recipe.json"), {})
     commit(rewrite_set, "0.tar", one("text"))
     sets = committed_sets(
@@ -77,25 +77,25 @@ def test_a_set_of_weight_0_is_not_read_and_need_not_be_there(rewrite_set: Rewrit
             }
         )
     )
-    assert [each.name for each in sets.sets] == ["human"]
+    assert [rewrite_set.name for rewrite_set in sets.sets] == ["human"]
     assert sets.rewrites("0.tar") == {A: Rewrites(["text"], [1.0])}
 
 
-def test_the_weight_of_a_set_is_shared_by_those_of_its_rewrites_that_are_read(tmp_path: Path) -> None:
-    found = RewriteSets(three_and_one(tmp_path), {"one": 0.6}, max_rewrites=2).rewrites("0.tar")
-    assert found is not None
-    assert list(found[A].weights) == pytest.approx([0.3, 0.3])
+def test_only_the_rewrites_that_are_read_share_the_weight_of_their_set(tmp_path: Path) -> None:
+    rewrites = RewriteSets(three_and_one(tmp_path), {"one": 0.6}, max_rewrites=2).rewrites("0.tar")
+    assert rewrites is not None
+    assert list(rewrites[A].weights) == pytest.approx([0.3, 0.3])
 
 
-def test_only_the_first_rewrites_of_each_sample_are_read_where_so_many_are_wanted(tmp_path: Path) -> None:
+def test_at_most_max_rewrites_of_each_sample_are_read(tmp_path: Path) -> None:
     sets = RewriteSets(three_and_one(tmp_path), max_rewrites=2)
-    found = sets.rewrites("0.tar")
-    assert found is not None
-    assert found[A] == Rewrites(ACCEPTED[A][:2])
+    rewrites = sets.rewrites("0.tar")
+    assert rewrites is not None
+    assert rewrites[A] == Rewrites(ACCEPTED[A][:2])
     assert sets.most_rewrites() == 2
 
 
-def test_the_most_rewrites_are_those_asked_for_in_all_sets_together(tmp_path: Path) -> None:
+def test_the_most_rewrites_add_up_over_all_sets(tmp_path: Path) -> None:
     sets = [RewriteSet(str(tmp_path / name), "gate") for name in ("one", "two")]
     for rewrite_set, counts in zip(sets, [(1, 3), (2, 2)], strict=True):
         for shard, count in enumerate(counts):
@@ -108,27 +108,27 @@ def test_the_most_rewrites_are_those_asked_for_in_all_sets_together(tmp_path: Pa
     ("weights", "message"),
     [({"nobody": 1.0}, "there is no rewrite set 'nobody'; the sets are human"), ({"human": 0.0}, "text.p=0")],
 )
-def test_weights_that_mean_nothing_are_refused(weights: dict[str, float], message: str) -> None:
+def test_weights_that_cannot_be_applied_are_refused(weights: dict[str, float], message: str) -> None:
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human"]}}
     with pytest.raises(UserError, match=message):
         committed_sets(select({**content, "text": {"weights": weights}}))
 
 
-def test_a_set_that_was_being_made_is_pinned_at_what_it_has_when_it_is_read_alone(tmp_path: Path) -> None:
+def test_a_set_that_was_growing_keeps_its_revision_when_it_is_pinned(tmp_path: Path) -> None:
     location = str(tmp_path / "human")
     alone = RewriteSets((RewriteSet(location, "gate", newest_revision=3),))
-    made = RewriteSets((RewriteSet(location, "gate"),)).revisions()
-    assert alone.pinned_at(made) == alone
+    growing = RewriteSets((RewriteSet(location, "gate"),)).revisions()
+    assert alone.pinned_at(growing) == alone
     assert alone.pinned_at({location: 1}).sets[0].newest_revision == 1
     assert alone.pinned_at({}) == alone
 
 
 def lineage(rewrite_set: RewriteSet) -> dict[str, Any]:
-    (found,) = RewriteSets((rewrite_set,)).lineage()
-    return found
+    (of_set,) = RewriteSets((rewrite_set,)).lineage()
+    return of_set
 
 
-def test_lineage_names_recipe_gate_revision_and_the_shards_there_are_now() -> None:
+def test_lineage_names_recipe_gate_revision_and_committed_shards() -> None:
     rewrite_set = claimed()
     empty = lineage(rewrite_set)
     commit(rewrite_set, "0.tar", DRAWS)
@@ -139,7 +139,7 @@ def test_lineage_names_recipe_gate_revision_and_the_shards_there_are_now() -> No
     assert lineage(rewrite_set.pinned())["newest_revision"] == 0
     assert (empty["committed_shards"], before["committed_shards"]) == (0, 1)
     commit(rewrite_set, "1.tar", DRAWS)
-    assert len({each["committed_digest"] for each in (empty, before, lineage(rewrite_set))}) == 3
+    assert len({record["committed_digest"] for record in (empty, before, lineage(rewrite_set))}) == 3
 
 
 @settings(max_examples=12)
@@ -157,13 +157,13 @@ def test_lineage_changes_with_any_verdict_or_text(draws: list[Draw], data: st.Da
     assert lineage(rewrite_set) == before
 
 
-def test_lineage_does_not_change_with_what_training_does_not_see() -> None:
+def test_lineage_does_not_change_with_facts_that_training_does_not_see() -> None:
     rewrite_set = claimed()
     commit(rewrite_set, "0.tar", DRAWS)
     before = lineage(rewrite_set)
     restamp_verdicts(rewrite_set, "0.tar", 0, replace(ORIGIN, file_identity="11-2.5"))
     assert lineage(rewrite_set) == before
-    commit(rewrite_set, "0.tar", [each._replace(output_tokens=9, problems="") for each in DRAWS])
+    commit(rewrite_set, "0.tar", [draw._replace(output_tokens=9, problems="") for draw in DRAWS])
     assert lineage(rewrite_set) == before
     commit(rewrite_set, "0.tar", DRAWS, revision=1)
     assert lineage(rewrite_set) == before
@@ -171,16 +171,16 @@ def test_lineage_does_not_change_with_what_training_does_not_see() -> None:
     assert lineage(rewrite_set) == before
 
 
-def test_configured_sets_are_those_of_rewriting_unless_others_are_named() -> None:
+def test_configured_sets_are_the_sets_of_rewriting_unless_others_are_named() -> None:
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human", "crowd"]}}
-    found = configured_sets(select(content)).sets
-    assert [each.location for each in found] == ["out/rewrites/human", "out/rewrites/crowd"]
-    assert {each.gate for each in found} == {gate_fingerprint(GateConfig())}
+    sets = configured_sets(select(content)).sets
+    assert [rewrite_set.location for rewrite_set in sets] == ["out/rewrites/human", "out/rewrites/crowd"]
+    assert {rewrite_set.gate for rewrite_set in sets} == {gate_fingerprint(GateConfig())}
     named = configured_sets(select({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
-    assert [(each.location, each.name) for each in named] == [("memory://bucket/x", "x")]
+    assert [(rewrite_set.location, rewrite_set.name) for rewrite_set in named] == [("memory://bucket/x", "x")]
 
 
-def test_configured_sets_ignore_revisions_that_are_made_later(tmp_path: Path) -> None:
+def test_configured_sets_ignore_later_revisions(tmp_path: Path) -> None:
     rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig()))
     commit(rewrite_set, "0.tar", one("old"), 1)
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}

@@ -23,11 +23,11 @@ numbers = st.lists(st.integers(0, 2**15 - 1), min_size=1, max_size=3, unique=Tru
 
 @st.composite
 def samples(draw: st.DrawFn, sample_id: str) -> list[Draw]:
-    """The rows of one sample: a reason why it has no draw, or draws of up to three attempts each."""
+    """The rows of one sample: a reason why it has no draw, or draws of up to three attempts draw."""
     caption, problems = f"caption {sample_id}", draw(st.sampled_from(PROBLEMS))
     if draw(st.integers(0, 4)) == 0:
         return [Draw(sample_id, caption, None, draw(st.sampled_from(UNDRAWN)), problems=problems, output_tokens=0)]
-    output_tokens = draw(st.sampled_from([0, 3]))  # none where an equal caption was counted
+    output_tokens = draw(st.sampled_from([0, 3]))  # 0: an equal caption was counted
     return [
         Draw(sample_id, caption, f"text {number} {attempt}", reason, number, attempt, problems, output_tokens)
         for number in draw(numbers)
@@ -37,14 +37,14 @@ def samples(draw: st.DrawFn, sample_id: str) -> list[Draw]:
 
 @st.composite
 def some_shards(draw: st.DrawFn, max_shards: int = 3) -> list[list[Draw]]:
-    """The rows of a few shards, with other ids in each."""
+    """The rows of a few shards, with other ids in draw."""
     return [
         [row for number in range(draw(st.integers(0, 5))) for row in draw(samples(f"s{shard}-{number}"))]
         for shard in range(draw(st.integers(1, max_shards)))
     ]
 
 
-shards = some_shards(max_shards=1).map(lambda found: found[0])
+shards = some_shards(max_shards=1).map(lambda shards: shards[0])
 
 
 def count(draws: Sequence[Draw]) -> Statistics:
@@ -52,26 +52,26 @@ def count(draws: Sequence[Draw]) -> Statistics:
 
 
 def by_slot(draws: Sequence[Draw]) -> dict[tuple[str, int], list[str | None]]:
-    """The reasons of all attempts at each rewrite that was asked for."""
+    """The reasons of all attempts at each slot."""
     slots: dict[tuple[str, int], list[str | None]] = {}
-    for each in draws:
-        slots.setdefault((each.id, each.slot), []).append(each.reason)
+    for draw in draws:
+        slots.setdefault((draw.id, draw.slot), []).append(draw.reason)
     return slots
 
 
 def ids_of(draws: Sequence[Draw]) -> list[str]:
-    return list(dict.fromkeys(each.id for each in draws))
+    return list(dict.fromkeys(draw.id for draw in draws))
 
 
 @given(draws=shards)
-def test_every_rewrite_asked_for_is_accepted_or_unfilled(draws: list[Draw]) -> None:
+def test_every_slot_is_accepted_or_unfilled(draws: list[Draw]) -> None:
     counts, slots = count(draws), by_slot(draws)
     assert counts.accepted + counts.unfilled.total() == len(slots)
     assert counts.accepted == sum(None in reasons for reasons in slots.values())
 
 
 @given(draws=shards)
-def test_a_rewrite_that_there_is_none_of_counts_by_its_last_reason(draws: list[Draw]) -> None:
+def test_an_unfilled_slot_counts_by_its_last_reason(draws: list[Draw]) -> None:
     last = Counter(reasons[-1] for reasons in by_slot(draws).values() if None not in reasons)
     assert count(draws).unfilled == last
 
@@ -79,45 +79,45 @@ def test_a_rewrite_that_there_is_none_of_counts_by_its_last_reason(draws: list[D
 @given(draws=shards)
 def test_every_caption_is_counted_once_with_or_without_a_rewrite(draws: list[Draw]) -> None:
     counts = count(draws)
-    with_rewrite = {each.id for each in draws if each.reason is None}
+    with_rewrite = {draw.id for draw in draws if draw.reason is None}
     assert counts.captions == len(ids_of(draws))
     assert counts.captions_without_rewrite == len({*ids_of(draws)} - with_rewrite)
 
 
 @given(draws=shards)
 def test_every_refused_draw_is_counted_by_its_reason(draws: list[Draw]) -> None:
-    assert count(draws).rejected == Counter(each.reason for each in draws if each.reason is not None)
+    assert count(draws).rejected == Counter(draw.reason for draw in draws if draw.reason is not None)
 
 
 @given(draws=shards)
-def test_tokens_are_those_of_all_draws(draws: list[Draw]) -> None:
+def test_tokens_of_all_draws_are_counted(draws: list[Draw]) -> None:
     counts = count(draws)
     assert counts.prompt_tokens == 10 * len(draws)
     assert counts.cached_tokens == 6 * len(draws)
-    assert counts.output_tokens == sum(each.output_tokens for each in draws)
+    assert counts.output_tokens == sum(draw.output_tokens for draw in draws)
 
 
 @given(draws=shards)
 def test_captions_with_texts_that_took_no_tokens_are_reused(draws: list[Draw]) -> None:
-    with_text = {each.id for each in draws if each.text is not None}
-    made = {each.id for each in draws if each.output_tokens}
-    assert count(draws).reused == len(with_text - made)
+    with_text = {draw.id for draw in draws if draw.text is not None}
+    generated = {draw.id for draw in draws if draw.output_tokens}
+    assert count(draws).reused == len(with_text - generated)
 
 
 @given(draws=shards)
 def test_each_problem_of_a_caption_is_counted_once(draws: list[Draw]) -> None:
-    problems = {each.id: each.problems for each in draws}
-    expected = Counter(name for found in problems.values() for name in found.split(",") if name)
+    problems = {draw.id: draw.problems for draw in draws}
+    expected = Counter(name for names in problems.values() for name in names.split(",") if name)
     assert count(draws).problems == expected
 
 
 @given(draws=shards)
 def test_captions_are_named_by_reason_and_by_problem(draws: list[Draw]) -> None:
     expected: dict[str, list[str]] = {}
-    for each in draws:
-        for name in (each.reason, *each.problems.split(",")):
-            if name and each.id not in expected.setdefault(name, []):
-                expected[name].append(each.id)
+    for draw in draws:
+        for name in (draw.reason, *draw.problems.split(",")):
+            if name and draw.id not in expected.setdefault(name, []):
+                expected[name].append(draw.id)
     assert count(draws).named == expected
 
 
@@ -126,7 +126,7 @@ def test_counts_of_shards_add_up_to_those_of_the_whole(parts: list[list[Draw]]) 
     total = Statistics()
     for part in parts:
         total.add(count(part))
-    assert total == count([each for part in parts for each in part])
+    assert total == count([draw for part in parts for draw in part])
 
 
 def test_time_adds_up() -> None:
@@ -135,11 +135,11 @@ def test_time_adds_up() -> None:
     assert (total.engine_s, total.gpu_s) == (1.75, 3.5)
 
 
-def test_adding_leaves_what_is_added_as_it_was() -> None:
+def test_adding_does_not_change_the_added_counts() -> None:
     draws = [Draw(f"k{n}", f"c{n}", "x", "too_short", problems="duplicate_id") for n in range(3)]
     part, total = count(draws), Statistics()
     total.add(part)
-    total.add(count([each._replace(id=f"other {each.id}") for each in draws]))
+    total.add(count([draw._replace(id=f"other {draw.id}") for draw in draws]))
     assert part == count(draws)
     assert total.captions == 6
 
@@ -156,7 +156,7 @@ def test_only_the_first_twenty_ids_are_named_and_each_once(samples_of_shard: int
     assert counts.named == {"too_short": first, "duplicate_id": first}
     counts.add(count(draws))  # the same again
     assert counts.named["too_short"] == first
-    counts.add(count([each._replace(id=f"other {each.id}") for each in draws]))
+    counts.add(count([draw._replace(id=f"other {draw.id}") for draw in draws]))
     assert counts.named["too_short"] == [*first, *(f"other {name}" for name in first)][:20]
     assert counts.rejected["too_short"] == 6 * samples_of_shard
 

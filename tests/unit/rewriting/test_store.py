@@ -64,16 +64,16 @@ def test_the_first_accepted_attempt_of_each_slot_counts(draws: list[Draw]) -> No
     rewrite_set = in_memory()
     commit(rewrite_set, "0.tar", draws)
     expected: dict[tuple[str, str], list[str]] = {}
-    for each in draws:
-        expected.setdefault((each.id, hash_caption(each.caption)), [])
+    for draw in draws:
+        expected.setdefault((draw.id, hash_caption(draw.caption)), [])
     for key, texts in expected.items():
         for slot in range(3):
-            attempts = [each for each in draws if each.id == key[0] and each.slot == slot and each.reason is None]
-            texts.extend(each.text or "" for each in attempts[:1])
+            attempts = [draw for draw in draws if draw.id == key[0] and draw.slot == slot and draw.reason is None]
+            texts.extend(draw.text or "" for draw in attempts[:1])
     assert rewrite_set.accepted("0.tar") == expected
 
 
-def test_draws_are_kept_whatever_the_gate_says(rewrite_set: RewriteSet) -> None:
+def test_draws_are_kept_with_any_verdict(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", DRAWS)
     kept = storage.read_parquet(rewrite_set.draws_url("0.tar", 0))
     assert kept.replace_schema_metadata(None).equals(table_of(DRAWS))
@@ -81,9 +81,9 @@ def test_draws_are_kept_whatever_the_gate_says(rewrite_set: RewriteSet) -> None:
 
 def test_a_shard_is_read_with_the_reason_of_each_draw(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", DRAWS)
-    found = rewrite_set.read("0.tar", 0)
-    assert found.select(tables.DRAWS_SCHEMA.names).replace_schema_metadata(None).equals(table_of(DRAWS))
-    assert found.column("reason").to_pylist() == [each.reason for each in DRAWS]
+    draws = rewrite_set.read("0.tar", 0)
+    assert draws.select(tables.DRAWS_SCHEMA.names).replace_schema_metadata(None).equals(table_of(DRAWS))
+    assert draws.column("reason").to_pylist() == [draw.reason for draw in DRAWS]
 
 
 def test_an_edited_caption_finds_nothing(rewrite_set: RewriteSet) -> None:
@@ -132,8 +132,8 @@ def test_files_that_are_being_written_are_not_seen(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_rows_can_be_committed(rewrite_set: RewriteSet) -> None:
-    found = commit(rewrite_set, "0.tar", [])
-    assert found == Statistics(engine_s=ORIGIN.engine_s, gpu_s=ORIGIN.gpu_s)
+    statistics = commit(rewrite_set, "0.tar", [])
+    assert statistics == Statistics(engine_s=ORIGIN.engine_s, gpu_s=ORIGIN.gpu_s)
     assert rewrite_set.accepted("0.tar") == {}
 
 
@@ -163,7 +163,7 @@ def test_draws_of_a_newer_revision_are_not_read_before_their_verdicts(rewrite_se
     assert (rewrite_set.drawn_revisions(), rewrite_set.committed_revisions()) == ({"0.tar": 1}, {"0.tar": 0})
 
 
-def test_an_older_revision_stays_for_who_reads_it(rewrite_set: RewriteSet) -> None:
+def test_an_older_revision_stays_for_its_readers(rewrite_set: RewriteSet) -> None:
     for revision in range(4):
         commit(rewrite_set, "0.tar", one(f"revision {revision}"), revision)
     for revision in range(4):
@@ -194,7 +194,7 @@ def test_a_set_pinned_before_it_is_written_reads_what_is_written_first(rewrite_s
     assert pinned.accepted("0.tar") == {A: ["first"]}
 
 
-# --- what is known of a shard
+# --- metadata of a shard
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, Origin('1-"é"', "", 1)])
@@ -210,8 +210,8 @@ def test_shards_are_described_by_what_was_committed(rewrite_set: RewriteSet) -> 
         "1.tar": commit(rewrite_set, "1.tar", one("a text"), 3, Origin("x", "y", 1)),
     }
     described = rewrite_set.describe(rewrite_set.committed_revisions())
-    assert {shard: known.statistics for shard, known in described.items()} == counted
-    assert {shard: known.revision for shard, known in described.items()} == {"0.tar": 0, "1.tar": 3}
+    assert {name: shard.statistics for name, shard in described.items()} == counted
+    assert {name: shard.revision for name, shard in described.items()} == {"0.tar": 0, "1.tar": 3}
     assert counted["0.tar"].gpu_s == ORIGIN.gpu_s
     assert rewrite_set.describe({}) == {}
 
@@ -236,7 +236,7 @@ inputs = st.lists(
 def test_inputs_have_one_digest_exactly_if_they_are_equal(
     first: list[tuple[str, str]], second: list[tuple[str, str]]
 ) -> None:
-    digests = [digest_inputs([id for id, _ in each], [hashed for _, hashed in each]) for each in (first, second)]
+    digests = [digest_inputs([id for id, _ in rows], [hashed for _, hashed in rows]) for rows in (first, second)]
     assert (digests[0] == digests[1]) == (first == second)
     assert digest_inputs((id for id, _ in first), (hashed for _, hashed in first)) == digests[0]
 
@@ -251,7 +251,7 @@ def claim(location: str, recipe: dict[str, Any], setting: str) -> object:
 CLAIMS: tuple[Callable[[str, dict[str, Any], str], object], ...] = (check_location, claim)
 
 
-def test_a_place_is_claimed_once_and_taken_again_by_its_recipe(rewrite_set: RewriteSet) -> None:
+def test_a_directory_is_claimed_once_and_opened_again_by_its_recipe(rewrite_set: RewriteSet) -> None:
     location = rewrite_set.location
     first = open_for_writing(location, recipe(), GateConfig(), "rewrite.output")
     written = storage.read_bytes(f"{location}/recipe.json")
@@ -270,7 +270,7 @@ def test_a_place_is_claimed_once_and_taken_again_by_its_recipe(rewrite_set: Rewr
         (recipe(sampling=SamplingConfig(temperature=0.5)), "sampling"),
     ],
 )
-def test_another_recipe_in_a_place_is_refused_and_what_differs_is_named(
+def test_another_recipe_in_a_directory_is_refused_and_the_differences_named(
     rewrite_set: RewriteSet, other: dict[str, Any], differ: str
 ) -> None:
     location = rewrite_set.location
@@ -281,7 +281,7 @@ def test_another_recipe_in_a_place_is_refused_and_what_differs_is_named(
     assert storage.read_json(f"{location}/recipe.json")["recipe"] == recipe()
 
 
-def test_a_place_with_other_files_is_refused_and_left_alone(rewrite_set: RewriteSet) -> None:
+def test_a_directory_with_other_files_is_refused_and_left_alone(rewrite_set: RewriteSet) -> None:
     storage.write_bytes(f"{rewrite_set.location}/photo.jpg", b"x")
     for act in CLAIMS:
         with pytest.raises(UserError, match=r"rewrite\.output: .* holds files, but no rewrite set"):
@@ -289,7 +289,7 @@ def test_a_place_with_other_files_is_refused_and_left_alone(rewrite_set: Rewrite
     assert [storage.name_of(url) for url in storage.list_files(rewrite_set.location)] == ["photo.jpg"]
 
 
-def test_checking_a_place_writes_nothing(tmp_path: Path) -> None:
+def test_checking_a_location_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     check_location(str(tmp_path / "empty"), recipe(), "rewrite.output")
     check_location(str(tmp_path / "none"), recipe(), "rewrite.output")
