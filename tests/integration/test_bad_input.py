@@ -123,7 +123,7 @@ def test_rewrites_that_do_not_exist(refused: Refused) -> None:
 def test_a_place_that_holds_something_else(refused: Refused, tmp_path: Path, verb: str, place: str) -> None:
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "thesis.tex").write_text("precious")
-    assert "; choose another " in refused(verb)
+    assert "choose another directory" in refused(verb)
     assert (tmp_path / place / "thesis.tex").read_text() == "precious"
 
 
