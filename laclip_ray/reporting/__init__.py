@@ -1,1 +1,1 @@
-"""Results for people: console tables and the HTML report."""
+"""Plots and HTML pages for results: a library that imports no other package of this project."""

@@ -1,9 +1,9 @@
-"""Plots as SVG text, to be put into an HTML page.
+"""Draw plots as SVG text for an HTML page.
 
-Guarantees: equal input gives equal bytes with the same matplotlib; no global plotting state and no reader's
-`matplotlibrc` enters; text stays text, and stands in the page's own colour; no name in the data can add an element.
-An `id` in one plot is not found in a plot of other data, so that a page can hold several.
-Not covered: finding a good scale. Values that are not finite leave a gap.
+Guarantees: equal input gives equal bytes with the same matplotlib. Plots neither read nor change matplotlib's global
+state or the user's `matplotlibrc`. Text stays text, in the page's own colour, and a name in the data cannot add an
+element. Plots of different data share no `id`, so a page can hold several.
+Not covered: choosing a good scale. Infinite values and NaN leave a gap.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from laclip_ray.intervals import CONFIDENCE, mean_interval
 
 SIZE_IN = (6.4, 3.8)
 SERIES_COLOURS = ("#3478d4", "#cf6a00", "#1f8a5b", "#a855c9", "#d4447c", "#12899b", "#9a6b35", "#77808c")
-"""Each stands out (3 : 1 or more) from a white and from a near-black page."""
+"""Each has a contrast of 3 : 1 or more to a white and to a near-black page."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-"""Line styles, one for each time that the colours have been used up."""
+"""Line styles. The next one is used when all colours are used up."""
 TEXT, GRID = "#010203", "#030201"
-"""Stand for colours of the page until the SVG is written; no series has them."""
+"""Placeholders for the page's colours until the SVG is written. No series has these colours."""
 PAGE_STYLES = (
     (TEXT, "currentColor"),
     (GRID, "var(--plot-grid, #d5d9df)"),
@@ -59,10 +59,10 @@ STYLE = {
 
 
 def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """The loss of each run over the epochs.
+    """Plot the loss of each run over the epochs.
 
     Args:
-        curves: by the run's name, its (epoch, loss) points.
+        curves: the (epoch, loss) points of each run, by its name.
 
     Returns:
         An `<svg>` element.
@@ -84,12 +84,12 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
 
 
 def metric_against_p(points: Mapping[float, Sequence[float]], metric: str, as_share: bool = True) -> str:
-    """A metric over the augmentation probability: each seed's value, their mean, and the mean's 95 % interval.
+    """Plot a metric over the augmentation probability: each seed's value, their mean, and the mean's 95 % interval.
 
     Args:
-        points: by p, the value of each seed.
+        points: the value of each seed, by p.
         metric: the metric's name.
-        as_share: whether values are shares, shown in per cent; else they are shown as they are.
+        as_share: whether values are shares and shown in per cent.
 
     Returns:
         An `<svg>` element. A p with one seed has no interval.
@@ -103,11 +103,11 @@ def metric_against_p(points: Mapping[float, Sequence[float]], metric: str, as_sh
 
 
 def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as_share: bool = True) -> str:
-    """`metric_against_p` of several metrics, each in a panel of its own.
+    """Plot several metrics as `metric_against_p` does, each in its own panel.
 
     Args:
-        metrics: by the metric's name, by p, the value of each seed.
-        as_share: whether values are shares, shown in per cent; else they are shown as they are.
+        metrics: the value of each seed, by p, by the metric's name.
+        as_share: whether values are shares and shown in per cent.
 
     Returns:
         An `<svg>` element.
@@ -120,16 +120,16 @@ def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as
         names: list[str] = []
         for number, (metric, points) in enumerate(metrics.items()):
             axes = _styled(figure.add_subplot(rows, columns, number + 1), metric, "augmentation probability p", "")
-            found, found_names = _draw_against_p(axes, points, as_share)
-            if len(found) > len(handles):
-                handles, names = found, found_names
+            drawn, drawn_names = _draw_against_p(axes, points, as_share)
+            if len(drawn) > len(handles):
+                handles, names = drawn, drawn_names
         if len(names) > 2:
             _legend(figure, handles, names)
         return _svg(figure, "Metrics against the augmentation probability p", (metrics, as_share))
 
 
 def _draw_against_p(axes: Any, points: Mapping[float, Sequence[float]], as_share: bool) -> tuple[list[Any], list[str]]:
-    """Draw a metric; what a legend would name, and how."""
+    """Draw a metric, and return the handles and names for a legend."""
     probabilities = sorted(p for p, values in points.items() if values)
     means = [float(np.mean(points[p])) for p in probabilities]
     repeated = [p for p in probabilities if len(points[p]) > 1]
@@ -185,11 +185,11 @@ def _styled(axes: Any, title: str, x_label: str, y_label: str) -> Any:
 
 
 def _legend(figure: Any, handles: list[Any], names: list[str]) -> None:
-    """The names below the axes, in as many columns as fit."""
+    """Put a legend below the axes, in as many columns as fit."""
     if not names:
         return
     columns = max(1, min(len(names), 78 // (max(len(name) for name in names) + 7)))
-    # A name that starts with an underscore would be left out.
+    # Matplotlib skips names that start with an underscore.
     placeholders = [str(index) for index in range(len(names))]
     legend = figure.legend(handles, placeholders, loc="outside lower center", ncols=columns)
     for text, name in zip(legend.get_texts(), names, strict=True):
@@ -197,12 +197,12 @@ def _legend(figure: Any, handles: list[Any], names: list[str]) -> None:
 
 
 def _printable(text: str) -> str:
-    """`text` without the characters that XML cannot hold."""
+    """Replace the characters that XML does not allow."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _svg(figure: Any, description: str, data: object) -> str:
-    """The figure as an element for an HTML page, with ids that depend on `data`."""
+    """Convert a figure into an element for an HTML page. Its ids depend on `data`."""
     salt = hashlib.sha256(repr((description, data)).encode("utf-8", "replace")).hexdigest()
     buffer = io.BytesIO()
     with style.context({"svg.hashsalt": salt}):
@@ -216,7 +216,7 @@ def _svg(figure: Any, description: str, data: object) -> str:
         element.tag = _local(element.tag)
         attributes = {_local(name): value for name, value in element.attrib.items()}
         if element.tag == "g":
-            attributes.pop("id", None)  # counted from 1 in every plot, and nothing refers to them
+            attributes.pop("id", None)  # matplotlib counts them from 1 in every plot; no reference uses them
         if "style" in attributes:
             for ours, page in PAGE_STYLES:
                 attributes["style"] = attributes["style"].replace(ours, page)
@@ -230,5 +230,5 @@ def _svg(figure: Any, description: str, data: object) -> str:
 
 
 def _local(name: str) -> str:
-    """An element's or attribute's name without its namespace."""
+    """Name of an element or attribute without its namespace."""
     return name.rpartition("}")[2]

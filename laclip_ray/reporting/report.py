@@ -1,9 +1,9 @@
-"""One HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
+"""Write an HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
 
-Guarantees: the page is one file that loads nothing, and says so to the browser in a content policy. Everything in a
-`Report` is shown as text (captions are strangers' words), and an image's type is read from its first bytes. Equal
-reports give equal bytes. A section with nothing in it is left out.
-Not covered: choosing which samples to show, or checking the numbers.
+Guarantees: the page is a single file without external resources, and its content policy forbids loading any. All values
+of a `Report` are escaped and shown as text, because captions come from strangers. The type of an image is read from its
+first bytes. Equal reports give equal bytes. Empty sections are omitted.
+Not covered: choosing the samples, or checking the numbers.
 """
 
 import base64
@@ -30,56 +30,56 @@ class Rewrite:
     prompt_set: str
     text: str
     reason: str | None
-    """Why the gate refused it; None when it was accepted."""
+    """The gate's reason to refuse it. None: accepted."""
 
 
 @dataclass(frozen=True)
 class RewrittenSample:
-    """A picture with its caption and what a model made of the caption."""
+    """A picture with its caption and the caption's rewrites."""
 
     sample_id: str
     image: bytes
-    """Encoded as JPEG or PNG; anything else is named as not shown."""
+    """A JPEG or PNG file. The page says that other formats are not shown."""
     caption: str
     rewrites: tuple[Rewrite, ...]
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A trained and evaluated run. Accuracies and recalls are shares, 0 to 1."""
+    """A trained and evaluated run. Accuracies and recalls are shares from 0 to 1."""
 
     run: str
     p: float
-    """Augmentation probability asked for."""
+    """Requested augmentation probability."""
     seed: int
     p_effective: float
-    """Share of the texts trained on that were rewrites."""
+    """Share of rewrites among the texts shown in training."""
     steps: int
     final_loss: float
     zero_shot_top1: float
     zero_shot_mean_per_class: float
     retrieval: Mapping[str, float]
-    """Recall by metric (`image_to_text_r1`)."""
+    """Recall by metric, such as `image_to_text_r1`."""
 
 
 @dataclass(frozen=True)
 class RewritingSummary:
-    """What became of the captions under one prompt set."""
+    """Outcomes of the captions under one prompt set."""
 
     prompt_set: str
     captions: int
     accepted: int
-    """Rewrites that the gate accepted."""
+    """Number of rewrites that the gate accepted."""
     captions_without_rewrite: int
     rejected: Mapping[str, int]
-    """Rewrites that the gate refused, by reason."""
+    """Number of rewrites that the gate refused, by reason."""
     problems: Mapping[str, int]
-    """Captions with something noted about them, by problem."""
+    """Number of captions with a recorded problem, by problem."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page shows."""
+    """Content of a page."""
 
     title: str
     introduction: Sequence[str] = ()
@@ -88,21 +88,21 @@ class Report:
     rewriting: Sequence[RewritingSummary] = ()
     results: Sequence[ResultRow] = ()
     tables: Sequence["Table"] = ()
-    """Further ones, shown with the results."""
+    """Further tables, below the tables of `results`."""
     plots: Sequence[str] = ()
-    """Further ones, as `reporting.plots` gives them."""
+    """Further plots, as SVG from `reporting.plots`."""
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    """By the run's name, its (epoch, loss) points."""
+    """The (epoch, loss) points of each run, by its name."""
     elapsed: Mapping[str, float] = field(default_factory=dict)
-    """By stage, seconds."""
+    """Duration of each stage, in seconds."""
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    """By package."""
+    """Version of each package."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: the first column names the row, the others are numbers."""
+    """A table of text. The first column names the row; the others are numbers."""
 
     caption: str
     headings: tuple[str, ...]
@@ -115,20 +115,20 @@ class Card:
 
     sample_id: str
     image_url: str | None
-    """A data URL, or None for an image of a type that is not shown."""
+    """A data URL. None: the image has another type than JPEG and PNG."""
     caption: str
     rewrites: Mapping[str, Sequence[Rewrite]]
     """By prompt set."""
 
 
 def write_report(url: str, report: Report) -> None:
-    """Commit the page of `report` at `url`, a path or any fsspec URL."""
+    """Write the page of `report` to `url`, a path or any fsspec URL."""
     storage.write_bytes(url, render_report(report).encode("utf-8", "replace"))
 
 
 def render_report(report: Report) -> str:
-    """The page of `report`, a whole HTML document."""
-    # Every value is escaped; only the plots, made here, go in as markup.
+    """Render the page of `report` as a complete HTML document."""
+    # All values are escaped. Only the plots, which `reporting.plots` escapes, are markup.
     environment = Environment(
         loader=PackageLoader("laclip_ray", "reporting"),
         autoescape=True,
@@ -160,31 +160,31 @@ def _has_several_seeds(results: Sequence[ResultRow]) -> bool:
 
 
 def _recalls(results: Iterable[ResultRow]) -> list[str]:
-    """Every retrieval metric of any row, as they first appear."""
+    """All retrieval metrics, in the order of their first appearance."""
     return list(dict.fromkeys(metric for row in results for metric in row.retrieval))
 
 
 def _metric_name(metric: str) -> str:
-    """`image_to_text_r1` as "image to text R@1"."""
+    """Format `image_to_text_r1` as "image to text R@1"."""
     return re.sub(r"\br(\d+)\b", r"R@\1", metric.replace("_", " "))
 
 
 def _percent(share: float) -> str:
-    """A share in per cent, without the sign, which the table's caption has."""
+    """A share in per cent. The table's caption has the sign."""
     return f"{100 * share:.2f}"
 
 
 def _mean(values: Sequence[float | None], scale: float, digits: int) -> str:
-    """Mean ± standard deviation over seeds; the mean alone for one seed, a dash where a seed has no value."""
-    known = [scale * value for value in values if value is not None]
-    if len(known) < len(values):
+    """Mean ± standard deviation over seeds. One seed has no deviation; a missing value gives a dash."""
+    scaled = [scale * value for value in values if value is not None]
+    if len(scaled) < len(values):
         return MISSING
-    spread = f" ± {stdev(known):.{digits}f}" if len(known) > 1 and all(map(math.isfinite, known)) else ""
-    return f"{fmean(known):.{digits}f}{spread}"
+    spread = f" ± {stdev(scaled):.{digits}f}" if len(scaled) > 1 and all(map(math.isfinite, scaled)) else ""
+    return f"{fmean(scaled):.{digits}f}{spread}"
 
 
 def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Table]:
-    """The table of means where a p has several seeds, then the table of runs."""
+    """The table of means (only with several seeds), then the table of runs."""
     if not results:
         return []
     recalls = _recalls(results)
@@ -229,7 +229,7 @@ def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Ta
 
 
 def _plots(report: Report, several_seeds: bool) -> list[Markup]:
-    """Zero-shot top-1 and the recalls at 1 against p where there are several p, then the loss curves."""
+    """Zero-shot top-1 and the recalls at 1 against p (only with several p), then the loss curves."""
     plots = []
     grouped = _by_p(report.results)
     if len(grouped) > 1:
@@ -247,11 +247,11 @@ def _plots(report: Report, several_seeds: bool) -> list[Markup]:
                 plots.append(metric_against_p(points, f"Retrieval, {name}"))
     if any(report.curves.values()):
         plots.append(loss_curves(report.curves))
-    return [Markup(plot) for plot in plots]  # noqa: S704 - escaped where it is made
+    return [Markup(plot) for plot in plots]  # noqa: S704 - `reporting.plots` escapes
 
 
 def _image_url(image: bytes) -> str | None:
-    """The image as a data URL, or None where its first bytes are neither a JPEG's nor a PNG's."""
+    """The image as a data URL. None if its first bytes are neither a JPEG's nor a PNG's."""
     if image.startswith(PNG_MAGIC):
         kind = "png"
     elif image.startswith(JPEG_MAGIC):
@@ -269,7 +269,7 @@ def _card(sample: RewrittenSample) -> Card:
 
 
 def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
-    """Counts by prompt set; then refusals and problems, each by reason and prompt set."""
+    """Counts by prompt set, then refusals by reason and problems, each by prompt set."""
     if not summaries:
         return []
     tables = [
@@ -292,7 +292,7 @@ def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
     names = tuple(summary.prompt_set for summary in summaries)
     for caption, heading, counts in (
         ("Rewrites refused, by reason", "reason", [summary.rejected for summary in summaries]),
-        ("Captions with something noted, by problem", "problem", [summary.problems for summary in summaries]),
+        ("Captions with a recorded problem, by problem", "problem", [summary.problems for summary in summaries]),
     ):
         totals = {
             reason: sum(count.get(reason, 0) for count in counts)
@@ -306,7 +306,7 @@ def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds, and from two minutes on the same in minutes or hours."""
+    """Format a duration in seconds, and from two minutes also in minutes or hours."""
     text = f"{seconds:,.1f} s"
     if seconds >= 7200:
         return f"{text} ({seconds / 3600:.1f} h)"

@@ -1,4 +1,4 @@
-"""Plots: equal bytes, every run and seed in them, nothing of the data as markup, readable on any page."""
+"""Plots: equal bytes, every run and seed, no markup from the data, readable on light and dark pages."""
 
 import math
 import xml.etree.ElementTree as ET

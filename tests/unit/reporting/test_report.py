@@ -1,4 +1,4 @@
-"""The report: strangers' words stay text, nothing is loaded, every number is there, equal bytes."""
+"""The report: captions stay text, the page loads no resources, every number is shown, equal bytes."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """The elements, attributes and text of a page; fails where an end tag does not fit."""
+    """The elements, attributes and text of a page. Parsing fails at an end tag that does not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -143,15 +143,15 @@ def test_hostile_text_is_shown_as_text(text: str) -> None:
 
 
 def replace_text(report: Report, old: str, new: str) -> Report:
-    """`report` with every `old` made `new`."""
+    """Replace every `old` in a report by `new`."""
 
     def walk(value: object) -> object:
         if isinstance(value, str):
             return value.replace(old, new)
         if isinstance(value, tuple | list):
-            return type(value)(walk(each) for each in value)
+            return type(value)(walk(item) for item in value)
         if isinstance(value, dict):
-            return {walk(key): walk(each) for key, each in value.items()}
+            return {walk(key): walk(item) for key, item in value.items()}
         if hasattr(value, "__dataclass_fields__"):
             return type(value)(**{name: walk(getattr(value, name)) for name in value.__dataclass_fields__})
         return value
