@@ -5,13 +5,14 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import EvaluateConfig, Experiment
+from laclip_ray.config.markers import HUB_PREFIX
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.datasets import batches, captioned_images, labelled_images, open_labelled_set
 from laclip_ray.evaluation.retrieval import retrieval_metrics
 from laclip_ray.evaluation.zeroshot import zero_shot_metrics
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
-from laclip_ray.models.loading import HUB_PREFIX, check_model, describe_model, load_model
+from laclip_ray.models.loading import check_model, describe_model, load_model
 from laclip_ray.tally import NAMES_KEPT, Tally
 
 _CHECKPOINT_SETTING = "evaluate.checkpoint"
@@ -70,7 +71,7 @@ def checkpoint_location(config: EvaluateConfig, train_output: str) -> str:
 
 
 def _check_checkpoint(config: EvaluateConfig, train_output: str) -> None:
-    """Refuse a model that is missing or not usable; loads nothing.
+    """Refuse a missing or unusable model, without loading it.
 
     Raises:
         UserError: with the model.

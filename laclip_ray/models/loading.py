@@ -23,16 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laclip_ray import storage
+from laclip_ray.config.markers import DIRECTORY_PREFIX, HUB_PREFIX
 from laclip_ray.errors import UserError
 from laclip_ray.models.files import CONFIG_FILE
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-HUB_PREFIX = "hf-hub:"
-
-DIRECTORY_PREFIX = "local-dir:"
 
 _WEIGHTS = (".safetensors", ".bin", ".pth")
 """Suffixes of the files that open_clip takes for weights in a directory."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Collection, Iterator
 
 from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of
+from tests.figures import house_exports
 from tests.figures.figure import Figure
 from tests.unit.cluster_files import checks
 from tests.unit.rewriting.shards import recipe
@@ -12,6 +13,8 @@ CLUSTER_FILES = 4
 """The show of `cluster/`."""
 FINGERPRINTS = 5
 """The show of the engine's arguments in recipes."""
+PAPER_EXPORTS = 6
+"""The show of the paper's models in the picture gate and in evaluation."""
 
 
 def cluster_files(shows: Collection[int] = ()) -> Iterator[Figure]:
@@ -44,3 +47,9 @@ def fingerprints(shows: Collection[int] = ()) -> Iterator[Figure]:
         unchanged += len(seen) < len(variants)
     label = f"engine arguments of {len(names)}, not harmless, whose change keeps the fingerprint"
     yield Figure(FINGERPRINTS, label, unchanged, "arguments", 0, 0)
+
+
+def paper_exports(shows: Collection[int] = ()) -> Iterator[Figure]:
+    """Show 6: results that differ between a paper's model and its export, by each form of the export's name."""
+    if not shows or PAPER_EXPORTS in shows:
+        yield from house_exports.paper_exports(PAPER_EXPORTS)

@@ -16,7 +16,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def released_weights(text_width: int, text_layers: int) -> Weights:
-    """Random weights with which every part of the model has an effect on its features."""
+    """Draw random weights with which every part of the model affects its features."""
     width = text_width
     shapes: dict[str, tuple[int, ...]] = {
         "visual.cls_token": (1, 1, 384),
@@ -57,18 +57,18 @@ def linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
 
 
 def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | float) -> torch.Tensor:
-    """[B, heads, N, D] to [B, N, heads * D]."""
+    """Attend with queries, keys and values [B, heads, N, D]; returns [B, N, heads * D]."""
     scores: torch.Tensor = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5 + mask
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 def split(qkv: torch.Tensor, heads: int) -> list[torch.Tensor]:
-    """[B, N, 3 * width] to three of [B, heads, N, width / heads]."""
+    """Split [B, N, 3 * width] into queries, keys and values [B, heads, N, width / heads]."""
     return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)]
 
 
 def image_features(weights: Weights, images: torch.Tensor) -> torch.Tensor:
-    """What the authors' model makes of images [B, 3, 224, 224]."""
+    """Features of images [B, 3, 224, 224] by the authors' model."""
 
     def norm(name: str, x: torch.Tensor) -> torch.Tensor:
         weight, bias = weights[f"visual.{name}.weight"], weights[f"visual.{name}.bias"]
@@ -92,7 +92,7 @@ def image_features(weights: Weights, images: torch.Tensor) -> torch.Tensor:
 
 
 def text_features(weights: Weights, tokens: torch.Tensor, layers: int) -> torch.Tensor:
-    """What the authors' model makes of tokens [B, 77]; 64 dimensions a head."""
+    """Features of tokens [B, 77] by the authors' model; each head has 64 dimensions."""
     width = weights["text_projection"].shape[0]
 
     def norm(name: str, x: torch.Tensor) -> torch.Tensor:
@@ -121,7 +121,7 @@ def text_features(weights: Weights, tokens: torch.Tensor, layers: int) -> torch.
 
 
 def released_file(path: Path, weights: Weights, prefix: str = "module.") -> Path:
-    """A checkpoint as the authors' train.py saves one: numpy in the optimiser's state, a Namespace of arguments."""
+    """Write a checkpoint as the authors' train.py does: numpy in the optimiser's state, a Namespace of arguments."""
     torch.save(
         {
             "epoch": 35,
@@ -138,7 +138,7 @@ def released_file(path: Path, weights: Weights, prefix: str = "module.") -> Path
 
 @dataclass(frozen=True)
 class Released:
-    """A released checkpoint with the authors' ViT-S/16, what was made of it, and its features."""
+    """A released checkpoint of the authors' ViT-S/16, its import, and the features of the authors' model."""
 
     file: Path
     imported: ImportedCheckpoint
@@ -160,7 +160,7 @@ class Released:
         return cls(file, imported, root / "imported", images, tokens, *features)
 
     def assert_features(self, location: Path | str) -> None:
-        """That open_clip loads the same model from a directory."""
+        """Check that open_clip loads the same model from a directory."""
         model = open_clip.create_model(f"local-dir:{location}").eval()
         with torch.inference_mode():
             torch.testing.assert_close(model.encode_image(self.images), self.image_features, rtol=0, atol=1e-4)

@@ -13,7 +13,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 
 from laclip_ray.cli import main
 from laclip_ray.errors import UserError
@@ -24,12 +23,12 @@ from laclip_ray.models.importing import ImportedCheckpoint, KeyLayout, import_ch
 from laclip_ray.models.loading import load_model
 from laclip_ray.models.specs import load_model_spec
 from tests.unit.models.authors import Released, released_file
-from tests.unit.models.examples import TEXTS, VIT, assert_same_features
+from tests.unit.models.examples import VIT, assert_same_features
 
 CPU = torch.device("cpu")
 
 
-def test_a_released_checkpoint_is_told_by_its_shapes_and_has_the_features_of_the_authors_model(tmp_path: Path) -> None:
+def test_a_released_checkpoint_is_recognised_and_has_the_features_of_the_authors_model(tmp_path: Path) -> None:
     released = Released.make(tmp_path, text_width=512, text_layers=12, model=None)
     assert released.imported == ImportedCheckpoint(model="laclip_vit_s16", layout="laclip", epoch=35, lookalike=None)
     released.assert_features(released.directory)
@@ -37,18 +36,6 @@ def test_a_released_checkpoint_is_told_by_its_shapes_and_has_the_features_of_the
 
 def test_an_import_of_a_named_model_has_the_features_of_the_authors_model(released: Released) -> None:
     released.assert_features(released.directory)
-
-
-def test_evaluation_loads_an_import_with_the_images_and_texts_of_the_paper(released: Released) -> None:
-    loaded = load_model(str(released.directory), None, CPU, "setting")
-    with torch.inference_mode():
-        features = loaded.model.encode_image(released.images)
-    torch.testing.assert_close(features, released.image_features, rtol=0, atol=1e-4)
-    assert torch.equal(loaded.tokenizer(TEXTS), released.tokens)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    white = loaded.transform(Image.new("RGB", (300, 260), "white"))
-    assert white.shape == (3, 224, 224)
-    torch.testing.assert_close(white.mean(dim=(1, 2)), (1 - mean) / std)
 
 
 def test_an_import_says_what_it_was_made_from(released: Released) -> None:
@@ -72,7 +59,7 @@ def test_an_import_says_what_it_was_made_from(released: Released) -> None:
         ("laclip_vit_l16", None),
     ],
 )
-def test_every_released_model_is_told_by_its_shapes(name: str, lookalike: str | None) -> None:
+def test_every_released_model_is_recognised_by_its_shapes(name: str, lookalike: str | None) -> None:
     with torch.device("meta"):
         weights = create_model(load_model_spec(name), seed=0).state_dict()
     layout: KeyLayout = "laclip" if name.startswith("laclip") else "open_clip"
@@ -117,14 +104,14 @@ def test_a_file_and_a_target_may_be_urls(vit: Path, tmp_path: Path) -> None:
     memory.put(str(released_file(tmp_path / "file.pt", model.state_dict())), "/exchange/file.pt")
     try:
         import_checkpoint("memory://exchange/file.pt", "memory://exchange/imported", str(vit.parent / "vit.json"))
-        loaded = load_model("memory://exchange/imported", None, CPU, "setting")
+        loaded = load_model("memory://exchange/imported", None, CPU, "a.model")
     finally:
         memory.rm("/exchange", recursive=True)
     assert_same_features(model.eval(), loaded.model)
 
 
 class _Payload:
-    """Unpickling it makes a directory."""
+    """Makes a directory when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -154,7 +141,7 @@ def test_a_file_that_would_run_code_is_refused_unrun(tmp_path: Path) -> None:
         (lambda path: torch.save({"state_dict": {"a": np.float64(1)}}, path), "no `state_dict` of tensors"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(write: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+def test_a_file_without_a_checkpoint_is_refused(write: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     write(tmp_path / "file.pt")
     with pytest.raises(UserError, match=message):
         import_checkpoint(str(tmp_path / "file.pt"), str(tmp_path / "imported"))

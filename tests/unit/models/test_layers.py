@@ -1,4 +1,4 @@
-"""Direct layers compute what open_clip's and torch's own do, and leave alone what they do not cover."""
+"""Direct layers compute the same as open_clip's and torch's own, and do not replace other layers."""
 
 import copy
 from typing import Any
@@ -10,9 +10,9 @@ from torch import nn
 from laclip_ray.models.layers import PatchEmbedding, SelfAttention, use_direct_layers
 
 
-def _gradients(layer: nn.Module, made: torch.Tensor) -> list[torch.Tensor]:
-    weights = torch.linspace(-1, 1, made.numel()).view(made.shape)
-    return list(torch.autograd.grad((made * weights).sum(), list(layer.parameters())))
+def _gradients(layer: nn.Module, output: torch.Tensor) -> list[torch.Tensor]:
+    weights = torch.linspace(-1, 1, output.numel()).view(output.shape)
+    return list(torch.autograd.grad((output * weights).sum(), list(layer.parameters())))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (35, 47)])
@@ -24,9 +24,9 @@ def test_a_patch_embedding_and_its_gradients_are_those_of_the_convolution(size: 
     use_direct_layers(direct)
     assert isinstance(direct, PatchEmbedding)
     images = torch.randn(2, 3, *size)
-    expected, made = plain(images), direct(images)
-    torch.testing.assert_close(made, expected)
-    torch.testing.assert_close(_gradients(direct, made), _gradients(plain, expected))
+    expected, embedded = plain(images), direct(images)
+    torch.testing.assert_close(embedded, expected)
+    torch.testing.assert_close(_gradients(direct, embedded), _gradients(plain, expected))
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "by head"])
@@ -42,31 +42,33 @@ def test_self_attention_and_its_gradients_are_torchs(mask: str) -> None:
         "causal": torch.full((5, 5), float("-inf")).triu(1),
         "by head": torch.randn(12, 5, 5),
     }[mask]
-    expected, made = (each(tokens, tokens, tokens, need_weights=False, attn_mask=added)[0] for each in (plain, direct))
-    torch.testing.assert_close(made, expected)
-    torch.testing.assert_close(_gradients(direct, made), _gradients(plain, expected))
+    expected, attended = (
+        layer(tokens, tokens, tokens, need_weights=False, attn_mask=added)[0] for layer in (plain, direct)
+    )
+    torch.testing.assert_close(attended, expected)
+    torch.testing.assert_close(_gradients(direct, attended), _gradients(plain, expected))
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {"need_weights": True},
         {"need_weights": False, "attn_mask": torch.ones(5, 5, dtype=torch.bool).triu(1)},
         {"need_weights": False, "key_padding_mask": torch.tensor([[False] * 4 + [True]] * 4)},
     ],
 )
-def test_attention_that_is_not_covered_is_torchs_own(asked: dict[str, Any]) -> None:
+def test_attention_that_is_not_covered_is_torchs_own(arguments: dict[str, Any]) -> None:
     torch.manual_seed(3)
     plain = nn.MultiheadAttention(12, 3, batch_first=True)
     direct = copy.deepcopy(plain)
     use_direct_layers(direct)
     tokens = torch.randn(4, 5, 12)
-    for expected, made in zip(
-        plain(tokens, tokens, tokens, **asked), direct(tokens, tokens, tokens, **asked), strict=True
+    for expected, output in zip(
+        plain(tokens, tokens, tokens, **arguments), direct(tokens, tokens, tokens, **arguments), strict=True
     ):
-        assert (made is None) == (expected is None)
-        if made is not None:
-            torch.testing.assert_close(made, expected)
+        assert (output is None) == (expected is None)
+        if output is not None:
+            torch.testing.assert_close(output, expected)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,6 @@ def test_the_towers_of_a_vit_are_computed_directly() -> None:
     model = open_clip.create_model("ViT-B-32")
     names = set(model.state_dict())
     use_direct_layers(model)
-    found = [type(module) for module in model.modules()]
-    assert (found.count(PatchEmbedding), found.count(SelfAttention)) == (1, 24)
+    types = [type(module) for module in model.modules()]
+    assert (types.count(PatchEmbedding), types.count(SelfAttention)) == (1, 24)
     assert set(model.state_dict()) == names

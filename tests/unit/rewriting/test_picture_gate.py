@@ -1,4 +1,4 @@
-"""A rewrite is refused exactly where open_clip says it is less similar than the margin allows, and nothing else is."""
+"""A rewrite is refused if and only if open_clip finds it less similar to the picture than the margin allows."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ REWRITES = [
 
 
 def coloured(seed: int) -> Image.Image:
-    """A picture whose content depends on the seed."""
+    """A picture of coloured blocks; each seed gives another one."""
     blocks = np.random.Generator(np.random.Philox(seed)).integers(0, 255, (4, 4, 3), np.uint8)
     return Image.fromarray(blocks).resize((48, 40), Image.Resampling.NEAREST)
 
@@ -47,7 +47,7 @@ PICTURES = [encode(coloured(seed)) for seed in range(4)]
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model as training exports it: random, and so with similarities that texts differ in."""
+    """The export of a random model, for which different texts have different similarities."""
     root = tmp_path_factory.mktemp("picture_gate")
     (root / "tiny-clip.json").write_text(json.dumps(MODEL))
     spec = load_model_spec(str(root / "tiny-clip.json"))
@@ -58,7 +58,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def differences(export: str) -> list[list[float]]:
-    """How much more similar than the caption each rewrite is, computed one text at a time."""
+    """The similarity of each rewrite minus the caption's, computed one text at a time."""
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{export}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{export}")
     model.eval()
@@ -75,7 +75,7 @@ def differences(export: str) -> list[list[float]]:
 
 
 def draws_of(captions: Sequence[str], rewrites: Sequence[Sequence[str | None]]) -> pa.Table:
-    """A draws table; sample n has the id `s<n>`. No text: the caption was too long."""
+    """A draws table; sample n has the id `s<n>`. A text of None stands for a caption that was too long."""
     rows = [
         {
             "id": f"s{row}",
@@ -109,14 +109,14 @@ def accepted(draws: pa.Table) -> pa.Array:
 
 def test_any_rewrite_is_kept_by_a_margin_beyond_all_cosines(export: str) -> None:
     kept, unjudged = PictureGate(export, None, 2.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
-    assert kept == [[True] * len(each) for each in REWRITES]
+    assert kept == [[True] * len(texts) for texts in REWRITES]
     assert unjudged == 0
 
 
 def test_decisions_are_those_of_cosines_computed_by_open_clip_alone(
     export: str, differences: list[list[float]]
 ) -> None:
-    # Margins between any two neighbouring losses (and below and above all), so that every decision flips once.
+    # Margins between neighbouring losses, below all and above all: every decision flips once.
     losses = sorted({-difference for row in differences for difference in row if difference < 0})
     assert len(losses) >= 3, "the model tells too few of the texts apart for this test to mean something"
     between = [(low + high) / 2 for low, high in zip([0.0, *losses], [*losses, 2.0], strict=True)]
@@ -159,9 +159,10 @@ def test_without_a_readable_picture_everything_is_kept_and_the_sample_is_counted
 ) -> None:
     gate = PictureGate(export, None, 0.0, 8)
     kept, unjudged = gate.judge([PICTURES[0], image, image, PICTURES[3]], CAPTIONS, REWRITES)
-    # The third sample has no rewrite that could have been judged.
+    # Of the two samples without a picture, only the first has rewrites.
     assert unjudged == 1
-    assert kept == [[each >= 0 for each in differences[0]], [True], [], [each >= 0 for each in differences[3]]]
+    first, last = ([difference >= 0 for difference in differences[row]] for row in (0, 3))
+    assert kept == [first, [True], [], last]
 
 
 def test_a_directory_may_have_open_clips_prefix_or_be_a_url_or_relative(
@@ -189,7 +190,7 @@ def test_a_directory_on_an_object_store_is_copied(export: str) -> None:
 def test_a_name_of_open_clip_takes_a_checkpoint_file(
     export: str, tmp_path: Path, differences: list[list[float]]
 ) -> None:
-    # `tiny-clip` is made known to open_clip as its own models are, of which none is small.
+    # open_clip has no small model, so this one is registered under a name.
     open_clip.add_model_config(Path(export).parent / "tiny-clip.json")
     torch.save(open_clip.create_model(f"local-dir:{export}").state_dict(), tmp_path / "weights.pt")
     kept, _ = PictureGate("tiny-clip", str(tmp_path / "weights.pt"), 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
@@ -197,7 +198,7 @@ def test_a_name_of_open_clip_takes_a_checkpoint_file(
 
 
 class _Payload:
-    """Unpickling it makes a file."""
+    """Makes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -261,7 +262,7 @@ def test_refining_refuses_what_is_judged_unlike(export: str, differences: list[l
     reasons, unjudged = refine(
         draws, accepted(draws), images_of(CAPTIONS, PICTURES), PictureGate(export, None, 0.0, batch_size)
     )
-    expected = [None if each >= 0 else UNLIKE_PICTURE for row in differences for each in row]
+    expected = [None if difference >= 0 else UNLIKE_PICTURE for row in differences for difference in row]
     assert reasons.type == pa.string()
     assert reasons.to_pylist() == expected
     assert {None, UNLIKE_PICTURE} == set(expected)
@@ -275,7 +276,7 @@ def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differ
     )
     images = images_of([*CAPTIONS, "too long"], [*PICTURES, None])
     reasons, unjudged = refine(draws, before, images, PictureGate(export, None, 0.0, 2))
-    flat = [each for row in differences for each in row] + [0.0]
+    flat = [difference for row in differences for difference in row] + [0.0]
     assert reasons.to_pylist() == [
         reason or (None if difference >= 0 else UNLIKE_PICTURE)
         for reason, difference in zip(before.to_pylist(), flat, strict=True)
@@ -286,39 +287,39 @@ def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differ
 def test_refining_counts_samples_without_a_readable_picture(export: str, differences: list[list[float]]) -> None:
     draws = draws_of(CAPTIONS, REWRITES)
     gate = PictureGate(export, None, 0.0, 2)
-    # The first is damaged, the caption of the second was edited, the third has no draws; the last is as it should be.
+    # The first picture is damaged, the second caption was edited, the third sample has no draws, the last is intact.
     images = images_of([CAPTIONS[0], "edited", *CAPTIONS[2:]], [b"damaged", PICTURES[1], None, PICTURES[3]])
     reasons, unjudged = refine(draws, accepted(draws), images, gate)
     assert unjudged == 2
-    last = [None if each >= 0 else UNLIKE_PICTURE for each in differences[3]]
+    last = [None if difference >= 0 else UNLIKE_PICTURE for difference in differences[3]]
     assert reasons.to_pylist() == [None] * 4 + last
 
 
 def test_refining_reads_a_batch_of_pictures_ahead_and_none_in_vain(export: str) -> None:
-    given: list[int] = []
-    asked: list[tuple[int, int]] = []
+    read: list[int] = []
+    judged: list[tuple[int, int]] = []
 
     class Watched(PictureGate):
-        """Notes how many pictures it gets, and how many were read by then."""
+        """Notes how many pictures it gets, and how many were read before."""
 
         def judge(
             self, images: Sequence[bytes | None], captions: Sequence[str], rewrites: Sequence[Sequence[str]]
         ) -> tuple[list[list[bool]], int]:
-            asked.append((len(images), len(given)))
+            judged.append((len(images), len(read)))
             return super().judge(images, captions, rewrites)
 
     captions = [f"caption {number}" for number in range(20)]
-    # Only each second sample of the first ten has a draw.
+    # Of the first ten samples, every second one has a draw.
     draws = draws_of(captions, [["a rewrite"] if number < 10 and number % 2 == 0 else [] for number in range(20)])
 
     def images() -> Iterator[tuple[SampleKey, bytes | None]]:
-        for number, each in enumerate(images_of(captions, [PICTURES[0]] * 20)):
-            given.append(number)
-            yield each
+        for number, key_and_image in enumerate(images_of(captions, [PICTURES[0]] * 20)):
+            read.append(number)
+            yield key_and_image
 
     refine(draws, accepted(draws), images(), Watched(export, None, 2.0, 2))
-    assert asked == [(2, 3), (2, 7), (1, 9)]
-    assert given == list(range(9))
+    assert judged == [(2, 3), (2, 7), (1, 9)]
+    assert read == list(range(9))
 
 
 def test_a_shards_pictures_come_by_id_and_caption_hash_as_its_draws_are_known(export: str, tmp_path: Path) -> None:
