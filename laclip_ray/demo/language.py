@@ -1,10 +1,9 @@
 """Texts of the demo's world: poor alt-texts, faithful rewrites of them in four styles, and a parser for both.
 
-Guarantees: everything here is a pure function of its arguments. An alt-text never holds the prompt's
-separator or a line break. A rewrite states exactly the facts of its alt-text (`facts_of` gives equal facts
-for both): the kind, maybe under another of its names, and the colour, number and place if and only if the
-alt-text has them.
-Not covered: texts from outside this world; `facts_of` only knows the words listed here.
+Guarantees: all functions are pure. An alt-text never contains the prompt's separator or a line break. A rewrite states
+exactly the facts of its alt-text (`facts_of` gives equal facts for both): the kind, perhaps by another name, and the
+colour, number and place if and only if the alt-text has them.
+Not covered: texts from outside this world; `facts_of` knows only the words listed here.
 """
 
 import re
@@ -14,7 +13,7 @@ from laclip_ray.demo.scenes import KINDS, PLACES, Scene, choose
 from laclip_ray.randomness import Key, hash64, uniform
 
 STYLES = ("assistant_concise", "assistant_vivid", "crowd", "human")
-"""The styles of rewrites, named as the built-in prompt sets that ask for them."""
+"""Styles of rewrites, named after the built-in prompt sets that show them."""
 
 NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "cup": (("cup", "cups"), ("mug", "mugs"), ("teacup", "teacups"), ("beaker", "beakers")),
@@ -40,7 +39,7 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
         ("champignon", "champignons"),
     ),
 }
-"""Singular and plural of each kind's names; the first is the kind's own."""
+"""Singular and plural of each kind's names. The first is the kind's own name."""
 
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {
     "red": ("red",),
@@ -52,7 +51,7 @@ COLOUR_WORDS: dict[str, tuple[str, ...]] = {
     "black": ("black", "blk"),
     "white": ("white", "wht"),
 }
-"""How alt-texts write each colour; rewrites use the first."""
+"""Spellings of each colour in alt-texts. Rewrites use the first."""
 
 COUNT_WORDS = {2: "two", 3: "three", 4: "four"}
 
@@ -64,7 +63,7 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "snow": ("snow", "snowy", "snowfield"),
     "desert": ("desert", "dunes", "desrt"),
 }
-"""How alt-texts write each place."""
+"""Words for each place in alt-texts."""
 
 PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach", "at the beach", "by the shore", "at the seaside"),
@@ -74,7 +73,7 @@ PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "snow": ("in the snow", "in a snowy place", "on snowy ground"),
     "desert": ("in the desert", "in a desert", "among desert dunes"),
 }
-"""How rewrites write each place."""
+"""Phrases for each place in rewrites."""
 
 NOISE = (
     "img {number}",
@@ -95,8 +94,8 @@ NOISE = (
     "#{number}",
 )
 
-# Fields: {subject} names the things with article or number, {is} and {s} agree with it, {place} is a phrase
-# with a leading space or nothing, {Place} a capitalised phrase that needs a stated place.
+# Fields: {subject} is the noun with article or number; {is} and {s} agree with it. {place} is empty or a phrase with a
+# leading space. {Place} is a capitalised phrase and needs a stated place.
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "assistant_concise": (
         "{Subject}{place}.",
@@ -151,24 +150,24 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a text says; `None` where it says nothing."""
+    """Facts that a text states. None: the text does not state the fact."""
 
     kind: str
     colour: str | None
     count: int | None
-    """A stated number. An article or a bare singular states none."""
+    """A stated number. An article or a bare singular does not count."""
     several: bool
-    """The noun is plural and no number is stated. False for names whose plural looks like the singular."""
+    """Whether the noun is plural without a number. False for names whose plural equals the singular."""
     place: str | None
 
 
 def class_names() -> tuple[str, ...]:
-    """The kinds' own names, in the order of the evaluation set's class indices."""
+    """The kinds' own names, in the order of the class indices of the evaluation set."""
     return KINDS
 
 
 def zero_shot_templates() -> tuple[str, ...]:
-    """Prompts for zero-shot classification; articles aside, no other text here has any of their words."""
+    """Prompts for zero-shot classification. Except for articles, no other text here has any of their words."""
     return (
         "an illustration showing {c}.",
         "an artwork depicting the {c}.",
@@ -177,7 +176,7 @@ def zero_shot_templates() -> tuple[str, ...]:
 
 
 def _word_index() -> dict[str, tuple[str, str | int]]:
-    """What each word of the world says: (field of `Facts`, value)."""
+    """Meaning of each word of the world: (field of `Facts`, value)."""
     index: dict[str, tuple[str, str | int]] = {}
     for kind, names in NAMES.items():
         for singular, plural in names:
@@ -198,21 +197,21 @@ _WORDS = _word_index()
 
 
 def facts_of(text: str) -> Facts | None:
-    """The facts that a text of this world states; None when it names no kind, or two values of one fact.
+    """Parse the facts that a text of this world states. None if it names no kind, or two values of one fact.
 
     Numbers of three or more digits are file numbers, not counts.
     """
-    said: dict[str, set[str | int]] = {"kind": set(), "colour": set(), "count": set(), "place": set()}
+    stated: dict[str, set[str | int]] = {"kind": set(), "colour": set(), "count": set(), "place": set()}
     plural = False
     for word in re.findall(r"[a-z]+|[0-9]+", text.lower()):
         field, value = _WORDS.get(word, ("", ""))
         if field == "kinds":
             field, plural = "kind", True
         if field:
-            said[field].add(value)
-    if len(said["kind"]) != 1 or any(len(values) > 1 for values in said.values()):
+            stated[field].add(value)
+    if len(stated["kind"]) != 1 or any(len(values) > 1 for values in stated.values()):
         return None
-    kind, colour, count, place = (next(iter(values), None) for values in said.values())
+    kind, colour, count, place = (next(iter(values), None) for values in stated.values())
     return Facts(
         kind=str(kind),
         colour=None if colour is None else str(colour),
@@ -223,7 +222,7 @@ def facts_of(text: str) -> Facts | None:
 
 
 def is_faithful(source: str, target: str) -> bool:
-    """Whether `target` says what the alt-text `source` says, no more and no less."""
+    """Whether `target` states exactly the facts of the alt-text `source`."""
     facts = facts_of(source)
     return facts is not None and facts == facts_of(target)
 
@@ -233,7 +232,7 @@ def _chance(share: float, *keys: Key) -> bool:
 
 
 def _stated_facts(scene: Scene, *keys: Key) -> Facts:
-    """What an alt-text of `scene` says: its kind, and each other fact by chance."""
+    """Choose the facts of an alt-text: the kind, and each other fact by chance."""
     count = scene.count if scene.count > 1 and _chance(0.55, "says count", *keys) else None
     return Facts(
         kind=scene.kind,
@@ -253,9 +252,9 @@ def _count_text(count: int, *keys: Key) -> str:
 
 
 def alt_text(scene: Scene, *keys: Key) -> str:
-    """A terse web text about `scene`, true but incomplete: it may leave out all but the kind.
+    """Write a terse web text about `scene`. It is true but incomplete: it may omit everything but the kind.
 
-    The kind's own name is used in one text of four; file names, abbreviations and stock phrases are common.
+    A quarter of the texts use the kind's own name. File names, abbreviations and stock phrases are common.
     """
     facts = _stated_facts(scene, *keys)
     own_name = _chance(0.25, "own name", *keys)
@@ -288,7 +287,7 @@ def alt_text(scene: Scene, *keys: Key) -> str:
 
 
 def _subject(facts: Facts, *keys: Key) -> tuple[str, bool]:
-    """The things a rewrite speaks of, with article or number, and whether they are plural."""
+    """The subject of a rewrite, with article or number, and whether it is plural."""
     singular, plural = (
         NAMES[facts.kind][0] if _chance(0.6, "own name", *keys) else choose(NAMES[facts.kind][1:], "name", *keys)
     )
@@ -304,7 +303,7 @@ def _subject(facts: Facts, *keys: Key) -> tuple[str, bool]:
 
 
 def rewrite(facts: Facts, style: str, *keys: Key) -> str:
-    """A sentence in `style` that says `facts` and nothing else; one line without a line break."""
+    """Write a sentence in `style` that states exactly `facts`, on one line."""
     templates = tuple(template for template in TEMPLATES[style] if facts.place is not None or "{Place}" not in template)
     subject, is_plural = _subject(facts, *keys)
     place = choose(PLACE_PHRASES[facts.place], "place phrase", *keys) if facts.place else ""
@@ -321,7 +320,7 @@ def rewrite(facts: Facts, style: str, *keys: Key) -> str:
 
 
 def rewrite_pair(scene: Scene, style: str, *keys: Key) -> tuple[str, str]:
-    """(an alt-text of `scene`, a rewrite of exactly what it says in `style`)."""
+    """Write an alt-text of `scene`, and its rewrite in `style`."""
     source = alt_text(scene, *keys)
     facts = facts_of(source)
     assert facts is not None, f"no single reading: {source!r}"
@@ -329,7 +328,7 @@ def rewrite_pair(scene: Scene, style: str, *keys: Key) -> tuple[str, str]:
 
 
 def full_caption(scene: Scene, *keys: Key) -> str:
-    """A complete caption, for held-out retrieval: kind, colour, number (if above one) and place."""
+    """Write a complete caption for held-out retrieval: kind, colour, number (if above one) and place."""
     facts = Facts(scene.kind, scene.colour, scene.count if scene.count > 1 else None, False, scene.place)
     return rewrite(facts, choose(STYLES, "style", *keys), *keys)
 

@@ -1,8 +1,7 @@
 """Pictures of the demo's scenes: vector shapes on textured backgrounds, drawn with Pillow.
 
-Guarantees: `render` is a pure function (equal scenes and sizes give equal pixels with the same Pillow and
-numpy). Every kind has a shape of its own; pose, scale, clutter, brightness and noise make it a task to tell
-them apart.
+Guarantees: `render` is a pure function: equal scenes and sizes give equal pixels with the same Pillow and numpy. Every
+kind has its own shape. Pose, scale, clutter, brightness and noise make it hard to tell kinds apart.
 """
 
 import math
@@ -17,7 +16,9 @@ from laclip_ray.randomness import generator
 
 DEFAULT_SIZE_PX = 64
 OVERSAMPLING = 2
-"""Shapes are drawn this much larger and then reduced, which smooths their edges."""
+"""Shapes are drawn this many times larger and then reduced, which smooths their edges."""
+CANVAS_PX = DEFAULT_SIZE_PX * OVERSAMPLING
+"""Side length of the canvas. Pictures are scaled after drawing, which keeps textures alike at every size."""
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
@@ -36,10 +37,20 @@ WOOD: Rgb = (112, 74, 42)
 CREAM: Rgb = (236, 222, 192)
 STEM: Rgb = (58, 116, 48)
 
+LAYOUTS: dict[int, tuple[Point, ...]] = {
+    1: ((0.5, 0.56),),
+    2: ((0.29, 0.56), (0.71, 0.56)),
+    3: ((0.25, 0.38), (0.72, 0.42), (0.48, 0.76)),
+    4: ((0.27, 0.34), (0.73, 0.36), (0.28, 0.76), (0.74, 0.75)),
+}
+"""Positions of the main objects before jitter, as shares of the picture, by their count."""
+RADII: dict[int, tuple[float, float]] = {1: (0.27, 0.42), 2: (0.19, 0.26), 3: (0.17, 0.22), 4: (0.16, 0.2)}
+"""Smallest and largest radius of a main object, as shares of the picture, by their count."""
+
 
 @dataclass(frozen=True)
 class Shape:
-    """A part of an object: a filled polygon, or a stroke along points where `stroke` is its width.
+    """A part of an object: a filled polygon, or with a `stroke` width a line along the points.
 
     Coordinates are in the object's own frame, -1 to 1, with y downwards. `fill` is a colour, or one of
     "main", "dark", "light" and "line", which follow the object's colour.
@@ -182,7 +193,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
 
 
 def _mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """`first` with `share` of it replaced by `second`."""
+    """Mix `share` of `second` into `first`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -204,7 +215,7 @@ def _fill(fill: str | Rgb, colour: str) -> Rgb:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands on the canvas and how it is turned."""
+    """Position, size and rotation of an object on the canvas."""
 
     x_px: float
     y_px: float
@@ -239,17 +250,6 @@ def _pose(noise: np.random.Generator, x_px: float, y_px: float, radius_px: float
     return Pose(x_px, y_px, radius_px, mirror * noise.uniform(0.8, 1.2), noise.uniform(-0.2, 0.2))
 
 
-LAYOUTS: dict[int, tuple[Point, ...]] = {
-    1: ((0.5, 0.56),),
-    2: ((0.29, 0.56), (0.71, 0.56)),
-    3: ((0.25, 0.38), (0.72, 0.42), (0.48, 0.76)),
-    4: ((0.27, 0.34), (0.73, 0.36), (0.28, 0.76), (0.74, 0.75)),
-}
-"""Where main objects stand before jitter, in shares of the picture, by their count."""
-RADII: dict[int, tuple[float, float]] = {1: (0.27, 0.42), 2: (0.19, 0.26), 3: (0.17, 0.22), 4: (0.16, 0.2)}
-"""Smallest and largest radius of a main object, in shares of the picture, by their count."""
-
-
 def _main_poses(scene: Scene, noise: np.random.Generator, side_px: int) -> list[Pose]:
     smallest, largest = RADII[scene.count]
     radius = smallest + (largest - smallest) * scene.size
@@ -272,7 +272,7 @@ def _speckle(
     fill: Rgb,
     count: int,
 ) -> None:
-    """`count` short strokes inside `box`."""
+    """Draw `count` short strokes inside `box`."""
     xs, ys = noise.uniform(box[0], box[2], count).tolist(), noise.uniform(box[1], box[3], count).tolist()
     for x, y in zip(xs, ys, strict=True):
         draw.line([(x, y), (x + 2, y - 2)], fill=fill, width=1)
@@ -353,12 +353,10 @@ DRAW_BACKGROUND: dict[str, Callable[[ImageDraw.ImageDraw, np.random.Generator, i
     "snow": _draw_snow,
     "desert": _draw_desert,
 }
-CANVAS_PX = DEFAULT_SIZE_PX * OVERSAMPLING
-"""Pictures are drawn at this side length, then scaled, so that textures look alike at every size."""
 
 
 def render(scene: Scene, size_px: int = DEFAULT_SIZE_PX) -> Image.Image:
-    """The scene as an RGB picture of `size_px` by `size_px`."""
+    """Draw the scene as an RGB picture of `size_px` by `size_px`."""
     noise = generator("render", scene.noise_seed)
     canvas = Image.new("RGB", (CANVAS_PX, CANVAS_PX))
     draw = ImageDraw.Draw(canvas)

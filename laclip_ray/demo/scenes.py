@@ -1,7 +1,7 @@
-"""The demo's scenes: what is on a picture, as data.
+"""The demo's scenes: the content of a picture, as data.
 
-Guarantees: a scene is a pure function of its keys; kinds, colours and places are independent and uniform, so
-that none can be guessed from another. One main object is twice as likely as any other number.
+Guarantees: a scene is a pure function of its keys. Kind, colour and place are independent and uniform, so one gives no
+hint of another. One main object is twice as likely as any other number.
 Not covered: drawing (`pictures`) and texts (`language`).
 """
 
@@ -34,31 +34,31 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's content. Equal scenes are drawn to equal pixels."""
+    """Content of one picture. Equal scenes give equal pixels."""
 
     kind: str
-    """What the main objects are; one of `KINDS`."""
+    """Kind of the main objects; one of `KINDS`."""
     colour: str
-    """The colour of every main object; one of `COLOURS`."""
+    """Colour of the main objects; one of `COLOURS`."""
     count: int
-    """How many main objects there are, 1 to `COUNT_MAX`."""
+    """Number of main objects, from 1 to `COUNT_MAX`."""
     size: float
-    """How large the main objects are, from 0 (smallest) to 1 (largest that fits their number)."""
+    """Size of the main objects, from 0 (smallest) to 1 (largest that fits their number)."""
     place: str
-    """The background; one of `PLACES`."""
+    """Background; one of `PLACES`."""
     clutter: tuple[tuple[str, str], ...]
-    """(kind, colour) of small objects of other kinds; texts never speak of them."""
+    """(kind, colour) of small objects of other kinds. Texts never mention them."""
     noise_seed: int
     """Decides poses, textures, brightness and pixel noise."""
 
 
 def choose(items: tuple[Item, ...], *keys: Key) -> Item:
-    """One of `items`, uniform; a function of `keys`."""
+    """Choose one of `items` uniformly, as a function of `keys`."""
     return items[hash64(*keys) % len(items)]
 
 
 def draw_scene(*keys: Key) -> Scene:
-    """The scene that `keys` stand for."""
+    """Draw a scene, as a function of `keys`."""
     kind = choose(KINDS, "kind", *keys)
     others = tuple(other for other in KINDS if other != kind)
     clutter = tuple(
