@@ -69,7 +69,7 @@ def run_training(
     content = experiment.model_dump(mode="json")
     write_record(paths, content, rows, rewrites)
 
-    spec = _describe_stream(experiment, model, shards, rewrites)
+    spec = describe_stream(experiment, model, shards, rewrites)
     inputs = LoopInput(
         experiment=experiment,
         model=model,
@@ -167,7 +167,7 @@ def _open_rewrites(experiment: Experiment, is_growing: bool) -> RewriteSets | No
     return rewrites if is_growing else pinned_rewrites(RunPaths(experiment.train_output), rewrites)
 
 
-def _describe_stream(
+def describe_stream(
     experiment: Experiment, model: ModelSpec, shards: Sequence[Shard], rewrites: RewriteSets | None
 ) -> StreamSpec:
     """Everything that the stream's tasks need."""

@@ -1,4 +1,4 @@
-"""The losses are what their formulas say, at any number of processes."""
+"""The losses equal their formulas, in one process and in several."""
 
 from math import exp, log
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from laclip_ray.config import LossKind, TextMode
 from laclip_ray.training.loss import ContrastiveLoss, Features, Texts
-from tests.unit.training.worlds import BATCH, Case, batch_of, differences, steps_in_world, take_step, write_model
+from tests.unit.training.worlds import BATCH, Case, batch_of, differences, steps_in_world, whole_step, write_model
 
 CASES = [
     Case(),
@@ -33,19 +33,19 @@ def features_of(slots: int) -> tuple[Features, Texts]:
 
 
 def cosines(features: Features, slot: int) -> list[list[float]]:
-    """By image and text of a slot."""
-    found: list[list[float]] = (features.image.double() @ features.texts[:, slot].double().T).tolist()
-    return found
+    """Cosine similarities by image and text of a slot."""
+    similarities: list[list[float]] = (features.image.double() @ features.texts[:, slot].double().T).tolist()
+    return similarities
 
 
 def softmax_loss(similarities: list[float], right: int) -> float:
-    return log(sum(exp(SCALE * each) for each in similarities)) - SCALE * similarities[right]
+    return log(sum(exp(SCALE * similarity) for similarity in similarities)) - SCALE * similarities[right]
 
 
 def naive_clip(features: Features, slot: int) -> float:
     by_image = cosines(features, slot)
     by_text = list(map(list, zip(*by_image, strict=True)))
-    terms = [softmax_loss(rows[place], place) for rows in (by_image, by_text) for place in range(BATCH)]
+    terms = [softmax_loss(rows[index], index) for rows in (by_image, by_text) for index in range(BATCH)]
     return sum(terms) / len(terms)
 
 
@@ -61,11 +61,11 @@ def naive_siglip(features: Features, slot: int) -> float:
 def naive_multi(features: Features, texts: Texts) -> float:
     by_slot = [cosines(features, slot) for slot in range(features.texts.shape[1])]
     image_to_text = text_to_image = 0.0
-    for place in range(BATCH):
-        count, sampled = int(texts.count[place]), int(texts.sampled[place])
-        image_to_text += sum(softmax_loss(by_slot[slot][place], place) for slot in range(count)) / count
+    for index in range(BATCH):
+        count, sampled = int(texts.count[index]), int(texts.sampled[index])
+        image_to_text += sum(softmax_loss(by_slot[slot][index], index) for slot in range(count)) / count
         text_to_image += softmax_loss(
-            [float(image.double() @ features.texts[place, sampled].double()) for image in features.image], place
+            [float(image.double() @ features.texts[index, sampled].double()) for image in features.image], index
         )
     return (image_to_text + text_to_image) / 2 / BATCH
 
@@ -79,22 +79,22 @@ def test_the_loss_is_the_mean_of_the_formula_over_an_images_texts(kind: LossKind
     assert float(ContrastiveLoss(kind, mode)(features, texts)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_multi_averages_over_an_images_own_texts_one_way_and_takes_the_sampled_one_the_other_way() -> None:
+def test_multi_averages_the_images_own_texts_one_way_and_uses_the_sampled_text_the_other_way() -> None:
     features, texts = features_of(3)
     assert float(ContrastiveLoss("clip", "multi")(features, texts)) == pytest.approx(
         naive_multi(features, texts), abs=1e-5
     )
 
 
-def test_multi_of_one_text_is_the_plain_loss() -> None:
+def test_multi_with_one_text_is_the_plain_loss() -> None:
     features, texts = features_of(1)
     plain = ContrastiveLoss()(features, texts)
     assert float(ContrastiveLoss("clip", "multi")(features, texts)) == pytest.approx(float(plain), abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["sample", "multi"])
-def test_a_bias_that_a_model_has_gets_a_gradient_of_nothing_from_softmax(mode: TextMode) -> None:
-    # Without one, several workers would wait for it.
+def test_a_models_bias_gets_a_zero_gradient_from_softmax(mode: TextMode) -> None:
+    # Without a gradient, several workers would wait for it.
     features, texts = features_of(1)
     assert features.bias is not None
     bias, scale = features.bias.requires_grad_(), features.scale.requires_grad_()
@@ -110,6 +110,5 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
     ranks = steps_in_world(2, cases, tmp_path)
     model_path = write_model(tmp_path)
     for number, case in enumerate(cases):
-        one = take_step(model_path, case, slice(None))
-        found = differences(one, [steps[number] for steps in ranks])
-        assert max(found.values()) <= 1e-5, (case, found)
+        largest = differences(whole_step(model_path, case), [steps[number] for steps in ranks])
+        assert max(largest.values()) <= 1e-5, (case, largest)

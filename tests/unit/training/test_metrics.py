@@ -1,4 +1,4 @@
-"""What a training run prints while it goes on."""
+"""The console lines of a training run."""
 
 from typing import Any
 
@@ -16,17 +16,17 @@ ROW: dict[str, Any] = {
 }
 
 
-def test_a_line_says_why_the_effective_p_is_not_the_one_asked_for() -> None:
+def test_a_line_says_why_the_effective_p_is_lower_than_requested() -> None:
     assert console_line(ROW) == (
         "step 8  epoch 1.25  loss 2.5000  p 0.8 (effective 0.500, 30 not rewritten)  100 images/s  waiting 2%"
     )
 
 
-def test_a_line_of_batches_that_were_all_left_out_has_no_loss() -> None:
+def test_a_line_of_skipped_batches_has_no_loss() -> None:
     assert "loss none" in console_line(ROW | {"loss": None})
 
 
-def test_a_line_beside_rewriting_says_how_far_it_is_and_what_this_epoch_shows() -> None:
+def test_a_line_beside_rewriting_shows_its_progress_and_this_epochs_texts() -> None:
     beside = {
         "rewritten_shards": 6,
         "shards_to_rewrite": 24,

@@ -1,4 +1,4 @@
-"""A step is the step of a plain loop, whole or in micro-batches; a batch that is left out changes nothing."""
+"""A step equals that of a plain loop, whole or in micro-batches. A skipped batch changes no weight."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from laclip_ray.config import TrainConfig
 from laclip_ray.models.building import create_model
-from laclip_ray.models.specs import load_model_spec
+from laclip_ray.models.specs import ModelSpec, load_model_spec
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.step import is_compiled
 from tests.unit.training.test_loss import CASES
@@ -20,17 +20,26 @@ from tests.unit.training.worlds import (
     differences,
     losses_of_both_loops,
     take_step,
+    whole_step,
     write_model,
 )
 
 
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def spec(model_path: str) -> ModelSpec:
+    return load_model_spec(model_path)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if not case.local])
 @pytest.mark.parametrize("micro_batch_size", [1, 5])
-def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_size: int, tmp_path: Path) -> None:
-    path = write_model(tmp_path)
-    whole = take_step(path, case, slice(None))
-    in_parts = take_step(path, replace(case, micro_batch_size=micro_batch_size), slice(None))
-    assert max(differences(whole, [in_parts]).values()) <= 1e-5
+def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_size: int, model_path: str) -> None:
+    in_parts = whole_step(model_path, replace(case, micro_batch_size=micro_batch_size))
+    assert max(differences(whole_step(model_path, case), [in_parts]).values()) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -41,12 +50,11 @@ def test_micro_batches_give_the_step_of_the_whole_batch(case: Case, micro_batch_
         (Case(), {"channels_last": True}, 1e-5),
     ],
 )
-def test_an_option_that_is_for_speed_or_memory_leaves_the_step_what_it_is(
-    case: Case, options: dict[str, Any], tolerance: float, tmp_path: Path
+def test_options_for_speed_or_memory_do_not_change_the_step(
+    case: Case, options: dict[str, Any], tolerance: float, model_path: str
 ) -> None:
-    path = write_model(tmp_path)
-    plain, other = take_step(path, Case(), slice(None)), take_step(path, case, slice(None), **options)
-    assert max(differences(plain, [other]).values()) <= tolerance
+    step = take_step(model_path, case, slice(None), **options)
+    assert max(differences(whole_step(model_path, Case()), [step]).values()) <= tolerance
 
 
 @pytest.mark.parametrize("compiler", [True, False])
@@ -63,17 +71,15 @@ def test_a_model_is_compiled_by_default_on_a_gpu_with_a_compiler(
     assert ("no C++ compiler" in caplog.text) == (not compiler and device == "cuda")
 
 
-def test_a_step_in_bf16_goes_in_the_direction_of_the_whole_one(tmp_path: Path) -> None:
-    path = write_model(tmp_path)
-    whole, short = (take_step(path, Case(), slice(None), precision=each) for each in ("fp32", "bf16"))
-    one, other = (torch.cat([each.flatten() for each in step.changes.values()]) for step in (whole, short))
-    assert whole.loss != short.loss
-    assert whole.loss == pytest.approx(short.loss, rel=0.005)
-    assert float((one - other).norm() / one.norm()) < 0.05
+def test_a_step_in_bf16_goes_in_the_direction_of_one_in_fp32(model_path: str) -> None:
+    fp32, bf16 = whole_step(model_path, Case()), take_step(model_path, Case(), slice(None), precision="bf16")
+    expected, change = (torch.cat([part.flatten() for part in step.changes.values()]) for step in (fp32, bf16))
+    assert fp32.loss != bf16.loss
+    assert fp32.loss == pytest.approx(bf16.loss, rel=0.005)
+    assert float((expected - change).norm() / expected.norm()) < 0.05
 
 
-def test_micro_batches_see_the_patches_that_were_dropped_when_their_features_were_made(tmp_path: Path) -> None:
-    spec = load_model_spec(write_model(tmp_path))
+def test_both_passes_of_a_micro_batch_drop_the_same_patches(spec: ModelSpec) -> None:
     vision = {**spec.model_cfg["vision_cfg"], "patch_dropout": 0.5}
     spec = replace(spec, model_cfg={**spec.model_cfg, "vision_cfg": vision})
     train = TrainConfig(micro_batch_size=4, batch_size=12)
@@ -81,31 +87,29 @@ def test_micro_batches_see_the_patches_that_were_dropped_when_their_features_wer
     stepper = build_stepper(model, spec, Case(), torch.optim.SGD(model.parameters(), 0.0), train)
     seen: list[torch.Tensor] = []
     hook = model.visual.transformer.register_forward_hook(  # type: ignore[union-attr]
-        lambda _module, given, _made: seen.append(given[0].detach().clone())
+        lambda _module, inputs, _outputs: seen.append(inputs[0].detach().clone())
     )
     stepper.step(batch_of(1), 0)
     hook.remove()
-    first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
     assert len(first) == 3
-    for one, other in zip(first, again, strict=True):
-        assert torch.equal(one, other)
+    assert all(map(torch.equal, first, second))
 
 
-def test_fifty_steps_are_those_of_a_loop_on_open_clips_loss_and_torchs_optimiser(tmp_path: Path) -> None:
-    for ours, theirs in losses_of_both_loops(write_model(tmp_path), steps=50):
+def test_fifty_steps_equal_a_loop_with_open_clips_loss_and_torchs_optimiser(model_path: str) -> None:
+    for ours, theirs in losses_of_both_loops(model_path, steps=50):
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
-def test_a_batch_whose_loss_is_not_finite_changes_no_weight_where_it_is_to_be_skipped(
-    micro_batch_size: int | None, tmp_path: Path
+def test_a_skipped_batch_with_a_non_finite_loss_changes_no_weight(
+    micro_batch_size: int | None, spec: ModelSpec
 ) -> None:
-    spec = load_model_spec(write_model(tmp_path))
     model = create_model(spec, 0)
     train = TrainConfig(batch_size=12, on_non_finite_loss="skip", micro_batch_size=micro_batch_size)
     stepper = build_stepper(model, spec, Case(), build_optimiser(model, train), train)
     stepper.step(batch_of(1), 0)
-    before = {name: each.clone() for name, each in model.state_dict().items()}
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
     embedding = model.token_embedding.weight  # type: ignore[union-attr]
     assert isinstance(embedding, torch.Tensor)
     batch = batch_of(1)
@@ -117,16 +121,15 @@ def test_a_batch_whose_loss_is_not_finite_changes_no_weight_where_it_is_to_be_sk
     assert not is_trained
     with torch.no_grad():
         embedding[500] = before["token_embedding.weight"][500]
-    assert all(torch.equal(before[name], each) for name, each in model.state_dict().items())
-    assert all(each.grad is None for each in model.parameters())
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
     other = batch_of(1, seed=9)
     other["tokens"] %= 500
     assert stepper.step(other, 2)[1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e30])
-def test_a_weight_that_is_not_finite_or_nearly_so_is_seen(value: float, tmp_path: Path) -> None:
-    spec = load_model_spec(write_model(tmp_path))
+def test_a_weight_that_is_not_finite_or_far_too_large_is_noticed(value: float, spec: ModelSpec) -> None:
     model = create_model(spec, 0)
     train = TrainConfig(batch_size=12)
     stepper = build_stepper(model, spec, Case(), build_optimiser(model, train), train)

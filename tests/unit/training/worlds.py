@@ -1,9 +1,10 @@
-"""One step of one global batch, in any number of gloo processes."""
+"""Steps of a small model on one global batch, in any number of gloo processes."""
 
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ MODEL = {
 
 @dataclass(frozen=True)
 class Case:
-    """A way to make a step."""
+    """The settings of a step."""
 
     kind: LossKind = "clip"
     mode: TextMode = "sample"
@@ -41,21 +42,21 @@ class Case:
 
     @property
     def slots(self) -> int:
-        """Texts an image."""
+        """Texts per image."""
         return {"sample": 1, "both": 2, "multi": 3}[self.mode]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did."""
+    """The effect of a step."""
 
     loss: float
     changes: dict[str, torch.Tensor]
-    """Of each weight, at a learning rate of 1: the negative gradient."""
+    """The change of each weight. The learning rate is 1, so this is the negative gradient."""
 
 
 def batch_of(slots: int, size: int = BATCH, seed: int = 1) -> dict[str, np.ndarray]:
-    """A global batch, whose images have one to `slots` texts of their own."""
+    """A global batch of images with up to `slots` distinct texts each."""
     draws = np.random.Generator(np.random.Philox(seed))
     distinct = draws.integers(1, slots + 1, size) if slots > 2 else np.full(size, slots)
     tokens = draws.integers(1, 511, (size, slots, CONTEXT))
@@ -70,7 +71,7 @@ def batch_of(slots: int, size: int = BATCH, seed: int = 1) -> dict[str, np.ndarr
 
 
 def write_model(directory: Path) -> str:
-    """The small model's config file."""
+    """Write the small model's config file, and return its path."""
     path = directory / "small.json"
     path.write_text(json.dumps(MODEL))
     return str(path)
@@ -85,7 +86,14 @@ def build_stepper(
 
 
 def take_step(model_path: str, case: Case, rows: slice, **options: Any) -> Step:
-    """A step of some rows of the global batch, from fresh weights; `options` are further ones of `TrainConfig`."""
+    """One step on some rows of the global batch, from fresh weights.
+
+    Args:
+        model_path: from `write_model`.
+        case: the settings.
+        rows: of the batch.
+        options: further fields of `TrainConfig`.
+    """
     spec = with_loss(load_model_spec(model_path), case.kind)
     model = create_model(spec, seed=3)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -100,6 +108,12 @@ def take_step(model_path: str, case: Case, rows: slice, **options: Any) -> Step:
     return Step(float(loss), {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()})
 
 
+@cache
+def whole_step(model_path: str, case: Case) -> Step:
+    """One step on the whole global batch in this process. Many tests compare with it, so it is made once."""
+    return take_step(model_path, case, slice(None))
+
+
 def _worker(rank: int, world_size: int, port: int, model_path: str, cases: Sequence[Case], directory: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -111,7 +125,7 @@ def _worker(rank: int, world_size: int, port: int, model_path: str, cases: Seque
 
 
 def steps_in_world(world_size: int, cases: Sequence[Case], directory: Path) -> list[list[Step]]:
-    """For each process, what each case's step did there."""
+    """The steps of each case, by process."""
     spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
     spawn(_worker, (world_size, free_port(), write_model(directory), cases, str(directory)), nprocs=world_size)
     return [
@@ -120,20 +134,20 @@ def steps_in_world(world_size: int, cases: Sequence[Case], directory: Path) -> l
 
 
 def differences(one: Step, world: Sequence[Step]) -> dict[str, float]:
-    """The largest difference of loss and gradients: one process, against several with the same global batch."""
+    """The largest differences of loss and gradients between one process and several with the same global batch."""
     gradients = 0.0
     for step in world:
         assert step.changes.keys() == one.changes.keys()
         gradients = max(
             gradients, *(float((step.changes[name] - one.changes[name]).abs().max()) for name in one.changes)
         )
-    # Where each process has the loss of its own rows, their mean is the loss of the batch.
+    # Each process has the loss of its own rows; their mean is the loss of the batch.
     mean = sum(step.loss for step in world) / len(world)
     return {"loss": abs(mean - one.loss), "gradients": gradients}
 
 
 def losses_of_both_loops(model_path: str, steps: int) -> list[tuple[float, float]]:
-    """The losses of our steps, and of a plain loop on open_clip's loss and torch's optimiser, from equal weights."""
+    """The losses of our steps, and of a plain loop with open_clip's loss and torch's optimiser, from equal weights."""
     from open_clip.loss import ClipLoss
 
     spec = load_model_spec(model_path)
@@ -150,7 +164,7 @@ def losses_of_both_loops(model_path: str, steps: int) -> list[tuple[float, float
         lr=1e-3, betas=(0.9, 0.98), eps=1e-8,
     )  # fmt: skip
     loss_of = ClipLoss()
-    found = []
+    losses = []
     for step in range(steps):
         batch = batch_of(1, seed=step)
         loss, _ = stepper.step(batch, step)
@@ -162,5 +176,5 @@ def losses_of_both_loops(model_path: str, steps: int) -> list[tuple[float, float
         optimiser.zero_grad()
         with torch.no_grad():
             theirs.logit_scale.clamp_(0, np.log(100))
-        found.append((float(loss), float(expected.detach())))
-    return found
+        losses.append((float(loss), float(expected.detach())))
+    return losses
