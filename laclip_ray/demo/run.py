@@ -22,13 +22,14 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo.world import write_world
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.intervals import mean_interval
 from laclip_ray.reporting.report import (
     Report,
     ResultRow,
     Rewrite,
     RewritingSummary,
     RewrittenSample,
-    write_report,
+    render_report,
 )
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.pipeline import run_rewriting
@@ -184,7 +185,9 @@ def run_demo(
     rows, curves = _train_and_evaluate(experiment, seeds, stages)
     _print_table(console, rows)
     url = storage.join(output, "report.html")
-    write_report(url, _report(_samples(experiment), rewriting, rows, curves, stages.elapsed_s))
+    report = _report(_samples(experiment), rewriting, rows, curves, stages.elapsed_s)
+    page = render_report(report, half_width=lambda values: mean_interval(values).half_width)
+    storage.write_bytes(url, page.encode())
     console.print(f"report: {url}", soft_wrap=True)
 
 

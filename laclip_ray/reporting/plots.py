@@ -9,7 +9,7 @@ Not covered: choosing a good scale. Infinite values and NaN leave a gap.
 import hashlib
 import io
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from laclip_ray.intervals import CONFIDENCE, mean_interval
+HalfWidth = Callable[[Sequence[float]], float | None]
+"""Computes half the width of a mean's 95 % interval (Student's t) from the values of several seeds."""
 
 SIZE_IN = (6.4, 3.8)
 SERIES_COLOURS = ("#3478d4", "#cf6a00", "#1f8a5b", "#a855c9", "#d4447c", "#12899b", "#9a6b35", "#77808c")
@@ -83,12 +84,15 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         return _svg(figure, "Training loss of each run over the epochs", curves)
 
 
-def metric_against_p(points: Mapping[float, Sequence[float]], metric: str, as_share: bool = True) -> str:
+def metric_against_p(
+    points: Mapping[float, Sequence[float]], metric: str, half_width: HalfWidth | None = None, as_share: bool = True
+) -> str:
     """Plot a metric over the augmentation probability: each seed's value, their mean, and the mean's 95 % interval.
 
     Args:
         points: the value of each seed, by p.
         metric: the metric's name.
+        half_width: computes the intervals. None: the plot has no intervals.
         as_share: whether values are shares and shown in per cent.
 
     Returns:
@@ -96,17 +100,22 @@ def metric_against_p(points: Mapping[float, Sequence[float]], metric: str, as_sh
     """
     with style.context(["default", STYLE]):
         figure, axes = _axes(metric, "augmentation probability p", "")
-        shown, names = _draw_against_p(axes, points, as_share)
+        shown, names = _draw_against_p(axes, points, half_width, as_share)
         if len(names) > 2:
             _legend(figure, shown, names)
         return _svg(figure, f"{metric} against the augmentation probability p", (points, metric, as_share))
 
 
-def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as_share: bool = True) -> str:
+def metrics_against_p(
+    metrics: Mapping[str, Mapping[float, Sequence[float]]],
+    half_width: HalfWidth | None = None,
+    as_share: bool = True,
+) -> str:
     """Plot several metrics as `metric_against_p` does, each in its own panel.
 
     Args:
         metrics: the value of each seed, by p, by the metric's name.
+        half_width: computes the intervals. None: the plots have no intervals.
         as_share: whether values are shares and shown in per cent.
 
     Returns:
@@ -120,7 +129,7 @@ def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as
         names: list[str] = []
         for number, (metric, points) in enumerate(metrics.items()):
             axes = _styled(figure.add_subplot(rows, columns, number + 1), metric, "augmentation probability p", "")
-            drawn, drawn_names = _draw_against_p(axes, points, as_share)
+            drawn, drawn_names = _draw_against_p(axes, points, half_width, as_share)
             if len(drawn) > len(handles):
                 handles, names = drawn, drawn_names
         if len(names) > 2:
@@ -128,26 +137,28 @@ def metrics_against_p(metrics: Mapping[str, Mapping[float, Sequence[float]]], as
         return _svg(figure, "Metrics against the augmentation probability p", (metrics, as_share))
 
 
-def _draw_against_p(axes: Any, points: Mapping[float, Sequence[float]], as_share: bool) -> tuple[list[Any], list[str]]:
+def _draw_against_p(
+    axes: Any, points: Mapping[float, Sequence[float]], half_width: HalfWidth | None, as_share: bool
+) -> tuple[list[Any], list[str]]:
     """Draw a metric, and return the handles and names for a legend."""
     probabilities = sorted(p for p, values in points.items() if values)
     means = [float(np.mean(points[p])) for p in probabilities]
     repeated = [p for p in probabilities if len(points[p]) > 1]
     shown = axes.plot(probabilities, means, color=SERIES_COLOURS[0], marker="_", markersize=9)
     names = ["mean over seeds"]
-    if repeated:
+    if repeated and half_width is not None:
         shown.append(
             axes.errorbar(
                 repeated,
                 [float(np.mean(points[p])) for p in repeated],
-                yerr=[mean_interval(points[p]).half_width for p in repeated],
+                yerr=[half_width(points[p]) for p in repeated],
                 fmt="none",
                 ecolor=SERIES_COLOURS[0],
                 elinewidth=1.2,
                 capsize=4,
             )
         )
-        names.append(f"its {CONFIDENCE:.0%} interval (Student t)")
+        names.append("its 95% interval (Student t)")
     shown += axes.plot(
         [p for p in probabilities for _ in points[p]],
         [value for p in probabilities for value in points[p]],

@@ -1,4 +1,4 @@
-"""Write an HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
+"""Render an HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
 
 Guarantees: the page is a single file without external resources, and its content policy forbids loading any. All values
 of a `Report` are escaped and shown as text, because captions come from strangers. The type of an image is read from its
@@ -16,8 +16,7 @@ from statistics import fmean, stdev
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laclip_ray import storage
-from laclip_ray.reporting.plots import loss_curves, metric_against_p
+from laclip_ray.reporting.plots import HalfWidth, loss_curves, metric_against_p
 
 MISSING = "–"
 PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -121,13 +120,13 @@ class Card:
     """By prompt set."""
 
 
-def write_report(url: str, report: Report) -> None:
-    """Write the page of `report` to `url`, a path or any fsspec URL."""
-    storage.write_bytes(url, render_report(report).encode("utf-8", "replace"))
+def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
+    """Render the page of `report` as a complete HTML document. Characters that UTF-8 cannot encode become `?`.
 
-
-def render_report(report: Report) -> str:
-    """Render the page of `report` as a complete HTML document."""
+    Args:
+        report: the content.
+        half_width: computes the intervals of the plots against p. None: the plots have no intervals.
+    """
     # All values are escaped. Only the plots, which `reporting.plots` escapes, are markup.
     environment = Environment(
         loader=PackageLoader("laclip_ray", "reporting"),
@@ -138,17 +137,18 @@ def render_report(report: Report) -> str:
         keep_trailing_newline=True,
     )
     several_seeds = _has_several_seeds(report.results)
-    return environment.get_template("report.html.jinja").render(
+    page = environment.get_template("report.html.jinja").render(
         title=report.title,
         introduction=report.introduction,
         result_tables=[*_result_tables(report.results, several_seeds), *report.tables],
-        plots=[*_plots(report, several_seeds), *map(Markup, report.plots)],
+        plots=[*_plots(report, half_width), *map(Markup, report.plots)],
         cards=[_card(sample) for sample in report.samples],
         rewriting_tables=_rewriting_tables(report.rewriting),
         elapsed=[(stage, _duration(seconds)) for stage, seconds in report.elapsed.items()],
         notes=report.notes,
         versions=report.versions,
     )
+    return page.encode("utf-8", "replace").decode()
 
 
 def _by_p(results: Sequence[ResultRow]) -> dict[float, list[ResultRow]]:
@@ -228,14 +228,14 @@ def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Ta
     return [means, runs]
 
 
-def _plots(report: Report, several_seeds: bool) -> list[Markup]:
+def _plots(report: Report, half_width: HalfWidth | None) -> list[Markup]:
     """Zero-shot top-1 and the recalls at 1 against p (only with several p), then the loss curves."""
     plots = []
     grouped = _by_p(report.results)
     if len(grouped) > 1:
         plots.append(
             metric_against_p(
-                {p: [row.zero_shot_top1 for row in rows] for p, rows in grouped.items()}, "Zero-shot top-1"
+                {p: [row.zero_shot_top1 for row in rows] for p, rows in grouped.items()}, "Zero-shot top-1", half_width
             )
         )
         for metric in _recalls(report.results):
@@ -244,7 +244,7 @@ def _plots(report: Report, several_seeds: bool) -> list[Markup]:
             }
             if metric.endswith("_r1") and sum(map(bool, points.values())) > 1:
                 name = _metric_name(metric)
-                plots.append(metric_against_p(points, f"Retrieval, {name}"))
+                plots.append(metric_against_p(points, f"Retrieval, {name}", half_width))
     if any(report.curves.values()):
         plots.append(loss_curves(report.curves))
     return [Markup(plot) for plot in plots]  # noqa: S704 - `reporting.plots` escapes

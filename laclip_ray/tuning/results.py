@@ -17,7 +17,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation import retrieval, zeroshot
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
-from laclip_ray.reporting.report import MISSING, Report, Table, write_report
+from laclip_ray.reporting.report import MISSING, Report, Table, render_report
 from laclip_ray.tuning.comparison import Values, agreement, best_point, complete, differences, verdict
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
@@ -168,7 +168,7 @@ def write_sweep(sweep: Sweep) -> None:
             storage.remove(url)
         else:
             storage.write_bytes(url, content.encode())
-    write_report(paths.report, sweep_report(sweep))
+    storage.write_bytes(paths.report, render_report(sweep_report(sweep)).encode())
 
 
 def sweep_report(sweep: Sweep) -> Report:
@@ -196,7 +196,7 @@ def sweep_report(sweep: Sweep) -> Report:
 def _plot(sweep: Sweep) -> str | None:
     """Each metric against p, of complete points that set p alone, to a number; None without such points."""
     metrics = {metric: values for metric in sweep.metrics if (values := _by_p(sweep, metric))}
-    return metrics_against_p(metrics) if metrics else None
+    return metrics_against_p(metrics, lambda values: mean_interval(values).half_width) if metrics else None
 
 
 def _means_table(sweep: Sweep) -> Table:

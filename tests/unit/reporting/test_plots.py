@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 import matplotlib
 import pytest
@@ -16,6 +17,10 @@ from laclip_ray.reporting.plots import (
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = {"p=0": [(0.0, 4.0), (1.0, 3.0), (2.0, 2.5)], "p=0.5": [(0.0, 4.1), (1.0, 3.3), (2.0, 2.9)]}
 POINTS = {0.0: [0.30, 0.32, 0.31], 0.5: [0.40, 0.45, 0.41]}
+
+
+def half_width(values: Sequence[float]) -> float:
+    return 0.01 * len(values)
 
 
 def parsed(svg: str) -> ET.Element:
@@ -44,18 +49,18 @@ def luminance(colour: str) -> float:
 
 def test_equal_input_gives_equal_bytes() -> None:
     assert loss_curves(CURVES) == loss_curves(dict(CURVES))
-    assert metric_against_p(POINTS, "top-1") == metric_against_p(dict(POINTS), "top-1")
+    assert metric_against_p(POINTS, "top-1", half_width) == metric_against_p(dict(POINTS), "top-1", half_width)
 
 
 def test_no_date_and_no_address_but_the_namespace() -> None:
-    for svg in (loss_curves(CURVES), metric_against_p(POINTS, "top-1")):
+    for svg in (loss_curves(CURVES), metric_against_p(POINTS, "top-1", half_width)):
         assert svg.count("http") == 1
         assert "metadata" not in svg
         assert "<style" not in svg  # it would reach the whole page
 
 
 def test_ids_of_two_plots_differ() -> None:
-    first, second = loss_curves(CURVES), metric_against_p(POINTS, "top-1")
+    first, second = loss_curves(CURVES), metric_against_p(POINTS, "top-1", half_width)
     assert ids(first)
     assert not ids(first) & (ids(second) | ids(metric_against_p(POINTS, "top-5")))
     assert not ids(second) & ids(metric_against_p(POINTS, "top-5"))
@@ -90,13 +95,15 @@ def test_no_points_give_empty_axes() -> None:
 
 
 def test_every_seed_is_a_dot() -> None:
-    assert dots(metric_against_p(POINTS, "top-1")) == 6
+    assert dots(metric_against_p(POINTS, "top-1", half_width)) == 6
     assert dots(metric_against_p({0.0: [0.1], 0.5: [0.2], 1.0: [0.3]}, "top-1")) == 3
 
 
 def test_the_interval_is_named_only_where_there_is_one() -> None:
-    assert "its 95% interval (Student t)" in texts(metric_against_p(POINTS, "top-1"))
-    assert not any("interval" in text for text in texts(metric_against_p({0.0: [0.3], 0.5: [0.4]}, "top-1")))
+    assert "its 95% interval (Student t)" in texts(metric_against_p(POINTS, "top-1", half_width))
+    one_seed = metric_against_p({0.0: [0.3], 0.5: [0.4]}, "top-1", half_width)
+    for svg in (one_seed, metric_against_p(POINTS, "top-1")):
+        assert not any("interval" in text for text in texts(svg))
 
 
 def test_ticks_are_the_probabilities_and_shares_are_per_cent() -> None:
@@ -121,5 +128,5 @@ def test_text_stands_in_the_colour_of_the_page() -> None:
 def test_no_global_plotting_state() -> None:
     before = matplotlib.rcParams.copy()
     loss_curves(CURVES)
-    metric_against_p(POINTS, "top-1")
+    metric_against_p(POINTS, "top-1", half_width)
     assert matplotlib.rcParams.copy() == before
