@@ -110,9 +110,7 @@ class RewritingActor:
         count_tokens(tokenizer, "")  # loads the tokeniser before the first shard needs it
         built_gates = {name: build_gate() for name, build_gate in gates.items()}
         heads = build_heads(rewrite, prompt_sets.values(), seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # this property of Ray's warns about another one
-            is_restart = context.was_current_actor_reconstructed or not is_first_round
+        is_restart = not is_first_round or _was_restarted(context)
         timeout_s = rewrite.engine.restart_timeout_s if is_restart else 0.0
         self._engine: Engine | None = None
         try:
@@ -132,10 +130,7 @@ class RewritingActor:
                 node=context.get_node_id(),
                 alive_nodes=_alive_nodes,
             )
-        # The modules loaded by now stay, and a shard's objects live until the shard is drawn. A collection every 700
-        # allocations took a third of this process's time.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
+        _collect_garbage_rarely()
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Draw the rewrites of one row of the stream."""
@@ -184,6 +179,23 @@ class RewritingActor:
         # At the end of the process the engine ends with it, and the modules that `close` needs are half gone.
         if engine is not None and not sys.is_finalizing():
             engine.close()
+
+
+def _was_restarted(context: Any) -> bool:
+    """Whether Ray started this actor in the place of a dead one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this property of Ray's warns about another one
+        return bool(context.was_current_actor_reconstructed)
+
+
+def _collect_garbage_rarely() -> None:
+    """Keep Python's garbage collector from taking a third of this process's time.
+
+    The modules loaded by now stay, and a shard's objects live until the shard is drawn. By default Python looks through
+    new objects after 700 allocations.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _alive_nodes() -> set[str]:
