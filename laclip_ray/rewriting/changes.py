@@ -82,4 +82,4 @@ def _digest(shard: Shard, data: DataConfig) -> str | None:
         samples = list(read_samples(shard, data, with_images=False))
     except Exception:  # noqa: BLE001 - the shard is read again to be rewritten, and then reports the reason
         return None
-    return store.digest_inputs((sample.id for sample in samples), (sample.caption_hash for sample in samples))
+    return store.digest_samples(samples)
