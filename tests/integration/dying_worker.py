@@ -1,4 +1,4 @@
-"""A training worker that is gone, as after `kill -9`, at a step of its own."""
+"""A training worker that kills itself with SIGKILL before a step."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from laclip_ray.training.step import Stepper
 
 
 def train_and_die(config: dict[str, Any]) -> None:
-    """Train as usual, and kill this process before step 5."""
+    """Train as usual, and kill this process before step 5 (from 0)."""
     step = Stepper.step
 
     def dying_step(self: Stepper, batch: Any, number: int) -> Any:

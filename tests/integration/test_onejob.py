@@ -57,8 +57,8 @@ def make_job(tmp_path: Path, make_experiment: MakeExperiment) -> Callable[[str],
 
 
 def shown(result: OneJobResult) -> dict[int, float]:
-    """The share of rewritten text by epoch."""
-    return {int(epoch): each["p_effective"] for epoch, each in result.training.summary["by_epoch"].items()}
+    """The share of samples that showed a rewrite, by epoch."""
+    return {int(epoch): shares["p_effective"] for epoch, shares in result.training.summary["by_epoch"].items()}
 
 
 def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> None:
@@ -67,13 +67,13 @@ def assert_everything_was_trained_on_once_an_epoch(experiment: Experiment) -> No
     state = storage.read_json(storage.join(checkpoint, "state.json"))
     assert Position.from_json(state["position"]).done_below == SHARDS * EPOCHS
     assert state["samples"] == SHARDS * SAMPLES * EPOCHS
-    (read,) = state["lineage"]["rewrite_sets"]
-    assert read["committed_shards"] == SHARDS, "also what was committed after training had begun"
+    (rewrite_set,) = state["lineage"]["rewrite_sets"]
+    assert rewrite_set["committed_shards"] == SHARDS, "with the shards committed after training began"
 
 
 @dataclass
 class HeldEngine(ScriptedEngine):
-    """Answers for all shards but one, and for that one once training has a checkpoint."""
+    """Answers for all shards but one at once, and for that one after training has a checkpoint."""
 
     train_output: str = ""
     asked: int = 0
@@ -90,26 +90,31 @@ class HeldEngine(ScriptedEngine):
 def test_every_delivery_makes_the_same_rewrites_and_trains_on_each_sample_once_an_epoch(
     make_job: Callable[[str], Experiment],
 ) -> None:
-    written = []
-    for delivery in ("inline", "follow"):
+    rewrites = []
+    for delivery in ("ahead", "inline", "follow"):
         experiment = make_job(delivery)
-        result = run_one_job(experiment, partial(HeldEngine, train_output=experiment.train_output))
+        held = partial(HeldEngine, train_output=experiment.train_output)
+        result = run_one_job(experiment, ScriptedEngine if delivery == "ahead" else held)
         assert_everything_was_trained_on_once_an_epoch(experiment)
         assert (result.rewriting.commits, len(result.rewriting.engines)) == (SHARDS, 1)
-        written.append(contents(experiment))
+        rewrites.append(contents(experiment))
         shares = shown(result)
-        if delivery == "inline":
+        events = {event["event"]: event["rewritten_shards"] for event in result.timeline}
+        if delivery == "ahead":
             assert shares == dict.fromkeys(range(EPOCHS), 1.0)
-            first = next(each for each in result.timeline if "first step" in each["event"])
-            assert first["rewritten_shards"] < SHARDS
+            assert events == {"rewriting has ended": SHARDS, "training has ended": SHARDS}
+        elif delivery == "inline":
+            assert shares == dict.fromkeys(range(EPOCHS), 1.0)
+            assert events["the first step of a start of training"] < SHARDS
         else:
             assert shares[0] < 1.0
             assert shares[EPOCHS - 1] >= shares[0]
             late = result.training.summary["by_epoch"][0]["fallbacks"]["not_rewritten"]
             assert late == round((1 - shares[0]) * SHARDS * SAMPLES)
-        assert read_metrics(experiment.train_output)[-1]["shards_to_rewrite"] == SHARDS
+        is_beside = delivery != "ahead"
+        assert read_metrics(experiment.train_output)[-1].get("shards_to_rewrite") == (SHARDS if is_beside else None)
         assert storage.read_json(storage.join(experiment.output, "run.json"))["training"]["steps"] == 20
-    assert written[0] == written[1]
+    assert rewrites[0] == rewrites[1] == rewrites[2]
 
 
 @pytest.mark.parametrize("delivery", ["ahead", "follow"])
@@ -124,7 +129,7 @@ def test_training_with_a_caption_that_killed_its_engine_is_complete_and_the_job_
     run = storage.read_json(storage.join(experiment.output, RUN_FILE))
     assert run["training"]["samples"] == SHARDS * SAMPLES
     assert run["rewriting"]["prompt_sets"]["crowd"]["unfilled"] == {"engine_died": 1}
-    # The same command finds nothing left to do, and says the same.
+    # The same command finds nothing left to do, and reports the same.
     with pytest.raises(IncompleteError, match="killer"):
         run_one_job(experiment, ScriptedEngine)
     again = storage.read_json(storage.join(experiment.output, RUN_FILE))
@@ -138,8 +143,7 @@ def no_engine(rewrite: RewriteConfig, seed: int) -> Engine:
 
 @dataclass
 class LostEngine(ScriptedEngine):
-    """One of two engines that dies of its first caption and does not start again, or the other, which is slow as long
-    as that is tried."""
+    """One of two engines. The first dies of its first caption and does not restart; the other is slow until then."""
 
     place: str = ""
     is_lost: bool = False
@@ -160,13 +164,13 @@ class LostEngine(ScriptedEngine):
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         """See `laclip_ray.rewriting.engine.Engine`."""
         if self.is_lost:
-            raise EngineDiedError("it is lost")
+            raise EngineDiedError("its process is gone")
         if not Path(self.place, "start-1").exists():
             await asyncio.sleep(1.0)
         return await super().generate(prompt, count, request_id)
 
 
-def test_what_an_engine_had_that_does_not_start_again_is_done_by_the_others_and_training_goes_on(
+def test_other_engines_take_the_shards_of_one_that_does_not_restart_and_training_continues(
     make_job: Callable[[str], Experiment], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small = range(SHARDS, 3 * SHARDS)
@@ -184,20 +188,20 @@ def test_what_an_engine_had_that_does_not_start_again_is_done_by_the_others_and_
 
 
 def alive_actors() -> set[str]:
-    """Their classes."""
+    """The class names of all actors alive."""
     return {actor["ActorClassName"] for actor in state.actors().values() if actor["State"] == "ALIVE"}
 
 
 @pytest.fixture
 def sigint_is_ignored() -> Iterator[None]:
-    """As under `nohup`."""
+    """Ignore SIGINT, as `nohup` does."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("sigint_is_ignored")
-def test_training_that_waits_for_rewriting_which_cannot_go_on_is_stopped_and_says_why(
+def test_training_that_waits_for_failed_rewriting_is_stopped_and_says_why(
     make_job: Callable[[str], Experiment],
 ) -> None:
     with pytest.raises(IncompleteError, match=r"(?s)with it training.*no memory on the device"):

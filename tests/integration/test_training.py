@@ -1,4 +1,4 @@
-"""Training on a real Ray with two gloo workers."""
+"""Training on a real Ray, with two gloo workers."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,12 +31,12 @@ def metrics_of(experiment: Experiment) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def trained(tmp_path: Path, make_experiment: MakeExperiment) -> Experiment:
-    """Two epochs over 66 samples in 3 shards, two of them bad, a quarter without a rewrite."""
+    """Two epochs over 66 samples in 3 shards. Two samples are broken, and a quarter has no rewrite."""
     for number in range(3):
         samples = good_samples(number * 22, 22)
-        for place, (_, members) in enumerate(samples):
-            if place % 4 == 0:
-                members["txt"] = f"{EMPTY} {number} {place}".encode()
+        for row, (_, members) in enumerate(samples):
+            if row % 4 == 0:
+                members["txt"] = f"{EMPTY} {number} {row}".encode()
         if number == 1:
             samples[5][1]["jpg"] = b"not an image"
             samples[6][1]["jpg"] = jpeg(0)[:200]
@@ -47,9 +47,9 @@ def trained(tmp_path: Path, make_experiment: MakeExperiment) -> Experiment:
     return experiment
 
 
-def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(trained: Experiment) -> None:
+def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skipped_rows(trained: Experiment) -> None:
     summary = storage.read_json(storage.join(trained.train_output, "summary.json"))
-    # 2 epochs of 64 usable samples are 8 global batches of 16, none left over.
+    # 2 epochs of 64 usable samples are 8 global batches of 16, without a rest.
     assert (summary["steps"], summary["samples"], summary["not_trained_on"]) == (8, 128, 4)
     assert summary["skipped"] == {"image_unreadable": 4}
     assert set(summary["skipped_names"]["image_unreadable"]) == {"s00027", "s00028"}
@@ -60,36 +60,36 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skips(tra
     assert position.done_below == 6
     assert not position.rows
     by_epoch = shown_counts_from_json(state["sources"])
-    # A global batch holds the end of one epoch and the beginning of the next.
+    # A global batch may hold the end of one epoch and the start of the next.
     assert {epoch: sum(counts.values()) for epoch, counts in by_epoch.items()} == {0: 64, 1: 64}
-    sources = sum(map(Counter, by_epoch.values()), Counter[int]())
-    assert sources.total() == 128
-    assert summary["p_effective"] == sources[ShownText.REWRITE] / 128
+    shown = sum(map(Counter, by_epoch.values()), Counter[int]())
+    assert shown.total() == 128
+    assert summary["p_effective"] == shown[ShownText.REWRITE] / 128
     assert state["text"] == {name: summary[name] for name in ("p", "p_effective", "fallbacks")}
-    assert summary["fallbacks"]["no_accepted_rewrite"] == sources[ShownText.NO_ACCEPTED_REWRITE] > 0
-    assert sources[ShownText.REWRITE] > 0
-    assert sources[ShownText.NOT_REWRITTEN] == 0
+    assert summary["fallbacks"]["no_accepted_rewrite"] == shown[ShownText.NO_ACCEPTED_REWRITE] > 0
+    assert shown[ShownText.REWRITE] > 0
+    assert shown[ShownText.NOT_REWRITTEN] == 0
     lineage = summary["lineage"]
-    assert [each["committed_shards"] for each in lineage["rewrite_sets"]] == [3, 3]
-    assert len({each["fingerprint"] for each in lineage["rewrite_sets"]}) == 2
+    assert [rewrite_set["committed_shards"] for rewrite_set in lineage["rewrite_sets"]] == [3, 3]
+    assert len({rewrite_set["fingerprint"] for rewrite_set in lineage["rewrite_sets"]}) == 2
     steps = [row["step"] for row in metrics_of(trained)]
     assert steps == [2, 4, 6, 8]
     assert list(Path(trained.train_output, "tensorboard").glob("events*"))
 
-    # The same command again changes nothing, another run is refused.
-    before = Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns
+    # The same command changes nothing, and another run is refused.
+    written_ns = Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns
     assert run_training(trained).summary == summary
-    assert Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns == before
+    assert Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns == written_ns
     with pytest.raises(UserError, match=r"holds another training run \(text\.p differ\)"):
         run_training(with_overrides(trained, {"text.p": 0.7}))
 
-    # A program that has never heard of this package gives the same features and transforms.
+    # A program that only knows open_clip gives the same features and transforms.
     export = storage.join(trained.train_output, "export")
     differences = export_differences(trained, checkpoint, export, Path(trained.output))
     assert max(differences.values()) <= 1e-5, differences
 
 
-def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
+def test_training_resumes_from_the_newest_checkpoint_at_another_world_size(
     tmp_path: Path, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
@@ -118,9 +118,7 @@ def test_training_continues_from_the_newest_checkpoint_at_another_world_size(
     assert [row["step"] for row in metrics_of(experiment)] == sorted({row["step"] for row in metrics_of(experiment)})
 
 
-def test_all_texts_of_an_image_train_as_many_workers_as_there_is_room_for(
-    tmp_path: Path, make_experiment: MakeExperiment
-) -> None:
+def test_multi_trains_on_all_texts_with_as_many_workers_as_fit(tmp_path: Path, make_experiment: MakeExperiment) -> None:
     for number in range(2):
         samples = good_samples(number * 24, 24)
         samples[0][1]["txt"] = f"{EMPTY} {number}".encode()
@@ -137,7 +135,7 @@ def test_all_texts_of_an_image_train_as_many_workers_as_there_is_room_for(
     assert {row["batch_size"] for row in metrics_of(experiment)} == {16}
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_the_ids_of_its_batch(
+def test_a_non_finite_loss_ends_the_run_and_names_the_samples_of_its_batch(
     tmp_path: Path, make_experiment: MakeExperiment
 ) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 48))

@@ -1,4 +1,4 @@
-"""Workers and drivers are killed: each sample is trained on once an epoch, and exact order gives the same weights."""
+"""A run whose worker and driver are killed trains on each sample once an epoch; exact order gives the same weights."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,16 +30,17 @@ def experiment(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Ex
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_run_that_is_killed_trains_on_each_sample_once_an_epoch_and_ends_with_the_same_weights(
+def test_a_killed_run_trains_on_each_sample_once_an_epoch_and_ends_with_the_same_weights(
     tmp_path: Path, experiment: Experiment
 ) -> None:
-    found = run_chaos(experiment, ["worker", "driver"], [2], 1.0, 1, tmp_path)
-    assert (found.exit_code, found.kills.total()) == (0, 2), found.output[-3000:]
+    result = run_chaos(experiment, ["worker", "driver"], [2], 1.0, 1, tmp_path)
+    assert (result.exit_code, result.kills.total()) == (0, 2), result.output[-3000:]
     everything = Counter(f"s{number:05d}" for number in range(SHARDS * SAMPLES))
     assert trained_samples(experiment.output) == [everything] * EPOCHS
     undisturbed = with_overrides(experiment, {"output": str(tmp_path / "undisturbed")})
     run_training(undisturbed)
     weights, expected = (
-        load_file(f"{RunPaths(each.train_output).export}/open_clip_model.safetensors") for each in (experiment, undisturbed)
+        load_file(f"{RunPaths(each.train_output).export}/open_clip_model.safetensors")
+        for each in (experiment, undisturbed)
     )
     assert max(float((weights[name] - expected[name]).abs().max()) for name in expected) <= 1e-5

@@ -1,7 +1,7 @@
-"""Kill workers and drivers of a training run at random, and start it again until it ends; what was trained is noted.
+"""Kill workers and drivers of a training run at random, restart it until it ends, and find out what it trained on.
 
-A worker notes the samples of each step before it makes it, in a file of its own for each start of its group. The steps
-that lead to the final weights are those that no later start made again.
+Each worker notes the samples of a step before it makes the step, in one file per start of the worker group. The steps
+that lead to the final weights are the ones that no later start repeated.
 """
 
 import json
@@ -36,21 +36,21 @@ NOTES = "notes"
 
 
 def train_and_note(config: dict[str, LoopInput]) -> None:
-    """Train as usual, at a pace, and note the samples of each step."""
-    given = config["input"]
+    """Train at a set pace, and note the samples of each step."""
+    inputs = config["input"]
     import ray.train
 
     rank = ray.train.get_context().get_world_rank()
     started = [time.time_ns()]
     if distributed.is_initialized() and distributed.get_world_size() > 1:
         distributed.broadcast_object_list(started, src=0)
-    directory = Path(given.experiment.output) / NOTES
+    directory = Path(inputs.experiment.output) / NOTES
     directory.mkdir(exist_ok=True)
     step = Stepper.step
     with (directory / f"{started[0]}-{rank}.jsonl").open("a") as file:
 
         def noting_step(self: Stepper, batch: Mapping[str, Any], number: int) -> Any:
-            epochs = (batch["schedule_index"] // given.shard_count).tolist()
+            epochs = (batch["schedule_index"] // inputs.shard_count).tolist()
             note = {"step": number, "samples": list(zip(epochs, batch["id"].tolist(), strict=True))}
             file.write(json.dumps(note) + "\n")
             file.flush()
@@ -63,7 +63,7 @@ def train_and_note(config: dict[str, LoopInput]) -> None:
 
 @dataclass
 class Start:
-    """A start of the group of workers."""
+    """One start of the worker group."""
 
     workers: int = 0
     steps: dict[int, list[Any]] = field(default_factory=dict)
@@ -71,37 +71,37 @@ class Start:
 
 
 def starts_of(notes: Path) -> list[Start]:
-    """What is noted, one start after the other; a line that is not whole yet is left out."""
-    found: dict[int, Start] = {}
+    """The notes of each start, in order. An incomplete last line is left out."""
+    starts: dict[int, Start] = {}
     for path in sorted(notes.glob("*.jsonl")):
-        start = found.setdefault(int(path.name.partition("-")[0]), Start())
+        start = starts.setdefault(int(path.name.partition("-")[0]), Start())
         start.workers += 1
         for line in path.read_text().split("\n")[:-1]:
             note = json.loads(line)
             start.steps.setdefault(note["step"], []).extend(note["samples"])
-    return [found[started] for started in sorted(found)]
+    return [starts[started_ns] for started_ns in sorted(starts)]
 
 
 def trained_samples(output: str) -> list[Counter[str]]:
-    """By epoch, how often each id was trained on, over the steps that lead to the final weights."""
-    last: dict[int, list[Any]] = {}
+    """How often each id was trained on, by epoch, over the steps that lead to the final weights."""
+    steps: dict[int, list[Any]] = {}
     for start in starts_of(Path(output, NOTES)):
-        last |= start.steps
-    found: list[Counter[str]] = []
-    for samples in last.values():
+        steps |= start.steps
+    by_epoch: list[Counter[str]] = []
+    for samples in steps.values():
         for epoch, sample_id in samples:
-            while len(found) <= epoch:
-                found.append(Counter())
-            found[epoch][sample_id] += 1
-    return found
+            while len(by_epoch) <= epoch:
+                by_epoch.append(Counter())
+            by_epoch[epoch][sample_id] += 1
+    return by_epoch
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """What came of it."""
+    """The result of a run with kills."""
 
     kills: Counter[str]
-    """By what was killed; each while steps were being made."""
+    """By kind of process; each happened while training made steps."""
     exit_code: int
     """Of the last driver."""
     output: str
@@ -116,16 +116,16 @@ def run_chaos(
     directory: Path,
     engine_pace_s: float | None = None,
 ) -> Chaos:
-    """Train in a process of its own and kill.
+    """Train in a separate process, and kill.
 
     Args:
-        experiment: what is trained.
-        victims: what is killed, one after the other: `worker`, `driver` or `engine`.
-        sizes: the number of workers, one after the other, of the driver's starts; the last one stays.
-        pause_s: mean time from a step of a new start to the next kill.
+        experiment: the configuration.
+        victims: the processes to kill, in order: `worker`, `driver` or `engine`.
+        sizes: number of workers at each start of the driver; the last one repeats.
+        pause_s: mean time from the first step of a start to the next kill.
         seed: of the times.
         directory: for the config and the log.
-        engine_pace_s: with it, rewriting goes on beside training, with a scripted engine that needs this for an answer.
+        engine_pace_s: if given, rewriting runs beside training, with a scripted engine that takes this long to answer.
     """
     log = directory / "chaos.log"
     times = random.Random(seed)
@@ -158,7 +158,7 @@ def run_chaos(
             workers = _workers(driver.pid)
             driver.kill()
             driver.wait()
-            wait_for(lambda: not any(each.is_running() for each in workers), 60, "the end of the workers")  # noqa: B023
+            wait_for(lambda: not any(worker.is_running() for worker in workers), 60, "the end of the workers")  # noqa: B023
             driver = start()
         elif victim == "engine":
             for pid in _engine():
@@ -172,30 +172,30 @@ def run_chaos(
 
 
 def _has_begun(notes: Path, seen: set[Path]) -> bool:
-    """Whether a start that is not among the seen ones has noted a step."""
+    """Whether a start without a file in `seen` has noted a step."""
     return any(path.stat().st_size for path in {*notes.iterdir()} - seen)
 
 
 def _engine() -> list[int]:
-    """The processes of one engine, as soon as there is one."""
-    found: list[int] = []
+    """The processes of one engine. Waits for an engine."""
+    pids: list[int] = []
 
     def look() -> bool:
-        found[:] = [pid for owner in engine_owners(0.0)[:1] for pid in engine_processes_of(owner.pid)]
-        return bool(found)
+        pids[:] = [pid for owner in engine_owners(0.0)[:1] for pid in engine_processes_of(owner.pid)]
+        return bool(pids)
 
     wait_for(look, 60, "an engine to kill")
-    return found
+    return pids
 
 
 def _workers(driver: int) -> list[psutil.Process]:
     """The training workers that a driver's Ray runs."""
-    found = []
-    for each in psutil.Process(driver).children(recursive=True):
+    workers = []
+    for process in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # or a zombie, which has no command line
-            if "RayTrainWorker" in " ".join(each.cmdline()):
-                found.append(each)
-    return found
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                workers.append(process)
+    return workers
 
 
 def main() -> None:
