@@ -16,7 +16,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def released_weights(text_width: int, text_layers: int) -> Weights:
-    """Draw random weights with which every part of the model affects its features."""
+    """Draw random weights; every part of the model affects its features."""
     width = text_width
     shapes: dict[str, tuple[int, ...]] = {
         "visual.cls_token": (1, 1, 384),

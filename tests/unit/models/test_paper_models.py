@@ -158,6 +158,6 @@ def test_timm_keeps_the_towers_when_the_module_is_loaded_again() -> None:
     assert all(timm.is_model(name) for name in NAMES)
 
 
-def test_a_name_that_is_nearly_one_of_them_is_told_so() -> None:
+def test_a_misspelt_name_is_refused_with_similar_names() -> None:
     with pytest.raises(UserError, match=r"similar: .*laclip_vit_b16"):
         load_model_spec("laclip_vit_b32")

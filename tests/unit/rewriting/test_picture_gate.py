@@ -159,7 +159,7 @@ def test_without_a_readable_picture_everything_is_kept_and_the_sample_is_counted
 ) -> None:
     gate = PictureGate(export, None, 0.0, 8)
     kept, unjudged = gate.judge([PICTURES[0], image, image, PICTURES[3]], CAPTIONS, REWRITES)
-    # Of the two samples without a picture, only the first has rewrites.
+    # Two samples have no picture, and only the first of them has rewrites.
     assert unjudged == 1
     first, last = ([difference >= 0 for difference in differences[row]] for row in (0, 3))
     assert kept == [first, [True], [], last]
@@ -309,7 +309,7 @@ def test_refining_reads_a_batch_of_pictures_ahead_and_none_in_vain(export: str) 
             return super().judge(images, captions, rewrites)
 
     captions = [f"caption {number}" for number in range(20)]
-    # Of the first ten samples, every second one has a draw.
+    # Every second one of the first ten samples has a draw.
     draws = draws_of(captions, [["a rewrite"] if number < 10 and number % 2 == 0 else [] for number in range(20)])
 
     def images() -> Iterator[tuple[SampleKey, bytes | None]]:
