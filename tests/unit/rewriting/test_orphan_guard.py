@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -34,3 +35,5 @@ def test_a_child_dies_with_its_killed_owner() -> None:
             time.sleep(0.05)
     finally:
         owner.kill()
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
