@@ -1,4 +1,4 @@
-"""What rewriting and training tell each other: which shards are rewritten, how far training reads, and what happened.
+"""The messages between rewriting and training: rewritten shards, training's position, and a timeline of events.
 
 The coordinator is an actor on the driver's node and ends with the driver. The next start builds a new one from the
 committed rewrites.
@@ -30,7 +30,7 @@ class Coordinator:
         """Start with the work left.
 
         Args:
-            missing: by shard, the number of its prompt sets that are not committed.
+            missing: by shard, the number of its uncommitted prompt sets.
             shards: number of shards in the dataset.
             start: the schedule entry that training reads first.
             clock: returns seconds.
@@ -40,7 +40,7 @@ class Coordinator:
         self._shards = shards
         self._shards_to_rewrite = len(missing)
         self._missing = dict(missing)
-        """By shard, prompt sets that are not settled."""
+        """By shard, unsettled prompt sets."""
         self._given_up: set[str] = set()
         self._accepted = 0
         self._has_ended = False
@@ -51,7 +51,7 @@ class Coordinator:
         self._in_flight: set[str] = set()
         self._priority: ShardPriority | None = None
         self._rewritten_in_flight = 0
-        """Shards that were taken and are settled."""
+        """Taken shards that have been settled."""
         self._rewriting_rate = Rate()
         self._read_below = start
         """Training reads, or has read, every entry below this index."""
@@ -236,8 +236,8 @@ class CoordinatorQueue:
     schedule: Schedule
     names: tuple[str, ...]
     most: int
-    """Shards in flight at the same time. A shard that is taken early is chosen with less knowledge of what training
-    will need."""
+    """Shards in flight at the same time. The earlier a shard is taken, the less is known about training's
+    needs."""
 
     def offer(self, items: Mapping[str, Item]) -> None:
         """See `ShardQueue.offer`."""
@@ -258,7 +258,7 @@ class CoordinatorQueue:
 
 
 def start_coordinator(missing: Mapping[str, int], shards: int, start: int) -> Any:
-    """Start a coordinator's actor on this node; the arguments are those of `Coordinator`."""
+    """Start a coordinator's actor on this node. Takes the arguments of `Coordinator`."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

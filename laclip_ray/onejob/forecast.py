@@ -1,13 +1,13 @@
-"""What each delivery takes in time, GPUs and money, and how many rewrites come too late for an epoch.
+"""Forecasts of each delivery: its time, GPUs and money, and the share of rewrites that come too late for an epoch.
 
 The model: rewriting all shards takes R hours with its engines, an epoch of training E hours with its workers, N epochs
 are left, and both halves go through the shards at a steady rate.
 
     ahead    R + N E hours; no rewrite is late
     inline   max(R, E) + (N - 1) E hours: in the first epoch the slower half sets the pace; no rewrite is late
-    follow   max(R, N E) hours. Rewriting takes the shard that is read next (`priority`), so in each epoch E / R of the
-             shards are rewritten in time. In epoch k (from 0), all but (k + 1) E / R of the shards are late. If some
-             are rewritten already, these shares are of the others.
+    follow   max(R, N E) hours. Rewriting takes the shard that training reads next (`priority`), so in each epoch
+             E / R of the shards are rewritten in time. In epoch k (from 0), all but (k + 1) E / R of the shards are
+             late. If some shards are rewritten already, these shares are of the others.
 
 Engines are paid for R hours, and workers from the first batch to the last, if the cluster releases idle nodes
 (`ray.autoscaling`). Otherwise all GPUs are paid until the job ends. `ahead` then pays for the GPUs of the larger half
@@ -41,14 +41,14 @@ class Halves:
     worker_price: float | None = None
     """Price of a GPU-hour of a worker."""
     left_share: float = 1.0
-    """Share of all shards that are not rewritten yet."""
+    """Share of all shards without their rewrites."""
     on_same_gpus: bool = False
     """Whether engines may use the GPUs that workers use later."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a delivery takes."""
+    """The time, GPUs and money of a delivery."""
 
     delivery: Delivery
     hours: float
@@ -56,7 +56,7 @@ class Forecast:
     money: float | None
     """None if a price is unknown."""
     late_shares: tuple[float, ...]
-    """By epoch, the share of shards that are read before their rewrites are committed."""
+    """By epoch, the share of shards read before their rewrites are committed."""
 
 
 def forecasts(halves: Halves, is_released: bool) -> tuple[Forecast, ...]:
@@ -64,7 +64,7 @@ def forecasts(halves: Halves, is_released: bool) -> tuple[Forecast, ...]:
 
     Args:
         halves: what each half takes.
-        is_released: whether idle GPUs cost nothing.
+        is_released: whether the cluster releases idle GPUs, so they are free.
     """
     rewriting, training = halves.rewriting_hours, halves.epochs * halves.epoch_hours
     first_epoch = min(halves.epoch_hours, training)

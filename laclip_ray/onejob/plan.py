@@ -1,4 +1,4 @@
-"""What `laclip run` would do: processes, work left, and a forecast of each delivery. Starts nothing."""
+"""What `laclip run` would do: processes, work left, and a forecast of each delivery."""
 
 import statistics
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class RunPlan:
 
     delivery: Delivery
     engines: ResourceGroup
-    """At most this many engines; 0 if nothing is left to draw."""
+    """At most this many engines; 0 without draws left."""
     fewest_engines: int
     workers: ResourceGroup
     shards: int
@@ -58,7 +58,7 @@ class RunPlan:
 
 
 def plan_run(experiment: Experiment) -> RunPlan:
-    """Find out what `laclip run` would do. Starts neither Ray nor an engine, and writes nothing.
+    """Find out what `laclip run` would do. Starts neither Ray nor an engine, and writes no file.
 
     Raises:
         UserError: bad input, as for the run itself.

@@ -1,8 +1,9 @@
 """Which shard to rewrite next, when training reads the shards in the order of its schedule.
 
 With `follow`, training does not wait, and needs a shard that it has passed only in the next epoch. A slower rewriter
-therefore does best with the shard that is read next and can still be rewritten by then. If an epoch takes E hours and
-rewriting R, E / R of the shards are in time in the first epoch already; in the order of the first epoch, none would be.
+therefore does best with the next shard that it can finish before training reads it. If an epoch takes E hours and
+rewriting R, E / R of the shards are in time in the first epoch already. In the order of the first epoch alone, all
+would be late.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from laclip_ray.training.checkpoint import read_position
 
 
 class ShardPriority:
-    """The shards that are not taken yet, and which one the schedule reads next."""
+    """The untaken shards, and which one the schedule reads next."""
 
     def __init__(self, schedule: Schedule, names: Sequence[str], shards: Iterable[str]) -> None:
         """Start at the beginning of the schedule.
@@ -29,7 +30,7 @@ class ShardPriority:
         self._names = names
         self._untaken = dict.fromkeys(shards)
         self._next = 0
-        """The entry that is read next."""
+        """The next entry that training reads."""
 
     def restart_at(self, index: int) -> None:
         """Reading starts, or restarts, at schedule entry `index`."""
@@ -40,11 +41,11 @@ class ShardPriority:
         self._next = max(self._next, index + 1)
 
     def take(self, ahead: int = 0) -> str:
-        """Take the shard that is read soonest.
+        """Take the shard that training reads next.
 
         Args:
-            ahead: entries that are read before the shard is rewritten. Shards read within them are too late. If there
-                are only such shards, the one that is read last is taken.
+            ahead: entries that training reads before the shard is rewritten. Shards read within them are late, and
+                taken only if no other shard is left, the last one first.
 
         Raises:
             LookupError: all shards are taken.
@@ -96,7 +97,7 @@ def schedule_of(backlog: Backlog) -> Schedule:
 
 
 def sort_by_priority(backlog: Backlog) -> None:
-    """Sort the backlog in the order in which the rest of the schedule reads its shards."""
+    """Sort the backlog in the order of the rest of the schedule."""
     schedule = schedule_of(backlog)
     names = list(backlog.shards)
     unfinished = {unit.shard for unit in backlog.units}

@@ -1,4 +1,4 @@
-"""The processes of both halves of a job: what they reserve, and how they share a cluster too small for all of them."""
+"""The processes of both halves of a job: their reservations, and how they share a cluster too small for all of them."""
 
 import logging
 from dataclasses import replace
@@ -24,7 +24,7 @@ def runs_beside(backlog: Backlog) -> bool:
 
 
 def reservations(backlog: Backlog) -> list[cluster.Reservation]:
-    """What the job reserves at once, for each of its phases; the one of the most CPUs first."""
+    """The reservations of the job's phases, the one with the most CPUs first."""
     experiment = backlog.experiment
     workers = worker_group(experiment.train)
     rewriting = (engine_group(backlog), scorer_group(experiment.rewrite.gate.picture)) if backlog.units else ()
@@ -41,10 +41,10 @@ def rewriting_cpus(rewrite: RewriteConfig) -> float:
 
 
 def fit_to_cluster(backlog: Backlog) -> Backlog:
-    """Limit engines and workers to what the cluster holds beside each other, unless it grows as needed.
+    """Limit engines and workers to the numbers that fit on the cluster together, unless it grows as needed.
 
-    Workers come first: engines take what the most workers leave, but at least their minimum, and workers what those
-    engines leave. Ray alone would count the engines' GPUs as room for workers, and wait for them.
+    Workers come first: engines get the room that the most workers leave, but at least their minimum, and workers get
+    the room that those engines leave. Ray alone would count the engines' GPUs as room for workers, and wait for them.
     """
     experiment = backlog.experiment
     if experiment.ray.autoscaling:

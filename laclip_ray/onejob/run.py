@@ -2,14 +2,14 @@
 
     ahead     rewrite everything, then train
     inline    training reads a shard once its rewrites are committed: every image has its texts from the first batch on
-    follow    training never waits; a shard that is read before its rewrites are committed shows captions (`late`)
+    follow    training never waits; a shard read before its rewrites are committed shows captions (`late`)
 
-Rewriting commits shard by shard, in the order in which the schedule needs the shards, exactly as `laclip rewrite` does.
-Training reads what is committed. Nothing else connects the two halves, so each resumes as it does alone, and an engine
-that dies does not end training. Engines are released after the last shard.
+Rewriting commits shard by shard as `laclip rewrite` does, in the order of the schedule. Training reads committed
+rewrites. No other data passes between the halves, so each resumes as it does alone, and an engine that dies does not
+end training. Engines are released after the last shard.
 
-Guarantees: whatever is killed, each rewrite is made once, and each sample is trained on once an epoch. Work missing at
-the end is named, and the run is incomplete.
+Guarantees: even if processes are killed, each rewrite is made once, and each sample is trained on once an epoch. Work
+missing at the end is named, and the run is incomplete.
 """
 
 import threading
@@ -75,7 +75,7 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
 
 
 def check_text(text: TextConfig) -> None:
-    """Refuse a job whose training would not read what it rewrites.
+    """Refuse a job whose training would not read its rewrites.
 
     Raises:
         UserError: with the setting.
@@ -89,8 +89,8 @@ def check_text(text: TextConfig) -> None:
 def _run_ahead(backlog: Backlog, build_engine: BuildEngine) -> OneJobResult:
     """Rewrite, then train; with an empty backlog, only train.
 
-    Training starts only with every rewrite that can be made. Captions that killed their engines will have none in any
-    later run either, so they end the job as incomplete only after training.
+    Training starts only with every rewrite that can be made. Captions that killed their engines would get no
+    rewrite in a later run either, so they end the job as incomplete only after training.
     """
     started_s = time.monotonic()
     rewriting = finish_rewriting(backlog, build_engine)
@@ -194,7 +194,7 @@ class RewritingThread(threading.Thread):
         # A result without a cause misses only shards that failed on their own. A reached budget is expected.
         is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
         if is_fatal and self._unsettled and self._stops_training:
-            self.stop_training.set()  # training would otherwise go on without the rewrites that it has to wait for
+            self.stop_training.set()  # training must not continue without the rewrites that it waits for
         else:
             self._coordinator.end_rewriting.remote()
 
@@ -204,7 +204,7 @@ class RewritingThread(threading.Thread):
 
 
 def _queue_of(backlog: Backlog, coordinator: Any) -> CoordinatorQueue:
-    """The queue of shards in the order in which training will read them."""
+    """The queue of shards, in the order of training's schedule."""
     engine = backlog.experiment.rewrite.engine
     most = engine.actors.max * engine.held_shards
     return CoordinatorQueue(coordinator, schedule_of(backlog), tuple(backlog.shards), most)

@@ -16,8 +16,8 @@ _SHARE_MULTIPLE = 32
 def worker_batch_size(train: TrainConfig, world_size: int, order: StreamOrder) -> int:
     """A worker's share of the global batch, rounded down.
 
-    In exact order, a share that does not divide the global batch is also rounded down to a multiple of 32, unless that
-    is 0. The shares of several world sizes then have a common divisor (see `StreamSpec.dealt_rows`).
+    In exact order, a share of 32 or more that does not divide the global batch is also rounded down to a multiple of
+    32. The shares of several world sizes then have a common divisor (see `StreamSpec.dealt_rows`).
     """
     share, rest = divmod(train.batch_size, world_size)
     if order == "exact" and rest and share >= _SHARE_MULTIPLE:

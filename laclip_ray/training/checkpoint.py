@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, how to write and read it, and which one is the newest.
+"""Checkpoints: their content, how to write and read one, and how to find the newest.
 
     open_clip_model.safetensors, open_clip_config.json   the model, as `open_clip` loads it (`local-dir:`)
     optimiser.pt                                         the optimiser's state
@@ -151,6 +151,6 @@ def read_state(checkpoint: str) -> dict[str, Any]:
 
 
 def read_position(train_output: str) -> Position:
-    """The position from which the run in `train_output` resumes: that of its newest checkpoint, or the start."""
+    """The position where the run in `train_output` resumes: at its newest checkpoint, or at the start."""
     newest = newest_checkpoint(train_output)
     return Position() if newest is None else Position.from_json(read_state(newest)["position"])

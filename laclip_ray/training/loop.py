@@ -120,14 +120,14 @@ class TrainingLoop:
         """Steps done."""
 
     def run(self, batches: Iterable[Mapping[str, np.ndarray]]) -> None:
-        """Train until the run's last step, the end of the batches, or a loss or weight that is not finite."""
+        """Train until the run's last step, the end of the batches, or a non-finite loss or weight."""
         if self._train(batches):
             self._settle(log=self._window.has_steps, save=self._step != self._saver.saved_step or self._step == 0)
         if self._metrics is not None:
             self._metrics.close()
 
     def _train(self, batches: Iterable[Mapping[str, np.ndarray]]) -> bool:
-        """Train on the batches; False if a loss or weight is not finite."""
+        """Train on the batches; False after a non-finite loss or weight."""
         for batch in self._window.timed(batches):
             self._make_step(batch)
             # Before the checkpoint: a run that resumes from it would not repeat this step, nor the export.
@@ -170,7 +170,7 @@ class TrainingLoop:
                 will take nodes away.
 
         Returns:
-            False if training has to stop, because a loss or weight is not finite.
+            False if training has to stop, because of a non-finite loss or weight.
         """
         import ray.train
 

@@ -38,7 +38,7 @@ class Features:
     scale: torch.Tensor
     """The factor on the cosine similarities, a scalar."""
     bias: torch.Tensor | None = None
-    """Added to the scaled similarities, a scalar (SigLIP). None: the model has none."""
+    """Added to the scaled similarities, a scalar (SigLIP). None: a model without a bias."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from laclip_ray.models.files import EXPORT_DIRECTORY
 RAY_RUN_NAME = "ray"
 """The name of the run in Ray Train, and of its directory."""
 RECORD_FILE = "experiment.json"
-"""The record of the run, by which a rerun recognises it."""
+"""The run's record: a rerun recognises its run by this file."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RunPaths:
 
     @property
     def non_finite(self) -> str:
-        """The step, and the ids of its batch, at which a run stopped because a loss or a weight was not finite."""
+        """Why a run stopped: the step of a non-finite loss or weight, and the ids of its batch."""
         return storage.join(self.output, "non_finite_loss.json")
 
     @property

@@ -1,6 +1,6 @@
 """A training run as a user starts it: check, count rows, describe the stream, train, export.
 
-The same command resumes an interrupted run from its newest checkpoint. On a finished run it changes nothing.
+The same command resumes an interrupted run from its newest checkpoint. A finished run stays as it is.
 """
 
 import math
@@ -42,8 +42,8 @@ def run_training(
     Args:
         experiment: the configuration.
         supply: rewriting that runs beside training and commits to the rewrite sets of this configuration.
-        until_epoch: pause after this many epochs, with a checkpoint from which the same run can resume. Then
-            `TrainingResult.export` is that checkpoint, and no summary is written.
+        until_epoch: pause after this many epochs, with a checkpoint for the same run to resume from. Then
+            `TrainingResult.export` is this checkpoint, and no summary is written.
         rows: the result of `count_rows` for these shards, if the caller has it.
         stop: another thread sets it to end the workers early. Only in the main thread.
 
@@ -91,7 +91,7 @@ def run_training(
 
 
 def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
-    """Check the input of a run, and find its model and shards. Starts and writes nothing.
+    """Check the input of a run, and find its model and shards. Neither starts nor writes anything.
 
     Raises:
         UserError: bad input.
@@ -146,7 +146,7 @@ class RunLength:
         return math.ceil(self.total_steps * epoch / self.epochs)
 
     def last_step(self, until_epoch: int | None) -> int | None:
-        """The step at which a run pauses; None: it trains to the end of the schedule."""
+        """The step after which a run pauses; None: it trains to the end of the schedule."""
         return None if until_epoch is None or until_epoch >= self.epochs else self.step_after(until_epoch)
 
     def export_steps(self, every_epochs: int | None) -> dict[int, int]:

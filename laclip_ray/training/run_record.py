@@ -1,4 +1,4 @@
-"""The record of a training run in its output directory: what identifies it, and what it began with.
+"""The record of a training run in its output directory: its identity, and the input it began with.
 
     experiment.json          the configuration of the newest start
     rows.json                usable rows by shard
@@ -76,7 +76,7 @@ def pinned_rewrites(paths: RunPaths, rewrites: RewriteSets) -> RewriteSets:
 
 
 def _identity(experiment: Mapping[str, Any], text: TextConfig) -> dict[str, Any]:
-    """The values, by dotted key, that are equal in all starts of one run.
+    """The values, by dotted key, that all starts of one run share.
 
     Args:
         experiment: a configuration as JSON.

@@ -35,7 +35,7 @@ class Saver:
         """Start without an upload in flight.
 
         Args:
-            model: the model that is trained.
+            model: the model in training.
             spec: of the model.
             optimiser: of the model.
             checkpoint: when to save.

@@ -32,7 +32,7 @@ class TrainingResult:
 
 
 def finished_result(paths: RunPaths) -> TrainingResult | None:
-    """The result of a run that is finished already; None of any other."""
+    """The result of a finished run; None if the run is unfinished."""
     if storage.exists(paths.summary) and storage.exists(storage.join(paths.export, CONFIG_FILE)):
         return TrainingResult(storage.read_json(paths.summary), paths.export)
     return None
@@ -42,7 +42,7 @@ def finish(inputs: LoopInput, schedule: Schedule, rows: Mapping[str, int]) -> Tr
     """Export the model of the newest checkpoint, then write the summary. A run that pauses gets neither.
 
     Args:
-        inputs: of the workers, with the lineage of everything that was read.
+        inputs: of the workers, with the final lineage.
         schedule: of the run.
         rows: usable rows by shard.
 

@@ -120,7 +120,7 @@ def _build_trainer(inputs: LoopInput, spec: StreamSpec) -> Any:
 
 
 def _data_config(inputs: LoopInput, spec: StreamSpec) -> Any:
-    """How Ray Data runs the stream: in which order, and in how much memory."""
+    """How Ray Data runs the stream: its order, and its memory."""
     import ray.train
 
     options = ray.train.DataConfig.default_ingest_options()
@@ -135,10 +135,10 @@ def _data_config(inputs: LoopInput, spec: StreamSpec) -> Any:
 
 
 def _scaling_config(train: TrainConfig) -> Any:
-    """How many workers Ray Train starts, and on which resources."""
+    """How many workers Ray Train starts, and their resources."""
     import ray.train
 
-    scaling_config: Any = ray.train.ScalingConfig  # Ray's types are those of an older version
+    scaling_config: Any = ray.train.ScalingConfig  # Ray ships the types of an older version
     gpus = cluster.gpus_per_process(train.gpus_per_worker)
     workers = train.workers
     return scaling_config(
@@ -154,7 +154,7 @@ def _run_config(train: TrainConfig, paths: RunPaths) -> Any:
     """Where Ray Train keeps checkpoints, which ones, and how many failures it repairs."""
     import ray.train
 
-    run_config: Any = ray.train.RunConfig  # Ray's types are those of an older version
+    run_config: Any = ray.train.RunConfig  # Ray ships the types of an older version
     filesystem, path = storage.ray_filesystem(paths.output)
     return run_config(
         name=RAY_RUN_NAME,

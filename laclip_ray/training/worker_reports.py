@@ -54,7 +54,7 @@ class RunReport:
     """What all workers together have done."""
 
     state: TrainingState
-    """The run's state. Its position is that of the last checkpoint: positions are merged only for a new one."""
+    """The run's state, with the position of the last checkpoint. Only a new checkpoint merges positions."""
     loss: float | None
     """Mean since the last log line; None without a step."""
     non_finite: NonFinite | None

@@ -76,7 +76,7 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skipped_r
     assert steps == [2, 4, 6, 8]
     assert list(Path(trained.train_output, "tensorboard").glob("events*"))
 
-    # The same command changes nothing, and another run is refused.
+    # The same command leaves a finished run as it is, and another run is refused.
     written_ns = Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns
     assert run_training(trained).summary == summary
     assert Path(trained.train_output, "metrics.jsonl").stat().st_mtime_ns == written_ns

@@ -1,4 +1,4 @@
-"""The coordinator: who waits for what, and what it says."""
+"""The coordinator: which calls wait, which shard is next, and its reports."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""`laclip plan` finds out what `laclip run` would do, and starts nothing."""
+"""`laclip plan` finds out what `laclip run` would do, without starting it."""
 
 import io
 import json

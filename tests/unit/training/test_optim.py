@@ -1,7 +1,7 @@
-"""The learning rate of each step is that of the paper's and of open_clip's code, and ends exactly at its end value.
+"""The learning rate follows the paper's and open_clip's code, and ends exactly at its end value.
 
 Both peers divide the cosine by the number of its steps, so their last step is one step short of the end value. The
-schedule here is theirs for a run that is one step shorter, followed by the end value.
+schedule here is theirs for a run one step shorter, followed by the end value.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A step equals that of a plain loop, whole or in micro-batches. A skipped batch changes no weight."""
+"""A step equals a plain loop's step, whole or in micro-batches. A skipped batch changes no weight."""
 
 from dataclasses import replace
 from pathlib import Path
