@@ -14,6 +14,8 @@ from PIL import Image
 
 from laclip_ray.data.images import ImageSpec
 
+# Before torch is imported. Small models do not gain from more threads, and on busy cores threads wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 # No deadline: machines that share their cores miss any.
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("full", deadline=None, max_examples=400)
