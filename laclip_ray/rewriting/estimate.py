@@ -62,7 +62,7 @@ class Estimate:
     captions_sampled: int
     """Captions whose tokens were counted."""
     distinct_share: float
-    """Share of the captions read that will be rewritten: usable ones, and of equal captions in a shard only the first."""
+    """Share of the captions read that will be rewritten: usable, and the first of equal captions in the shard."""
     sets: tuple[SetTokens, ...]
     costs: tuple[Cost, ...]
     currency: str

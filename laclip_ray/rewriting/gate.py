@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from laclip_ray.config import GateConfig, RewriteConfig
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.rewriting.gate_numbers import lacks_number, numbers_to_keep
-from laclip_ray.rewriting.gate_talk import find_talk, may_hold_talk
+from laclip_ray.rewriting.gate_talk import find_talk
 from laclip_ray.rewriting.gate_text import (
     MARKUP,
     UNSPACED,
@@ -152,7 +152,7 @@ class Gate:
             return Rejection.TRUNCATED
         words = words_of(text)
         plain = " ".join(words)
-        if config.drop_chat_phrases and may_hold_talk(text, words) and (talk := find_talk(text, caption)):
+        if config.drop_chat_phrases and (talk := find_talk(text, words, caption)):
             return Rejection(talk)
         bracket = "<" in text or "[" in text
         if config.drop_prompt_echo and self._echoes_prompt(text, plain, bracket):

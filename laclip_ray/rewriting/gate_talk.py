@@ -113,18 +113,16 @@ _OPENING = re.compile(r"[\s\"'“”‘*_#>(\[-]*")
 _SPACED_CLITIC = re.compile(r"\s+(?=(?:n't|'(?:s|m|re|d|ll|ve))\b)")
 
 
-def may_hold_talk(text: str, words: Sequence[str]) -> bool:
-    """Whether any pattern can match a text; much cheaper than `find_talk`.
+def find_talk(text: str, words: Sequence[str], caption: str) -> Talk | None:
+    """Find a refusal or a chat phrase in a rewrite that the caption does not hold too.
 
     Args:
-        text: the text.
+        text: the rewrite.
         words: its words, in lower case and without punctuation.
+        caption: the caption.
     """
-    return ":" in text or "(" in text or not _TALK_WORDS.isdisjoint(words)
-
-
-def find_talk(text: str, caption: str) -> Talk | None:
-    """Find a refusal or a chat phrase in a rewrite that the caption does not hold too."""
+    if _TALK_WORDS.isdisjoint(words) and ":" not in text and "(" not in text:
+        return None
     folded = _fold(text)
     start = _end_of_opening(folded)
     if _REFUSAL.match(folded, start) or _REFUSAL_ANYWHERE.search(folded):

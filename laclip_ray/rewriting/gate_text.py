@@ -136,8 +136,8 @@ def is_unrelated(caption_content_words: frozenset[str], words: Sequence[str], le
     """
     if not caption_content_words or (least == 1 and not caption_content_words.isdisjoint(words)):
         return False
-    caption_stems = {_stem(word) for word in caption_content_words}
-    return len(caption_stems & {_stem(word) for word in content_words_of(words)}) < least
+    stems = {_stem(word) for word in content_words_of(words)}
+    return len({_stem(word) for word in caption_content_words} & stems) < least
 
 
 def _stem(word: str) -> str:

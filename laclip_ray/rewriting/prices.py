@@ -119,7 +119,7 @@ def check_budget(rewrite: RewriteConfig) -> None:
     """Refuse a price or a budget that cannot be applied.
 
     Raises:
-        UserError: a budget in money without a price, or a price or price list that does not exist.
+        UserError: a budget in money without a price, or an unknown price, or a missing price list.
     """
     if rewrite.budget.money is not None and rewrite.price is None:
         names = ", ".join(load_prices(rewrite.prices).prices)

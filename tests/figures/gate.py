@@ -380,7 +380,7 @@ def figures() -> Iterator[Figure]:
 
     captions = web_captions()
     if captions:
-        # Checks of the text alone, on web texts. The fixed caption is unrelated to them, so it excuses none.
+        # Checks of the text alone, on web texts. The fixed caption is unrelated and excuses no text.
         alone = make_gate(min_shared_words=0)
         shares = false_rejections([ExamplePair("picture", caption) for caption in captions], alone)
         for reason, share in shares.items():

@@ -61,7 +61,7 @@ def main() -> None:
     started_s = time.monotonic()
     losses = train(model, tokenizer, prompt_sets, recipe, arguments.device)
     train_s = time.monotonic() - started_s
-    model = model.to(torch.bfloat16)  # scored with the weights that are saved
+    model = model.to(torch.bfloat16)  # scored with the saved weights
     scores = evaluate(model, tokenizer, prompt_sets, recipe.seed, arguments.evaluation_count, arguments.device)
     print_scores(scores)
     report: dict[str, object] = {

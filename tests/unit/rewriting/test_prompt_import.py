@@ -276,7 +276,7 @@ def test_the_command_writes_a_set_where_it_stands(
     names = ["--source", CHATGPT.source or "", "--target", CHATGPT.target or ""]
     main(["prompts", "import", "utils.py", *names, "--name", "mine", "--output", "sets/a.yaml"])
     assert capsys.readouterr().out.startswith(
-        "1 texts of several lines: line breaks became spaces\nsets/a.yaml: 3 pairs"
+        "1 texts had several lines; line breaks became spaces\nsets/a.yaml: 3 pairs"
     )
     assert load_prompt_set("sets/a.yaml").name == "mine"
     with pytest.raises(SystemExit) as stopped:
