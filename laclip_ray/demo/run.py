@@ -61,6 +61,7 @@ class Size:
     samples_per_shard: int = 250
     epochs: int = 20
     batch_size: int = 128
+    workers: int = 2
 
 
 def demo_experiment(output: str, model: str | None = None, chat: bool = False, size: Size | None = None) -> Experiment:
@@ -84,7 +85,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
             "train": {
                 "epochs": size.epochs,
                 "batch_size": size.batch_size,
-                "workers": 2,
+                "workers": size.workers,
                 "learning_rate": 1e-3,
                 "warmup_epochs": 1,
                 "weight_decay": 0.2,

@@ -136,13 +136,9 @@ def contents(experiment: Experiment) -> dict[str, dict[tuple[str, int, int], tup
 
 def main() -> None:
     """The driver: rewrite with the engine named on the command line."""
-    config, engine, *gpu = sys.argv[1:]
+    config, engine = sys.argv[1:]
     name, _, pace_s = engine.partition(":")
     build: Any = MortalVllmEngine if name == "vllm" else partial(ProcessEngine, pace_s=float(pace_s))
-    if gpu:  # Ray does not check that there is one
-        import ray
-
-        ray.init(address="local", num_cpus=4, num_gpus=1)
     try:
         result = run_rewriting(load_experiment(config, []), build)
     except (UserError, IncompleteError) as error:

@@ -21,15 +21,19 @@ MODEL = {
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """A Ray with 6 logical CPUs that in-process runs connect to."""
+def local_ray() -> Iterator[Any]:
+    """A Ray with 6 logical CPUs that in-process runs connect to; its `Cluster`, which takes further nodes."""
     import ray
+    from ray.cluster_utils import Cluster
 
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # each checkpoint, start and end waits for the next look
-    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=True)
-    yield
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"  # each checkpoint, start and end waits for the next check
+    os.environ["RAY_idle_worker_killing_time_threshold_ms"] = "60000"  # noqa: SIM112 - as `laclip` sets it
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=True)
+    yield cluster
     ray.shutdown()
+    cluster.shutdown()
 
 
 def jpeg(seed: int, size_px: int = 40) -> bytes:

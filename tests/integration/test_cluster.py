@@ -1,51 +1,39 @@
 """A cluster of two nodes on this machine."""
 
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from laclip_ray.cli import main
 from laclip_ray.config import Experiment, to_yaml
 from tests.integration.conftest import good_samples, write_shard
-from tests.integration.procedures import REPOSITORY, child_environment
 
 pytestmark = pytest.mark.ray
 
-PROGRAM = """
-import os, sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-try:
-    cluster.add_node(num_cpus=2)
-    os.environ["RAY_ADDRESS"] = cluster.address
-    from laclip_ray.cli import main
-    for verb in ("rewrite", "train"):
-        try:
-            main([verb, sys.argv[1]])
-        except SystemExit as exit:
-            print(verb, exit.code)
-finally:
-    import ray
-    ray.shutdown()
-    cluster.shutdown()
-"""
+
+@pytest.fixture
+def two_nodes(local_ray: Any) -> Iterator[None]:
+    """The shared Ray with another node."""
+    node = local_ray.add_node(num_cpus=1)
+    local_ray.wait_for_nodes()
+    yield
+    local_ray.remove_node(node)
 
 
+@pytest.mark.usefixtures("two_nodes")
+@pytest.mark.parametrize("verb", ["rewrite", "train"])
 def test_a_local_output_on_several_nodes_is_refused_before_anything_is_written(
-    tmp_path: Path, make_experiment: Callable[..., Experiment]
+    verb: str, tmp_path: Path, make_experiment: Callable[..., Experiment], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_shard(tmp_path / "data" / "0.tar", good_samples(0, 20))
     config = tmp_path / "config.yaml"
     config.write_text(to_yaml(make_experiment(text={"p": 0.0})))
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(config)],
-        cwd=REPOSITORY, env=child_environment(), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    refusals = [line for line in run.stderr.splitlines() if "the cluster has 2 nodes that may not see it" in line]
-    for verb, refusal in zip(("rewrite", "train"), refusals, strict=True):
-        assert f"{verb} 2" in run.stdout
-        assert f"{verb}.output" in refusal
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, str(config)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert f"{verb}.output" in message
+    assert "the cluster has 2 nodes that may not see it" in message
     assert not (tmp_path / "out").exists()

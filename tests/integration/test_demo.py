@@ -14,7 +14,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 def test_the_demo_prints_a_table_and_writes_a_report(tmp_path: Path) -> None:
     output = io.StringIO()
-    size = Size(train_count=40, test_count=24, retrieval_count=12, samples_per_shard=20, epochs=1, batch_size=16)
+    size = Size(
+        train_count=40, test_count=24, retrieval_count=12, samples_per_shard=20, epochs=1, batch_size=16, workers=1
+    )
     run_demo(Console(file=output, width=120), str(tmp_path / "demo"), size=size, build_engine=ScriptedEngine)
     for expected in ("CLIP, p = 0", "LaCLIP, p = 0.8", "top-1", "report:"):
         assert expected in output.getvalue()
