@@ -318,13 +318,9 @@ def test_a_new_picture_gate_refuses_rewrites_without_an_engine(tmp_path: Path, m
     (tmp_path / "clip").mkdir()
     save_model(tmp_path / "clip", create_model(spec, seed=3), spec)
     run_rewriting(experiment, ScriptedEngine)
-    accepted = {}
-    for margin in (0.0, 2.0):
-        picture = {"rewrite.gate.picture": {"model": str(tmp_path / "clip"), "margin": margin}}
-        result = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
-        counts = result.statistics["crowd"]
-        assert not result.engines
-        assert counts.accepted + counts.unfilled["unlike_picture"] == 12
-        accepted[margin] = counts.accepted
-    assert accepted[2.0] == 12
-    assert accepted[0.0] < 12
+    picture = {"rewrite.gate.picture": {"model": str(tmp_path / "clip"), "margin": 0.0}}
+    result = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
+    counts = result.statistics["crowd"]
+    assert not result.engines
+    assert counts.accepted + counts.unfilled["unlike_picture"] == 12
+    assert 0 < counts.unfilled["unlike_picture"]

@@ -15,7 +15,7 @@ from tests.integration.training_chaos import run_chaos, trained_samples
 
 pytestmark = pytest.mark.ray
 
-SHARDS, SAMPLES, EPOCHS = 4, 40, 3
+SHARDS, SAMPLES, EPOCHS = 4, 40, 2
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.config import Experiment, load_experiment
+from laclip_ray.config import Experiment, load_experiment, with_overrides
 from laclip_ray.errors import IncompleteError
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.tuning.paths import SweepPaths
@@ -35,8 +35,10 @@ def swept(tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Callabl
     return make
 
 
-def test_a_sweep_trains_each_p_on_the_same_rewrites_and_a_rerun_trains_none(swept: Callable[..., Experiment]) -> None:
-    experiment = swept(p=[0.0, 1.0], evaluate_every_epochs=1)
+def test_a_sweep_trains_each_p_on_the_same_rewrites_a_rerun_trains_none_and_a_failing_point_is_named(
+    swept: Callable[..., Experiment],
+) -> None:
+    experiment = swept(p=[0.0, 1.0], evaluate_every_epochs=1, max_failures=0)
     run_rewriting(experiment, ScriptedEngine)
     sweep = run_sweep(experiment)
     assert [(stage.point, stage.epoch, stage.p_effective, stage.images) for stage in sweep.stages] == [
@@ -46,7 +48,7 @@ def test_a_sweep_trains_each_p_on_the_same_rewrites_and_a_rerun_trains_none(swep
     assert sweep.metric == "retrieval/itself/image_to_text_r1"
     output = Path(experiment.tune_output)
     rows = list(csv.DictReader((output / "sweep.csv").read_text().splitlines()))
-    assert [(row["point"], row["epoch"]) for row in rows] == [("p0", "1"), ("p0", "2"), ("p1", "1"), ("p1", "2")]
+    assert [(row["point"], row["epoch"]) for row in rows] == [(name, epoch) for name in ("p0", "p1") for epoch in "12"]
     assert b"<svg" in (output / "sweep.svg").read_bytes()
     assert sweep.verdicts()[0] in (output / "sweep.html").read_text()
     assert load_experiment(str(output / "best.yaml")).text.p in (0.0, 1.0)
@@ -54,17 +56,13 @@ def test_a_sweep_trains_each_p_on_the_same_rewrites_and_a_rerun_trains_none(swep
     assert run_sweep(experiment).stages == sweep.stages
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
-
-def test_a_run_with_a_non_finite_loss_is_named_with_the_samples_of_its_batch_and_the_others_stand(
-    swept: Callable[..., Experiment],
-) -> None:
-    rates = {"train.learning_rate": {"grid": [1e-3, 1e30]}}
-    experiment = swept(p=[0.0], space=rates, max_failures=0)
+    # A point whose loss is not finite, added later, is named with the samples of its batch, and the others stand.
+    rates = {"train.learning_rate": {"grid": [1e30]}}
+    larger = with_overrides(experiment, {"tune.p": [0.0], "tune.space": rates})
     ids = r"s000\d\d(, s000\d\d){7}"
     reason = rf"p0-learning_rate1e\+30: .*the loss of step \d is not finite; its batch is {ids}"
     with pytest.raises(IncompleteError, match=rf"not complete: 1; .*\n.*{reason}"):
-        run_sweep(experiment)
-    paths = SweepPaths(experiment.tune_output)
-    assert [stage.point for stage in read_stages(paths)] == ["p0-learning_rate0.001"]
-    assert not list(Path(experiment.tune_output).glob("trials/p0-learning_rate1e*/seed0/train/ray/checkpoint-*"))
-    assert load_experiment(str(Path(experiment.tune_output, "best.yaml"))).train.learning_rate == 1e-3
+        run_sweep(larger)
+    assert read_stages(SweepPaths(experiment.tune_output)) == list(sweep.stages)
+    assert not list(output.glob("trials/p0-learning_rate1e*/seed0/train/ray/checkpoint-*"))
+    assert load_experiment(str(output / "best.yaml")).train.learning_rate == 1e-3

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ray._common.utils import reset_ray_address
 from torch import distributed
 
 from laclip_ray.config import Experiment, load_experiment, to_yaml, with_overrides
@@ -158,6 +159,7 @@ def run_chaos(
             workers = _workers(driver.pid)
             driver.kill()
             driver.wait()
+            reset_ray_address()  # else the next run asks the killed Ray whether its controller lives, for 12 seconds
             wait_for(lambda: not any(worker.is_running() for worker in workers), 60, "the end of the workers")  # noqa: B023
             driver = start()
         elif victim == "engine":
