@@ -13,6 +13,7 @@ from hypothesis import settings
 from PIL import Image
 
 from laclip_ray.data.images import ImageSpec
+from laclip_ray.rewriting.orphan_guard import OWNER_VARIABLE
 
 # Before torch is imported. Small models do not gain from more threads, and on busy cores threads wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -26,8 +27,11 @@ SMALL = ImageSpec(16, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @pytest.fixture(autouse=True)
 def _hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the caller's Ray, nor leaves files outside its directory."""
+    """No test sees the caller's Ray or an earlier test's guard, nor leaves files outside its directory."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Set and removed: a test that sets it leaves nothing behind then.
+    monkeypatch.setenv(OWNER_VARIABLE, "")
+    monkeypatch.delenv(OWNER_VARIABLE)
     monkeypatch.chdir(tmp_path)
 
 
