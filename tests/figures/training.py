@@ -80,7 +80,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
 
     Rewrites are read from storage by shards of 512 samples; the larger a shard, the less that is of it.
     """
-    yield from outcomes_of_tests(2, "data/test_augment.py")
+    yield from outcomes_of_tests(2, "data/test_text_choice.py")
     data = real_data()
     if data is None:
         print("LACLIP_TEST_DATA is not set: the cost of the text choice (show 2) is left out")
@@ -223,4 +223,6 @@ def _experiment(directory: Path, name: str, epochs: int, order: str) -> Experime
 
 def released_checkpoints(directory: Path) -> Iterator[Figure]:
     """Show 6: checkpoints in the authors' layouts are imported and exported with equal features."""
-    yield from outcomes_of_tests(6, "training/test_exchange.py", "training/test_paper_models.py")
+    yield from outcomes_of_tests(
+        6, "models/test_importing.py", "models/test_exporting.py", "models/test_paper_models.py"
+    )
