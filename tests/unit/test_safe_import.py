@@ -8,8 +8,10 @@ import pytest
 from laclip_ray.safe_import import import_safely
 
 _INTERRUPTED = """
-import _thread, sys
+import _thread, signal, sys
 from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs in the background ignore it
 
 class Interrupter:
     def find_spec(self, name, path=None, target=None):
