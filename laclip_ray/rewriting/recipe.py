@@ -14,6 +14,7 @@ from laclip_ray.config import (
     RewriteConfig,
     marked_keys,
 )
+from laclip_ray.config.markers import DIRECTORY_PREFIX
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
 
@@ -83,7 +84,7 @@ def fingerprint_of(content: Mapping[str, Any]) -> str:
 
 def gate_fingerprint(gate: GateConfig) -> str:
     """The fingerprint of a gate; a rewrite set keeps the verdicts of different gates side by side."""
-    weights = model_digest(gate.picture.model.removeprefix("local-dir:")) if gate.picture else None
+    weights = model_digest(gate.picture.model.removeprefix(DIRECTORY_PREFIX)) if gate.picture else None
     content = deciding_gate(gate.model_dump(mode="json"))
     return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
 

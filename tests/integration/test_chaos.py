@@ -90,7 +90,7 @@ def test_a_run_that_reaches_its_budget_ends_as_incomplete_and_a_larger_one_conti
     tmp_path: Path, experiment: Experiment
 ) -> None:
     configs = []
-    for number, gpu_hours in enumerate((0.5 / 3600, 1.0)):
+    for number, gpu_hours in enumerate((1 / 3600, 1.0)):
         overrides = {"rewrite.budget.gpu_hours": gpu_hours, "rewrite.engine.gpus_per_actor": 1.0}
         configs.append(tmp_path / f"budget-{number}.yaml")
         configs[-1].write_text(to_yaml(with_overrides(experiment, overrides)))
@@ -101,7 +101,7 @@ def test_a_run_that_reaches_its_budget_ends_as_incomplete_and_a_larger_one_conti
     assert runs.returncode == 0, runs.stderr[-3000:]
     small, large = (json.loads(line) for line in runs.stdout.splitlines() if line.startswith('{"message"'))
     assert "budget" in small["message"]
-    assert small["summary"]["gpu_hours"] >= 0.5 / 3600
+    assert small["summary"]["gpu_hours"] >= 1 / 3600
     assert 0 < small["summary"]["commits"] < SHARDS
     assert not large["message"]
     assert 0 < large["summary"]["commits"] < SHARDS
