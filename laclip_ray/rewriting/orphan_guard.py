@@ -15,10 +15,12 @@ OWNER_VARIABLE = "LACLIP_ENGINE_OWNER"
 """The mark in the environment of every child of a guarded process."""
 
 _GUARD_PROGRAM = """
-import os, signal, sys
+import os, signal, sys, time
 marker = sys.argv[1].encode()
 sys.stdin.buffer.read()  # returns when the owner is gone, however it went
-for _ in range(3):
+# A process that is just being started shows its environment only when the new program is loaded.
+for pause_s in (0, 0.1, 0.2, 0.5, 1, 2, 5, 10):
+    time.sleep(pause_s)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:

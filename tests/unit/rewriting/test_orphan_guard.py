@@ -19,10 +19,24 @@ print(child.pid, flush=True)
 time.sleep(600)
 """
 
+_OWNER_OF_A_CHILD_IN_ITS_START = """
+import os, sys, time
+from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
+kill_children_when_gone()
+pid = os.fork()
+if pid == 0:
+    os.closerange(3, 256)  # a fork keeps the pipe to the guard open
+    time.sleep(0.5)  # the owner is killed before this child has a program and an environment of its own
+    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"])
+print(pid, flush=True)
+time.sleep(600)
+"""
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the guard reads /proc")
-def test_a_child_dies_with_its_killed_owner() -> None:
-    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("program", [_OWNER, _OWNER_OF_A_CHILD_IN_ITS_START])
+def test_a_child_dies_with_its_killed_owner(program: str) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     child = psutil.Process(int(owner.stdout.readline()))
     try:
