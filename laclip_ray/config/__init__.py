@@ -13,6 +13,7 @@ from laclip_ray.config.experiment import Experiment, RayConfig
 from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
     BudgetConfig,
+    CaptionChoice,
     Delivery,
     ExportTarget,
     Format,
@@ -26,6 +27,7 @@ from laclip_ray.config.fields import (
     Precision,
     Probability,
     PromptMode,
+    Quoting,
     Search,
     Section,
     StreamOrder,
@@ -60,6 +62,7 @@ __all__ = [
     "MAX_REWRITES_PER_SET",
     "BudgetConfig",
     "CanBeSwept",
+    "CaptionChoice",
     "ChangesNoVerdict",
     "CheckpointConfig",
     "DataConfig",
@@ -88,6 +91,7 @@ __all__ = [
     "Precision",
     "Probability",
     "PromptMode",
+    "Quoting",
     "RampConfig",
     "RayConfig",
     "RetrievalConfig",

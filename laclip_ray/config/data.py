@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from laclip_ray.config.fields import Format, Section
+from laclip_ray.config.fields import CaptionChoice, Format, PositiveInt, Quoting, Section
 from laclip_ray.config.markers import InputPath
 
 
@@ -22,9 +22,25 @@ class DataConfig(Section):
     id_column: str | None = None
     """Column of the sample's id. None: the WebDataset key, else the image path, else the `url` column, else a hash of
     the caption."""
+    captions: CaptionChoice = "first"
+    """Captions of a row that has a list of them. `first`: the first one. `all`: a row for each, with a common image."""
     columns: list[str] | None = None
     """Column names, in order, of CSV and TSV files without a header. None: the first row is the header."""
+    quoting: Quoting = "auto"
+    """Quotes in CSV and TSV files. `auto`: decided by the first block of each file. `standard`: a field in double
+    quotes may hold separators and line breaks. `none`: quotes are ordinary characters."""
     image_root: Annotated[str | None, InputPath()] = None
-    """Directory that relative image paths in tables start from. None: the table's own directory."""
+    """Directory that relative image paths in tables start from; local image paths outside it are refused. None: the
+    table's own directory."""
+    image_schemes: list[str] = ["http", "https"]
+    """Schemes of image URLs in tables that are fetched. The scheme of the table itself is always allowed."""
+    private_hosts: bool = False
+    """Fetch images from addresses that are not public (loopback, private networks, link-local)."""
+    exif: bool = True
+    """Turn images by their EXIF orientation. false: as the paper's code does, which ignores it."""
+    max_image_bytes: PositiveInt = 64 * 2**20
+    """Encoded images of more bytes are skipped."""
+    max_pixels: PositiveInt = 90_000_000
+    """Images of more pixels are skipped before they are decoded."""
     max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Rows in a shard, at most. Larger Parquet files and tables are cut into row ranges."""

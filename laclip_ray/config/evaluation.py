@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from laclip_ray.config.data import DataConfig
-from laclip_ray.config.fields import PositiveInt, Section
+from laclip_ray.config.fields import PositiveInt, Probability, Section
 from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_directory, is_file
 
 
@@ -41,6 +41,8 @@ class EvaluateConfig(Section):
     """Directory or URL of `results.json`. None: `evaluate` under `output`."""
     batch_size: PositiveInt = 128
     """Images or texts that the model encodes together."""
+    max_skipped: Probability = 0.01
+    """Largest share of a dataset's samples that may be skipped. Above it the dataset has no result."""
     zero_shot: Annotated[list[ZeroShotConfig], SharedBySweep()] = []
     """Datasets for zero-shot classification."""
     retrieval: Annotated[list[RetrievalConfig], SharedBySweep()] = []

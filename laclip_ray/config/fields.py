@@ -18,6 +18,12 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Format = Literal["webdataset", "parquet", "csv", "tsv", "jsonl"]
 """File format of a dataset's shards."""
 
+CaptionChoice = Literal["first", "all"]
+"""Captions used of a list; see `DataConfig.captions`."""
+
+Quoting = Literal["auto", "standard", "none"]
+"""Meaning of quotes in text tables; see `DataConfig.quoting`."""
+
 PromptMode = Literal["completion", "chat"]
 """Form of a prompt: text to continue (base models), or messages (instruct models)."""
 
