@@ -2,7 +2,8 @@
 
 `UserError` is bad input. It is raised before any engine or worker starts, and its message names the mistake, its place
 and the remedy. `IncompleteError` is a run that ended with work left. Its results are kept, and the same command
-resumes. `SurroundingsError` is a store, network, cluster or disk that refuses to work. Broken invariants of the code are assertions, never one of these.
+resumes. `SurroundingsError` is a store, network, cluster or disk that refuses to work.
+Broken invariants of the code are assertions, never one of these.
 """
 
 from enum import IntEnum
