@@ -13,8 +13,18 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            ("errors", "randomness", "intervals", "tally", "versions", "safe_import", "reporting"),
-            ("storage",),
+            (
+                "errors",
+                "randomness",
+                "intervals",
+                "tally",
+                "versions",
+                "safe_import",
+                "printable",
+                "redaction",
+                "reporting",
+            ),
+            ("logs", "storage"),
             ("config",),
             ("ownership", "cluster"),
             ("data",),

@@ -1,7 +1,8 @@
 """One experiment as one strict, frozen model with a section for each part of the package.
 
 An experiment is a YAML file plus dotted overrides (`train.epochs=3`). `${NAME}` in a string is replaced from the
-environment. Unknown keys and wrong types are refused with the key's full path. Derived values are properties or
+environment; files that a run writes keep `${NAME}`. Unknown keys and wrong types are refused with the key's full path
+and the nearest key. Derived values are properties or
 functions, never written back. Facts about a field (`markers`) stand at the field.
 
 Secrets do not belong here: object-store credentials come from the environment or the cloud's own chain.
@@ -35,7 +36,14 @@ from laclip_ray.config.fields import (
     TextMode,
     WorkerRange,
 )
-from laclip_ray.config.loading import load_experiment, parse_experiment, to_yaml, with_absolute_paths, with_overrides
+from laclip_ray.config.loading import (
+    load_experiment,
+    parse_experiment,
+    to_config,
+    to_yaml,
+    with_absolute_paths,
+    with_overrides,
+)
 from laclip_ray.config.markers import (
     CanBeSwept,
     ChangesNoVerdict,
@@ -113,6 +121,7 @@ __all__ = [
     "load_experiment",
     "marked_keys",
     "parse_experiment",
+    "to_config",
     "to_yaml",
     "walk",
     "with_absolute_paths",

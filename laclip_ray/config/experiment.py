@@ -1,8 +1,9 @@
 """One experiment: all sections."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.evaluation import EvaluateConfig
@@ -11,6 +12,10 @@ from laclip_ray.config.markers import CanBeSwept, InputPath, OutputPath, SharedB
 from laclip_ray.config.rewriting import RewriteConfig
 from laclip_ray.config.training import ModelConfig, StreamConfig, TextConfig, TrainConfig
 from laclip_ray.config.tuning import TuneConfig
+from laclip_ray.redaction import redacted
+
+KeyPath = tuple[str | int, ...]
+"""The keys and list positions that lead to a value."""
 
 
 class RayConfig(Section):
@@ -51,6 +56,27 @@ class Experiment(Section):
     """The sweep."""
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
+
+    _templates: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def templates(self) -> Mapping[KeyPath, str]:
+        """The texts that held `${NAME}` when the experiment was loaded, by their place."""
+        return self._templates
+
+    def keep_templates(self, templates: Mapping[KeyPath, str]) -> None:
+        """Remember texts that held `${NAME}`, for `as_written`. Only for the functions that make experiments."""
+        self._templates = dict(templates)
+
+    def as_written(self) -> dict[str, Any]:
+        """The configuration as JSON, for files: with `${NAME}` as it was written, and `***` for other secrets."""
+        content = self.model_dump(mode="json")
+        for path, template in self._templates.items():
+            parent: Any = content
+            for key in path[:-1]:
+                parent = parent[key]
+            parent[path[-1]] = template
+        return dict(redacted(content))
 
     @model_validator(mode="after")
     def _losses_fit(self) -> "Experiment":

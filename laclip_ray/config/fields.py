@@ -1,9 +1,11 @@
 """Types of config fields, each enumeration once, and the sections that several parts share."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from laclip_ray.redaction import register_secrets
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -74,6 +76,11 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Register the secrets of a section that another process sent, so this process redacts them too."""
+        super().__setstate__(state)
+        register_secrets(state["__dict__"])
 
 
 class WorkerRange(Section):

@@ -2,43 +2,32 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from laclip_ray.config.experiment import Experiment
+from laclip_ray.config.experiment import Experiment, KeyPath
 from laclip_ray.config.facts import ITEM, walk
 from laclip_ray.config.markers import DIRECTORY_PREFIX, InputPath, OutputPath, always
+from laclip_ray.config.problems import describe_problems
+from laclip_ray.config.yaml_text import dump_yaml, parse_yaml
 from laclip_ray.errors import UserError
+from laclip_ray.redaction import is_secret_name, redacted, register_secrets
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the floats of YAML 1.2: plain `1e-3` is a number, not a text."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """The counterpart of `_Loader`: it quotes the text `1e-3`."""
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def to_yaml(section: BaseModel) -> str:
-    """The section as YAML that `load_experiment` reads back to an equal one."""
-    return yaml.dump(section.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """The section as YAML that `load_experiment` reads back to an equal one, but for secrets, which become `***`."""
+    return dump_yaml(redacted(section.model_dump(mode="json")))
+
+
+def to_config(experiment: Experiment) -> str:
+    """The experiment as a config file, with `${NAME}` where it was loaded with `${NAME}`."""
+    return dump_yaml(experiment.as_written())
 
 
 def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -56,8 +45,8 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
     if not file.is_file():
         raise UserError(f"{path}: there is no such config file")
     try:
-        content = _load_yaml(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from error
     return parse_experiment(content, overrides, where=path)
 
@@ -66,10 +55,11 @@ def parse_experiment(content: object, overrides: Sequence[str] = (), where: str 
     """Validate the content of a config file; see `load_experiment`."""
     if not isinstance(content, Mapping):
         raise UserError(f"{where}: expected a mapping of sections, got {type(content).__name__}")
-    merged = _expand_environment(dict(content), where)
-    for override in overrides:
-        _apply_override(merged, override)
-    return _validate(merged, where)
+    templates: dict[KeyPath, str] = {}
+    merged = _expand_environment(dict(content), where, (), templates)
+    overridden = [_apply_override(merged, override) for override in overrides]
+    register_secrets(merged)
+    return _with_templates(_validate(merged, where, overridden), _outside(templates, overridden))
 
 
 def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
@@ -77,7 +67,18 @@ def with_overrides(experiment: Experiment, changes: Mapping[str, Any]) -> Experi
     content = experiment.model_dump(mode="json")
     for key, value in changes.items():
         _set_dotted(content, key, value, origin=key)
-    return _validate(content, "config")
+    return _with_templates(_validate(content, "config"), _outside(experiment.templates, changes))
+
+
+def _with_templates(experiment: Experiment, templates: Mapping[KeyPath, str]) -> Experiment:
+    experiment.keep_templates(templates)
+    return experiment
+
+
+def _outside(templates: Mapping[KeyPath, str], keys: Collection[str]) -> dict[KeyPath, str]:
+    """The templates that are neither at nor below one of the dotted keys."""
+    replaced = [tuple(key.split(".")) for key in keys]
+    return {path: text for path, text in templates.items() if not any(path[: len(key)] == key for key in replaced)}
 
 
 def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
@@ -97,7 +98,7 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
                 grid[:] = [_absolute(value, marker.is_path) for value in grid]
         elif outputs and facts.marker(OutputPath):
             _replace(content, facts.key.split("."), lambda value, _: _absolute(value, always))
-    return _validate(content, "config")
+    return _with_templates(_validate(content, "config"), experiment.templates)
 
 
 def _replace(section: Any, key: Sequence[str], change: Callable[[Any, dict[str, Any]], Any]) -> None:
@@ -129,62 +130,42 @@ def _absolute(value: Any, is_path: Callable[[str], bool]) -> Any:
     return prefix + str(Path(value.removeprefix(prefix)).absolute())
 
 
-def _validate(content: dict[str, Any], where: str) -> Experiment:
+def _validate(content: dict[str, Any], where: str, overridden: Collection[str] = ()) -> Experiment:
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        issues: dict[str, list[str]] = {}
-        for issue in error.errors():
-            issues.setdefault(_dotted(issue["loc"]), []).append(_explain(dict(issue)))
-        lines = [f"  {key}: {'; or '.join(explanations)}" for key, explanations in issues.items()]
-        raise UserError("\n".join([f"{where}: {len(lines)} invalid value(s)", *lines])) from error
+        problems = describe_problems(error, [facts.key for facts in walk(Experiment)], overridden)
+        raise UserError("\n".join([f"{where}: {len(problems)} invalid value(s)", *problems])) from error
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        if part in ("str", "list[str]") or str(part).startswith("<"):
-            continue  # pydantic's names for the alternatives of a union
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _explain(issue: dict[str, Any]) -> str:
-    if issue["type"] == "extra_forbidden":
-        return "unknown key"
-    if issue["type"] == "missing":
-        return "missing, a value is required"
-    message = str(issue["msg"])
-    message = message[:1].lower() + message[1:]
-    return f"{message}, got {issue['input']!r}" if not isinstance(issue["input"], Mapping) else message
-
-
-def _expand_environment(value: Any, where: str) -> Any:
+def _expand_environment(value: Any, where: str, path: KeyPath, templates: dict[KeyPath, str]) -> Any:
+    """The value with `${NAME}` replaced from the environment; texts that had one are added to `templates`."""
     if isinstance(value, Mapping):
-        return {key: _expand_environment(item, where) for key, item in value.items()}
+        return {key: _expand_environment(item, where, (*path, key), templates) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand_environment(item, where) for item in value]
-    if isinstance(value, str):
+        return [_expand_environment(item, where, (*path, index), templates) for index, item in enumerate(value)]
+    if not isinstance(value, str) or not _VARIABLE.search(value):
+        return value
+    templates[path] = value
+    for name in _VARIABLE.findall(value):
+        if name not in os.environ:
+            raise UserError(f"{where}: ${{{name}}} is used, but the environment variable {name} is not set")
+        if is_secret_name(name):
+            register_secrets(os.environ[name], name)
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
 
-        def replace(match: re.Match[str]) -> str:
-            name = match.group(1)
-            if name not in os.environ:
-                raise UserError(f"{where}: ${{{name}}} is used, but the environment variable {name} is not set")
-            return os.environ[name]
 
-        return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
-    return value
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def _apply_override(content: dict[str, Any], override: str) -> str:
+    """Set the value of one override; its dotted key."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"override {override!r}: expected key=value, such as train.epochs=3")
     try:
-        value = _load_yaml(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise UserError(f"override {override!r}: the value is not YAML: {error}") from error
     _set_dotted(content, key.strip(), value, origin=override)
+    return key.strip()
 
 
 def _set_dotted(content: dict[str, Any], key: str, value: Any, origin: str) -> None:

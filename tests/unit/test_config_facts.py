@@ -41,7 +41,7 @@ NO_PATHS = {
     *(
         f"{section}.{key}"
         for section in ("data", "evaluate.retrieval[].data")
-        for key in ("image_column", "caption_column", "id_column", "columns")
+        for key in ("image_column", "caption_column", "id_column", "columns", "image_schemes")
     ),
     "rewrite.revision",
     "rewrite.price",
