@@ -39,7 +39,7 @@ class Tally:
             self.add_names(reason, reason_names)
 
 
-def first_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
+def first_names(names: Iterable[str], most: int = NAMES_SHOWN, separator: str = ", ") -> str:
     """The first names as one text, and the number of the others.
 
     >>> first_names(["a", "b", "c"], most=2)
@@ -47,4 +47,4 @@ def first_names(names: Iterable[str], most: int = NAMES_SHOWN) -> str:
     """
     listed = list(names)
     more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")
+    return separator.join(listed[:most]) + (f" and {more:,} more" if more > 0 else "")

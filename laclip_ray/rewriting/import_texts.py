@@ -175,7 +175,7 @@ def _import_shards(
         samples = read(shard)
         commit(shard, samples, index.find(samples))
     if failures:
-        reasons = first_names(f"{name}: {reason}" for name, reason in failures.items())
+        reasons = first_names((f"{name}: {reason}" for name, reason in failures.items()), separator="; ")
         raise IncompleteError(f"{len(failures)} shards could not be read, all others are committed: {reasons}")
 
 

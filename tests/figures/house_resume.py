@@ -28,6 +28,15 @@ EARLIER_COMMIT = "a3551fc"
 TIMEOUT_S = 300
 EPOCHS, IMAGES, BATCH = 6, 800, 64
 MODEL = "laclip_ray/demo/clip.json"
+_START = """
+import sys
+from pathlib import Path
+from laclip_ray import cli
+code = Path(sys.argv.pop(1))
+assert Path(cli.__file__).is_relative_to(code), cli.__file__
+cli.main()
+"""
+"""A program that runs a verb of the checkout in its first argument, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class Place:
         """The config that both read."""
         return self.directory / "config.yaml"
 
-    def command(self, verb: str, output: str) -> list[str]:
-        """A verb's command line, with its own outputs below `output` and the finished rewrites."""
+    def command(self, code: Path, verb: str, output: str) -> list[str]:
+        """A verb's command line by a checkout's code, with its own outputs below `output` and the finished rewrites."""
         root = self.directory / output
         # Training and sweeps of any output read the rewrites of the finished run.
         rewrites = root if verb == "rewrite" else self.directory / "finished"
@@ -55,7 +64,7 @@ class Place:
             f"output={root}",
             f"rewrite.output={rewrites / 'rewrites'}",
         ]
-        return [sys.executable, "-m", "laclip_ray", verb, str(self.config), *overrides]
+        return [sys.executable, "-c", _START, str(code), verb, str(self.config), *overrides]
 
     def environment(self, code: Path) -> dict[str, str]:
         """An environment in which `laclip_ray` is the one of a checkout."""
@@ -104,7 +113,7 @@ def prepare(directory: Path) -> Place:
 def run(place: Place, code: Path, verb: str, output: str) -> int:
     """Run a verb to its end; its exit code."""
     done = subprocess.run(
-        place.command(verb, output),
+        place.command(code, verb, output),
         env=place.environment(code),
         cwd=place.directory,
         timeout=2 * TIMEOUT_S,
@@ -116,7 +125,10 @@ def run(place: Place, code: Path, verb: str, output: str) -> int:
 def kill_in_the_middle(place: Place, verb: str, output: str, has_begun: Callable[[], bool]) -> None:
     """Start a verb of the earlier code, and kill it and all its processes once it has made something."""
     process = subprocess.Popen(
-        place.command(verb, output), env=place.environment(place.earlier), cwd=place.directory, start_new_session=True
+        place.command(place.earlier, verb, output),
+        env=place.environment(place.earlier),
+        cwd=place.directory,
+        start_new_session=True,
     )
     deadline_s = time.monotonic() + TIMEOUT_S
     while not has_begun():

@@ -351,13 +351,29 @@ def accounting(directory: Path) -> Iterator[Figure]:
 def round_trips(directory: Path) -> Iterator[Figure]:
     """Show 7: import, export, import again; a shard whose rows changed."""
     yield from outcomes_of_tests(
-        7, "rewriting/test_import_texts.py", "rewriting/test_export.py", "rewriting/test_backlog.py"
+        7,
+        "rewriting/test_import_texts.py",
+        "rewriting/test_line_files.py",
+        "rewriting/test_export.py",
+        "rewriting/test_backlog.py",
     )
 
 
 def pure(directory: Path) -> Iterator[Figure]:
     """Show 8: the property tests, and what the gate refuses of what is good and of what is not."""
-    modules = ("prompts", "gate", "store", "sets", "recipe", "tables", "attempts", "statistics", "draws")
+    modules = (
+        "prompts",
+        "gate",
+        "store",
+        "sets",
+        "recipe",
+        "tables",
+        "attempts",
+        "statistics",
+        "draws",
+        "generator",
+        "stages",
+    )
     yield from outcomes_of_tests(8, *(f"rewriting/test_{module}.py" for module in modules))
     yield from gate.figures()
 

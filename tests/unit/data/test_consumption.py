@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import StreamConfig
@@ -13,7 +13,6 @@ from laclip_ray.data.schedule import Position
 from tests.unit.data.conftest import SKIPPED, USABLE, content, rows_of
 
 
-@settings(max_examples=40)
 @given(taken=st.integers(0, len(USABLE)), index=st.integers(0, 2), data=st.data())
 def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
     spec: StreamSpec, taken: int, index: int, data: st.DataObject
@@ -44,7 +43,6 @@ def test_resuming_gives_exactly_the_rest_and_completes_the_entry(
     )
 
 
-@settings(max_examples=25)
 @given(dealt=st.lists(st.integers(0, 2), min_size=len(USABLE), max_size=len(USABLE)), order=st.permutations(range(3)))
 def test_any_split_among_workers_completes_the_entry(spec: StreamSpec, dealt: list[int], order: list[int]) -> None:
     one_by_one = replace(spec, stream=StreamConfig(rows_per_block=1))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -95,7 +95,6 @@ def test_an_image_decodes_to_the_crop_at_the_models_size(
                 assert np.abs(pixels.astype(int) - expected).mean() < levels / 2
 
 
-@settings(max_examples=40)
 @given(width=st.integers(40, 500), height=st.integers(40, 500), scale=scales, sample_id=st.text(max_size=3))
 def test_a_jpeg_decoded_small_is_close_to_one_decoded_whole(
     width: int, height: int, scale: tuple[float, float], sample_id: str

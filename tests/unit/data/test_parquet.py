@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import DataConfig
@@ -50,7 +50,6 @@ def test_image_paths_in_parquet_are_ids_with_and_without_images(kind: str, tmp_p
     assert ids(read(data)) == ids(read(data, with_images=False)) == ["x.png", "none.png"]
 
 
-@settings(max_examples=30)
 @given(rows=st.integers(1, 40), group=st.integers(1, 40), at_most=st.integers(1, 40))
 def test_ranges_of_a_parquet_file_give_every_row_once(
     rows: int, group: int, at_most: int, tmp_path_factory: pytest.TempPathFactory

@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.data import tokens
@@ -29,7 +29,6 @@ def open_clips_own() -> Any:
     return open_clip.get_tokenizer("ViT-B-32")
 
 
-@settings(max_examples=300)
 @given(
     text=st.text(max_size=60)
     | st.text(st.characters(max_codepoint=127), max_size=60)
@@ -110,7 +109,6 @@ def test_a_model_config_names_its_hugging_face_tokeniser(tmp_path: Path) -> None
     assert tokenizer_spec(str(path)) == TokenizerSpec(None, 77, "org/name")
 
 
-@settings(max_examples=50)
 @given(text=st.text(max_size=60))
 def test_the_count_is_the_number_of_tokens_without_padding(text: str) -> None:
     spec = TokenizerSpec(None, 512, None)

@@ -101,7 +101,6 @@ max_deaths_allowed = st.integers(1, 3)
 random = st.integers(0, 2**32).map(Random)
 
 
-@settings(max_examples=60)
 @given(shard=shards(), max_deaths=max_deaths_allowed, random=random, rate=st.sampled_from([0.0, 0.1, 0.5]))
 def test_exactly_the_deadly_captions_fail_whatever_else_dies(
     shard: tuple[int, set[int]], max_deaths: int, random: Random, rate: float
@@ -116,7 +115,6 @@ def test_exactly_the_deadly_captions_fail_whatever_else_dies(
     assert cluster.rows_with_an_outcome() == list(range(captions))
 
 
-@settings(max_examples=60)
 @given(shard=shards(), max_deaths=max_deaths_allowed, random=random)
 def test_no_caption_is_blamed_for_fewer_deaths_alone_than_the_limit(
     shard: tuple[int, set[int]], max_deaths: int, random: Random
@@ -139,7 +137,6 @@ def test_no_caption_is_blamed_for_fewer_deaths_alone_than_the_limit(
     assert cluster.rows_with_an_outcome() == list(range(captions))
 
 
-@settings(max_examples=30)
 @given(shard=shards(), max_deaths=max_deaths_allowed)
 def test_a_finished_piece_is_not_generated_again(shard: tuple[int, set[int]], max_deaths: int) -> None:
     generated: list[int] = []
@@ -220,7 +217,6 @@ def test_a_death_of_another_run_or_with_its_node_changes_nothing(log: AttemptLog
         assert log.settle(run, nodes, 1) == replace(log, attempt=None)
 
 
-@settings(max_examples=50)
 @given(log=logs)
 def test_a_log_survives_storage(log: AttemptLog) -> None:
     url = attempts_url(f"memory://unit-{uuid.uuid4().hex}", "sub/0.tar")

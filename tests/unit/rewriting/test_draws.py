@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import Experiment
@@ -120,7 +120,6 @@ def test_only_copies_of_the_first_accepted_text_of_a_slot_are_refused() -> None:
     assert reasons_of_texts(texts) == [None, None, None, "copy_of_rewrite", None]
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_by_any_gate_the_rewrites_that_training_reads_differ_and_each_copy_equals_one(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -195,7 +194,6 @@ def expected_slots(case: Case, rows: Sequence[Mapping[str, Any]] | None) -> list
     return sorted(again | ({*slots} - reasons_of.keys()))
 
 
-@settings(max_examples=80)
 @given(case=cases())
 def test_only_missing_and_retried_slots_are_drawn(case: Case) -> None:
     previous = judged_leniently(first_round(case).drop_columns(["reason"]))
@@ -206,7 +204,6 @@ def test_only_missing_and_retried_slots_are_drawn(case: Case) -> None:
     ]
 
 
-@settings(max_examples=60)
 @given(case=cases())
 def test_a_complete_shard_has_no_slots_to_draw(case: Case) -> None:
     table = samples_of(case.before, case.first, first_round(case))
@@ -215,7 +212,6 @@ def test_a_complete_shard_has_no_slots_to_draw(case: Case) -> None:
     assert again.made.num_rows == len(again.engine.prompts) == 0
 
 
-@settings(max_examples=60)
 @given(case=cases())
 def test_new_attempts_are_numbered_after_the_old_ones_and_know_the_accepted_rewrites(case: Case) -> None:
     previous = judged_leniently(first_round(case).drop_columns(["reason"]))
@@ -230,7 +226,6 @@ def test_new_attempts_are_numbered_after_the_old_ones_and_know_the_accepted_rewr
             assert others == [*first_accepted(old).values()]
 
 
-@settings(max_examples=60)
 @given(case=cases())
 def test_exactly_the_slots_to_draw_are_drawn_from_their_first_attempt_on(case: Case) -> None:
     table = second_samples(case, first_round(case))
@@ -251,7 +246,6 @@ def test_exactly_the_slots_to_draw_are_drawn_from_their_first_attempt_on(case: C
 # --- merging old and new draws
 
 
-@settings(max_examples=80)
 @given(case=cases())
 def test_merged_draws_are_those_of_the_current_samples_in_their_order(case: Case) -> None:
     previous = first_round(case)
@@ -269,7 +263,6 @@ def test_merged_draws_are_those_of_the_current_samples_in_their_order(case: Case
         assert merged_rows[key] == sorted(expected, key=lambda row: (row["draw"], row["attempt"]))
 
 
-@settings(max_examples=60)
 @given(case=cases())
 def test_judging_old_and_new_draws_together_changes_no_verdict(case: Case) -> None:
     previous = first_round(case)
@@ -285,7 +278,6 @@ def test_judging_old_and_new_draws_together_changes_no_verdict(case: Case) -> No
     assert after == {key: before[key] for key in after}
 
 
-@settings(max_examples=40)
 @given(case=cases())
 def test_a_shard_is_complete_after_its_second_round(case: Case) -> None:
     previous = first_round(case)
@@ -295,7 +287,6 @@ def test_a_shard_is_complete_after_its_second_round(case: Case) -> None:
     assert not any(slots_to_draw(samples_of(case.now, case.second, complete, rewrites_per_set=case.slots)))
 
 
-@settings(max_examples=80)
 @given(case=cases())
 def test_after_the_second_round_every_slot_is_accepted_or_has_a_reason_by_any_gate(case: Case) -> None:
     previous = first_round(case)

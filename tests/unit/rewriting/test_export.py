@@ -11,7 +11,7 @@ from typing import get_args
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray import storage
@@ -286,7 +286,6 @@ def datasets(draw: st.DrawFn) -> tuple[Rows, list[list[str]]]:
     return list(zip(ids, captions, strict=False)), [draw(lines) for _ in range(3)]
 
 
-@settings(max_examples=40)
 @given(dataset=datasets(), strict=st.booleans())
 def test_import_export_import_gives_equal_rewrites(dataset: tuple[Rows, list[list[str]]], strict: bool) -> None:
     rows, lines = dataset

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray import storage
@@ -51,7 +51,6 @@ from tests.unit.rewriting.rounds import (
 # --- answers become draws
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_every_sample_has_rows_and_they_stand_together_in_order(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -66,7 +65,6 @@ def test_every_sample_has_rows_and_they_stand_together_in_order(
     assert keys == sorted({*keys})
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_a_sample_without_an_answer_has_a_row_with_the_reason_for_each_slot(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -82,7 +80,6 @@ def test_a_sample_without_an_answer_has_a_row_with_the_reason_for_each_slot(
     assert all(row["text"] is not None for row in rows if row["outcome"] == tables.DRAWN)
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_equal_captions_are_generated_once_and_get_the_same_draws(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -99,7 +96,6 @@ def test_equal_captions_are_generated_once_and_get_the_same_draws(
         assert draws[record.id] == draws[twin.id]
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_tokens_are_counted_once_for_each_distinct_caption(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -113,7 +109,6 @@ def test_tokens_are_counted_once_for_each_distinct_caption(
     assert counts.reused == len(drawn) - len({*drawn})
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_every_slot_is_accepted_or_has_a_reason(samples: list[Sample], experiment: Experiment, random: Random) -> None:
     round_ = run_round(samples_of(samples, experiment), experiment, random)
@@ -126,7 +121,6 @@ def test_every_slot_is_accepted_or_has_a_reason(samples: list[Sample], experimen
         assert counts.unfilled[reason] == counts.rejected[reason] == count * rewrites_per_set
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_only_refused_draws_are_redrawn_and_not_more_often_than_allowed(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -149,7 +143,6 @@ def test_greedy_draws_are_not_redrawn() -> None:
     assert round_.draws.num_rows == len(round_.engine.prompts) == 1
 
 
-@settings(max_examples=60)
 @given(samples=some_samples, experiment=experiments, random=randoms)
 def test_judging_again_gives_the_reasons_found_while_drawing(
     samples: list[Sample], experiment: Experiment, random: Random
@@ -181,7 +174,6 @@ def generate_until_done(
             continue
 
 
-@settings(max_examples=25)
 @given(
     others=some_samples,
     places=st.sets(st.integers(0, 8), min_size=1, max_size=3),

@@ -30,7 +30,7 @@ CHATGPT = Selection(source="chatgpt_source_caption_list", target="chatgpt_target
 COCO = Selection(groups="coco_caption_list")
 
 caption = st.text(min_size=1).filter(lambda text: text.strip() and "=>" not in text and text.splitlines() == [text])
-in_temporary_directory = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+in_temporary_directory = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(directory: Path, text: str, name: str = "utils.py") -> str:

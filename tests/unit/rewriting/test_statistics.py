@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.rewriting.statistics import Statistics
@@ -161,7 +161,6 @@ def test_only_the_first_twenty_ids_are_named_and_each_once(samples_of_shard: int
     assert counts.rejected["too_short"] == 6 * samples_of_shard
 
 
-@settings(max_examples=50)
 @given(draws=shards)
 def test_statistics_survive_json(draws: list[Draw]) -> None:
     counts = count(draws)

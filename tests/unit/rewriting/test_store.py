@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray import storage
@@ -58,7 +58,6 @@ def test_accepted_rewrites_are_read_back_in_the_order_of_their_slots(rewrite_set
     assert rewrite_set.accepted("0.tar") == ACCEPTED
 
 
-@settings(max_examples=40)
 @given(draws=some_draws)
 def test_the_first_accepted_attempt_of_each_slot_counts(draws: list[Draw]) -> None:
     rewrite_set = in_memory()
