@@ -1,12 +1,17 @@
 """Shards and samples, what can be wrong with a sample, and how captions and ids are cleaned."""
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from laclip_ray.config import Format
+from laclip_ray.config import CaptionChoice, Format
+
+MAX_ROW_BYTES = 16 * 2**20
+"""Upper bound on a line or row of a text table, and so on a field. A longer row is not used."""
 
 CAPTION_MISSING = "caption_missing"
 """Problem: the row has no caption, or its caption is not text."""
@@ -17,7 +22,33 @@ CAPTION_EMPTY = "caption_empty"
 SHARD_TRUNCATED = "shard_truncated"
 """Problem: the tar ends early. It is reported by one row after the last whole sample."""
 
-NO_CAPTION = frozenset({CAPTION_MISSING, CAPTION_EMPTY, SHARD_TRUNCATED})
+FIELDS_DIFFER = "fields_differ"
+"""Problem: the row of a CSV or TSV has more or fewer fields than the table has columns, so its caption may be wrong."""
+
+UNCLOSED_QUOTE = "unclosed_quote"
+"""Problem: a quote opens a field of a CSV or TSV and is not closed. Reading resumes at the next line."""
+
+HEADER_REPEATED = "header_repeated"
+"""Problem: the row of a CSV or TSV repeats the column names."""
+
+ROW_TOO_LONG = "row_too_long"
+"""Problem: the line of a text table is longer than `MAX_ROW_BYTES`."""
+
+ROW_UNREADABLE = "row_unreadable"
+"""Problem: the row is in a damaged part of a Parquet file."""
+
+NO_CAPTION = frozenset(
+    {
+        CAPTION_MISSING,
+        CAPTION_EMPTY,
+        SHARD_TRUNCATED,
+        FIELDS_DIFFER,
+        UNCLOSED_QUOTE,
+        HEADER_REPEATED,
+        ROW_TOO_LONG,
+        ROW_UNREADABLE,
+    }
+)
 """Problems that leave a row without a caption."""
 
 IMAGE_MISSING = "image_missing"
@@ -32,13 +63,20 @@ CAPTION_LINE_BREAK = "caption_line_break"
 DUPLICATE_ID = "duplicate_id"
 """Note: an earlier row of the shard has the same id. The row is used, as `id#2`."""
 
+ID_MISSING = "id_missing"
+"""Note: the id column of the row is null, NaN or empty. The row is used, with an id as if no column were configured."""
+
+
+_EXACT_FLOATS = 2.0**53
+"""Below it every whole number has a float of its own."""
+
 
 @dataclass(frozen=True)
 class Shard:
     """A file of samples, or a range of its rows: the unit of scheduling, commit and retry."""
 
     name: str
-    """Unique in the dataset: the file's path below the dataset's root, with the first row if it is a range."""
+    """Unique in the dataset: the file's path below the dataset's root, with the first row if it is a later range."""
     url: str
     format: Format
     start_row: int = 0
@@ -48,8 +86,19 @@ class Shard:
     """Text tables: byte offset of row `start_row`."""
     columns: tuple[str, ...] | None = None
     """CSV and TSV: column names."""
+    delimiter: str = ","
+    """CSV and TSV: the character between fields."""
+    is_quoted: bool = True
+    """CSV and TSV: fields in double quotes may hold delimiters and line breaks."""
+    encoding: str = "utf-8"
+    """Text tables: the codec of the file."""
+    line_end: str = "\n"
+    """Text tables: the last character of a line."""
     file_identity: str = ""
     """Changes when the file is replaced (`storage.identity`)."""
+    defect: str = ""
+    """Why no row of the file can be used, as a message; empty if there may be usable rows. A dataset whose files all
+    have a defect is refused."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +114,8 @@ class Sample:
     """The encoded image; None if the row has no image, or images are not read."""
     problems: tuple[str, ...] = ()
     """Problems and notes, by the names above."""
+    caption_number: int = 0
+    """Place of the caption among those of its row and image, from 0 (`data.captions: all`)."""
 
     @property
     def caption_hash(self) -> str:
@@ -83,11 +134,76 @@ def decode_text(raw: bytes) -> str:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse JSON; None if it is invalid. The row has no fields then, so its caption is missing."""
+    """Parse JSON; None if it is invalid. The row has no fields then, so its caption is missing.
+
+    An integer with more digits than Python converts (4,300) becomes its text.
+    """
+    text = decode_text(raw)
     try:
-        return json.loads(decode_text(raw))
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(text, parse_int=_parse_integer)
+    except (ValueError, RecursionError):
         return None
+
+
+def _parse_integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def select_captions(value: object, choice: CaptionChoice) -> Sequence[object]:
+    """The captions of a row: at least one, each for `clean_caption`.
+
+    Args:
+        value: the content of the caption column, or a list of captions.
+        choice: `first` takes the first text of a list that is not blank. `all` takes every element.
+
+    >>> select_captions(["", "a cat", "the cat"], "first"), select_captions("a cat", "all")
+    (['a cat'], ['a cat'])
+    """
+    if not isinstance(value, list | tuple):
+        return [value]
+    if choice == "all":
+        return value or [None]
+    usable = (text for text in value if isinstance(text, str | bytes) and text.strip())
+    return [next(usable, value[0] if value else None)]
+
+
+def number_id(sample_id: str, caption_number: int) -> str:
+    """The id of a row's caption: the row's own for the first one.
+
+    >>> number_id("x", 0), number_id("x", 1)
+    ('x', 'x#caption2')
+    """
+    return f"{sample_id}#caption{caption_number + 1}" if caption_number else sample_id
+
+
+def id_text(value: object) -> str | None:
+    r"""The id as text; None if the value is no id: null, NaN or empty.
+
+    Bytes are decoded, or shown in hexadecimal if they are not UTF-8. A whole number is an integer: a column of integers
+    with a null is read as one of floats.
+
+    >>> id_text(7.0), id_text(b"a7"), id_text(b"\xff\x00"), id_text(float("nan"))
+    ('7', 'a7', 'ff00', None)
+    """
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, bytes):
+        try:
+            return value.decode() or None
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() and abs(value) < _EXACT_FLOATS else str(value)
+    return str(value) if value is not None else None
 
 
 def clean_caption(value: object) -> tuple[str, tuple[str, ...]]:
