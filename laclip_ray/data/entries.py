@@ -18,15 +18,13 @@ from typing import Protocol
 import numpy as np
 
 from laclip_ray.config import DataConfig, StreamConfig
-from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop
-from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Sample, Shard
+from laclip_ray.data.image_formats import ImageError, ImageLimits, image_problem
+from laclip_ray.data.images import ImageSpec, decode_and_crop
+from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.schedule import Lanes, Remaining, Schedule, row_order
 from laclip_ray.data.shards import read_samples
 from laclip_ray.data.text_choice import RewriteLookup, TextChoice, TextPolicy
 from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
-
-IMAGE_UNREADABLE = "image_unreadable"
-"""Reason to skip a row: its bytes are not a whole image."""
 
 MAX_WINDOW_ROWS = 2_048
 MAX_WINDOW_BYTES = 128 * 2**20
@@ -222,11 +220,12 @@ def _crop_or_skip_reason(spec: StreamSpec, epoch: int, sample: Sample) -> np.nda
     if unusable := NO_CAPTION.intersection(sample.problems):
         return min(unusable)
     if sample.image is None:
-        return IMAGE_MISSING
+        return image_problem(sample)
+    limits, exif, scale = ImageLimits.of(spec.data), spec.data.exif, spec.stream.crop_scale
     try:
-        return decode_and_crop(sample.image, spec.image, spec.stream.crop_scale, spec.seed, epoch, sample.id)
-    except ImageError:
-        return IMAGE_UNREADABLE
+        return decode_and_crop(sample.image, spec.image, scale, spec.seed, epoch, sample.id, limits, exif)
+    except ImageError as error:
+        return error.reason
 
 
 def _windows(samples: Iterator[Sample]) -> Iterator[list[Sample]]:

@@ -4,11 +4,12 @@ The crop is torchvision's RandomResizedCrop: area uniform in a range, aspect rat
 attempts, then a central crop. It is a pure function of (seed, epoch, id).
 
 libjpeg-turbo decodes JPEGs, at 1/2, 1/4 or 1/8 of their size if the crop is large enough. Pillow decodes JPEGs that
-libjpeg-turbo refuses, and all other formats. torch resizes crops decoded at full size, in a quarter of Pillow's time;
-almost all pixels of photographs are within 1 level of Pillow's result (bicubic: within 3).
+libjpeg-turbo refuses, and all other formats (`pictures`). torch resizes crops decoded at full size, in a quarter of
+Pillow's time; almost all pixels of photographs are within 1 level of Pillow's result (bicubic: within 3).
+
+The crop is chosen in the upright picture. The stored picture is cropped to match, and only the result is turned.
 """
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,20 +21,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from laclip_ray.data.image_formats import DEFAULT_LIMITS, JPEG_BEGINNING, ImageError, ImageLimits, check_content
+from laclip_ray.data.orientation import UPRIGHT, Box, stored_box, turn_upright, upright_size
+from laclip_ray.data.pictures import rgb_crop
 from laclip_ray.randomness import uniforms
 from laclip_ray.safe_import import import_safely
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom, in pixels."""
 
 _ATTEMPTS = 10
 _LOG_RATIO = math.log(4 / 3)
 _MAX_SHRINK = 8
 """libjpeg-turbo decodes a JPEG at 1/8 of its size at the smallest."""
-
-
-class ImageError(ValueError):
-    """The bytes cannot be decoded as an image."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,14 @@ def random_crop_box(width: int, height: int, scale: tuple[float, float], seed: i
 
 
 def decode_and_crop(
-    content: bytes, spec: ImageSpec, scale: tuple[float, float], seed: int, epoch: int, sample_id: str
+    content: bytes,
+    spec: ImageSpec,
+    scale: tuple[float, float],
+    seed: int,
+    epoch: int,
+    sample_id: str,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    exif: bool = True,
 ) -> np.ndarray:
     """Decode an image, crop it at random and resize the crop.
 
@@ -92,42 +96,49 @@ def decode_and_crop(
         seed: the experiment's seed.
         epoch: the epoch, from 0.
         sample_id: the sample's id.
+        limits: sizes above which the image is refused.
+        exif: whether to turn the image by its EXIF orientation.
 
     Returns:
         uint8 [size_px, size_px, 3], RGB.
 
     Raises:
-        ImageError: the bytes are not a whole image.
+        ImageError: with the `reason` to skip the sample.
     """
 
     def choose_box(width: int, height: int) -> Box:
         return random_crop_box(width, height, scale, seed, epoch, sample_id)
 
-    pixels = _crop_jpeg(content, spec, choose_box)
-    return pixels if pixels is not None else _resize(_crop_with_pillow(content, choose_box), spec)
+    pixels = _crop_jpeg(content, spec, limits, exif, choose_box) if content.startswith(JPEG_BEGINNING) else None
+    return pixels if pixels is not None else _resize(rgb_crop(content, limits, exif, choose_box), spec)
 
 
-def _crop_jpeg(content: bytes, spec: ImageSpec, choose_box: Callable[[int, int], Box]) -> np.ndarray | None:
+def _crop_jpeg(
+    content: bytes, spec: ImageSpec, limits: ImageLimits, exif: bool, choose_box: Callable[[int, int], Box]
+) -> np.ndarray | None:
     """The resized crop of a JPEG, uint8 [size_px, size_px, 3]; None if Pillow must decode the image."""
-    if not content.startswith(b"\xff\xd8"):
-        return None
+    exif_orientation = check_content(content, limits)
+    orientation = exif_orientation if exif else UPRIGHT
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(content)
-        if width * height > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
-            return None  # Pillow refuses it with a message
-        box = choose_box(width, height)
+        stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(content)
+        limits.check_pixels(stored_width, stored_height)
+        width, height = upright_size(stored_width, stored_height, orientation)
+        box = stored_box(choose_box(width, height), width, height, orientation)
         shrink = _shrink_factor(box, spec.size_px)
-        least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
+        least = {"min_height": -(-stored_height // shrink), "min_width": -(-stored_width // shrink)}
         pixels: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", **least)
+    except ImageError:
+        raise
     except Exception:  # noqa: BLE001 - errors of several types, also for unusual valid files (bytes between segments, 4:4:1)
         return None
     left, top, right, bottom = box
     if shrink == 1:
-        return _resize(pixels[top:bottom, left:right], spec)
+        return turn_upright(_resize(pixels[top:bottom, left:right], spec), orientation)
     # In the smaller image the box may start between pixels. Pillow accepts that, torch does not.
     smaller_box = (left / shrink, top / shrink, right / shrink, bottom / shrink)
     method = Image.Resampling[spec.interpolation.upper()]
-    return np.asarray(Image.fromarray(pixels).resize((spec.size_px, spec.size_px), method, smaller_box))
+    resized = Image.fromarray(pixels).resize((spec.size_px, spec.size_px), method, smaller_box)
+    return turn_upright(np.asarray(resized), orientation)
 
 
 def _shrink_factor(box: Box, size_px: int) -> int:
@@ -138,18 +149,6 @@ def _shrink_factor(box: Box, size_px: int) -> int:
     while 2 * shrink <= limit:
         shrink *= 2
     return shrink
-
-
-def _crop_with_pillow(content: bytes, choose_box: Callable[[int, int], Box]) -> np.ndarray:
-    """The crop of an image in any format that Pillow decodes, uint8 [height, width, 3]."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            rgb = image if image.mode == "RGB" else image.convert("RGB")  # `convert` always copies
-            return np.array(rgb.crop(choose_box(*image.size)))
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"too large: {error}") from error
-    except Exception as error:  # decoders raise many types (DDS: NotImplementedError, AVIF: RuntimeError)
-        raise ImageError(str(error) or type(error).__name__) from error
 
 
 def _resize(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, ZeroShotConfig
-from laclip_ray.data.entries import IMAGE_UNREADABLE
+from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, SHARD_TRUNCATED
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.webdataset import IMAGE_MEMBERS, tar_groups

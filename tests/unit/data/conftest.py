@@ -9,7 +9,8 @@ import pytest
 
 from laclip_ray.config import DataConfig, StreamConfig
 from laclip_ray.data import records
-from laclip_ray.data.entries import IMAGE_UNREADABLE, Batch, StreamSpec
+from laclip_ray.data.entries import Batch, StreamSpec
+from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import list_shards

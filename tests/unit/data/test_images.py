@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from laclip_ray.data.images import ImageError, ImageSpec, decode_and_crop, random_crop_box
+from laclip_ray.data.image_formats import IMAGE_TOO_LARGE, ImageError, ImageLimits
+from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from tests.unit.conftest import SMALL, encode, picture, smooth_pixels
 
 sizes = st.integers(1, 2_000)
@@ -213,11 +214,13 @@ def test_a_damaged_image_gives_pixels_or_an_image_error(kind: str) -> None:
         assert pixels.shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.filterwarnings("ignore")
-def test_an_image_above_pillows_limit_is_an_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = picture(kind)
-    for limit, is_refused in ((239, True), (240, False)):  # twice the limit, against 480 pixels
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(ImageError, match="too large") if is_refused else nullcontext():
-            decode_and_crop(content, SMALL, (1.0, 1.0), 0, 0, "a")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_an_image_above_a_limit_is_an_error(kind: str) -> None:
+    content = picture(kind, 24, 20)
+    for limits, is_refused in (
+        (ImageLimits(len(content), 480), False),
+        (ImageLimits(len(content), 479), True),
+        (ImageLimits(len(content) - 1, 480), True),
+    ):
+        with pytest.raises(ImageError, match=IMAGE_TOO_LARGE) if is_refused else nullcontext():
+            decode_and_crop(content, SMALL, (1.0, 1.0), 0, 0, "a", limits)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from laclip_ray.config import DataConfig, ZeroShotConfig
-from laclip_ray.data.entries import IMAGE_UNREADABLE
+from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 from laclip_ray.data.records import CAPTION_MISSING, IMAGE_MISSING, SHARD_TRUNCATED
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.datasets import (
