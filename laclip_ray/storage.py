@@ -3,16 +3,16 @@
 Guarantees: a file appears only when it is complete (a local file is written aside and renamed, an object store gets one
 put). Readers never see a part of a file.
 
-Not covered: concurrent writers of one file; the last one wins.
+Not covered: concurrent writers of one file; the last one wins. `create_bytes` lets the first one win.
 """
 
 import contextlib
 import json
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from laclip_ray.errors import UserError
+
+T = TypeVar("T")
 
 ASIDE_MARK = ".tmp-"
 """Part of the name of every unfinished file. Readers skip such files."""
@@ -118,20 +120,104 @@ def read_json(url: str) -> Any:
     return json.loads(read_bytes(url))
 
 
+def read_state(url: str, what: str, remedy: str, parse: Callable[[Any], T]) -> T:
+    """Read a JSON file that a run keeps its state in.
+
+    Args:
+        url: the file.
+        what: names the content, for the message: `the record of this training run`.
+        remedy: what the user can do if the file is damaged.
+        parse: turns the JSON value into the state.
+
+    Raises:
+        UserError: the file is not JSON, or `parse` does not understand it.
+        FileNotFoundError: there is no such file.
+    """
+    with damage_named(url, what, remedy):
+        return parse(read_json(url))
+
+
+@contextlib.contextmanager
+def damage_named(url: str, what: str, remedy: str) -> Iterator[None]:
+    """Turn the errors of a reader that meets a damaged file into a UserError; arguments as in `read_state`.
+
+    A cut Parquet file is an `ArrowInvalid`, which is a ValueError.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{url}: {what} cannot be read; the file is damaged ({reason}). {remedy}") from error
+
+
 def write_bytes(url: str, content: bytes) -> None:
     """Commit a file; missing directories are created."""
     fs, path = filesystem(url)
     if not is_local(url):
         fs.pipe_file(path, content)
         return
-    target = Path(path)
+    with _written_aside(Path(path), content) as aside:
+        aside.replace(path)
+
+
+@contextlib.contextmanager
+def _written_aside(target: Path, content: bytes) -> Iterator[Path]:
+    """A file beside `target` with this content, removed at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f"{target.name}{ASIDE_MARK}{uuid.uuid4().hex}")
     try:
         aside.write_bytes(content)
-        aside.replace(target)
+        yield aside
     finally:
         aside.unlink(missing_ok=True)
+
+
+def create_bytes(url: str, content: bytes) -> bool:
+    """Commit a file unless there is one. Of several processes that do so at once, one succeeds.
+
+    Object stores get a conditional put. A store that ignores the condition lets the last writer win.
+
+    Returns:
+        False if there is a file already.
+    """
+    fs, path = filesystem(url)
+    if is_local(url):
+        return _create_local(Path(path), content)
+    fs.invalidate_cache()
+    try:
+        fs.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    except OSError:
+        if exists(url):
+            return False
+        raise
+    return True
+
+
+def _create_local(target: Path, content: bytes) -> bool:
+    with _written_aside(target, content) as aside:
+        try:
+            target.hardlink_to(aside)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            try:
+                with target.open("xb") as file:
+                    file.write(content)
+            except FileExistsError:
+                return False
+    return True
+
+
+def modified_s(url: str) -> float:
+    """When a file was last written: seconds since 1970 by the clock of its store, or of its server."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    modified: float = fs.modified(path).timestamp()
+    return modified
 
 
 def remove(url: str) -> None:

@@ -13,7 +13,9 @@ import pytest
 SECTIONS = ("How a run ends", "Identity", "Reading data", "Evaluation", "Configs and secrets")
 
 
-def case(section: str, given: str, happens: str, exit_code: int | str = "-", counted_as: str = "-") -> Any:
+def case(
+    section: str, given: str, happens: str, exit_code: int | str = "-", counted_as: str = "-"
+) -> pytest.MarkDecorator:
     """Mark a test as one row of the table.
 
     Args:

@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
                 "reporting",
             ),
             ("logs", "storage"),
-            ("config",),
+            ("config", "lease"),
             ("ownership", "cluster"),
             ("data",),
             ("models",),

@@ -1,6 +1,7 @@
 """Files appear complete, listings skip unfinished files, and outputs that would be lost are refused."""
 
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.errors import UserError
+from tests.cases import case
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -80,6 +82,54 @@ def test_a_failed_write_leaves_only_the_old_file(broken: str, tmp_path: Path, mo
             storage.write_bytes(str(target), b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_created_only_once(location: str) -> None:
+    url = storage.join(location, "a", "b")
+    assert storage.create_bytes(url, b"first")
+    assert not storage.create_bytes(url, b"second")
+    assert storage.read_bytes(url) == b"first"
+    assert len(storage.list_files(location)) == 1
+
+
+def test_a_file_system_without_hard_links_creates_a_file_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("links are not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert storage.create_bytes(str(tmp_path / "a"), b"first")
+    assert not storage.create_bytes(str(tmp_path / "a"), b"second")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+
+
+def test_a_later_write_has_a_later_time(location: str) -> None:
+    url = storage.join(location, "a")
+    storage.write_bytes(url, b"")
+    before_s = storage.modified_s(url)
+    time.sleep(0.02)
+    storage.write_bytes(url, b"")
+    assert storage.modified_s(url) > before_s
+
+
+@case("Identity", "a damaged state file of a run", "refused, with the file and the remedy", exit_code=2)
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe", b"null", b"[]", b"{}", b'{"a": "many"}', b"\x00" * 9])
+def test_a_damaged_state_file_is_named_with_a_remedy(location: str, content: bytes) -> None:
+    url = storage.join(location, "state.json")
+    storage.write_bytes(url, content)
+    with pytest.raises(
+        UserError, match=rf"^{url}: the state of x cannot be read; the file is damaged \(.*\)\. Move it"
+    ):
+        storage.read_state(url, "the state of x", "Move it.", lambda state: int(state["a"]))
+
+
+def test_a_whole_state_file_is_parsed_and_a_missing_one_is_missing(location: str) -> None:
+    url = storage.join(location, "state.json")
+    with pytest.raises(FileNotFoundError):
+        storage.read_state(url, "the state of x", "Move it.", dict)
+    storage.write_json(url, {"a": "3"})
+    assert storage.read_state(url, "the state of x", "Move it.", lambda state: int(state["a"])) == 3
 
 
 def test_listings_skip_unfinished_files(tmp_path: Path) -> None:
