@@ -11,7 +11,8 @@ from typing import Any
 from laclip_ray.config import CaptionChoice, Format
 
 MAX_ROW_BYTES = 16 * 2**20
-"""Upper bound on a line or row of a text table, and so on a field. A longer row is not used."""
+"""Upper bound on a line or row of a text table, and so on a field, and on a text or JSON member of a tar. A longer one is
+not used."""
 
 CAPTION_MISSING = "caption_missing"
 """Problem: the row has no caption, or its caption is not text."""
@@ -21,6 +22,12 @@ CAPTION_EMPTY = "caption_empty"
 
 SHARD_TRUNCATED = "shard_truncated"
 """Problem: the tar ends early. It is reported by one row after the last whole sample."""
+
+SHARD_UNREADABLE = "shard_unreadable"
+"""Problem: the shard's file cannot be read at all (`ShardUnreadableError`). It is reported by one row."""
+
+MEMBER_TOO_LARGE = "member_too_large"
+"""Problem: the member of a tar that holds the sample's caption has more than `MAX_ROW_BYTES`."""
 
 FIELDS_DIFFER = "fields_differ"
 """Problem: the row of a CSV or TSV has more or fewer fields than the table has columns, so its caption may be wrong."""
@@ -42,6 +49,8 @@ NO_CAPTION = frozenset(
         CAPTION_MISSING,
         CAPTION_EMPTY,
         SHARD_TRUNCATED,
+        SHARD_UNREADABLE,
+        MEMBER_TOO_LARGE,
         FIELDS_DIFFER,
         UNCLOSED_QUOTE,
         HEADER_REPEATED,
@@ -69,6 +78,10 @@ ID_MISSING = "id_missing"
 
 _EXACT_FLOATS = 2.0**53
 """Below it every whole number has a float of its own."""
+
+
+class ShardUnreadableError(OSError):
+    """No row of a shard can be read: its file is not what its name says. The text names the content."""
 
 
 @dataclass(frozen=True)
