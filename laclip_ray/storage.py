@@ -8,6 +8,7 @@ Not covered: concurrent writers of one file; the last one wins. `create_bytes` l
 
 import contextlib
 import json
+import os
 import posixpath
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 ASIDE_MARK = ".tmp-"
 """Part of the name of every unfinished file. Readers skip such files."""
+
+_LONGEST_NAME_BYTES = 255
+"""Of a file, on the usual file systems."""
 
 
 def is_local(url: str) -> bool:
@@ -166,7 +170,9 @@ def write_bytes(url: str, content: bytes) -> None:
 def _written_aside(target: Path, content: bytes) -> Iterator[Path]:
     """A file beside `target` with this content, removed at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f"{target.name}{ASIDE_MARK}{uuid.uuid4().hex}")
+    mark = f"{ASIDE_MARK}{uuid.uuid4().hex}"
+    fits = len(os.fsencode(target.name)) + len(mark) <= _LONGEST_NAME_BYTES
+    aside = target.with_name(f"{target.name if fits else ''}{mark}")
     try:
         aside.write_bytes(content)
         yield aside

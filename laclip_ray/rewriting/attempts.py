@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.rewriting.shard_files import path_of_shard
 
 PIECES_PER_CUT = 16
 """Pieces from one cut of a suspect piece: four deaths reduce 10,000 captions to one."""
@@ -103,12 +104,13 @@ class AttemptLog:
 
 def attempts_url(location: str, shard_name: str) -> str:
     """URL of a shard's attempt log in a rewrite set."""
-    return storage.join(location, "attempts", f"{shard_name}.json")
+    return storage.join(location, "attempts", f"{path_of_shard(shard_name)}.json")
 
 
 def piece_url(location: str, shard_name: str, log: AttemptLog, piece: Piece) -> str:
     """URL of a finished piece's draws. They are kept until the shard is committed."""
-    return storage.join(location, "attempts", f"{shard_name}.{log.work}.{piece.start}-{piece.stop}.arrow")
+    name = f"{path_of_shard(shard_name)}.{log.work}.{piece.start}-{piece.stop}.arrow"
+    return storage.join(location, "attempts", name)
 
 
 def remove_pieces(location: str, shard_name: str, log: AttemptLog) -> None:

@@ -8,16 +8,18 @@ A rewrite set holds what one recipe wrote for a dataset, in a directory of its o
     attempts/                                        shards that an engine is generating (`attempts`)
     summary.json                                     counts over all committed shards
 
+`SHARD` is the shard's name, which is a path; parts that are too long for a file are cut (`shard_files`).
 A shard's first draws are revision 0. More rewrites, a retry or changed input write a newer revision with all draws of
 the shard, old and new. Older revisions stay, for runs that read them.
 
 Guarantees: the verdicts are written last and commit the shard. Each file appears whole. A directory with another recipe
 is refused. Each caption of a committed shard has at least one row: a draw, or the reason why it has no draw. Lookups
-join by (shard, id, caption hash), so an edited caption finds no rewrites.
+join by (shard, id, caption hash), or by the row in place of the id, so an edited caption finds no rewrites.
 
 Not covered: removing old revisions.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,11 +31,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laclip_ray import storage
-from laclip_ray.config import GateConfig
 from laclip_ray.data.records import Sample
+from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.ownership import changed_keys, check_owner
-from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.recipe import fingerprint_of
+from laclip_ray.rewriting.shard_files import path_of_shard, shard_of_path
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tables import DRAWS_SCHEMA, VERDICTS_SCHEMA, Origin
 from laclip_ray.versions import package_versions
@@ -46,6 +49,8 @@ _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
 _READS_AT_ONCE = 16
 """Parquet footers read at the same time."""
+_FIRST_RANGE = ".000000000"
+"""Earlier versions added this to the name of a table's first range if there were more ranges."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,11 @@ class RewriteSet:
 
     def draws_url(self, shard_name: str, revision: int) -> str:
         """The file of a shard's draws."""
-        return storage.join(self.location, "draws", str(revision), f"{shard_name}.parquet")
+        return storage.join(self.location, "draws", str(revision), f"{path_of_shard(shard_name)}.parquet")
 
     def verdicts_url(self, shard_name: str, revision: int) -> str:
         """The file of this gate's verdicts on a shard's draws."""
-        return storage.join(self.location, "verdicts", self.gate, str(revision), f"{shard_name}.parquet")
+        return storage.join(self.location, "verdicts", self.gate, str(revision), f"{path_of_shard(shard_name)}.parquet")
 
     def drawn_revisions(self) -> dict[str, int]:
         """The newest revision of each shard that has draws."""
@@ -105,7 +110,7 @@ class RewriteSet:
             if not (name.endswith(".parquet") and revision.isdigit()):
                 continue
             if self.newest_revision is None or int(revision) <= self.newest_revision:
-                files.add((name.removesuffix(".parquet"), int(revision)))
+                files.add((shard_of_path(name.removesuffix(".parquet")), int(revision)))
         return files
 
     def pinned(self) -> "RewriteSet":
@@ -119,7 +124,7 @@ class RewriteSet:
         if self.newest_revision is None:
             return self.pinned().committed_revision(shard_name)
         for revision in range(self.newest_revision, -1, -1):
-            if storage.exists(self.verdicts_url(shard_name, revision)):
+            if any(storage.exists(self.verdicts_url(name, revision)) for name in _stored_names(shard_name)):
                 return revision
         return None
 
@@ -127,10 +132,10 @@ class RewriteSet:
         """The draws of a committed shard with one more column, `reason` (null: accepted).
 
         Raises:
-            UserError: the verdicts belong to other draws.
+            UserError: the verdicts belong to other draws, or a file is damaged.
         """
-        draws = storage.read_parquet(self.draws_url(shard_name, revision))
-        verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision), columns=["reason"])
+        draws = self.read_draws(shard_name, revision)
+        verdicts = _read_file(self.verdicts_url, shard_name, revision, _read_columns(["reason"]))
         if not _belong_together(draws, verdicts):
             raise UserError(
                 f"{self.verdicts_url(shard_name, revision)} belongs to other draws than those in storage: two runs "
@@ -138,29 +143,46 @@ class RewriteSet:
             )
         return draws.append_column("reason", verdicts.column("reason"))
 
-    def accepted(self, shard_name: str) -> dict[tuple[str, str], list[str]] | None:
+    def read_draws(self, shard_name: str, revision: int) -> pa.Table:
+        """The draws of a shard.
+
+        Raises:
+            UserError: the file is damaged.
+            FileNotFoundError: the shard has no draws of this revision.
+        """
+        return _read_file(self.draws_url, shard_name, revision, storage.read_parquet)
+
+    def accepted(self, shard_name: str) -> dict[SampleKey, list[str]] | None:
         """The accepted rewrites of a shard's samples.
 
         The first accepted draw of each slot counts, so a sample has at most one rewrite per slot.
 
         Returns:
-            Texts in the order of their slots, by (id, caption hash); a sample without an accepted rewrite has an empty
-            list. None if the shard is not committed.
+            Texts in the order of their slots, by (id, caption hash) in the shard's order; a sample without an accepted
+            rewrite has an empty list. None if the shard is not committed.
+
+        Raises:
+            UserError: a file is damaged.
         """
         revision = self.committed_revision(shard_name)
         if revision is None:
             return None
-        verdicts = storage.read_parquet(self.verdicts_url(shard_name, revision))
-        texts = storage.read_parquet(self.draws_url(shard_name, revision), columns=["text"])
+        verdicts = _read_file(self.verdicts_url, shard_name, revision, storage.read_parquet)
+        texts = _read_file(self.draws_url, shard_name, revision, _read_columns(["text"]))
         if not _belong_together(texts, verdicts):
             return None
-        by_sample: dict[tuple[str, str], dict[int, str]] = {}
+        by_sample: dict[SampleKey, dict[int, str]] = {}
         columns = [_values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
         for sample_id, caption_hash, slot, reason, text in zip(*columns, _values(texts, "text"), strict=True):
             text_of_slot = by_sample.setdefault((sample_id, caption_hash), {})
             if reason is None:
                 text_of_slot.setdefault(slot, text)
         return {key: list(text_of_slot.values()) for key, text_of_slot in by_sample.items()}
+
+    def samples(self, shard_name: str, revision: int) -> list[SampleKey]:
+        """(id, caption hash) of the samples that a shard's draws were made for, in the shard's order."""
+        draws = _read_file(self.draws_url, shard_name, revision, _read_columns(["id", "caption_hash"]))
+        return list(dict.fromkeys(zip(_values(draws, "id"), _values(draws, "caption_hash"), strict=True)))
 
     def describe(self, revisions: Mapping[str, int]) -> dict[str, Committed]:
         """Read the metadata of committed shards.
@@ -171,18 +193,24 @@ class RewriteSet:
         return _read_each(revisions, self._describe)
 
     def _describe(self, shard_name: str, revision: int) -> Committed:
-        metadata = storage.read_parquet_metadata(self.verdicts_url(shard_name, revision))
-        return Committed(
-            revision,
-            Origin.from_json(metadata[_ORIGIN_KEY]),
-            Statistics.from_json(json.loads(metadata[_STATISTICS_KEY])),
-            metadata[_DIGEST_KEY].decode(),
-        )
+        def read(url: str) -> Committed:
+            metadata = storage.read_parquet_metadata(url)
+            return Committed(
+                revision,
+                Origin.from_json(metadata[_ORIGIN_KEY]),
+                Statistics.from_json(json.loads(metadata[_STATISTICS_KEY])),
+                metadata[_DIGEST_KEY].decode(),
+            )
+
+        return _read_file(self.verdicts_url, shard_name, revision, read)
 
     def origin(self, shard_name: str, revision: int) -> Origin:
         """The input that a shard's draws were made from."""
-        metadata = storage.read_parquet_metadata(self.draws_url(shard_name, revision))
-        return Origin.from_json(metadata[_ORIGIN_KEY])
+
+        def read(url: str) -> Origin:
+            return Origin.from_json(storage.read_parquet_metadata(url)[_ORIGIN_KEY])
+
+        return _read_file(self.draws_url, shard_name, revision, read)
 
     def origins(self, revisions: Mapping[str, int]) -> dict[str, Origin]:
         """The input that the draws of shards were made from.
@@ -191,6 +219,44 @@ class RewriteSet:
             revisions: the revision of each shard, by name.
         """
         return _read_each(revisions, self.origin)
+
+
+def of_shards(revisions: Mapping[str, int], shard_names: Iterable[str]) -> dict[str, int]:
+    """The revisions of shards by their present names, from revisions by the names in storage."""
+    found = {name: [revisions[stored] for stored in _stored_names(name) if stored in revisions] for name in shard_names}
+    return {name: max(of_shard) for name, of_shard in found.items() if of_shard}
+
+
+def _stored_names(shard_name: str) -> tuple[str, ...]:
+    """The names that a shard's files may have."""
+    is_range = shard_name[-10:-9] == "." and shard_name[-9:].isdigit()
+    return (shard_name,) if is_range or shard_name.endswith(".tar") else (shard_name, shard_name + _FIRST_RANGE)
+
+
+def _read_file(url_of: Callable[[str, int], str], shard_name: str, revision: int, read: Callable[[str], T]) -> T:
+    """Read the file of a shard under the first of its names that is there.
+
+    Raises:
+        UserError: the file is damaged.
+        FileNotFoundError: there is no such file.
+    """
+    for stored in _stored_names(shard_name)[1:]:
+        try:
+            return _read_whole(url_of(shard_name, revision), read)
+        except FileNotFoundError:
+            if storage.exists(url_of(stored, revision)):
+                shard_name = stored
+    return _read_whole(url_of(shard_name, revision), read)
+
+
+def _read_whole(url: str, read: Callable[[str], T]) -> T:
+    remedy = "Remove it, and `laclip rewrite` (of imported texts `laclip rewrites import`) makes it again."
+    with storage.damage_named(url, "this part of a rewrite set", remedy):
+        return read(url)
+
+
+def _read_columns(columns: list[str]) -> Callable[[str], pa.Table]:
+    return functools.partial(storage.read_parquet, columns=columns)
 
 
 def _read_each(revisions: Mapping[str, int], read: Callable[[str, int], T]) -> dict[str, T]:
@@ -210,13 +276,13 @@ def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:
     return origins[0].draws_id == origins[1].draws_id
 
 
-def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig, setting: str) -> RewriteSet:
+def open_for_writing(location: str, recipe: Mapping[str, Any], gate: str, setting: str) -> RewriteSet:
     """Claim a directory for a recipe, or recognise that it holds this recipe already.
 
     Args:
         location: a directory or URL.
         recipe: from `build_recipe`.
-        gate: whose verdicts are written.
+        gate: the fingerprint of the gate whose verdicts are written.
         setting: the config key of `location`, for messages.
 
     Raises:
@@ -225,7 +291,7 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: GateConfig,
     if not check_location(location, recipe, setting):
         content = {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": package_versions()}
         storage.write_json(storage.join(location, RECIPE_FILE), content)
-    return RewriteSet(location, gate_fingerprint(gate))
+    return RewriteSet(location, gate)
 
 
 def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bool:
@@ -308,10 +374,13 @@ def commit_verdicts(
 
 def restamp_verdicts(rewrite_set: RewriteSet, shard_name: str, revision: int, origin: Origin) -> None:
     """Record another origin for a committed shard whose content is the same."""
-    url = rewrite_set.verdicts_url(shard_name, revision)
-    verdicts = storage.read_parquet(url)
-    metadata = {**verdicts.schema.metadata, _ORIGIN_KEY: origin.to_json().encode()}
-    storage.write_parquet(url, verdicts.replace_schema_metadata(metadata))
+
+    def restamp(url: str) -> None:
+        verdicts = storage.read_parquet(url)
+        metadata = {**verdicts.schema.metadata, _ORIGIN_KEY: origin.to_json().encode()}
+        storage.write_parquet(url, verdicts.replace_schema_metadata(metadata))
+
+    _read_file(rewrite_set.verdicts_url, shard_name, revision, restamp)
 
 
 def _digest(draws: pa.Table, reasons: pa.Array) -> str:

@@ -324,3 +324,9 @@ def test_ray_and_storage_read_each_others_files() -> None:
     with fs.open_output_stream(f"{path}2") as file:
         file.write(b"theirs")
     assert storage.read_bytes(f"{url}2") == b"theirs"
+
+
+def test_a_file_may_have_the_longest_name(tmp_path: Path) -> None:
+    target = tmp_path / ("ä" * 127 + "n")
+    storage.write_bytes(str(target), b"content")
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
