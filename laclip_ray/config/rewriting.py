@@ -11,6 +11,7 @@ from laclip_ray.config.fields import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Probability,
     PromptMode,
     Section,
     Template,
@@ -26,6 +27,7 @@ from laclip_ray.config.markers import (
     is_clip_directory,
     is_file,
 )
+from laclip_ray.errors import UserError
 
 DEMO_REWRITER = "demo-rewriter"
 """Name of the small model in this package, as a value of `rewrite.model`."""
@@ -144,8 +146,9 @@ class RewriteConfig(Section):
 
     output: Annotated[str | None, OutputPath()] = None
     """Directory or URL of the rewrite sets, one directory for each prompt set. None: `rewrites` under `output`."""
-    model: Annotated[str, InputPath(_is_local_model)] = DEMO_REWRITER
-    """A Hugging Face name, a local directory, or `demo-rewriter` (in this package; it knows only the demo's world)."""
+    model: Annotated[str | None, InputPath(_is_local_model)] = None
+    """A Hugging Face name, a local directory, or `demo-rewriter` (in this package; it knows only the demo's world).
+    Rewriting and its estimate need it; there is no default."""
     revision: str | None = None
     """The model's revision on the Hub. None: the newest."""
     prompt_sets: Annotated[list[str], Field(min_length=1), InputPath(ends_with(".yaml", ".yml")), SharedBySweep()] = [
@@ -178,6 +181,9 @@ class RewriteConfig(Section):
     """Checks on rewrites."""
     max_engine_deaths: PositiveInt = 2
     """Engines that may die of one caption, each time alone in the engine, before it is recorded as `engine_died`."""
+    max_failed_share: Probability = 0.5
+    """Largest share of rewrites that may fail without a whole text: no caption, no completion, an empty or a truncated
+    one. Above it, over at least 1,000 rows, the run ends early and is incomplete. 1: no limit."""
     price: str | None = None
     """Name in the price list for the engines' GPUs. None: costs have no price."""
     prices: Annotated[str | None, InputPath()] = None
@@ -190,3 +196,19 @@ class RewriteConfig(Section):
         if self.sampling.temperature == 0 and self.rewrites_per_set > 1:
             raise ValueError("sampling.temperature is 0, so all rewrites_per_set would be the same; set it to 1")
         return self
+
+
+def required_model(rewrite: RewriteConfig) -> str:
+    """The language model that writes rewrites.
+
+    Raises:
+        UserError: `rewrite.model` is not set.
+    """
+    if rewrite.model is None:
+        raise UserError(
+            "rewrite.model: not set, and rewriting needs a language model; set it by the memory of your GPUs, for "
+            "example to Qwen/Qwen3-4B-Base (16 GB), Qwen/Qwen3-8B-Base (24 GB or more) or Qwen/Qwen3-14B-Base (80 GB), "
+            f"all base models under Apache-2.0 ({DEMO_REWRITER}, in this package, knows only the world of "
+            "`laclip demo`)"
+        )
+    return rewrite.model

@@ -6,6 +6,7 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import EngineConfig, RewriteConfig
+from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.recipe import model_directory
 
@@ -17,12 +18,12 @@ def check_engine(rewrite: RewriteConfig) -> None:
     """Refuse a model or engine arguments that no engine would start with. Touches no GPU.
 
     Raises:
-        UserError: the model directory holds no model, or vLLM does not know an argument or its type.
+        UserError: no model is set, the model directory holds no model, or vLLM does not know an argument or its type.
     """
-    directory = model_directory(rewrite.model)
-    looks_local = rewrite.model.startswith((".", "/", "~"))
-    if looks_local and not storage.exists(storage.join(directory, "config.json")):
-        raise UserError(f"rewrite.model: {rewrite.model!r} is not a directory with a model (no config.json)")
+    model = required_model(rewrite)
+    looks_local = model.startswith((".", "/", "~"))
+    if looks_local and not storage.exists(storage.join(model_directory(model), "config.json")):
+        raise UserError(f"rewrite.model: {model!r} is not a directory with a model (no config.json)")
     if rewrite.engine.args:
         engine_arguments(rewrite, seed=0)
 
@@ -33,12 +34,13 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
     `rewrite.engine.args` overrides this package's defaults, but no argument that other settings decide.
 
     Raises:
-        UserError: `rewrite.engine.args` has a key that vLLM does not know, or a key that other settings decide.
+        UserError: no model is set, or `rewrite.engine.args` has a key that vLLM does not know, or one that other
+            settings decide.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     decided = {
-        "model": model_directory(rewrite.model),
+        "model": model_directory(required_model(rewrite)),
         "revision": rewrite.revision,
         "seed": seed,
         "enable_prefix_caching": True,

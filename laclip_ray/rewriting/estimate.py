@@ -16,6 +16,7 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, RewriteConfig
+from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.shards import list_shards
 from laclip_ray.rewriting.engine import build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
@@ -87,9 +88,10 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
     """Estimate the tokens, GPU-hours and money of rewriting the whole dataset with `experiment`.
 
     Raises:
-        UserError: the data, a prompt set, the price list or the model's tokenizer cannot be read.
+        UserError: no model is set, or the data, a prompt set, the price list or the model's tokenizer cannot be read.
     """
     rewrite, seed = experiment.rewrite, experiment.seed
+    model = required_model(rewrite)
     check_budget(rewrite)
     prices = load_prices(rewrite.prices)
     prompt_sets = [load_prompt_set(name) for name in rewrite.prompt_sets]
@@ -105,11 +107,11 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
         for prompt_set in prompt_sets
     )
     measured, measurement_notes = _measured_before(
-        experiment.rewrite_output, rewrite.model, [prompt_set.name for prompt_set in prompt_sets]
+        experiment.rewrite_output, model, [prompt_set.name for prompt_set in prompt_sets]
     )
     costs = price_tokens(sets, rewrite, prices, billions, measured)
     return Estimate(
-        model=rewrite.model,
+        model=model,
         billion_parameters=billions,
         shards=len(shards),
         captions=captions,
@@ -186,7 +188,7 @@ def _load_size(rewrite: RewriteConfig) -> float | None:
     from transformers import AutoConfig
 
     try:
-        model_config = AutoConfig.from_pretrained(model_directory(rewrite.model), revision=rewrite.revision)
+        model_config = AutoConfig.from_pretrained(model_directory(required_model(rewrite)), revision=rewrite.revision)
     except (OSError, ValueError):  # ValueError: this transformers does not know the architecture
         return None
     return billion_parameters_of(model_config)

@@ -89,6 +89,7 @@ def prepare(directory: Path) -> Place:
         "output": str(directory / "unused"),
         "data": {"path": str(world / "train")},
         "rewrite": {
+            "model": "demo-rewriter",
             "gate": {"min_shared_words": 0, "drop_lost_numbers": False},
             "prompt_sets": ["crowd", "human"],
             "engine": {"args": {"max_num_seqs": 64, "dtype": "bfloat16"}},

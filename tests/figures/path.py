@@ -113,7 +113,7 @@ def kill(directory: Path) -> Iterator[Figure]:
             "name": "kill",
             "output": str(directory / "kill"),
             "data": {"path": str(world / "train")},
-            "rewrite": {"engine": {"shards_in_flight": 1}},
+            "rewrite": {"model": "demo-rewriter", "engine": {"shards_in_flight": 1}},
         }
     )
     found = kill_and_resume(experiment, [f"train-{number:06d}" for number in range(shards * captions)], directory)

@@ -94,7 +94,7 @@ def experiment_on(directory: Path, name: str, **rewrite: Any) -> Experiment:
             "name": name,
             "output": str(directory / name),
             "data": {"path": str(directory / "data"), "id_column": "key"},
-            "rewrite": rewrite,
+            "rewrite": {"model": "demo-rewriter", **rewrite},
         }
     )
 

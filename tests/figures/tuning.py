@@ -88,7 +88,11 @@ def _experiment(directory: Path, name: str, **changes: Any) -> Experiment:
                 "name": name,
                 "output": str(directory / name),
                 "data": {"path": str(directory / "data")},
-                "rewrite": {"prompt_sets": ["crowd"], "gate": {"min_shared_words": 0}},
+                "rewrite": {
+                    "model": "demo-rewriter",
+                    "prompt_sets": ["crowd"],
+                    "gate": {"min_shared_words": 0},
+                },
                 "model": {"name": str(model)},
                 "stream": {"rows_per_block": 16, "shuffle_buffer_rows": 64, "order": "exact"},
                 "train": {

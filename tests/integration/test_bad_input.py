@@ -37,6 +37,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
             "text": {"p": 0.0},
             "train": {"batch_size": 2},
             **changes,
+            "rewrite": {"model": "demo-rewriter", **changes.get("rewrite", {})},
         }
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(content))

@@ -39,6 +39,7 @@ def experiment(tmp_path: Path) -> Experiment:
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data")},
             "rewrite": {
+                "model": "demo-rewriter",
                 "prompt_sets": ["human", "crowd"],
                 "price": "l4",
                 "engine": {"actors": {"min": 1, "max": 3}, "gpus_per_actor": 1},

@@ -36,7 +36,7 @@ LENIENT = {"min_words": 0, "min_shared_words": 0, "drop_truncated": False}
 
 
 def experiment_of(**rewrite: Any) -> Experiment:
-    content = {"prompt_sets": ["human"], "heads": HEADS, **rewrite}
+    content = {"model": "demo-rewriter", "prompt_sets": ["human"], "heads": HEADS, **rewrite}
     return parse_experiment({"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": content})
 
 

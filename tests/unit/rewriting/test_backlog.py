@@ -47,7 +47,7 @@ def experiment(request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
         "name": "plans",
         "output": str(tmp_path / "out"),
         "data": {"path": str(tmp_path / "data"), "id_column": "key"},
-        "rewrite": {"prompt_sets": ["human"]},
+        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]},
     }
     return parse_experiment(content)
 

@@ -46,7 +46,7 @@ def test_requests_to_a_silently_dead_engine_fail(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine, "_start", lambda *_: SilentEngine())
 
     async def ask() -> list[object]:
-        mortal = VllmEngine(RewriteConfig(), 0)
+        mortal = VllmEngine(RewriteConfig(model="demo-rewriter"), 0)
         requests = [asyncio.create_task(mortal.generate("prompt", 1, str(number))) for number in range(3)]
         answers: list[object] = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), timeout=30)
         # The caller's task is not left cancelled.
@@ -61,7 +61,7 @@ def test_a_cancelled_request_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engine, "_start", lambda *_: silent)
 
     async def cancel() -> None:
-        request = asyncio.create_task(VllmEngine(RewriteConfig(), 0).generate("prompt", 1, "0"))
+        request = asyncio.create_task(VllmEngine(RewriteConfig(model="demo-rewriter"), 0).generate("prompt", 1, "0"))
         while not silent.errored:
             await asyncio.sleep(0.01)
         request.cancel()

@@ -16,7 +16,7 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(**settings: Any) -> Any:
-    return engine_arguments(RewriteConfig(engine=EngineConfig(**settings)), seed=3)
+    return engine_arguments(RewriteConfig(model="demo-rewriter", engine=EngineConfig(**settings)), seed=3)
 
 
 def test_on_a_cpu_the_model_runs_in_the_scheduler_process() -> None:

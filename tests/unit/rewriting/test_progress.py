@@ -48,7 +48,7 @@ def backlog(tmp_path: Path) -> Backlog:
         "name": "progress",
         "output": str(tmp_path / "out"),
         "data": {"path": str(tmp_path / "data")},
-        "rewrite": {"prompt_sets": ["human"], "engine": {"shards_in_flight": 1}},
+        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"], "engine": {"shards_in_flight": 1}},
     }
     return find_backlog(parse_experiment(content))
 

@@ -71,6 +71,7 @@ DOES_NOT_DECIDE: dict[str, Any] = {
     "engine": {"shards_in_flight": 9, "tensor_parallel_size": 2, "args": {"max_model_len": 512}},
     "gate": {"min_words": 0},
     "max_engine_deaths": 9,
+    "max_failed_share": 0.9,
     "price": "a price",
     "prices": "prices.yaml",
     "budget": {"gpu_hours": 1.0},
@@ -163,7 +164,7 @@ def test_every_argument_of_vllm_is_harmless_or_changes_the_text_or_is_decided_by
     assert not HARMLESS_ENGINE_ARGUMENTS.intersection(CHANGES_TEXT)
     for name in sorted(names.difference(ARGUMENTS)):
         with pytest.raises(UserError, match=rf"\.{name}: decided by other settings"):
-            engine_arguments(RewriteConfig(engine=EngineConfig(args={name: None})), seed=0)
+            engine_arguments(RewriteConfig(model="demo-rewriter", engine=EngineConfig(args={name: None})), seed=0)
 
 
 @pytest.mark.parametrize("name", CHANGES_TEXT)
