@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -239,7 +239,11 @@ def identity(url: str) -> str:
     Equal identities are taken for the same file. Different ones do not imply different content: a copy has a new time.
     """
     fs, path = filesystem(url)
-    info = fs.info(path)
+    return identity_of(fs.info(path))
+
+
+def identity_of(info: Mapping[str, Any]) -> str:
+    """The identity of a file by its fsspec entry, as `info` or a listing gives it."""
     changes = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
     return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, changes), "")))
 
