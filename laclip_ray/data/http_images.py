@@ -169,7 +169,7 @@ class HttpRules:
     schemes: frozenset[str]
     private_hosts: bool
     """Whether hosts may have addresses that are not public."""
-    known_hosts: frozenset[tuple[str, int | None]]
+    known_hosts: frozenset[tuple[str | None, int | None]]
     """Hosts and ports that may have any address, because the config names them."""
 
 

@@ -75,7 +75,7 @@ def _no_answer(path: str) -> bytes:
     raise FileNotFoundError(path)
 
 
-class TestStore(AbstractFileSystem):
+class TestStore(AbstractFileSystem):  # type: ignore[misc]
     """A file system with the protocol `teststore`: each read calls `answer` with the path."""
 
     __test__ = False

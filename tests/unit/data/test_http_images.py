@@ -87,15 +87,17 @@ def test_a_transient_failure_is_repeated_a_bounded_number_of_times(status: int) 
         assert len(asked) == 3
 
 
-@pytest.mark.parametrize("form", [str, lambda pause_s: formatdate(time.time() + pause_s, usegmt=True)])
+@pytest.mark.parametrize(
+    ("form", "pause_s"), [(str, 1), (lambda pause_s: formatdate(time.time() + pause_s, usegmt=True), 2)]
+)
 @case(
     SECTION,
     "a host that asks for a pause (Retry-After)",
     "asked again after that pause; not at all if it is longer than 30 s",
     counted_as="image_http_429",
 )
-def test_a_hosts_pause_is_kept_up_to_a_bound(form: Callable[[int], str]) -> None:
-    with http_server(serve(Answer(429, headers={"Retry-After": form(2)}), Answer(body=b"x"))) as (url, _):
+def test_a_hosts_pause_is_kept_up_to_a_bound(form: Callable[[int], str], pause_s: int) -> None:
+    with http_server(serve(Answer(429, headers={"Retry-After": form(pause_s)}), Answer(body=b"x"))) as (url, _):
         start_s = time.monotonic()
         assert HttpFetcher(ANYWHERE).fetch(url, 10) == b"x"
         assert time.monotonic() - start_s > 0.9  # dates have whole seconds

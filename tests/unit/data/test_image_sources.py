@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data import image_sources
+from laclip_ray.data.http_images import IMAGE_SCHEME_REFUSED, IMAGE_URL_INVALID
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
 from laclip_ray.data.image_sources import ImageSource, Place, StoreError
 from laclip_ray.data.records import IMAGE_MISSING
@@ -121,13 +122,13 @@ def test_a_large_local_file_is_not_read(tmp_path: Path) -> None:
 def test_a_local_file_that_may_not_be_read_is_refused(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_sources.os, "open", raising(OSError(code, "not allowed")))
+    monkeypatch.setattr(os, "open", raising(OSError(code, "not allowed")))
     assert image_of("x.png", f"{tmp_path}/a.csv") == image_sources.IMAGE_REFUSED
 
 
 @case(SECTION, "a local disk or mount that fails (EIO, ESTALE)", "the shard fails", exit_code=3)
 def test_a_local_disk_that_fails_is_not_a_missing_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sources.os, "open", raising(OSError(errno.ESTALE, "stale file handle")))
+    monkeypatch.setattr(os, "open", raising(OSError(errno.ESTALE, "stale file handle")))
     with pytest.raises(StoreError, match=r"x\.png could not be read .*stale file handle"):
         image_of("x.png", f"{tmp_path}/a.csv")
 
@@ -158,13 +159,13 @@ def raising(error: BaseException) -> Callable[..., Any]:
     counted_as="image_scheme_refused",
 )
 def test_a_url_with_another_scheme_is_not_requested(image: str) -> None:
-    assert image_of(image) == image_sources.IMAGE_SCHEME_REFUSED
+    assert image_of(image) == IMAGE_SCHEME_REFUSED
 
 
 def test_schemes_of_the_table_the_root_and_the_config_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TestStore, "answer", lambda path: path.encode())
     url = "teststore://bucket/x.png"
-    assert image_of(url) == image_sources.IMAGE_SCHEME_REFUSED
+    assert image_of(url) == IMAGE_SCHEME_REFUSED
     assert image_of(url, image_schemes=["TESTSTORE"]) == b"bucket/x.png"
     assert image_of(url, "teststore://other/a.csv", image_schemes=[]) == b"bucket/x.png"
     assert image_of(url, image_root="teststore://other", image_schemes=[]) == b"bucket/x.png"
@@ -177,10 +178,10 @@ def test_a_path_below_a_remote_root_stays_below_it(monkeypatch: pytest.MonkeyPat
     assert image_of("d/../x.png", table) == b"bucket/tables/d/../x.png"
     for outside in ("../x.png", "d/../../x.png", "/etc/passwd"):
         assert image_of(outside, table) == image_sources.IMAGE_OUTSIDE_ROOT
-    assert image_of("file:///etc/passwd", table) == image_sources.IMAGE_SCHEME_REFUSED
+    assert image_of("file:///etc/passwd", table) == IMAGE_SCHEME_REFUSED
     assert image_of("file:///etc/passwd", table, image_schemes=["file"]) == image_sources.IMAGE_OUTSIDE_ROOT
-    assert image_of("a::file:///etc/passwd", table) == image_sources.IMAGE_SCHEME_REFUSED
-    assert image_of("a::b", table) == image_sources.IMAGE_URL_INVALID
+    assert image_of("a::file:///etc/passwd", table) == IMAGE_SCHEME_REFUSED
+    assert image_of("a::b", table) == IMAGE_URL_INVALID
 
 
 def test_an_object_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
