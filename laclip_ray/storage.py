@@ -82,10 +82,10 @@ def list_files(url: str) -> list[str]:
     """Every complete file below the directory `url`, sorted; empty for a missing directory."""
     fs, path = filesystem(url)
     fs.invalidate_cache()
-    return sorted(_url_of(fs, file, url) for file in fs.find(path) if ASIDE_MARK not in name_of(file))
+    return sorted(url_of(fs, file, url) for file in fs.find(path) if ASIDE_MARK not in name_of(file))
 
 
-def _url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:
+def url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:
     """A path of a file system in the form of `url`: a local path, or with the protocol."""
     return path if is_local(url) else str(fs.unstrip_protocol(path))
 
@@ -106,7 +106,7 @@ def expand(url: str) -> list[str]:
     if any(mark in path for mark in "*?["):
         matches = fs.glob(path, detail=True).items()
         files = [file for file, info in matches if info["type"] != "directory" and ASIDE_MARK not in name_of(file)]
-        return sorted(_url_of(fs, file, url) for file in files)
+        return sorted(url_of(fs, file, url) for file in files)
     if fs.isdir(path):
         return list_files(url)
     return [url if not is_local(url) else path] if fs.exists(path) else []
