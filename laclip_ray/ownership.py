@@ -5,10 +5,11 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.errors import UserError
+from laclip_ray.lease import LEASE_FILE
 
 
 def check_owner(
-    location: str, record: str, changed: Callable[[Any], Sequence[str]], *, setting: str, content: str
+    location: str, record: str, changed: Callable[[Any], Sequence[str]], *, setting: str, content: str, remedy: str
 ) -> bool:
     """Refuse a directory that holds other files or another run. Writes nothing.
 
@@ -19,19 +20,23 @@ def check_owner(
             run's.
         setting: the config key of `location`, for messages.
         content: the kind of run, for messages: `training run`.
+        remedy: what the user can do if the record is damaged.
 
     Returns:
         True if the directory holds this run, False if it is empty or missing.
 
     Raises:
-        UserError: the directory holds other files, or another run's record.
+        UserError: the directory holds other files, another run's record, or a damaged one.
     """
     url = storage.join(location, record)
     if not storage.exists(url):
-        if storage.exists(location) and storage.list_files(location):
+        # The lease is this run's, or that of another one which has not written its record yet.
+        if storage.exists(location) and any(
+            storage.name_of(file) != LEASE_FILE for file in storage.list_files(location)
+        ):
             raise UserError(f"{setting}: {location} holds files, but no {content}; choose another directory")
         return False
-    if differences := changed(storage.read_json(url)):
+    if differences := storage.read_state(url, f"the record of this {content}", remedy, changed):
         raise UserError(
             f"{setting}: {location} holds another {content} ({', '.join(differences)} differ); choose another "
             "directory, or set these back"

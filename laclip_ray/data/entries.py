@@ -157,7 +157,7 @@ def read_entry(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[Bat
             if block.is_full:
                 yield block.build()
                 block = _BlockBuilder(spec, index)
-            rewrites = None if accepted is None else accepted.get((sample.id, sample.caption_hash))
+            rewrites = None if accepted is None else accepted.of(sample.id, sample.caption_hash, sample.row)
             choice = spec.text.choose(sample.caption, rewrites, spec.seed, entry.epoch, sample.id)
             block.add(sample, image, choice)
     if block:

@@ -44,11 +44,60 @@ class Rewrites(NamedTuple):
     """Relative weight of each text; empty: equal weights."""
 
 
+SampleKey = tuple[str, str]
+"""(id, caption hash): joins the samples of a shard and what was made of them."""
+
+
+def renamed_samples(stored: Sequence[SampleKey], present: Sequence[SampleKey]) -> dict[SampleKey, SampleKey]:
+    """Find the samples of a shard that are stored under another id than they have now.
+
+    An id follows settings: without `data.image_column` it cannot be the image's path. A stored sample with an unknown
+    id is the sample of the same row, if that one has the same caption and is not stored under its own id.
+
+    Args:
+        stored: the samples at an earlier time, in the shard's order.
+        present: the samples now, in the shard's order.
+
+    Returns:
+        The present key of each sample with another id, by the stored key.
+    """
+    stored_keys, present_keys = {*stored}, {*present}
+    return {
+        before: now
+        for before, now in zip(stored, present, strict=False)
+        if before[1] == now[1] and before not in present_keys and now not in stored_keys
+    }
+
+
+class ShardRewrites(dict[SampleKey, Rewrites]):
+    """The accepted rewrites of a shard's samples, in the shard's order."""
+
+    _by_row: Sequence[SampleKey] | None = None
+
+    def of(self, sample_id: str, caption_hash: str, row: int) -> Rewrites | None:
+        """The rewrites of a sample, by its id and caption; None if it has none.
+
+        A sample that was rewritten under another id is found by its row and caption (`renamed_samples`).
+
+        Args:
+            sample_id: its id.
+            caption_hash: the hash of its caption.
+            row: its number in the shard.
+        """
+        found = self.get((sample_id, caption_hash))
+        if found is None:
+            if self._by_row is None:
+                self._by_row = [*self]
+            if row < len(self._by_row) and self._by_row[row][1] == caption_hash:
+                return self[self._by_row[row]]
+        return found
+
+
 class RewriteLookup(Protocol):
     """Where training finds accepted rewrites."""
 
-    def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
-        """Accepted rewrites of a shard's samples by (id, caption hash); None if the shard is not rewritten."""
+    def rewrites(self, shard_name: str) -> ShardRewrites | None:
+        """Accepted rewrites of a shard's samples; None if the shard is not rewritten."""
 
 
 class TextChoice(NamedTuple):

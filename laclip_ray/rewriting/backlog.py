@@ -1,7 +1,7 @@
 """The backlog of a rewriting run: shards without draws, without verdicts, or with a changed input.
 
 Guarantees: finding the backlog starts no process and writes no file. A shard is never done again if its draws and
-verdicts exist and were made from the same input.
+verdicts exist and were made from the same input: the same file, read with the same settings.
 """
 
 from collections.abc import Callable, Collection
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from laclip_ray import storage
-from laclip_ray.config import BudgetConfig, Experiment, PictureGateConfig
+from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
+from laclip_ray.data.reading import differences, reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
@@ -23,7 +24,7 @@ from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint
 from laclip_ray.rewriting.store import Committed, RewriteSet
-from laclip_ray.rewriting.tables import WorkUnit
+from laclip_ray.rewriting.tables import Origin, WorkUnit
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Backlog:
     to_judge: list[WorkUnit] = field(default_factory=list)
     """Units with draws, but without verdicts of this gate."""
     to_compare: list[WorkUnit] = field(default_factory=list)
-    """Committed units of a replaced file. Only reading the file shows whether its captions changed."""
+    """Units with draws, of a replaced file or read with other settings. Only reading it shows whether its captions
+    changed."""
 
     @property
     def units(self) -> list[WorkUnit]:
@@ -84,7 +86,7 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     if rewrite.gate.picture is not None:
         has_pictures = experiment.data.image_column is not None or next(iter(shards.values())).format == "webdataset"
         _check_picture_gate(rewrite.gate.picture, has_pictures)
-    gate = gate_fingerprint(rewrite.gate)
+    gate = gate_fingerprint(rewrite.gate, experiment.model.name)
     sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in prompt_sets}
     for name, prompt_set in prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, experiment.seed)
@@ -131,16 +133,14 @@ def check_prompts(backlog: Backlog) -> None:
 def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
     """Add the units of one prompt set, and its committed shards."""
     rewrite_set = backlog.sets[name]
-    drawn = rewrite_set.drawn_revisions()
-    done = {
-        shard: revision
-        for shard, revision in rewrite_set.committed_revisions().items()
-        if shard in backlog.shards and drawn[shard] == revision
-    }
+    stored = rewrite_set.drawn_revisions()
+    drawn = store.of_shards(stored, backlog.shards)
+    committed_revisions = store.of_shards(rewrite_set.committed_revisions(), backlog.shards)
+    done = {shard: revision for shard, revision in committed_revisions.items() if drawn[shard] == revision}
     backlog.committed[name] = committed = rewrite_set.describe(done)
     unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
     # All new draws of a set share one revision, so a number pins a reader.
-    next_revision = max(drawn.values(), default=0) + 1
+    next_revision = max(stored.values(), default=0) + 1
     for shard in backlog.shards.values():
         if shard.name not in drawn:
             backlog.to_draw.append(WorkUnit(name, shard.name, 0))
@@ -154,10 +154,21 @@ def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
         unit = WorkUnit(name, shard.name, next_revision, previous=revision, retry=retry)
         if lacks_slots or is_retried:
             backlog.to_draw.append(unit)
-        elif origin.file_identity != shard.file_identity:
+        elif not _is_made_of(origin, shard, backlog.experiment.data, committed.get(shard.name)):
             backlog.to_compare.append(unit)
         elif not is_committed:
             backlog.to_judge.append(WorkUnit(name, shard.name, revision))
+
+
+def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: Committed | None) -> bool:
+    """Whether draws were made from this file, read with these settings."""
+    if origin.file_identity != shard.file_identity:
+        return False
+    if origin.reading is not None:
+        return not differences(origin.reading, reading_of(shard, data))
+    # Written by an earlier version, which did not record the settings. They are taken for the same if the number of
+    # rows is.
+    return committed is None or shard.row_count in (None, committed.statistics.captions)
 
 
 def _spent_gpu_s(output: str) -> float:

@@ -1,21 +1,23 @@
-"""Replaced shard files: have the captions changed, or only the file?
+"""Shards of a replaced file, or read with other settings: have the captions changed?
 
-Guarantees: draws of unchanged captions are kept, and the new file is recorded, so the shard is not compared again. A
-shard with changed captions, or an unreadable one, is drawn again.
+Guarantees: draws of unchanged captions are kept, also under other ids, and the new file and settings are recorded, so
+the shard is not compared again. A shard with changed captions, or an unreadable one, is drawn again.
 """
 
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.backlog import Backlog
-from laclip_ray.rewriting.tables import WorkUnit
+from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.tables import Origin, WorkUnit
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +40,48 @@ def compare_replaced_files(backlog: Backlog, on_settled: Callable[[str, int | No
         for name, rewrite_set in backlog.sets.items()
     }
     shards = (backlog.shards[name] for name in units_of)
-    for shard, inputs in _digest_shards(shards, backlog.experiment.data):
+    for shard, samples in _read_shards(shards, backlog.experiment.data):
         for unit in units_of[shard.name]:
-            origin = origins[unit.prompt_set][shard.name]
-            if inputs != origin.inputs:
+            rewrite_set = backlog.sets[unit.prompt_set]
+            if samples is None or not _are_drawn(rewrite_set, unit, samples, origins[unit.prompt_set][shard.name]):
                 logger.info(
                     "%s/%s: its captions have changed; the changed ones are rewritten", unit.prompt_set, shard.name
                 )
                 backlog.to_draw.append(unit)
             elif shard.name in backlog.committed[unit.prompt_set]:
-                stamped = replace(origin, file_identity=shard.file_identity)
-                store.restamp_verdicts(backlog.sets[unit.prompt_set], shard.name, _drawn(unit), stamped)
+                origin = replace(
+                    backlog.committed[unit.prompt_set][shard.name].origin,
+                    file_identity=shard.file_identity,
+                    reading=reading_of(shard, backlog.experiment.data),
+                    inputs=samples.digest,
+                )
+                store.restamp_verdicts(rewrite_set, shard.name, _drawn(unit), origin)
                 on_settled(shard.name, 0)
             else:
                 backlog.to_judge.append(WorkUnit(unit.prompt_set, shard.name, _drawn(unit)))
     backlog.to_compare.clear()
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of a shard, in order."""
+
+    digest: str
+    """Of ids and captions (`store.digest_samples`)."""
+    caption_digest: str
+    """Of captions only."""
+
+
+def _are_drawn(rewrite_set: RewriteSet, unit: WorkUnit, samples: _Samples, origin: Origin) -> bool:
+    """Whether a unit's draws were made for these captions in this order, under these ids or others."""
+    if samples.digest == origin.inputs:
+        return True
+    drawn = rewrite_set.samples(unit.shard, _drawn(unit))
+    return samples.caption_digest == _digest_captions(caption_hash for _, caption_hash in drawn)
+
+
+def _digest_captions(caption_hashes: Iterable[str]) -> str:
+    return store.digest_inputs((), caption_hashes)
 
 
 def _drawn(unit: WorkUnit) -> int:
@@ -61,25 +90,25 @@ def _drawn(unit: WorkUnit) -> int:
     return unit.previous
 
 
-def _digest_shards(shards: Iterable[Shard], data: DataConfig) -> Iterator[tuple[Shard, str | None]]:
-    """Yield each shard with the digest of its captions (None: unreadable) as soon as its task is done."""
+def _read_shards(shards: Iterable[Shard], data: DataConfig) -> Iterator[tuple[Shard, _Samples | None]]:
+    """Yield each shard with its samples (None: unreadable) as soon as its task is done."""
     import ray
 
-    digest = ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")(_digest)
+    read = ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")(_read)
     waiting = iter(shards)
     in_flight: dict[Any, Shard] = {}
     while True:
         for shard in itertools.islice(waiting, _TASKS_IN_FLIGHT - len(in_flight)):
-            in_flight[digest.remote(shard, data)] = shard
+            in_flight[read.remote(shard, data)] = shard
         if not in_flight:
             return
         (done,), _ = ray.wait(list(in_flight))
         yield in_flight.pop(done), ray.get(done)
 
 
-def _digest(shard: Shard, data: DataConfig) -> str | None:
+def _read(shard: Shard, data: DataConfig) -> _Samples | None:
     try:
         samples = list(read_samples(shard, data, with_images=False))
     except Exception:  # noqa: BLE001 - the shard is read again to be rewritten, and then reports the reason
         return None
-    return store.digest_samples(samples)
+    return _Samples(store.digest_samples(samples), _digest_captions(sample.caption_hash for sample in samples))

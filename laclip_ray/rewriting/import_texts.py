@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment, GateConfig
+from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
@@ -104,7 +105,8 @@ def import_rewrites(
         for name, group in opened.items():
             location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group)
             store.check_location(location, recipe, OUTPUT_SETTING)
-            sets.append(_ImportedSet(location, recipe, group, gate, judge))
+            rewrite_set = RewriteSet(location, gate_fingerprint(gate, experiment.model.name))
+            sets.append(_ImportedSet(rewrite_set, recipe, group, experiment.data, judge))
         rewrite_sets = [imported.rewrite_set for imported in sets]
         locations = {rewrite_set.name: rewrite_set.location for rewrite_set in rewrite_sets}
         result = ImportResult(locations, len(index))
@@ -183,12 +185,12 @@ class _ImportedSet:
     """A set under import."""
 
     def __init__(
-        self, location: str, recipe: Mapping[str, Any], files: Sequence[Lines], gate_config: GateConfig, gate: Gate
+        self, rewrite_set: RewriteSet, recipe: Mapping[str, Any], files: Sequence[Lines], data: DataConfig, gate: Gate
     ) -> None:
-        self.rewrite_set = RewriteSet(location, gate_fingerprint(gate_config))
+        self.rewrite_set = rewrite_set
         self._recipe = recipe
         self._files = files
-        self._gate_config = gate_config
+        self._data = data
         self._gate = gate
         self._is_claimed = False
         self._drawn_revisions = self.rewrite_set.drawn_revisions()
@@ -207,16 +209,16 @@ class _ImportedSet:
         """
         rewrite_set, name = self.rewrite_set, shard.name
         inputs = store.digest_samples(samples)
-        revision = self._drawn_revisions.get(name)
+        revision = store.of_shards(self._drawn_revisions, [name]).get(name)
         if revision is not None and (origin := rewrite_set.origin(name, revision)).inputs == inputs:
-            if storage.exists(rewrite_set.verdicts_url(name, revision)):
+            with contextlib.suppress(FileNotFoundError):
                 return True, rewrite_set.describe({name: revision})[name].statistics
-            draws = storage.read_parquet(rewrite_set.draws_url(name, revision))
+            draws = rewrite_set.read_draws(name, revision)
         else:
             self._claim()
             # A shard whose rows changed goes to a newer revision: readers keep the old one.
             revision = 0 if revision is None else self._next_revision
-            origin = Origin(shard.file_identity, inputs, len(self._files))
+            origin = Origin(shard.file_identity, inputs, len(self._files), reading=reading_of(shard, self._data))
             draws = pa.Table.from_pylist(list(self._draws(samples, lines)), schema=tables.DRAWS_SCHEMA)
             store.write_draws(rewrite_set, name, revision, draws, origin)
         reasons = judge_draws(draws, self._gate)
@@ -224,7 +226,7 @@ class _ImportedSet:
 
     def _claim(self) -> None:
         if not self._is_claimed:
-            store.open_for_writing(self.rewrite_set.location, self._recipe, self._gate_config, OUTPUT_SETTING)
+            store.open_for_writing(self.rewrite_set.location, self._recipe, self.rewrite_set.gate, OUTPUT_SETTING)
             self._is_claimed = True
 
     def _draws(self, samples: Sequence[Sample], lines: Sequence[int | str]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,6 @@ context, which its tokeniser cuts off. The last digits of similarities differ be
 rewrite within about 1e-6 of the margin may be judged either way.
 """
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -21,8 +20,11 @@ import pyarrow as pa
 from PIL import Image
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.image_formats import DEFAULT_LIMITS, ImageError, ImageLimits
+from laclip_ray.data.pictures import open_rgb
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
+from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.models.loading import describe_model, load_model
 
@@ -31,13 +33,6 @@ if TYPE_CHECKING:
 
 UNLIKE_PICTURE = "unlike_picture"
 """The reason of a rewrite that this gate refuses."""
-
-SampleKey = tuple[str, str]
-"""(id, caption hash): joins the draws and the samples of a shard."""
-
-_MAX_ASPECT_RATIO = 100
-"""Thinner pictures count as unreadable. The transform enlarges a picture until its shorter side has the model's size,
-so they would need gigabytes."""
 
 
 class PictureGate:
@@ -54,6 +49,8 @@ class PictureGate:
         batch_size: int,
         device: str | None = None,
         setting: str = "rewrite.gate.picture",
+        limits: ImageLimits = DEFAULT_LIMITS,
+        exif: bool = True,
     ) -> None:
         """Load the model, its transform and its tokeniser.
 
@@ -64,6 +61,8 @@ class PictureGate:
             batch_size: samples judged at a time, and texts encoded at a time.
             device: where to compute. None: a GPU if there is one.
             setting: the config section of these values, for messages.
+            limits: sizes above which a picture counts as unreadable.
+            exif: whether to turn pictures by their EXIF orientation.
 
         Raises:
             UserError: the model does not exist, cannot be loaded, or gives no similarities.
@@ -72,6 +71,7 @@ class PictureGate:
         import torch
 
         self.margin = margin
+        self._limits, self._exif = limits, exif
         self.batch_size = batch_size
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # Pillow decodes without the interpreter's lock. Ray gives torch as many threads as the actor has CPUs.
@@ -126,11 +126,8 @@ class PictureGate:
         if not image:
             return None
         try:
-            with Image.open(io.BytesIO(image)) as opened:
-                if max(opened.size) >= _MAX_ASPECT_RATIO * min(opened.size):
-                    return None
-                picture = opened.convert("RGB")
-        except Exception:  # noqa: BLE001 - Pillow's readers raise many kinds of errors (AVIF: RuntimeError)
+            picture = open_rgb(image, self._limits, self._exif)
+        except ImageError:
             return None
         return self._loaded.transform(picture)
 
@@ -177,7 +174,8 @@ def refine(
     """
     refined: list[str | None] = reasons.to_pylist()
     rows_of: dict[SampleKey, list[int]] = {}
-    keys = zip(draws.column("id").to_pylist(), draws.column("caption_hash").to_pylist(), strict=True)
+    keys = list(zip(draws.column("id").to_pylist(), draws.column("caption_hash").to_pylist(), strict=True))
+    images = _under_stored_ids(images, list(dict.fromkeys(keys)))
     for row, (key, reason) in enumerate(zip(keys, refined, strict=True)):
         if reason is None:
             rows_of.setdefault(key, []).append(row)
@@ -195,6 +193,16 @@ def refine(
                 if not keep:
                     refined[row] = UNLIKE_PICTURE
     return pa.array(refined, pa.string()), unjudged + len(rows_of)
+
+
+def _under_stored_ids(
+    images: Iterable[tuple[SampleKey, bytes | None]], stored: Sequence[SampleKey]
+) -> Iterator[tuple[SampleKey, bytes | None]]:
+    """Pictures under the ids that the draws have: a sample with a new id is found by its row and caption."""
+    known = {*stored}
+    for row, (key, image) in enumerate(images):
+        is_renamed = key not in known and row < len(stored) and stored[row][1] == key[1]
+        yield stored[row] if is_renamed else key, image
 
 
 def _batches(

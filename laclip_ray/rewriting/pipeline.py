@@ -196,7 +196,7 @@ def claim_sets(backlog: Backlog) -> None:
     rewrite = backlog.experiment.rewrite
     for name, prompt_set in backlog.prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed)
-        store.open_for_writing(backlog.sets[name].location, recipe, rewrite.gate, "rewrite.output")
+        store.open_for_writing(backlog.sets[name].location, recipe, backlog.sets[name].gate, "rewrite.output")
 
 
 def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHooks = NO_HOOKS) -> RewritingResult:

@@ -15,6 +15,9 @@ from laclip_ray.config import (
     marked_keys,
 )
 from laclip_ray.config.markers import DIRECTORY_PREFIX
+from laclip_ray.config.rewriting import required_model
+from laclip_ray.data.tokens import tokenizer_spec
+from laclip_ray.errors import UserError
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
 
@@ -82,11 +85,32 @@ def fingerprint_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def gate_fingerprint(gate: GateConfig) -> str:
-    """The fingerprint of a gate; a rewrite set keeps the verdicts of different gates side by side."""
+def gate_fingerprint(gate: GateConfig, clip_model: str) -> str:
+    """The fingerprint of a gate; a rewrite set keeps the verdicts of different gates side by side.
+
+    Args:
+        gate: the configuration.
+        clip_model: name of the CLIP model whose tokeniser counts tokens. CLIP's own tokeniser, which most models use,
+            is not in the fingerprint.
+
+    Raises:
+        UserError: the model's tokeniser is not known.
+    """
     weights = model_digest(gate.picture.model.removeprefix(DIRECTORY_PREFIX)) if gate.picture else None
-    content = deciding_gate(gate.model_dump(mode="json"))
-    return fingerprint_of({"version": GATE_VERSION, **content, "picture_weights": weights})
+    content = {"version": GATE_VERSION, **deciding_gate(gate.model_dump(mode="json")), "picture_weights": weights}
+    if gate.max_context_tokens is not None and (tokenizer := _other_tokenizer(clip_model)):
+        content["tokenizer"] = tokenizer
+    return fingerprint_of(content)
+
+
+def _other_tokenizer(clip_model: str) -> dict[str, Any] | None:
+    """What decides the number of a text's tokens; None for CLIP's own tokeniser."""
+    try:
+        spec = tokenizer_spec(clip_model)
+    except Exception as error:
+        raise UserError(f"model.name: no tokeniser for {clip_model!r}: {error}") from error
+    content = {"model": spec.model_name, "hugging_face_name": spec.hugging_face_name, "options": spec.options}
+    return None if content == {"model": None, "hugging_face_name": None, "options": "{}"} else content
 
 
 def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,11 +125,12 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> di
 
     The numbers of rewrites and of redraws are not part of it: more of them only add to a set.
     """
+    model = required_model(rewrite)
     engine = {key: value for key, value in rewrite.engine.args.items() if key not in HARMLESS_ENGINE_ARGUMENTS}
     return {
-        "model": rewrite.model,
+        "model": model,
         "revision": rewrite.revision,
-        "weights": model_digest(rewrite.model),
+        "weights": model_digest(model),
         "prompt": template_description(rewrite.mode, rewrite.template),
         "pairs_per_head": PAIRS_PER_HEAD,
         "prompt_set": prompt_set.name,

@@ -7,6 +7,7 @@ Guarantees: a run reads the revisions that existed when it opened the sets, so i
 The exception is `grow`: training beside rewriting reads the newest revision of each shard.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,14 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
-from laclip_ray.data.text_choice import Rewrites
+from laclip_ray.data.text_choice import Rewrites, SampleKey, ShardRewrites, renamed_samples
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting import store
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
 from laclip_ray.rewriting.store import RECIPE_FILE, Committed, RewriteSet
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class SetSelection:
         locations = text.rewrites or [
             storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in rewrite.prompt_sets
         ]
-        gate = gate_fingerprint(rewrite.gate)
+        gate = gate_fingerprint(rewrite.gate, experiment.model.name)
         return cls(tuple(locations), gate, text.weights, text.max_rewrites, rewrite.rewrites_per_set)
 
     @property
@@ -72,24 +76,24 @@ class RewriteSets:
     expected_rewrites: int = 0
     """Rewrites per sample that each set will have, if rewriting still runs; else 0."""
 
-    def rewrites(self, shard_name: str) -> dict[tuple[str, str], Rewrites] | None:
+    def rewrites(self, shard_name: str) -> ShardRewrites | None:
         """The accepted rewrites of a shard, from all sets.
 
         Returns:
             Rewrites by (id, caption hash); None if no set has committed the shard.
         """
-        accepted_by_set = [
-            (rewrite_set.name, accepted)
-            for rewrite_set in self.sets
-            if (accepted := rewrite_set.accepted(shard_name)) is not None
-        ]
-        if not accepted_by_set:
-            return None
-        joined: dict[tuple[str, str], list[tuple[str, list[str]]]] = {}
-        for name, accepted in accepted_by_set:
+        joined: dict[SampleKey, list[tuple[str, list[str]]]] = {}
+        is_committed = False
+        for rewrite_set in self.sets:
+            accepted = _accepted(rewrite_set, shard_name)
+            if accepted is None:
+                continue
+            # Sets made with other settings may know a sample by another id.
+            renamed = renamed_samples([*accepted], [*joined]) if is_committed else {}
+            is_committed = True
             for key, texts in accepted.items():
-                joined.setdefault(key, []).append((name, texts))
-        return {key: self._merge(parts) for key, parts in joined.items()}
+                joined.setdefault(renamed.get(key, key), []).append((rewrite_set.name, texts))
+        return ShardRewrites({key: self._merge(parts) for key, parts in joined.items()}) if is_committed else None
 
     def _merge(self, parts: Sequence[tuple[str, list[str]]]) -> Rewrites:
         """Merge a sample's rewrites, given as (set name, texts); the texts of a set share its weight equally."""
@@ -132,12 +136,21 @@ class RewriteSets:
         return [_lineage(rewrite_set) for rewrite_set in self.sets]
 
 
+def _accepted(rewrite_set: RewriteSet, shard_name: str) -> dict[SampleKey, list[str]] | None:
+    """The accepted rewrites of a shard; None if it is not committed, or if a file is damaged."""
+    try:
+        return rewrite_set.accepted(shard_name)
+    except UserError as error:
+        logger.warning("%s: its samples show captions: %s", shard_name, error)
+        return None
+
+
 def _lineage(rewrite_set: RewriteSet) -> dict[str, Any]:
-    recipe = storage.read_json(storage.join(rewrite_set.location, RECIPE_FILE))
+    fingerprint = store.read_recipe(rewrite_set.location, lambda content: str(content["fingerprint"]))
     shards = rewrite_set.describe(rewrite_set.committed_revisions())
     return {
         "location": rewrite_set.location,
-        "fingerprint": recipe["fingerprint"],
+        "fingerprint": fingerprint,
         "gate": rewrite_set.gate,
         "newest_revision": rewrite_set.newest_revision,
         "committed_shards": len(shards),

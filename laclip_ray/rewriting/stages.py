@@ -15,8 +15,11 @@ import pyarrow as pa
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, PictureGateConfig, RewriteConfig
+from laclip_ray.data.image_formats import ImageLimits
+from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
+from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.attempts import attempts_url, read_attempts, remove_pieces
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
@@ -101,7 +104,8 @@ class ReadShard:
             previous = self._read_judged(unit, unit.previous)
             previous_origin = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
             slots = max(slots, previous_origin.rewrites_per_set)
-        origin = Origin(shard.file_identity, inputs, slots)
+            previous = _under_present_ids(previous, described)
+        origin = Origin(shard.file_identity, inputs, slots, reading=reading_of(shard, self.data))
         samples = build_samples(described, unit, self.rewrite.heads, self.seed, slots, previous)
         return stream_row(unit, origin, samples)
 
@@ -112,7 +116,7 @@ class ReadShard:
             return rewrite_set.read(unit.shard, revision)
         except FileNotFoundError:
             pass  # the run that drew them ended before it judged them
-        draws = storage.read_parquet(rewrite_set.draws_url(unit.shard, revision))
+        draws = rewrite_set.read_draws(unit.shard, revision)
         return draws.append_column("reason", judge_draws(draws, self.gates[unit.prompt_set]()))
 
 
@@ -162,7 +166,7 @@ class CommitShard:
             draws = join_draws(samples, made)
             reasons = made.column("reason").combine_chunks()
             if unit.previous is not None:
-                before = storage.read_parquet(rewrite_set.draws_url(unit.shard, unit.previous))
+                before = _under_present_ids(rewrite_set.read_draws(unit.shard, unit.previous), samples.to_pydict())
                 draws, reasons = merge_draws(samples, before, draws), None
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
         if reasons is None:
@@ -215,8 +219,9 @@ class CommitShardByPicture(CommitShard):
         self._data = data
         self._shards = shards
         self._picture_gate = PictureGate(
-            picture.model, picture.pretrained, picture.margin, picture.batch_size, setting="rewrite.gate.picture"
-        )
+            picture.model, picture.pretrained, picture.margin, picture.batch_size, setting="rewrite.gate.picture",
+            limits=ImageLimits.of(data), exif=data.exif,
+        )  # fmt: skip
 
     def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
         images = read_images(self._shards[unit.shard], self._data)
@@ -232,9 +237,26 @@ class CommitShardByPicture(CommitShard):
 def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
     """The unit's draws in storage; None if it has no draws yet."""
     try:
-        return storage.read_parquet(rewrite_set.draws_url(unit.shard, unit.revision))
+        return rewrite_set.read_draws(unit.shard, unit.revision)
     except FileNotFoundError:
         return None
+
+
+def _under_present_ids(draws: pa.Table, described: Mapping[str, list[Any]]) -> pa.Table:
+    """Earlier draws of a shard under the ids that its samples have now (`renamed_samples`).
+
+    Args:
+        draws: a table of `DRAWS_SCHEMA`.
+        described: the present samples in order, with the columns `id` and `caption_hash`.
+    """
+    ids, hashes = (draws.column(name).to_pylist() for name in ("id", "caption_hash"))
+    keys = list(zip(ids, hashes, strict=True))
+    present = list(zip(described["id"], described["caption_hash"], strict=True))
+    if not (renamed := renamed_samples(list(dict.fromkeys(keys)), present)):
+        return draws
+    column = draws.column_names.index("id")
+    present_ids = pa.array([renamed.get(key, key)[0] for key in keys], pa.string())
+    return draws.set_column(column, draws.schema.field(column), present_ids)
 
 
 def _remove_attempts(location: str, shard_name: str) -> None:

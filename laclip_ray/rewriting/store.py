@@ -47,6 +47,7 @@ RECIPE_FILE = "recipe.json"
 _ORIGIN_KEY = b"laclip_ray.origin"
 _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
+_RECIPE_REMEDY = "Restore it from a copy, or choose another directory: it says which model wrote these rewrites."
 _READS_AT_ONCE = 16
 """Parquet footers read at the same time."""
 _FIRST_RANGE = ".000000000"
@@ -98,7 +99,13 @@ class RewriteSet:
 
     def committed_revisions(self) -> dict[str, int]:
         """The newest revision of each shard that has draws and this gate's verdicts on them."""
-        return dict(sorted(self._files("verdicts", self.gate) & self._files("draws")))
+        draws = self._files("draws")
+        verdicts = sorted(self._files("verdicts", self.gate))
+        return {
+            name: revision
+            for name, revision in verdicts
+            if any((stored, revision) in draws for stored in _stored_names(name))
+        }
 
     def _files(self, *parts: str) -> set[tuple[str, int]]:
         """(shard, revision) of every Parquet file below a directory of revisions."""
@@ -294,6 +301,16 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: str, settin
     return RewriteSet(location, gate)
 
 
+def read_recipe(location: str, parse: Callable[[Any], T]) -> T:
+    """Read the recipe file of a rewrite set.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    url = storage.join(location, RECIPE_FILE)
+    return storage.read_state(url, "the record of this rewrite set", _RECIPE_REMEDY, parse)
+
+
 def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bool:
     """Check that `location` is empty or holds the rewrites of `recipe`. Writes no file.
 
@@ -305,11 +322,11 @@ def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bo
     """
 
     def changed(record: Mapping[str, Any]) -> list[str]:
-        if record.get("fingerprint") == fingerprint_of(recipe):
+        if record["fingerprint"] == fingerprint_of(recipe):
             return []
-        return changed_keys(record.get("recipe", {}), dict(recipe)) or ["fingerprint"]
+        return changed_keys(record["recipe"], dict(recipe)) or ["fingerprint"]
 
-    return check_owner(location, RECIPE_FILE, changed, setting=setting, content="rewrite set")
+    return check_owner(location, RECIPE_FILE, changed, setting=setting, content="rewrite set", remedy=_RECIPE_REMEDY)
 
 
 def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:

@@ -176,10 +176,14 @@ class Origin:
     """`engine_s` times the GPUs of an engine."""
     draws_id: str = ""
     """Distinguishes these draws from draws that another run wrote to the same file; their verdicts repeat it."""
+    reading: Mapping[str, Any] | None = None
+    """How the shard was read (`data.reading`). None: written by an earlier version, so it is not known."""
 
     def to_json(self) -> str:
         """The JSON object kept in file metadata and sent with a stream row."""
         content = asdict(self)
+        if self.reading is None:
+            del content["reading"]
         # Stored files call the file's identity `source`.
         return json.dumps({"source": content.pop("file_identity"), **content})
 

@@ -14,7 +14,7 @@ from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import list_shards
-from laclip_ray.data.text_choice import Rewrites, TextPolicy
+from laclip_ray.data.text_choice import Rewrites, ShardRewrites, TextPolicy
 from laclip_ray.data.tokens import TokenizerSpec
 from tests.unit.conftest import SMALL, picture, write_tar
 
@@ -30,11 +30,11 @@ class Lookup:
 
     texts_by_shard: Mapping[str, Mapping[tuple[str, str], Sequence[str]]]
 
-    def rewrites(self, shard_name: str) -> Mapping[tuple[str, str], Rewrites] | None:
+    def rewrites(self, shard_name: str) -> ShardRewrites | None:
         texts_by_sample = self.texts_by_shard.get(shard_name)
         if texts_by_sample is None:
             return None
-        return {key: Rewrites(texts) for key, texts in texts_by_sample.items()}
+        return ShardRewrites({key: Rewrites(texts) for key, texts in texts_by_sample.items()})
 
 
 def policy(p: float) -> TextPolicy:

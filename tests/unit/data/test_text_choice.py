@@ -11,10 +11,12 @@ from laclip_ray.config import RampConfig, TextConfig
 from laclip_ray.data.text_choice import (
     FALLBACKS,
     Rewrites,
+    ShardRewrites,
     ShownText,
     TextChoice,
     TextPolicy,
     newest_shares,
+    renamed_samples,
     text_policy,
     text_shares,
 )
@@ -206,3 +208,36 @@ def test_multi_shows_every_text_and_draws_the_same_text_as_sample(
     assert set(choice.texts) == set(choice.texts[: choice.distinct])
     expected = choose_text("caption", rewrites, p, seed, epoch, sample_id)
     assert (choice.text, choice.shown) == (expected.text, expected.shown)
+
+
+# --- samples that are stored under another id
+
+
+KEYS = [("a.jpg", "h1"), ("b.jpg", "h2"), ("c.jpg", "h1"), ("d.jpg", "h3")]
+BY_HASH = [("h1", "h1"), ("h2", "h2"), ("h1#2", "h1"), ("h3", "h3")]
+
+
+def test_samples_with_other_ids_are_found_by_row_and_caption() -> None:
+    assert renamed_samples(BY_HASH, KEYS) == dict(zip(BY_HASH, KEYS, strict=True))
+    rewrites = ShardRewrites({key: Rewrites([f"rewrite {row}"]) for row, key in enumerate(BY_HASH)})
+    for row, (sample_id, caption_hash) in enumerate(KEYS):
+        assert rewrites.of(sample_id, caption_hash, row) == Rewrites([f"rewrite {row}"])
+
+
+@pytest.mark.parametrize("row", [1, 3, 4])
+def test_another_caption_or_row_finds_nothing(row: int) -> None:
+    rewrites = ShardRewrites({key: Rewrites(["a rewrite"]) for key in BY_HASH})
+    assert rewrites.of("a.jpg", "h1", row) is None
+    assert rewrites.of("a.jpg", "edited", 0) is None
+
+
+KNOWN = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.sampled_from(["h1", "h2"])), min_size=2, unique_by=lambda key: key[0]
+)
+
+
+@given(keys=KNOWN)
+def test_samples_that_are_known_by_their_ids_are_not_renamed(keys: list[tuple[str, str]]) -> None:
+    assert renamed_samples(keys, keys) == {}
+    assert renamed_samples(keys, list(reversed(keys))) == {}
+    assert renamed_samples(keys, [*keys[1:], ("new", "h1")]) == {}

@@ -14,4 +14,4 @@ from laclip_ray.rewriting.store import RewriteSet
 def rewrite_set(request: pytest.FixtureRequest, tmp_path: Path) -> RewriteSet:
     """An unclaimed set of the default gate, on disk and behind a URL."""
     location = str(tmp_path / "human") if request.param == "local" else f"memory://unit-{uuid.uuid4().hex}/human"
-    return RewriteSet(location, gate_fingerprint(GateConfig()))
+    return RewriteSet(location, gate_fingerprint(GateConfig(), "ViT-B-32"))

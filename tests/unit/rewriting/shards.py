@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from laclip_ray.config import GateConfig, RewriteConfig
+from laclip_ray.config import RewriteConfig
 from laclip_ray.data.records import hash_caption
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.prompts import load_prompt_set
@@ -110,4 +110,4 @@ def recipe(seed: int = 0, prompt_set: str = "human", **changes: Any) -> dict[str
 def claimed() -> RewriteSet:
     """An empty rewrite set in memory."""
     location = f"memory://unit-{uuid.uuid4().hex}/human"
-    return open_for_writing(location, recipe(), GateConfig(), "rewrite.output")
+    return open_for_writing(location, recipe(), "gate", "rewrite.output")

@@ -12,6 +12,7 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
+from laclip_ray.data.reading import reading_of
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.backlog import Backlog, find_backlog
@@ -65,14 +66,17 @@ def draws_of(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> list[Draw]:
 def origin_of(backlog: Backlog, unit: WorkUnit) -> Origin:
     samples = list(read_samples(backlog.shards[unit.shard], backlog.experiment.data, with_images=False))
     inputs = digest_inputs((sample.id for sample in samples), (sample.caption_hash for sample in samples))
-    return Origin(backlog.shards[unit.shard].file_identity, inputs, backlog.experiment.rewrite.rewrites_per_set)
+    shard = backlog.shards[unit.shard]
+    reading = reading_of(shard, backlog.experiment.data)
+    return Origin(shard.file_identity, inputs, backlog.experiment.rewrite.rewrites_per_set, reading=reading)
 
 
 def draw(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> None:
     """Write the draws of a unit, as a run does: its recipe claims the directory first."""
     rewrite, prompt_set = backlog.experiment.rewrite, backlog.prompt_sets[unit.prompt_set]
     recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed)
-    open_for_writing(backlog.sets[unit.prompt_set].location, recipe, rewrite.gate, "rewrite.output")
+    rewrite_set = backlog.sets[unit.prompt_set]
+    open_for_writing(rewrite_set.location, recipe, rewrite_set.gate, "rewrite.output")
     write_draws(
         backlog.sets[unit.prompt_set],
         unit.shard,

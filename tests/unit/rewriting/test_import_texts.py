@@ -31,7 +31,7 @@ from tests.unit.rewriting.imported import (
 
 def outcomes(experiment: Experiment, location: str) -> dict[str, list[str | None]]:
     """By id the reasons of a set's draws."""
-    rewrite_set = RewriteSet(location, gate_fingerprint(experiment.rewrite.gate))
+    rewrite_set = RewriteSet(location, gate_fingerprint(experiment.rewrite.gate, experiment.model.name))
     reasons: dict[str, list[str | None]] = {}
     for shard, revision in rewrite_set.committed_revisions().items():
         for row in rewrite_set.read(shard, revision).to_pylist():
@@ -200,7 +200,7 @@ def test_only_shards_whose_rows_changed_are_imported_again(tmp_path: Path) -> No
     changed = jsonl_experiment(tmp_path, [ROWS[1], ROWS[0], *ROWS[2:]])
     again = import_rewrites(changed, captions, texts)
     assert (again.commits, again.commits_before) == (1, 2)
-    rewrite_set = RewriteSet(again.locations["human"], gate_fingerprint(changed.rewrite.gate))
+    rewrite_set = RewriteSet(again.locations["human"], gate_fingerprint(changed.rewrite.gate, changed.model.name))
     assert sorted(rewrite_set.committed_revisions().values()) == [0, 0, 1]
     (accepted,) = accepted_by_set(reading(changed, again)).values()
     assert accepted == {(path, hash_caption(caption)): [f"rewrite {n}"] for n, (path, caption) in enumerate(ROWS)}

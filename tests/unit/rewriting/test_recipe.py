@@ -14,6 +14,7 @@ from laclip_ray.config import EngineConfig, GateConfig, PictureGateConfig, Rewri
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import engine_arguments
 from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of, gate_fingerprint
+from tests.cases import case
 from tests.unit.rewriting.shards import recipe
 
 characters = st.characters(codec="utf-8")
@@ -47,9 +48,50 @@ def test_every_setting_of_a_gate_changes_its_fingerprint() -> None:
     defaults = GateConfig().model_dump()
     changed = {name: not value if isinstance(value, bool) else (value or 0) + 1 for name, value in defaults.items()}
     changed["picture"] = PictureGateConfig(model="ViT-B-32", pretrained="openai")
-    fingerprints = {gate_fingerprint(GateConfig(**{**defaults, name: value})) for name, value in changed.items()}
-    assert len({gate_fingerprint(GateConfig()), *fingerprints}) == len(defaults) + 1
-    assert gate_fingerprint(GateConfig(**defaults)) == gate_fingerprint(GateConfig())
+    gates = [GateConfig(), *(GateConfig(**{**defaults, name: value}) for name, value in changed.items())]
+    assert len({gate_fingerprint(gate, "ViT-B-32") for gate in gates}) == len(defaults) + 1
+    assert gate_fingerprint(GateConfig(**defaults), "ViT-B-32") == gate_fingerprint(GateConfig(), "ViT-B-32")
+
+
+TOKENIZERS: dict[str, dict[str, Any]] = {
+    "words.json": {"hf_tokenizer_name": "org/words"},
+    "other_words.json": {"hf_tokenizer_name": "org/other"},
+    "masked.json": {"tokenizer_kwargs": {"reduction_mask": "syntax"}},
+}
+
+
+@case(
+    "Identity",
+    "a gate with `max_context_tokens`, and another `model.name` with a tokeniser of its own",
+    "the draws are judged again by that tokeniser",
+)
+def test_another_tokeniser_than_clips_is_part_of_a_gate_that_counts_tokens(tmp_path: Path) -> None:
+    models = ["ViT-B-32", "ViT-B-16-SigLIP"]
+    for name, text_cfg in TOKENIZERS.items():
+        storage.write_json(str(tmp_path / name), {"embed_dim": 8, "vision_cfg": {}, "text_cfg": text_cfg})
+        models.append(str(tmp_path / name))
+    assert len({gate_fingerprint(GateConfig(), model) for model in models}) == len(models)
+    off = GateConfig(max_context_tokens=None)
+    assert len({gate_fingerprint(off, model) for model in models}) == 1
+
+
+def test_models_with_clips_tokeniser_share_a_gate(tmp_path: Path) -> None:
+    storage.write_json(str(tmp_path / "small.json"), {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8}})
+    models = ("ViT-B-32", "laclip_vit_b32", "RN50", str(tmp_path / "small.json"))
+    assert {gate_fingerprint(GateConfig(), model) for model in models} == {KNOWN_GATE}
+
+
+KNOWN_GATE = "5288fd763f278753"
+"""The fingerprint that earlier versions gave the default gate."""
+
+
+@case("Identity", "a `model.name` without a readable config while rewriting", "refused", exit_code=2)
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_a_model_without_a_known_tokeniser_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "model.json").write_text(content)
+    with pytest.raises(UserError, match=r"^model\.name: no tokeniser for '.*model\.json'"):
+        gate_fingerprint(GateConfig(), str(tmp_path / "model.json"))
 
 
 DECIDES: dict[str, list[Any]] = {

@@ -16,6 +16,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
 from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets, configured_sets
 from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, restamp_verdicts, write_draws
+from tests.cases import case
 from tests.unit.rewriting.shards import (
     ACCEPTED,
     DRAWS,
@@ -47,6 +48,37 @@ def test_sets_are_joined_in_their_order_and_missing_ones_left_out(tmp_path: Path
         rewrites = RewriteSets(tuple(sets[number] for number in order)).rewrites("0.tar")
         assert rewrites == {key: Rewrites(texts) for key, texts in expected.items()}
     assert RewriteSets(tuple(sets)).rewrites("1.tar") is None
+
+
+@case(
+    "Identity",
+    "`data.image_column` set for training after a captions-only rewriting: all ids change",
+    "training finds the rewrites by row and caption",
+)
+def test_rewrites_are_found_under_other_ids_in_each_set(tmp_path: Path) -> None:
+    sets = [RewriteSet(str(tmp_path / name), "gate") for name in ("by_hash", "by_path")]
+    commit(sets[0], "0.csv", [Draw("h1", "caption 1", "first"), Draw("h2", "caption 2", "second")])
+    commit(sets[1], "0.csv", [Draw("1.jpg", "caption 1", "third"), Draw("2.jpg", "caption 2", "fourth")])
+    rewrites = RewriteSets(tuple(sets)).rewrites("0.csv")
+    assert rewrites is not None
+    for row, texts in enumerate((["first", "third"], ["second", "fourth"])):
+        caption_hash = hash_caption(f"caption {row + 1}")
+        for sample_id in (f"h{row + 1}", f"{row + 1}.jpg", "another id"):
+            assert rewrites.of(sample_id, caption_hash, row) == Rewrites(texts)
+    assert rewrites.of("h1", hash_caption("edited"), 0) is None
+
+
+@case(
+    "Identity",
+    "a damaged file of one shard of a rewrite set, while training",
+    "the shard shows its captions",
+    counted_as="not_rewritten",
+)
+def test_a_damaged_shard_is_as_if_it_had_no_rewrites(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sets = three_and_one(tmp_path)
+    storage.write_bytes(sets[0].draws_url("0.tar", 0), b"PAR1")
+    assert RewriteSets(sets).rewrites("0.tar") == {A: Rewrites(["other a"])}
+    assert "0.tar: its samples show captions" in caplog.text
 
 
 def three_and_one(tmp_path: Path) -> tuple[RewriteSet, ...]:
@@ -134,7 +166,7 @@ def test_lineage_names_recipe_gate_revision_and_committed_shards() -> None:
     commit(rewrite_set, "0.tar", DRAWS)
     before = lineage(rewrite_set)
     assert before["fingerprint"] == fingerprint_of(recipe())
-    assert before["gate"] == gate_fingerprint(GateConfig())
+    assert before["gate"] == rewrite_set.gate
     assert before["newest_revision"] is None
     assert lineage(rewrite_set.pinned())["newest_revision"] == 0
     assert (empty["committed_shards"], before["committed_shards"]) == (0, 1)
@@ -175,13 +207,13 @@ def test_configured_sets_are_the_sets_of_rewriting_unless_others_are_named() -> 
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human", "crowd"]}}
     sets = configured_sets(select(content)).sets
     assert [rewrite_set.location for rewrite_set in sets] == ["out/rewrites/human", "out/rewrites/crowd"]
-    assert {rewrite_set.gate for rewrite_set in sets} == {gate_fingerprint(GateConfig())}
+    assert {rewrite_set.gate for rewrite_set in sets} == {gate_fingerprint(GateConfig(), "ViT-B-32")}
     named = configured_sets(select({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
     assert [(rewrite_set.location, rewrite_set.name) for rewrite_set in named] == [("memory://bucket/x", "x")]
 
 
 def test_configured_sets_ignore_later_revisions(tmp_path: Path) -> None:
-    rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig()))
+    rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig(), "ViT-B-32"))
     commit(rewrite_set, "0.tar", one("old"), 1)
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}
     sets = configured_sets(select(content))

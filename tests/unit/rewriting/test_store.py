@@ -24,11 +24,13 @@ from laclip_ray.rewriting.store import (
     check_location,
     commit_verdicts,
     digest_inputs,
+    of_shards,
     open_for_writing,
     restamp_verdicts,
     write_draws,
 )
 from laclip_ray.rewriting.tables import Origin
+from tests.cases import case
 from tests.unit.rewriting.shards import (
     ACCEPTED,
     DRAWS,
@@ -92,7 +94,7 @@ def test_an_edited_caption_finds_nothing(rewrite_set: RewriteSet) -> None:
     assert ("a", hash_caption("caption a, edited")) not in accepted
 
 
-@pytest.mark.parametrize("shard", ["0.tar", "sub/0.tar", "a.parquet.000000010"])
+@pytest.mark.parametrize("shard", ["0.tar", "sub/0.tar", "a.parquet", "a.parquet.000000010"])
 def test_a_shard_is_committed_by_its_verdicts_and_not_before(rewrite_set: RewriteSet, shard: str) -> None:
     table = table_of(DRAWS)
     write_draws(rewrite_set, shard, 0, table, ORIGIN)
@@ -106,6 +108,41 @@ def test_a_shard_is_committed_by_its_verdicts_and_not_before(rewrite_set: Rewrit
     assert rewrite_set.accepted(shard) == ACCEPTED
 
 
+def test_the_first_range_of_a_table_is_found_under_its_earlier_name(rewrite_set: RewriteSet) -> None:
+    commit(rewrite_set, "a.csv.000000000", DRAWS)
+    assert rewrite_set.committed_revision("a.csv") == 0
+    assert rewrite_set.accepted("a.csv") == ACCEPTED
+    assert rewrite_set.pinned().accepted("a.csv") == ACCEPTED
+    assert rewrite_set.origin("a.csv", 0) == ORIGIN
+    assert rewrite_set.describe({"a.csv": 0})["a.csv"].origin == ORIGIN
+    assert rewrite_set.read("a.csv", 0).num_rows == len(DRAWS)
+    restamp_verdicts(rewrite_set, "a.csv", 0, replace(ORIGIN, file_identity="new"))
+    assert rewrite_set.committed_revisions() == {"a.csv.000000000": 0}
+    assert rewrite_set.describe({"a.csv": 0})["a.csv"].origin.file_identity == "new"
+    # Another gate judges the draws, and another run adds some.
+    other = replace(rewrite_set, gate="other")
+    commit_verdicts(other, "a.csv", 0, table_of(DRAWS), reasons_of(DRAWS), ORIGIN)
+    assert of_shards(other.committed_revisions(), ["a.csv", "b.csv"]) == {"a.csv": 0}
+    commit(rewrite_set, "a.csv", one("new"), revision=1)
+    assert of_shards(rewrite_set.committed_revisions(), ["a.csv"]) == {"a.csv": 1}
+    assert rewrite_set.accepted("a.csv") == {A: ["new"]}
+
+
+@pytest.mark.parametrize("kind", ["draws", "verdicts"])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"\x00" * 100])
+@case("Identity", "a damaged file in a rewrite set", "named, with the remedy", exit_code=2)
+def test_a_damaged_file_is_named_with_a_remedy(rewrite_set: RewriteSet, kind: str, content: bytes) -> None:
+    commit(rewrite_set, "0.tar", DRAWS)
+    url = rewrite_set.draws_url("0.tar", 0) if kind == "draws" else rewrite_set.verdicts_url("0.tar", 0)
+    storage.write_bytes(url, content)
+    expected = rf"^{url}: this part of a rewrite set cannot be read; .* Remove it, and `laclip rewrite`"
+    for read in (rewrite_set.accepted, lambda name: rewrite_set.read(name, 0)):
+        with pytest.raises(UserError, match=expected):
+            read("0.tar")
+    with pytest.raises(UserError, match=expected):
+        rewrite_set.origin("0.tar", 0) if kind == "draws" else rewrite_set.describe({"0.tar": 0})
+
+
 def test_verdicts_without_draws_commit_nothing(rewrite_set: RewriteSet) -> None:
     commit_verdicts(rewrite_set, "0.tar", 0, table_of(DRAWS), reasons_of(DRAWS), ORIGIN)
     assert (rewrite_set.drawn_revisions(), rewrite_set.committed_revisions()) == ({}, {})
@@ -113,7 +150,7 @@ def test_verdicts_without_draws_commit_nothing(rewrite_set: RewriteSet) -> None:
 
 def test_another_gate_sees_the_draws_but_not_the_verdicts(rewrite_set: RewriteSet) -> None:
     commit(rewrite_set, "0.tar", DRAWS)
-    other = RewriteSet(rewrite_set.location, gate_fingerprint(GateConfig(min_words=3)))
+    other = RewriteSet(rewrite_set.location, gate_fingerprint(GateConfig(min_words=3), "ViT-B-32"))
     assert (other.drawn_revisions(), other.committed_revisions()) == ({"0.tar": 0}, {})
     assert other.accepted("0.tar") is None
     commit_verdicts(other, "0.tar", 0, table_of(DRAWS), pa.array(["too_short"] * len(DRAWS)), ORIGIN)
@@ -244,7 +281,7 @@ def test_inputs_have_one_digest_exactly_if_they_are_equal(
 
 
 def claim(location: str, recipe: dict[str, Any], setting: str) -> object:
-    return open_for_writing(location, recipe, GateConfig(), setting)
+    return open_for_writing(location, recipe, "gate", setting)
 
 
 CLAIMS: tuple[Callable[[str, dict[str, Any], str], object], ...] = (check_location, claim)
@@ -252,12 +289,12 @@ CLAIMS: tuple[Callable[[str, dict[str, Any], str], object], ...] = (check_locati
 
 def test_a_directory_is_claimed_once_and_opened_again_by_its_recipe(rewrite_set: RewriteSet) -> None:
     location = rewrite_set.location
-    first = open_for_writing(location, recipe(), GateConfig(), "rewrite.output")
+    first = open_for_writing(location, recipe(), "gate", "rewrite.output")
     written = storage.read_bytes(f"{location}/recipe.json")
-    assert first == rewrite_set
+    assert first == replace(rewrite_set, gate="gate")
     assert json.loads(written)["fingerprint"] == fingerprint_of(recipe())
     assert json.loads(written)["recipe"] == recipe()
-    assert open_for_writing(location, recipe(), GateConfig(), "rewrite.output") == first
+    assert open_for_writing(location, recipe(), "gate", "rewrite.output") == first
     assert storage.read_bytes(f"{location}/recipe.json") == written
 
 
@@ -273,7 +310,7 @@ def test_another_recipe_in_a_directory_is_refused_and_the_differences_named(
     rewrite_set: RewriteSet, other: dict[str, Any], differ: str
 ) -> None:
     location = rewrite_set.location
-    open_for_writing(location, recipe(), GateConfig(), "rewrite.output")
+    open_for_writing(location, recipe(), "gate", "rewrite.output")
     for act in CLAIMS:
         with pytest.raises(UserError, match=rf"rewrite\.output: .* another rewrite set \({differ} differ\)"):
             act(location, other, "rewrite.output")
