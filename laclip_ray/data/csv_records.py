@@ -10,6 +10,7 @@ and `MAX_ROW_BYTES` bytes are held.
 import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from laclip_ray.data.lines import Line
@@ -38,60 +39,94 @@ class Dialect(NamedTuple):
     """Fields in double quotes may hold delimiters and line breaks."""
 
 
-def read_records(lines: Iterator[Line], dialect: Dialect, field_count: int | None) -> Iterator[Record]:
+class Width(NamedTuple):
+    """The number of fields in a table's rows."""
+
+    least: int
+    """Columns up to the last one with a name."""
+    most: int
+    """Columns."""
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> "Width":
+        """The width of a table with these column names."""
+        named = next((number for number in range(len(columns), 0, -1) if columns[number - 1]), len(columns))
+        return cls(named, len(columns))
+
+    def fits(self, fields: Sequence[str]) -> bool:
+        """Whether a row has this width. Empty fields at its end do not count.
+
+        >>> width = Width.of(["caption", "url"])
+        >>> width.fits(["a cat", "u1", ""]), width.fits(["a cat", " black", "u1"]), width.fits(["a cat"])
+        (True, False, False)
+        """
+        return self.least <= len(fields) and (len(fields) <= self.most or not any(fields[self.most :]))
+
+
+def read_records(
+    lines: Iterator[Line], dialect: Dialect, width: Width | None, only_offsets: bool = False
+) -> Iterator[Record]:
     """Split lines into records. Empty lines are left out.
 
     Args:
         lines: from the start of a record on.
         dialect: how fields are separated.
-        field_count: fields of the table's rows. None: as many as the first record has.
+        width: of the table's rows. None: the first record is the header.
+        only_offsets: whether to leave out the fields where the offset of the next record is known without them.
     """
-    if not dialect.is_quoted:
-        for offset, line in lines:
-            if line is None:
-                yield offset, [], ROW_TOO_LONG
-            elif line:
-                yield offset, decode_text(line).split(dialect.delimiter), None
-        return
+    if dialect.is_quoted:
+        return _read_quoted(lines, dialect.delimiter, width, only_offsets)
+    return _read_raw(lines, dialect.delimiter, only_offsets)
+
+
+def _read_raw(lines: Iterator[Line], delimiter: str, only_offsets: bool) -> Iterator[Record]:
+    for offset, line in lines:
+        if line is None:
+            yield offset, [], ROW_TOO_LONG
+        elif line:
+            yield offset, [] if only_offsets else decode_text(line).split(delimiter), None
+
+
+def _read_quoted(lines: Iterator[Line], delimiter: str, width: Width | None, only_offsets: bool) -> Iterator[Record]:
     pushed_back: deque[Line] = deque()
     waiting: list[str] = []
     # Reads one line from `waiting`; a record that continues after it finds the list empty.
-    reader = csv.reader(iter(waiting.pop, None), delimiter=dialect.delimiter)
-    source = _with_pushed_back(lines, pushed_back)
-    for offset, line in source:
-        if line is None:
-            yield offset, [], ROW_TOO_LONG
-            continue
-        if not line:
-            continue
-        text = decode_text(line)
-        if '"' not in text:
-            fields = text.split(dialect.delimiter)
-        else:
-            waiting.append(text if "\r" not in text else text.replace("\r", _RETURN))
-            try:
-                fields = next(reader)
-            except IndexError:
-                continued, taken = _read_on(text, source, dialect.delimiter, field_count)
-                if continued is None:
-                    pushed_back.extendleft(reversed(taken))
-                    yield offset, [], UNCLOSED_QUOTE
-                    continue
-                fields = continued
-            if "\r" in text:
-                fields = [field.replace(_RETURN, "\r") for field in fields]
-        field_count = len(fields) if field_count is None else field_count
-        yield offset, fields, None
-
-
-def _with_pushed_back(lines: Iterator[Line], pushed_back: deque[Line]) -> Iterator[Line]:
+    reader = csv.reader(iter(waiting.pop, None), delimiter=delimiter)
     while True:
-        while pushed_back:
-            yield pushed_back.popleft()
-        line = next(lines, None)
-        if line is None:
-            return
-        yield line
+        is_again = bool(pushed_back)
+        for offset, line in _drain(pushed_back) if is_again else lines:
+            if line is None:
+                yield offset, [], ROW_TOO_LONG
+            elif b'"' not in line:
+                if line:
+                    yield offset, [] if only_offsets else decode_text(line).split(delimiter), None
+            else:
+                text = decode_text(line)
+                if has_return := "\r" in text:
+                    text = text.replace("\r", _RETURN)
+                waiting.append(text)
+                fields: list[str] | None
+                try:
+                    fields = next(reader)
+                except IndexError:
+                    fields, taken = _read_on(text, chain(_drain(pushed_back), lines), delimiter, width)
+                    has_return = True  # perhaps, in one of the lines
+                    if fields is None:
+                        pushed_back.extendleft(reversed(taken))
+                if fields is None:
+                    yield offset, [], UNCLOSED_QUOTE
+                    if not is_again:
+                        break
+                else:
+                    yield offset, [field.replace(_RETURN, "\r") for field in fields] if has_return else fields, None
+        else:
+            if not is_again:
+                return
+
+
+def _drain(pushed_back: deque[Line]) -> Iterator[Line]:
+    while pushed_back:
+        yield pushed_back.popleft()
 
 
 class _NotClosedError(Exception):
@@ -99,7 +134,7 @@ class _NotClosedError(Exception):
 
 
 def _read_on(
-    first: str, source: Iterator[Line], delimiter: str, field_count: int | None
+    first: str, lines: Iterator[Line], delimiter: str, width: Width | None
 ) -> tuple[list[str] | None, list[Line]]:
     """Read a record whose first line ends within quotes.
 
@@ -108,18 +143,21 @@ def _read_on(
     """
     taken: list[Line] = []
 
+    def is_row(text: str) -> bool:
+        return width is not None and width.most > 1 and width.least <= text.count(delimiter) + 1 <= width.most
+
     def feed() -> Iterator[str]:
-        rows = 0 if field_count is None else int(first.count(delimiter) + 1 == field_count)
+        rows = int(is_row(first))
         size_bytes = len(first)
-        yield first.replace("\r", _RETURN) + "\n"
-        for item in source:
+        yield first + "\n"
+        for item in lines:
             taken.append(item)
             line = item[1]
             size_bytes += MAX_ROW_BYTES if line is None else len(line)
             if line is None or size_bytes > MAX_ROW_BYTES or len(taken) >= MAX_QUOTED_LINES:
                 raise _NotClosedError
             text = decode_text(line)
-            rows += field_count is not None and 1 < field_count == text.count(delimiter) + 1
+            rows += is_row(text)
             if rows == len(taken) + 1 >= _MAX_ROWS_IN_FIELD:
                 raise _NotClosedError
             yield text.replace("\r", _RETURN) + "\n"
@@ -129,15 +167,6 @@ def _read_on(
         fields = next(csv.reader(feed(), delimiter=delimiter, strict=True))
     except (csv.Error, _NotClosedError):
         return None, taken
-    if field_count is not None and not fits(fields, field_count):
+    if width is not None and not width.fits(fields):
         return None, taken
-    return [field.replace(_RETURN, "\r") for field in fields], taken
-
-
-def fits(fields: Sequence[str], field_count: int) -> bool:
-    """Whether a row has the table's number of fields; empty fields at its end do not count.
-
-    >>> fits(["a cat", "http://h/1", ""], 2), fits(["a cat", "black", "http://h/1"], 2), fits(["a cat"], 2)
-    (True, False, False)
-    """
-    return len(fields) == field_count or (len(fields) > field_count and not any(fields[field_count:]))
+    return fields, taken

@@ -11,7 +11,7 @@ is reported without its content, so memory is bounded.
 import codecs
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from laclip_ray.data.records import MAX_ROW_BYTES
@@ -30,7 +30,7 @@ _MARKS = (
 )
 
 _MIN_ZERO_SHARE = 0.2
-"""UTF-16: least share of zeros among the high bytes. A table in any script has Latin delimiters, line ends, addresses."""
+"""UTF-16: least share of zeros among the high bytes. Tables in any script have Latin delimiters, line ends, URLs."""
 
 
 class TextForm(NamedTuple):
@@ -103,9 +103,12 @@ def split_lines(blocks: Iterable[bytes], form: TextForm, start: int = 0) -> Iter
         lines = _split_utf8(blocks, form.line_end.encode(), start)
     else:
         lines = _split_wide(blocks, form, start)
-    for offset, line in islice(lines, 1):
-        yield offset, line.removeprefix(codecs.BOM_UTF8) if line is not None and offset == 0 else line
-    yield from lines
+    return lines if start else _without_mark(lines)
+
+
+def _without_mark(lines: Iterator[Line]) -> Iterator[Line]:
+    first = [(offset, line.removeprefix(codecs.BOM_UTF8) if line else line) for offset, line in islice(lines, 1)]
+    return chain(first, lines)
 
 
 def _split_utf8(blocks: Iterable[bytes], end: bytes, start: int) -> Iterator[Line]:

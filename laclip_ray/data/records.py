@@ -1,7 +1,6 @@
 """Shards and samples, what can be wrong with a sample, and how captions and ids are cleaned."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 from laclip_ray.config import CaptionChoice, Format
 
 MAX_ROW_BYTES = 16 * 2**20
-"""Upper bound on a line or row of a text table, and so on a field, and on a text or JSON member of a tar. A longer one is
-not used."""
+"""Upper bound on a row of a text table, and so on its line and its fields, and on a text or JSON member of a tar. A
+longer one is not used."""
 
 CAPTION_MISSING = "caption_missing"
 """Problem: the row has no caption, or its caption is not text."""
@@ -76,10 +75,6 @@ ID_MISSING = "id_missing"
 """Note: the id column of the row is null, NaN or empty. The row is used, with an id as if no column were configured."""
 
 
-_EXACT_FLOATS = 2.0**53
-"""Below it every whole number has a float of its own."""
-
-
 class ShardUnreadableError(OSError):
     """No row of a shard can be read: its file is not what its name says. The text names the content."""
 
@@ -129,6 +124,8 @@ class Sample:
     """Problems and notes, by the names above."""
     caption_number: int = 0
     """Place of the caption among those of its row and image, from 0 (`data.captions: all`)."""
+    image_path: str | None = None
+    """The path or URL in the row that names the image; None if the row holds the image, or has none."""
 
     @property
     def caption_hash(self) -> str:
@@ -199,24 +196,19 @@ def number_id(sample_id: str, caption_number: int) -> str:
 def id_text(value: object) -> str | None:
     r"""The id as text; None if the value is no id: null, NaN or empty.
 
-    Bytes are decoded, or shown in hexadecimal if they are not UTF-8. A whole number is an integer: a column of integers
-    with a null is read as one of floats.
+    Bytes are decoded, or shown in hexadecimal if they are not UTF-8.
 
-    >>> id_text(7.0), id_text(b"a7"), id_text(b"\xff\x00"), id_text(float("nan"))
+    >>> id_text(7), id_text(b"a7"), id_text(b"\xff\x00"), id_text(float("nan"))
     ('7', 'a7', 'ff00', None)
     """
-    if isinstance(value, str):
-        return value or None
     if isinstance(value, bytes):
         try:
             return value.decode() or None
         except UnicodeDecodeError:
             return value.hex()
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return str(int(value)) if value.is_integer() and abs(value) < _EXACT_FLOATS else str(value)
-    return str(value) if value is not None else None
+    if value is None or value == "" or value != value:  # NaN differs from itself
+        return None
+    return str(value)
 
 
 def clean_caption(value: object) -> tuple[str, tuple[str, ...]]:
@@ -229,14 +221,15 @@ def clean_caption(value: object) -> tuple[str, tuple[str, ...]]:
         value = decode_text(value)
     if not isinstance(value, str):
         return "", (CAPTION_MISSING,)
-    problems: list[str] = []
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        value = re.sub(r"[\ud800-\udfff]", "\ufffd", value)
-        problems.append(CAPTION_NOT_UTF8)
-    if not value.strip():
+    if not value or value.isspace():
         return "", (CAPTION_EMPTY,)
+    problems: list[str] = []
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            value = re.sub(r"[\ud800-\udfff]", "\ufffd", value)
+            problems.append(CAPTION_NOT_UTF8)
     value = value.strip("\r\n")
     if "\n" in value or "\r" in value:
         problems.append(CAPTION_LINE_BREAK)
@@ -245,4 +238,4 @@ def clean_caption(value: object) -> tuple[str, tuple[str, ...]]:
 
 def clean_id(sample_id: str) -> str:
     """The id with surrogates escaped, so it can be stored as UTF-8."""
-    return sample_id.encode("utf-8", "backslashreplace").decode()
+    return sample_id if sample_id.isascii() else sample_id.encode("utf-8", "backslashreplace").decode()

@@ -1,19 +1,42 @@
 """The reader of text tables (CSV, TSV, JSON lines): a shard is a range of rows that starts at a known byte offset.
 
-Listing scans the whole file once, to find the offsets. Reading a shard then starts at its offset.
+Listing scans the whole file once. The first block shows the encoding and line ends (`lines`) and the dialect
+(`dialect`); the rest gives the offsets of the ranges. Reading a shard then starts at its offset.
+
+A row of a CSV or TSV that does not have a field for each column is counted, but not used: its caption may be cut, or be
+another column's. Empty fields at its end do not count.
+
+Not covered: compressed files.
 """
 
-import codecs
-import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
-from laclip_ray.data.records import Sample, Shard, decode_text, parse_json
+from laclip_ray.data.csv_records import Dialect, Width, read_records
+from laclip_ray.data.dialect import detect_dialect
+from laclip_ray.data.file_kinds import describe_start
+from laclip_ray.data.lines import BLOCK_BYTES, Line, TextForm, detect_form, split_lines
+from laclip_ray.data.records import (
+    FIELDS_DIFFER,
+    HEADER_REPEATED,
+    ROW_TOO_LONG,
+    Sample,
+    Shard,
+    ShardUnreadableError,
+    parse_json,
+    select_captions,
+)
 from laclip_ray.data.table_rows import TableRow, check_columns, samples_of, split_rows
 from laclip_ray.errors import UserError
+
+_JSON_TYPES = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", dict: "an object"}
 
 
 def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
@@ -24,87 +47,165 @@ def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]
         data: names the columns that the file must have.
         setting: the config key of `data`, for messages.
 
+    Returns:
+        The shards; one with a `defect` and no `row_count` if the file is no table.
+
     Raises:
-        UserError: the file lacks a configured column, or `columns` does not fit the first row.
+        UserError: the file lacks a configured column, or `columns` does not fit it.
     """
-    columns: tuple[str, ...] | None = tuple(data.columns) if data.columns else None
+    with _blocks(file.url) as blocks:
+        head = next(blocks, b"")
+        form = detect_form(head)
+        file = replace(file, encoding=form.encoding, line_end=form.line_end)
+        lines = split_lines(chain([head], blocks), form)
+        first = _first_block(lines)
+        split = _split_json_lines if file.format == "jsonl" else _split_csv
+        try:
+            return split(file, first, chain(first, lines), data, setting)
+        except UserError:
+            kind = describe_start(head[:512])
+            if form.encoding != "utf-8" or kind.startswith(("text", "JSON")):
+                raise
+            return [replace(file, defect=f"{setting}.path: {file.url} is {kind}, not a table")]
+
+
+@contextmanager
+def _blocks(url: str, start_byte: int = 0) -> Iterator[Iterator[bytes]]:
+    """The content of a file from `start_byte` on, in blocks."""
+    fs, path = storage.filesystem(url)
+    with fs.open(path, "rb", block_size=BLOCK_BYTES) as file:
+        file.seek(start_byte)
+        yield iter(partial(file.read, BLOCK_BYTES), b"")
+
+
+def _first_block(lines: Iterator[Line]) -> list[Line]:
+    """Take the lines of the first block."""
+    first: list[Line] = []
+    for line in lines:
+        first.append(line)
+        if line[0] >= BLOCK_BYTES:
+            break
+    return first
+
+
+def _split_csv(
+    file: Shard, first: Sequence[Line], lines: Iterator[Line], data: DataConfig, setting: str
+) -> list[Shard]:
+    """Split a CSV or TSV; `first` are its first lines, `lines` all of them."""
+    dialect = detect_dialect(first, file.format, data)
+    columns = tuple(data.columns or ())
+    if not data.columns:
+        columns = tuple(next(read_records(lines, dialect, None), (0, [], None))[1])
+    width = Width.of(columns)
+    records = read_records(lines, dialect, width, only_offsets=True)
     starts: list[tuple[int, int]] = []
     row_count = 0
-    for offset, record in _read_records(file, start_byte=0):
-        if columns is None and file.format != "jsonl":  # the header
-            columns = tuple(str(field) for field in record)
-            continue
+    for offset, _, _ in records:
         if row_count == 0:
-            check_columns(_column_names(file, record, columns, data, setting), data, file.url, setting)
+            check_columns(columns, data, file.url, setting, may_lack_header=not data.columns)
         if row_count % data.max_rows_per_shard == 0:
             starts.append((row_count, offset))
         row_count += 1
-    return split_rows(replace(file, columns=columns), starts, row_count, data.max_rows_per_shard)
+    file = replace(file, columns=columns, delimiter=dialect.delimiter, is_quoted=dialect.is_quoted)
+    if row_count:
+        file = replace(file, defect=_check_width(file.url, first, starts[0][1], dialect, width, data, setting))
+    return split_rows(file, starts, row_count, data.max_rows_per_shard)
 
 
-def _column_names(
-    file: Shard, first_record: Any, columns: tuple[str, ...] | None, data: DataConfig, setting: str
-) -> Iterable[str]:
-    """The file's column names; for JSON lines, the keys of its first object."""
-    if columns is None:
-        return first_record if isinstance(first_record, Mapping) else ()
-    if data.columns and len(first_record) != len(columns):
+def _check_width(
+    url: str, first: Sequence[Line], start_byte: int, dialect: Dialect, width: Width, data: DataConfig, setting: str
+) -> str:
+    """Check that some row of the first lines has the table's width; returns the file's defect, mostly none."""
+    rows = (line for line in first if line[0] >= start_byte)
+    count = None
+    for _, fields, _ in read_records(rows, dialect, width):
+        if width.fits(fields):
+            return ""
+        count = len(fields) if count is None else count
+    if count is None:
+        return ""  # the header fills the first block
+    if data.columns:
+        raise UserError(f"{setting}.columns: {url} has {count} columns in its first row, {width.most} are named")
+    return f"{setting}.path: {url} names {width.most} columns, but no row has as many fields; its first row has {count}"
+
+
+def _split_json_lines(
+    file: Shard, first: Sequence[Line], lines: Iterator[Line], data: DataConfig, setting: str
+) -> list[Shard]:
+    """Split JSON lines; `first` are the file's first lines, `lines` all of them."""
+    if data.columns:
         raise UserError(
-            f"{setting}.columns: {file.url} has {len(first_record)} columns in its first row, {len(columns)} are named"
+            f"{setting}.columns: names the columns of CSV and TSV files only; {file.url} holds JSON lines, whose keys "
+            "name them. Remove the setting"
         )
-    return columns
+    starts: list[tuple[int, int]] = []
+    row_count = 0
+    for offset, line in lines:
+        if line is None or line.strip():
+            if row_count % data.max_rows_per_shard == 0:
+                starts.append((row_count, offset))
+            row_count += 1
+    if row_count:
+        file = replace(file, defect=_check_objects(file.url, first, row_count, data, setting))
+    return split_rows(file, starts, row_count, data.max_rows_per_shard)
+
+
+def _check_objects(url: str, first: Sequence[Line], row_count: int, data: DataConfig, setting: str) -> str:
+    """Check the keys of the first lines' objects; returns the file's defect, mostly none."""
+    values = [parse_json(line) for _, line in first if line is not None and line.strip()]
+    objects = [value for value in values if isinstance(value, Mapping)]
+    if not objects:
+        if len(values) < row_count:
+            return ""
+        raise UserError(f"{setting}.path: {url} holds no JSON object; JSON lines have one in each line")
+    check_columns(dict.fromkeys(key for fields in objects for key in fields), data, url, setting)
+    captions = [select_captions(fields.get(data.caption_column), "first")[0] for fields in objects]
+    kinds = Counter(_JSON_TYPES.get(type(caption), "text") for caption in captions)
+    if "text" in kinds or (len(values) < row_count and kinds.keys() == {"null"}):
+        return ""
+    return f"{setting}.caption_column: {url}: {data.caption_column!r} is {' or '.join(kinds)} in every row, not text"
 
 
 def read_text_table(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
-    """Read the samples of a shard in the file's order."""
+    """Read the samples of a shard in the file's order.
+
+    Raises:
+        ShardUnreadableError: the file is no table.
+    """
     return samples_of(_read_rows(shard), shard, data, with_images)
 
 
 def _read_rows(shard: Shard) -> Iterator[TableRow]:
-    assert shard.row_count is not None
-    records = _read_records(shard, shard.start_byte)
-    for number, (_, record) in zip(range(shard.row_count), records, strict=False):
-        if shard.columns is not None:
-            record = dict(zip(shard.columns, record, strict=False))
-        yield TableRow(number, record if isinstance(record, Mapping) else {})
+    if shard.row_count is None:
+        raise ShardUnreadableError(shard.defect)
+    with _blocks(shard.url, shard.start_byte) as blocks:
+        lines = split_lines(blocks, TextForm(shard.encoding, shard.line_end), shard.start_byte)
+        rows = _json_rows(lines) if shard.format == "jsonl" else _csv_rows(lines, shard)
+        for number, (fields, problem) in zip(range(shard.row_count), rows, strict=False):
+            yield TableRow(number, fields, problem)
 
 
-def _read_records(file: Shard, start_byte: int) -> Iterator[tuple[int, Any]]:
-    """(byte offset, record) from `start_byte` on. A record is a list of fields; of JSON lines, the parsed value."""
-    lines = _without_byte_order_mark(storage.iterate_lines(file.url, start_byte))
-    if file.format == "jsonl":
-        return ((offset, parse_json(line)) for offset, line in lines if line.strip())
-    if file.format == "tsv":
-        return ((offset, [decode_text(field) for field in line.split(b"\t")]) for offset, line in lines if line)
-    return _read_csv_records(lines)
+def _json_rows(lines: Iterable[Line]) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+    """The fields of each row, and the problem that leaves it without fields."""
+    for _, line in lines:
+        if line is None:
+            yield {}, ROW_TOO_LONG
+        elif line.strip():
+            fields = parse_json(line)
+            yield fields if isinstance(fields, Mapping) else {}, None
 
 
-def _without_byte_order_mark(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    for offset, line in lines:
-        yield offset, line.removeprefix(codecs.BOM_UTF8) if offset == 0 else line
-
-
-def _read_csv_records(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:
-    # csv.reader takes as many lines as a record needs (fields may hold line breaks). The first of them is the record's
-    # start.
-    offsets: list[int] = []
-
-    def feed() -> Iterator[str]:
-        for offset, line in lines:
-            offsets.append(offset)
-            yield decode_text(line) + "\n"
-
-    reader = csv.reader(feed())
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:  # a bare carriage return, or a field over 128 KiB
-            yield offsets[0], []  # a row without fields: its caption is missing
-            offsets.clear()
-            continue
-        start = offsets[0]
-        offsets.clear()
-        if record:
-            yield start, record
+def _csv_rows(lines: Iterator[Line], shard: Shard) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+    """As `_json_rows`."""
+    columns = list(shard.columns or ())
+    headers = (columns, ["\ufeff" + columns[0], *columns[1:]])  # concatenated files may have byte order marks
+    width = Width.of(columns)
+    for _, fields, problem in read_records(lines, Dialect(shard.delimiter, shard.is_quoted), width):
+        if problem is not None:
+            yield {}, problem
+        elif len(fields) != width.most and not width.fits(fields):
+            yield {}, FIELDS_DIFFER
+        elif fields in headers:
+            yield {}, HEADER_REPEATED
+        else:
+            yield dict(zip(columns, fields, strict=False)), None
