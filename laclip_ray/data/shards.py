@@ -12,29 +12,24 @@ Guarantees: reading with and without images gives the same rows, ids and caption
 Not covered: compressed text tables; Parquet row groups larger than memory.
 """
 
-import posixpath
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, Format
+from laclip_ray.data.file_formats import choose_files
+from laclip_ray.data.left_out import log_left_out
+from laclip_ray.data.listing import DataFile, find_files
 from laclip_ray.data.parquet import read_parquet, split_parquet
 from laclip_ray.data.records import DUPLICATE_ID, Sample, Shard
+from laclip_ray.data.shard_names import unique_names
+from laclip_ray.data.table_rows import refuse_defects
 from laclip_ray.data.text_tables import read_text_table, split_text_table
-from laclip_ray.data.webdataset import read_webdataset
+from laclip_ray.data.webdataset import find_defect, read_webdataset
 from laclip_ray.errors import UserError
-
-EXTENSIONS: dict[str, Format] = {
-    ".tar": "webdataset",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
+from laclip_ray.tally import Tally
 
 Splitter = Callable[[Shard, DataConfig, str], list[Shard]]
 """Splits a file, given as one shard, into ranges of rows. The text is the config key of the data, for messages."""
@@ -61,40 +56,84 @@ READERS: dict[Format, Reader] = {
 _LISTING_THREADS = 16
 """Files that `list_shards` inspects in parallel; the threads mostly wait for storage."""
 
+_SMALL_TAR_BYTES = 4_096
+"""Smaller files are opened when they are listed: a Git LFS pointer has 130 bytes, an error page a few hundred."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The shards of a dataset."""
+
+    shards: list[Shard]
+    """Sorted by the names of their files."""
+    left_out: Tally
+    """Files and directories below the configured paths that are not read, by reason and extension."""
+
 
 def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
-    """List all shards of a dataset, sorted by name.
+    """List all shards of a dataset, sorted by name, and log what is left out; arguments as in `list_dataset`."""
+    listing = list_dataset(data, setting)
+    log_left_out(listing.left_out, setting, len(listing.shards))
+    return listing.shards
+
+
+def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
+    """List all shards of a dataset.
+
+    A shard has a `defect` if its file cannot be read. The other shards can be used.
 
     Args:
         data: where the dataset is.
         setting: the config key of `data`, for messages.
 
     Raises:
-        UserError: a path does not exist, has no shards, has two formats, or lacks a configured column.
+        UserError: a path does not exist, has no shards, has two formats, or lacks a configured column; or every file
+            has a defect.
+        OSError: the store failed, or refused access to every file.
     """
-    urls: dict[str, str] = {}
-    for path in [data.path] if isinstance(data.path, str) else data.path:
-        for name, url in _find_files(path, data, setting).items():
-            if urls.setdefault(name, url) != url:
-                raise UserError(
-                    f"{setting}.path: {urls[name]} and {url} would both be the shard {name!r}; "
-                    "give the directory above both"
-                )
-    formats = {_format_of(url, data) for url in urls.values()}
-    if len(formats) > 1:
-        raise UserError(f"{setting}.path: more than one format ({', '.join(sorted(formats))}); set {setting}.format")
-    (file_format,) = formats
+    left_out = Tally()
+    paths = [data.path] if isinstance(data.path, str) else data.path
+    if not paths:
+        raise UserError(f"{setting}.path: an empty list; give files, directories or globs")
+    files, file_format = choose_files(find_files(paths, setting, left_out), data, setting, left_out)
+    named = unique_names(files, setting)
+    refused: list[OSError] = []
 
     def split(name: str) -> list[Shard]:
-        file = Shard(name, urls[name], file_format, file_identity=storage.identity(urls[name]))
-        splitter = SPLITTERS.get(file_format)
-        return splitter(file, data, setting) if splitter is not None else [file]
+        info, url = named[name].info, named[name].url
+        file = Shard(name, url, file_format, file_identity=_identity(named[name]))
+        try:
+            return _split(file, info.get("size"), data, setting)
+        except (PermissionError, FileNotFoundError) as error:  # the file, not the store: others may be readable
+            refused.append(error)
+            return [replace(file, defect=f"{setting}.path: {url} cannot be read: {error}")]
 
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        shards = [shard for ranges in pool.map(split, sorted(urls)) for shard in ranges]
+        shards = [shard for ranges in pool.map(split, sorted(named)) for shard in ranges]
     if not shards:
         raise UserError(f"{setting}.path: {data.path!r} holds no rows")
-    return shards
+    if len(refused) == len(named):
+        raise refused[0]
+    refuse_defects(shards)
+    return Listing(shards, left_out)
+
+
+def _identity(file: DataFile) -> str:
+    """The identity of a file, from its listing if that tells it."""
+    identity = storage.identity_of(file.info)
+    is_known = not identity.startswith("None-") and not identity.endswith("-")
+    return identity if is_known else storage.identity(file.url)
+
+
+def _split(file: Shard, size_bytes: int | None, data: DataConfig, setting: str) -> list[Shard]:
+    """Split a file into shards."""
+    splitter = SPLITTERS.get(file.format)
+    if splitter is not None:
+        return splitter(file, data, setting)
+    if size_bytes is None or size_bytes >= _SMALL_TAR_BYTES:
+        return [file]
+    defect = find_defect(file.url)
+    return [replace(file, defect=f"{setting}.path: {defect}" if defect else "")]
 
 
 def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
@@ -121,35 +160,3 @@ def _with_unique_ids(samples: Iterable[Sample]) -> Iterator[Sample]:
             seen[unique] += 1
             sample = replace(sample, id=unique, problems=(*sample.problems, DUPLICATE_ID))
         yield sample
-
-
-def _find_files(path: str, data: DataConfig, setting: str) -> dict[str, str]:
-    """The data files of one configured path, URLs by shard name."""
-    urls = storage.expand(path)
-    wildcard = re.search(r"[*?\[]", storage.filesystem(path)[1])
-    if not urls:
-        problem = "matches nothing" if wildcard else "does not exist or is empty"
-        raise UserError(f"{setting}.path: {path!r} {problem}")
-    if not wildcard and not storage.is_directory(path):
-        return {storage.name_of(urls[0]): urls[0]}
-    formats = {url: EXTENSIONS.get(posixpath.splitext(url)[1].lower()) for url in urls}
-    if data.format == "auto":
-        urls = [url for url in urls if formats[url]]
-        if not urls:
-            raise UserError(f"{setting}.path: {path!r} holds no shards ({', '.join(EXTENSIONS)})")
-    else:  # other files may lie beside the shards; without any matching extension, take all files
-        urls = [url for url in urls if formats[url] == data.format] or urls
-    # Names are relative to the fixed part of `path`, so other files do not change them.
-    root = storage.filesystem(path)[1]
-    if wildcard:
-        root = posixpath.dirname(root[: wildcard.start()])
-    return {posixpath.relpath(storage.filesystem(url)[1], root or "."): url for url in urls}
-
-
-def _format_of(url: str, data: DataConfig) -> Format:
-    if data.format != "auto":
-        return data.format
-    extension = posixpath.splitext(url)[1].lower()
-    if extension not in EXTENSIONS:
-        raise UserError(f"data.format: cannot tell the format of {url!r} from its name; set it")
-    return EXTENSIONS[extension]

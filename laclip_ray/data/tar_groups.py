@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from laclip_ray.data.byte_sources import DamagedError
 from laclip_ray.data.image_formats import DEFAULT_LIMITS, IMAGE_TOO_LARGE
 from laclip_ray.data.records import CAPTION_MISSING, IMAGE_MISSING, MAX_ROW_BYTES, MEMBER_TOO_LARGE, clean_id
-from laclip_ray.data.tars import EndMissingError, Member, TarReader
+from laclip_ray.data.tars import HeaderError, Member, TarReader
 
 IMAGE_MEMBERS = (
     *("jpg", "jpeg", "png", "webp", "jpe", "jfif", "gif", "bmp", "dib", "tif", "tiff", "avif"),
@@ -103,7 +103,7 @@ def read_groups(file: Any, reading: Reading) -> Iterator[Group]:
                 yield group
             group = Group(key)
         parts.add(group, part, extension)
-    if group is not None and (parts.damage is None or isinstance(parts.damage, EndMissingError)):
+    if group is not None and (parts.damage is None or isinstance(parts.damage, HeaderError)):
         yield group
     if parts.damage is not None:
         raise parts.damage

@@ -54,6 +54,10 @@ class NotATarError(DamagedError):
     """The file does not begin like a tar. The text says what the file holds."""
 
 
+class HeaderError(DamagedError):
+    """A header is damaged or missing. The member before it is whole."""
+
+
 class Member(NamedTuple):
     """A regular member of a tar, or a link with the place of its target's content."""
 
@@ -90,13 +94,7 @@ class TarReader:
         self._source: ByteSource = PlainSource(file)
         first = self._source.read(_BLOCK)
         if not _begins_a_tar(first):
-            source = decompressed(file, first)
-            if source is None:
-                raise NotATarError(f"not a tar, but {describe_start(first)}")
-            self._source = source
-            first = source.read(_BLOCK)
-            if not _begins_a_tar(first):
-                raise NotATarError(f"not a tar, but {describe_start(first)}, compressed")
+            self._source, first = _decompress(file, first)
         self._ahead = (0, first)
         """A block that was read ahead, and its position."""
         self._global: dict[str, str] = {}
@@ -112,8 +110,8 @@ class TarReader:
         """The regular members and the links, in order.
 
         Raises:
-            EndMissingError: the tar ends after a whole member, without an end mark. All members are yielded before.
-            DamagedError: the tar ends inside a member, or has a damaged header.
+            HeaderError: the tar ends after a whole member without an end mark, or has a damaged header.
+            DamagedError: the tar ends inside a member. The last one that was yielded is not whole.
             OSError: the store failed.
         """
         for offset, entry in self._entries(0):
@@ -172,7 +170,7 @@ class TarReader:
                 return position
             position += _BLOCK
             if position - offset > _MAX_END_BYTES:
-                raise DamagedError(f"more than {_MAX_END_BYTES:,} zero bytes where members should be")
+                raise HeaderError(f"more than {_MAX_END_BYTES:,} zero bytes where members should be")
 
     def _entry_at(self, offset: int) -> _Entry:
         """The member whose first header is at a position, or an end mark."""
@@ -185,13 +183,13 @@ class TarReader:
             if header == _END_MARK and offset == start:
                 return _Entry(_END, offset, Member("", 0))
             if not _is_header(header):
-                raise DamagedError("a damaged header")
+                raise HeaderError("a damaged header")
             kind, size = header[156], _number(header[124:136])
             offset += _BLOCK
             if kind not in _EXTENSIONS:
                 break
             if size > _MAX_EXTENSION_BYTES:
-                raise DamagedError(f"an extended header of {size:,} bytes")
+                raise HeaderError(f"an extended header of {size:,} bytes")
             content = self._read_at(offset, size)
             offset += _padded(size)
             if kind == ord("L"):
@@ -219,7 +217,7 @@ class TarReader:
                 raise DamagedError("ends inside a member")
             block = block[1:]
         if len(block) < _BLOCK:
-            raise DamagedError("ends inside a header") if block or not is_first else EndMissingError()
+            raise HeaderError("has no end mark" if is_first and not block else "ends inside a header")
         return block
 
     def _skip_maps(self, offset: int) -> int:
@@ -228,7 +226,7 @@ class TarReader:
             block = self._read_at(offset + number * _BLOCK, _BLOCK)
             if not block[504]:
                 return offset + (number + 1) * _BLOCK
-        raise DamagedError(f"a map of holes of more than {_MAX_EXTENSION_BYTES:,} bytes")
+        raise HeaderError(f"a map of holes of more than {_MAX_EXTENSION_BYTES:,} bytes")
 
     def _read_at(self, offset: int, size: int) -> bytes:
         self._source.seek(offset)
@@ -247,14 +245,17 @@ class TarReader:
 
     def _resolve(self, link: _Entry) -> Member:
         """A link, with the place and size of its target's content."""
-        target: _Entry | None = link
+        target = link
         for _ in range(_MAX_LINKS):
-            target = self._find(_target_name(target), link.end)
-            if target is None or target.kind not in _LINKS:
+            found = self._find(_target_name(target), link.end)
+            if found is None:
                 break
-        if target is None or not (target.kind in _REGULAR or target.kind == _SPARSE):
-            return Member(link.member.name, -1)
-        return target.member._replace(name=link.member.name)
+            if found.kind in _REGULAR or found.kind == _SPARSE:
+                return found.member._replace(name=link.member.name)
+            if found.kind not in _LINKS:
+                break
+            target = found
+        return Member(link.member.name, -1)
 
     def _find(self, name: str, next_offset: int) -> _Entry | None:
         """The last member of a name before `next_offset`, else the first one after it."""
@@ -280,12 +281,17 @@ class TarReader:
         self._global = before
 
 
-class EndMissingError(DamagedError):
-    """The tar ends after a whole member, without an end mark."""
-
-    def __init__(self) -> None:
-        """Make the error."""
-        super().__init__("has no end mark")
+def _decompress(file: Any, first: bytes) -> tuple[ByteSource, bytes]:
+    """The decompressed bytes of a file that does not begin like a tar, and their first block."""
+    outer = describe_start(first)
+    try:
+        source = decompressed(file, first)
+        inner = source.read(_BLOCK) if source is not None else b""
+    except DamagedError as error:
+        raise NotATarError(f"not a tar, but {outer} that {error}") from error
+    if source is None or not _begins_a_tar(inner):
+        raise NotATarError(f"not a tar, but {outer}" + (f" of {describe_start(inner)}" if source is not None else ""))
+    return source, inner
 
 
 def _to_entry(
@@ -320,7 +326,7 @@ def _to_entry(
     elif kind == _SPARSE:
         sparse_header, size = start, max(_number(header[483:495]), stored)
     if not 0 <= stored < _IMPOSSIBLE_BYTES:
-        raise DamagedError(f"a member of {stored:,} bytes")
+        raise HeaderError(f"a member of {stored:,} bytes")
     end = offset if kind in _WITHOUT_CONTENT else offset + _padded(stored)
     return _Entry(kind, end, Member(name.rstrip("/"), size, offset, stored, sparse_header), link)
 
@@ -355,7 +361,7 @@ def _number(field: bytes) -> int:
     try:
         return int(field.partition(b"\0")[0].strip() or b"0", 8)
     except ValueError as error:
-        raise DamagedError("a damaged header") from error
+        raise HeaderError("a damaged header") from error
 
 
 def _text(field: bytes) -> str:
@@ -380,7 +386,7 @@ def _attributes(content: bytes) -> dict[str, str]:
     while position < len(content) and content[position]:
         length_text, _, _ = content[position : position + 20].partition(b" ")
         if not length_text.isdigit() or not len(length_text) < int(length_text) <= len(content) - position:
-            raise DamagedError("a damaged extended header")
+            raise HeaderError("a damaged extended header")
         record = content[position + len(length_text) + 1 : position + int(length_text) - 1]
         key, _, value = record.partition(b"=")
         if key in _ATTRIBUTES or key.startswith(b"GNU.sparse."):

@@ -24,7 +24,7 @@ from laclip_ray.data.records import (
     select_captions,
 )
 from laclip_ray.data.tar_groups import IMAGE_MEMBERS, Group, Reading, read_groups
-from laclip_ray.data.tars import NotATarError
+from laclip_ray.data.tars import NotATarError, TarReader
 
 __all__ = ["IMAGE_MEMBERS", "read_webdataset", "tar_groups"]
 
@@ -57,6 +57,21 @@ def read_webdataset(shard: Shard, data: DataConfig, with_images: bool) -> Iterat
             raise ShardUnreadableError(f"{shard.url} is {error}") from error
         except DamagedError:
             yield Sample(row, f"{shard.name}#end", "", None, (SHARD_TRUNCATED,))
+
+
+def find_defect(url: str) -> str:
+    """Why a file is not a tar, as a message; empty if it begins like one.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    fs, path = storage.filesystem(url)
+    with fs.open(path, "rb") as file:
+        try:
+            TarReader(file)
+        except NotATarError as error:
+            return f"{url} is {error}"
+    return ""
 
 
 def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, bytes | None]]]:
@@ -97,8 +112,8 @@ def _caption_values(group: Group, fields: Mapping[str, Any], data: DataConfig) -
 
 
 def _json_fields(group: Group) -> Mapping[str, Any]:
-    content = group.members.get("json")
-    fields = parse_json(_as_utf8(content)) if content else None
+    content = _as_utf8(group.members.get("json"))
+    fields = parse_json(content) if content else None
     return fields if isinstance(fields, Mapping) else {}
 
 

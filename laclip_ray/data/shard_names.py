@@ -1,0 +1,46 @@
+"""Names of shards: each file's path below the directory that its configured path gives.
+
+Where two directories hold a file of one name, all names below them begin with the end of their directory's path: the
+shortest one that tells them apart. So a dataset that is read alone has the plain names.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from laclip_ray.data.listing import DataFile
+from laclip_ray.errors import UserError
+
+
+def unique_names(files: Sequence[DataFile], setting: str) -> dict[str, DataFile]:
+    """Name every file.
+
+    Args:
+        files: different files.
+        setting: the config key of the data, for messages.
+
+    Raises:
+        UserError: directories of different stores have the same path, and a file of the same name.
+    """
+    counts = Counter(file.name for file in files)
+    clashing = {_directory(file) for file in files if counts[file.name] > 1}
+    longest = max((directory.count("/") + 1 for directory in clashing), default=0)
+    for length in range(longest + 1):
+        named = {_name(file, length if _directory(file) in clashing else 0): file for file in files}
+        if len(named) == len(files):
+            return named
+    name, _ = counts.most_common(1)[0]
+    first, second = (file.url for file in files if file.name == name)
+    raise UserError(f"{setting}.path: {first} and {second} would both be the shard {name!r}; rename a directory")
+
+
+def _directory(file: DataFile) -> str:
+    """The root of a file's name with its store, as a path: `s3/bucket/images`."""
+    protocol, found, _ = file.url.partition("://")
+    return f"{protocol}/{file.root.strip('/')}" if found else file.root.strip("/")
+
+
+def _name(file: DataFile, length: int) -> str:
+    """The file's name after the last parts of its directory, this many."""
+    parts = _directory(file).split("/")[-length:] if length else []
+    # Bytes that are not UTF-8 cannot be stored in the names of outputs.
+    return "/".join([*parts, file.name]).encode("utf-8", "backslashreplace").decode()
