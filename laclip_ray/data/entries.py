@@ -22,7 +22,7 @@ from laclip_ray.data.image_formats import ImageError, ImageLimits, image_problem
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.schedule import Lanes, Remaining, Schedule, row_order
-from laclip_ray.data.shards import read_samples
+from laclip_ray.data.shards import read_or_report
 from laclip_ray.data.text_choice import RewriteLookup, TextChoice, TextPolicy
 from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
 
@@ -144,7 +144,7 @@ def read_entry(spec: StreamSpec, index: int, consumed: set[int]) -> Iterator[Bat
     accepted = spec.rewrites.rewrites(shard.name) if spec.rewrites is not None else None
     block = _BlockBuilder(spec, index)
     row_count = 0
-    for number, window in enumerate(_windows(read_samples(shard, spec.data, with_images=True))):
+    for number, window in enumerate(_windows(read_or_report(shard, spec.data, with_images=True))):
         row_count += len(window)
         for offset in row_order(len(window), spec.seed, entry.epoch, f"{shard.name}#{number}"):
             sample = window[offset]

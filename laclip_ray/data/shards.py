@@ -12,6 +12,7 @@ Guarantees: reading with and without images gives the same rows, ids and caption
 Not covered: compressed text tables; Parquet row groups larger than memory.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,15 @@ from laclip_ray.data.file_formats import choose_files
 from laclip_ray.data.left_out import log_left_out
 from laclip_ray.data.listing import DataFile, find_files
 from laclip_ray.data.parquet import read_parquet, split_parquet
-from laclip_ray.data.records import DUPLICATE_ID, Sample, Shard
+from laclip_ray.data.records import DUPLICATE_ID, SHARD_UNREADABLE, Sample, Shard, ShardUnreadableError
 from laclip_ray.data.shard_names import unique_names
 from laclip_ray.data.table_rows import refuse_defects
 from laclip_ray.data.text_tables import read_text_table, split_text_table
 from laclip_ray.data.webdataset import find_defect, read_webdataset
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
+
+logger = logging.getLogger(__name__)
 
 Splitter = Callable[[Shard, DataConfig, str], list[Shard]]
 """Splits a file, given as one shard, into ranges of rows. The text is the config key of the data, for messages."""
@@ -144,9 +147,25 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
         with_images: whether to read image bytes. Without images, tars are still scanned, but image members skipped.
 
     Raises:
+        ShardUnreadableError: the file is not what its name says, so the shard has no rows.
         OSError: the storage failed, so the shard's content is unknown.
     """
     return _with_unique_ids(READERS[shard.format](shard, data, with_images))
+
+
+def read_or_report(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    """Read the samples of a shard as `read_samples` does; an unreadable file gives one row that reports it.
+
+    For readers that go on without the shard.
+
+    Raises:
+        OSError: the storage failed, so the shard's content is unknown.
+    """
+    try:
+        yield from read_samples(shard, data, with_images)
+    except ShardUnreadableError as error:
+        logger.warning("%s: %s", shard.name, error)
+        yield Sample(0, f"{shard.name}#unreadable", "", None, (SHARD_UNREADABLE,))
 
 
 def _with_unique_ids(samples: Iterable[Sample]) -> Iterator[Sample]:

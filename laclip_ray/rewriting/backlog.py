@@ -12,6 +12,7 @@ from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
 from laclip_ray.data.reading import differences, reading_of
 from laclip_ray.data.records import Shard
+from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
@@ -98,6 +99,8 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     # Shard by shard: each shard is complete for all prompt sets as early as possible.
     for units in (backlog.to_draw, backlog.to_judge, backlog.to_compare):
         units.sort(key=lambda unit: unit.shard)
+    if not any(backlog.committed.values()):  # in a resumed run, the shards that are left may be the bad ones
+        check_first_rows(experiment.data, list(shards.values()), needs_images=rewrite.gate.picture is not None)
     return backlog
 
 
