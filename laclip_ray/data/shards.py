@@ -7,7 +7,8 @@ A sample's id is the configured column, else the WebDataset key, else the image 
 hash of the caption. A repeated id within a shard becomes `id#2`.
 
 Guarantees: reading with and without images gives the same rows, ids and captions. A bad row never raises: it has
-`problems` (see `records`). A truncated tar gives its whole samples, then one row that reports the truncation.
+`problems` (see `records`). A truncated tar gives its whole samples, then one row that reports the truncation. A file
+that is not what its name says costs only itself: its shard has a `defect`, or fails when it is read.
 
 Not covered: compressed text tables; Parquet row groups larger than memory.
 """

@@ -10,9 +10,9 @@ from functools import partial
 
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
+from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.reading import differences, reading_of
 from laclip_ray.data.records import Shard
-from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
