@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,10 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import RayConfig
+from laclip_ray.endings import signals
 from laclip_ray.errors import UserError
+from laclip_ray.local_outputs import check_writable
+from laclip_ray.ray_start import start_or_join
 
 logger = logging.getLogger(__name__)
 
@@ -92,22 +96,24 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
 
     Raises:
         UserError: the reservation does not fit, or an output would be lost.
+        SurroundingsError: an output cannot be written, or Ray cannot be started or joined.
     """
     address = os.environ.get("RAY_ADDRESS")
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), 1, settings.shared_paths)
     check_local(settings, reservation)
-    for variable, value in _QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    import ray
-
-    if not ray.is_initialized():
+    check_writable(outputs)
+    if not _is_connected():
+        for variable, value in _QUIET_ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
         if address:
-            ray.init(address=address, log_to_driver=True)
+            start_or_join(address)
         else:
             os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
-            ray.init(address="local", num_cpus=_local_cpus(settings, reservation), log_to_driver=True)
+            start_or_join(None, num_cpus=_local_cpus(settings, reservation))
         _interrupt_on_sigterm()
+    import ray
+
     nodes = alive_nodes()
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), len(nodes), settings.shared_paths)
@@ -145,12 +151,18 @@ def _local_cpus(settings: RayConfig, reservation: Reservation) -> int:
     return settings.local_cpus or max(os.cpu_count() or 1, int(reservation.cpus + 1))
 
 
-def _interrupt_on_sigterm() -> None:
-    """Handle SIGTERM like Ctrl-C: work in flight is dropped, and the run ends as incomplete.
+def _is_connected() -> bool:
+    """Whether this process is connected to a Ray. Does not import Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
-    Ray's own handler drains the node first, which takes longer than a spot machine's notice.
+
+def _interrupt_on_sigterm() -> None:
+    """Handle SIGTERM like Ctrl-C in programs without a watch on signals: work in flight is dropped.
+
+    `ray.init` has set a handler that exits with the signal's number.
     """
-    if threading.current_thread() is threading.main_thread():
+    if not signals.is_watched() and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from laclip_ray import storage
+from laclip_ray.endings import signals
 from laclip_ray.errors import IncompleteError, UserError
 
 logger = logging.getLogger(__name__)
@@ -364,6 +365,8 @@ def _missing_directories(location: str) -> list[Path]:
 
 def _interrupt() -> None:
     """Interrupt the main thread as SIGTERM does, or Ctrl-C where SIGTERM would end the process at once."""
+    if signals.interrupt_main_thread():
+        return  # the command line's watch: no signal counts as received
     for number in (signal.SIGTERM, signal.SIGINT):
         if callable(signal.getsignal(number)):
             os.kill(os.getpid(), number)

@@ -84,8 +84,8 @@ def register_secrets(content: Any, name: str = "") -> None:
 
 
 def register_environment() -> None:
-    """Register the secrets of this process's environment."""
-    register_secrets(dict(os.environ))
+    """Register the secrets of this process's environment. A shell's PWD is its directory, not a password."""
+    register_secrets({name: value for name, value in os.environ.items() if name not in ("PWD", "OLDPWD")})
 
 
 def _register(secret: str) -> None:

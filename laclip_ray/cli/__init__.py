@@ -1,65 +1,85 @@
 """The command line: one verb for each stage, `laclip VERB CONFIG [key=value ...]`.
 
-Exit codes: 0 complete, 2 bad input (nothing started, nothing written), 3 incomplete (the same command resumes).
+Exit codes: 0 complete, 2 bad input (nothing started, nothing written), 3 incomplete, 4 a store, network, cluster or
+disk refused to work, 130 Ctrl-C, 143 SIGTERM, 1 an error that nobody foresaw.
 
-Commands import their part of the package when they run, so `--help` and `--dry-run` answer at once.
+This module imports little, so signals are handled from the first moment on.
 """
 
-import logging
 import sys
+from collections.abc import Sequence
+from signal import Signals
 
-import typer
-
-from laclip_ray import __version__
-from laclip_ray.cli import checkpoints, rewrites, verbs
-from laclip_ray.errors import ExitCode, IncompleteError, UserError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Rewrite captions with a language model and train CLIP on them, on a Ray cluster.",
-)
-for verb in (verbs.rewrite, verbs.estimate, verbs.train, verbs.plan):
-    app.command()(verb)
-app.command("run")(verbs.run_both)
-for verb in (verbs.evaluate, verbs.tune):
-    app.command()(verb)
-app.command()(verbs.demo)
-app.add_typer(rewrites.prompts_app, name="prompts")
-app.add_typer(rewrites.rewrites_app, name="rewrites")
-app.add_typer(checkpoints.checkpoint_app, name="checkpoint")
+from laclip_ray.endings.signals import SignalWatch
+from laclip_ray.errors import ExitCode
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit. Errors that a user can act on are printed without a traceback.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit unless the command is complete. Errors are printed as one message each.
 
     Args:
         arguments: the words after `laclip`. None: those of this process.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("laclip_ray").setLevel(logging.INFO)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    watch = SignalWatch(lambda number: _print_interruption(number, words))
     try:
-        app(arguments, standalone_mode=False)
-    except (UserError, IncompleteError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        _exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        print("interrupted; the same command continues", file=sys.stderr)
-        _exit(ExitCode.INCOMPLETE)
-    except Exception as error:
-        show = getattr(error, "show", None)
-        if show is None:
+        code = _run(words, watch)
+    except KeyboardInterrupt:  # while an error was being reported
+        watch.announce()
+        code = watch.exit_code or ExitCode.INTERRUPTED
+    finally:
+        if watch.received is None:
+            watch.stop()  # else it guards the rest of the clean-up, at the end of the process
+    if code != ExitCode.COMPLETE:
+        raise SystemExit(int(code))
+
+
+def _run(words: list[str], watch: SignalWatch) -> int:
+    """Run a command; its exit code."""
+    code: object = None
+    try:
+        watch.start()
+        from laclip_ray.logs import set_up_logging
+        from laclip_ray.redaction import register_environment
+
+        set_up_logging()
+        register_environment()
+        from laclip_ray.cli.app import app
+
+        code = app(words, standalone_mode=False)
+    except SystemExit as stopped:
+        if watch.received is None:
             raise
-        show()  # typer's usage errors print themselves
-        _exit(ExitCode.BAD_INPUT)
+        code = stopped.code
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C, and panics of libraries written in Rust
+        if watch.received is None:
+            return _report(error, words)
+    if code == ExitCode.INTERRUPTED and watch.received is None:
+        watch.received = Signals.SIGINT  # in a thread or program where no watch could be started
+    if watch.exit_code is not None:
+        # Whatever the interrupted work made of it: libraries raise errors of their own, and typer returns a code.
+        watch.announce()
+        return watch.exit_code
+    return code if isinstance(code, int) else ExitCode.COMPLETE
 
 
-def _exit(code: ExitCode) -> None:
-    raise SystemExit(int(code))
+def _print_interruption(number: Signals, words: Sequence[str]) -> None:
+    from laclip_ray.cli.interruptions import interruption_message
+
+    print(interruption_message(number, words), file=sys.stderr, flush=True)
+
+
+def _report(error: BaseException, words: Sequence[str]) -> int:
+    """Print an error's message; its exit code."""
+    from laclip_ray.cli.settings import settings
+    from laclip_ray.endings.report import describe_with_log, report_of
+
+    show = getattr(error, "show", None)
+    if show is not None:  # typer's usage errors print themselves
+        show()
+        return ExitCode.BAD_INPUT
+    if type(error).__name__ == "Abort" and error.__cause__ is not None:
+        error = error.__cause__  # typer takes an EOFError for the end of the user's input
+    report = report_of(error, settings)
+    print(f"error: {describe_with_log(report, error, words)}", file=sys.stderr, flush=True)
+    return report.exit_code

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from laclip_ray.cli.settings import remember
 from laclip_ray.cluster import in_ray_job
 from laclip_ray.config import Experiment, load_experiment, to_yaml, with_absolute_paths
 
@@ -34,4 +35,6 @@ def read_experiment(config: str, overrides: list[str] | None, dry_run: bool = Fa
     if dry_run:
         typer.echo(to_yaml(experiment), nl=False)
         raise typer.Exit
-    return with_absolute_paths(experiment, outputs=not in_ray_job())
+    experiment = with_absolute_paths(experiment, outputs=not in_ray_job())
+    remember(experiment.model_dump(mode="json"))
+    return experiment

@@ -20,6 +20,8 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, TextConfig
+from laclip_ray.endings.causes import describe
+from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.onejob.coordinator import CoordinatorQueue, CoordinatorSupply, start_coordinator
 from laclip_ray.onejob.priority import schedule_of, sort_by_priority
@@ -135,7 +137,7 @@ def _run_beside(backlog: Backlog, build_engine: BuildEngine) -> OneJobResult:
         coordinator.end_rewriting.remote()  # releases the tasks that wait for rewrites
         if isinstance(error, TrainingStoppedError):
             raise IncompleteError(
-                f"rewriting ended early, and with it training; the same command continues both\n{rewriting.error}"
+                f"rewriting ended early, and with it training, which resumes with it\n{rewriting.error}"
             ) from rewriting.error
         raise
     timeline = ray.get(coordinator.timeline.remote())
@@ -189,7 +191,7 @@ class RewritingThread(threading.Thread):
             cause = self.error.__cause__ if self.error is not None else None
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
             cause = error
-            self.error = IncompleteError(f"rewriting ended early ({error}); the same command continues")
+            self.error = IncompleteError(f"rewriting ended early ({describe(error)}); {continuation(error)}")
             self.error.__cause__ = error
         # A result without a cause misses only shards that failed on their own. A reached budget is expected.
         is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)

@@ -14,6 +14,8 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, TuneConfig
+from laclip_ray.endings import signals
+from laclip_ray.endings.causes import describe
 from laclip_ray.errors import IncompleteError
 from laclip_ray.tuning.capacity import find_capacity
 from laclip_ray.tuning.paths import SweepPaths
@@ -95,9 +97,10 @@ def run_points(
         run_config=_tune_run(training, budget),
     )
     logging.getLogger("ray.tune.tune").setLevel(logging.ERROR)  # after Ctrl-C, Tune advises to restore its snapshots
-    results = tuner.fit()
+    with signals.kept():  # Tune's own handler would end an interrupted sweep as if it were complete
+        results = tuner.fit()
     return {
-        training.point_of((result.config or {})["values"]).name: str(result.error).strip().splitlines()[-1]
+        training.point_of((result.config or {})["values"]).name: describe(result.error)
         for result in (results[number] for number in range(len(results)))
         if result.error is not None
     }
@@ -191,8 +194,7 @@ class PointTraining:
                 finished.append(ray.get(ended))
             except Exception as error:
                 logger.exception("seed %d of %s ended early", seed, point.name)
-                cause = getattr(error, "cause", None) or error  # the text of Ray's own error is the task's whole trace
-                errors.append(f"seed {seed}: {' '.join(str(cause).split())}")
+                errors.append(f"seed {seed}: {' '.join(describe(error).split())}")
         if errors:
             raise IncompleteError("; ".join(errors))
         return finished

@@ -1,18 +1,23 @@
 """The command line: exit codes, and the output of commands."""
 
+import errno
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from laclip_ray.cli import main
+from laclip_ray.cli.interruptions import interruption_message
 from laclip_ray.config import Experiment, load_experiment, parse_experiment
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import pipeline
 from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
 from laclip_ray.rewriting.result import RewritingResult
+from tests.cases import case
 
 CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"
 
@@ -68,13 +73,96 @@ def test_user_errors_print_a_message_and_exit_with_their_code(
     assert capsys.readouterr().err == f"error: {error}\n"
 
 
-def test_bugs_keep_their_traceback(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@case("How a run ends", "an error of the program, in any verb", "one line; the log has the traceback", exit_code=1)
+def test_a_bug_is_told_in_a_line_and_its_traceback_is_in_a_log(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(pipeline, "run_rewriting", fail)
-    with pytest.raises(RuntimeError, match="a bug"):
-        main(["rewrite", config])
+    assert exit_code(["rewrite", config]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (log,) = tmp_path.glob("laclip-error-*.log")
+    assert line == f"error: unexpected error: RuntimeError: a bug (traceback: {log})"
+    assert f"laclip rewrite {config}" in log.read_text()
+    assert 'in fail\n    raise RuntimeError("a bug")' in log.read_text()
+
+
+def test_an_error_of_the_surroundings_names_the_setting(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/out/rewrites/summary.json")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(pipeline, "run_rewriting", fail)
+    assert exit_code(["rewrite", config, "output=/full/out"]) == 4
+    assert capsys.readouterr().err.startswith("error: output: /full/out/rewrites/summary.json: the disk is full. Free")
+
+
+@pytest.mark.parametrize("error", [EOFError("cut short"), BaseException("a panic")])
+def test_errors_that_others_take_for_an_end_are_reported(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "run_rewriting", fail)
+    assert exit_code(["rewrite", config]) == 1
+    assert f"unexpected error: {type(error).__name__}: {error}" in capsys.readouterr().err
+
+
+VERBS = ("rewrite", "train", "run", "tune", "evaluate", "estimate", "plan", "demo", "version")
+GROUPS = {"prompts": ("list", "import"), "rewrites": ("inspect", "retry", "import", "export")}
+GROUPS |= {"checkpoint": ("import", "export")}
+
+
+@pytest.mark.parametrize(
+    "words", [[verb] for verb in VERBS] + [[group, name] for group, names in GROUPS.items() for name in names], ids=str
+)
+def test_each_command_says_what_an_interruption_has_saved_and_how_to_continue(words: list[str]) -> None:
+    for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
+        message = interruption_message(number, [*words, "config.yaml"])
+        assert message.startswith(f"stopped by {name}: ")
+        assert "the same command" in message
+        assert "\n" not in message
+
+
+# Blocks in the middle of an import: early, in those of the command line, or late, in those of a verb.
+INTERRUPTED_IMPORT = """
+import sys, time
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            print("importing", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Blocker())
+from laclip_ray.cli import main
+from laclip_ray.cli.interruptions import interruption_message
+main(sys.argv[2:])
+"""
+
+
+@case("How a run ends", "Ctrl-C while a verb imports its libraries", "one sentence; no traceback", exit_code=130)
+@case("How a run ends", "SIGTERM while a verb imports its libraries", "one sentence; no traceback", exit_code=143)
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+@pytest.mark.parametrize(("verb", "module"), [("train", "pydantic"), ("run", "torch")])
+def test_a_signal_during_imports_ends_a_verb_with_a_sentence(
+    config: str, verb: str, module: str, number: signal.Signals, name: str, code: int
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, verb, config]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (code, ""), errors
+    assert errors == f"{interruption_message(number, [verb])}\n"
+    assert errors.startswith(f"stopped by {name}: ")
 
 
 def test_the_built_in_prompt_sets_are_listed_with_their_pairs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,31 @@
+"""The commands of the command line, put together.
+
+Commands import their part of the package when they run, so `--help` and `--dry-run` answer at once.
+"""
+
+import typer
+
+from laclip_ray import __version__
+from laclip_ray.cli import checkpoints, rewrites, verbs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Rewrite captions with a language model and train CLIP on them, on a Ray cluster.",
+)
+for verb in (verbs.rewrite, verbs.estimate, verbs.train, verbs.plan):
+    app.command()(verb)
+app.command("run")(verbs.run_both)
+for verb in (verbs.evaluate, verbs.tune):
+    app.command()(verb)
+app.command()(verbs.demo)
+app.add_typer(rewrites.prompts_app, name="prompts")
+app.add_typer(rewrites.rewrites_app, name="rewrites")
+app.add_typer(checkpoints.checkpoint_app, name="checkpoint")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
