@@ -1,6 +1,6 @@
 """Print the result of each verb to the console."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -245,8 +245,8 @@ def _forecasts_table(plan: RunPlan) -> Table:
     return table
 
 
-def print_evaluation(console: Console, results: dict[str, Any]) -> None:
-    """Print one row for each metric."""
+def print_evaluation(console: Console, results: Mapping[str, Any]) -> None:
+    """Print one row for each metric, and one for each dataset without a result."""
     table = Table(title=f"evaluation of {results['checkpoint']}", title_justify="left")
     for heading in ("task", "dataset", "metric", "value"):
         table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
@@ -254,8 +254,11 @@ def print_evaluation(console: Console, results: dict[str, Any]) -> None:
         for metric, value in result.items():
             if isinstance(value, float):
                 table.add_row(result["task"], result["dataset"], metric, f"{value:.2%}")
-        if result["skipped"]:
-            table.add_row(result["task"], result["dataset"], "skipped images", f"{result['skipped']:,}")
+        if "no_result" in result:
+            table.add_row(result["task"], result["dataset"], "no result", "")
+        for count in ("skipped", "captions_cut"):
+            if result.get(count):
+                table.add_row(result["task"], result["dataset"], count.replace("_", " "), f"{result[count]:,}")
     console.print(table)
 
 

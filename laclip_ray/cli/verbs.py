@@ -56,9 +56,13 @@ def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Measure zero-shot classification and image-text retrieval of a trained model."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_evaluation
-    from laclip_ray.evaluation.run import run_evaluation
+    from laclip_ray.evaluation.run import IncompleteEvaluationError, run_evaluation
 
-    print_evaluation(console, run_evaluation(experiment))
+    try:
+        print_evaluation(console, run_evaluation(experiment))
+    except IncompleteEvaluationError as error:
+        print_evaluation(console, error.results)
+        raise
 
 
 def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:

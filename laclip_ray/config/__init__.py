@@ -9,13 +9,14 @@ Secrets do not belong here: object-store credentials come from the environment o
 """
 
 from laclip_ray.config.data import DataConfig
-from laclip_ray.config.evaluation import EvaluateConfig, RetrievalConfig, ZeroShotConfig
+from laclip_ray.config.evaluation import EvaluateConfig, RetrievalConfig, RetrievalDataConfig, ZeroShotConfig
 from laclip_ray.config.experiment import Experiment, RayConfig
 from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
     BudgetConfig,
     CaptionChoice,
     Delivery,
+    EqualCaptions,
     ExportTarget,
     Format,
     LossKind,
@@ -76,6 +77,7 @@ __all__ = [
     "DataConfig",
     "Delivery",
     "EngineConfig",
+    "EqualCaptions",
     "EvaluateConfig",
     "Experiment",
     "ExportTarget",
@@ -103,6 +105,7 @@ __all__ = [
     "RampConfig",
     "RayConfig",
     "RetrievalConfig",
+    "RetrievalDataConfig",
     "RewriteConfig",
     "SamplingConfig",
     "Search",

@@ -26,6 +26,9 @@ CaptionChoice = Literal["first", "all"]
 Quoting = Literal["auto", "standard", "none"]
 """Meaning of quotes in text tables; see `DataConfig.quoting`."""
 
+EqualCaptions = Literal["auto", "match", "differ"]
+"""Meaning of a caption that several images have; see `RetrievalConfig.equal_captions`."""
+
 PromptMode = Literal["completion", "chat"]
 """Form of a prompt: text to continue (base models), or messages (instruct models)."""
 

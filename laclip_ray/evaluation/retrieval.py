@@ -1,63 +1,314 @@
-"""Image-text retrieval: recall at 1, 5 and 10 in both directions."""
+"""Image-text retrieval: recall at 1, 5 and 10 in both directions, for images with any number of captions.
 
-from collections.abc import Iterator, Sequence
+An image finds its captions if one of them is among the first k of all captions. A caption finds its image if the image
+is among the first k of all images. The recalls are those of CLIP_benchmark with `--no_amp`, with two additions.
+
+Ties. Another input with the same similarity as the right one counts as better. Inputs that the model cannot tell apart
+(captions with the same tokens, pictures with the same bytes) are ordered by their position, as in CLIP_benchmark on a
+CPU.
+
+Equal captions. Alt-texts repeat: two images of one caption are both right answers to it. Published sets are measured
+without this rule, because CLIP_benchmark knows only pairs. `EqualCaptions` says which rule holds.
+
+Memory grows with the number of images and captions, not with their product: similarities are computed for a block of
+rows at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import torch
+
+from laclip_ray.config.fields import EqualCaptions
+from laclip_ray.evaluation.embeddings import SpreadCheck, TextTokenizer, embed_images, embed_texts
 
 RANKS = (1, 5, 10)
 METRICS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in RANKS)
 """Names of the recalls in `retrieval_metrics`."""
 
+BLOCK_ELEMENTS = 2**22
+"""Similarities computed at a time, at most; one row if a row has more. A block takes about 16 bytes for each."""
 
-@torch.no_grad()
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """A row of a retrieval set: an image and captions of it."""
+
+    image: int
+    """The image's number, from 0. Rows of one image have the same number."""
+    picture: int
+    """Number of the image's content. Images of the same bytes have the same number."""
+    pixels: torch.Tensor | None
+    """[3, H, W]; None if an earlier row has the image."""
+    captions: Sequence[str]
+
+
+@dataclass
+class Pairs:
+    """Embeddings of I images and C captions, and which belong together."""
+
+    images: torch.Tensor
+    """float32 [I, D], normalised."""
+    pictures: torch.Tensor
+    """int64 [I]: numbers of the images' contents."""
+    texts: torch.Tensor
+    """float32 [T, D], normalised: one for each different sequence of tokens."""
+    tokens: torch.Tensor
+    """int64 [C]: each caption's row of `texts`."""
+    owners: torch.Tensor
+    """int64 [C]: each caption's image."""
+    captions: Sequence[str]
+
+
 def retrieval_metrics(
-    model: Any, tokenizer: Any, batches: Iterator[tuple[torch.Tensor, list[str]]], device: torch.device
+    model: Any,
+    tokenizer: Any,
+    rows: Iterable[CaptionedImage],
+    batch_size: int,
+    device: torch.device,
+    equal_captions: EqualCaptions = "match",
 ) -> dict[str, Any]:
-    """Measure recall of each image's caption among all captions, and of each caption's image among all images.
+    """Measure the recall of each image's captions among all captions, and of each caption's image among all images.
 
     Args:
         model: an open_clip model in evaluation mode.
         tokenizer: its tokeniser.
-        batches: pixels [B, 3, H, W] and B captions.
+        rows: the set.
+        batch_size: images or texts encoded together.
         device: the device of `model`.
+        equal_captions: the rule for captions that several images have. `auto`: `differ` if an image has several
+            captions, else `match`.
 
     Returns:
-        `samples`, and recalls as shares: `image_to_text_r1`, `_r5`, `_r10`, `text_to_image_r1`, `_r5`, `_r10`. Without
-        samples there are no recalls.
+        The recalls as shares: `image_to_text_r1`, `_r5`, `_r10`, `text_to_image_r1`, `_r5`, `_r10`. Also `images` (and
+        the same as `samples`), `captions`, `captions_cut` (at the model's context length), `repeated_captions`
+        (captions that another image has too) and `equal_captions` (the rule that was used).
+
+    Raises:
+        NoResultError: the embeddings are not finite, or all the same.
     """
-    images, texts, captions = [], [], []
-    for pixels, batch_captions in batches:
-        images.append(model.encode_image(pixels.to(device), normalize=True).cpu())
-        texts.append(model.encode_text(tokenizer(batch_captions).to(device), normalize=True).cpu())
-        captions.extend(batch_captions)
-    if not captions:
-        return {"samples": 0}
-    similarity = torch.cat(images).float() @ torch.cat(texts).float().T  # [N images, N texts]
-    metrics: dict[str, Any] = {"samples": len(captions)}
-    for direction, matrix in (("image_to_text", similarity), ("text_to_image", similarity.T)):
-        ranks = ranks_of_matches(matrix, captions)
-        for rank in RANKS:
-            metrics[f"{direction}_r{rank}"] = float((ranks < rank).float().mean())
-    return metrics
+    reader = TextTokenizer(tokenizer)
+    pairs = _Collector(model, reader, batch_size, device).collect(rows)
+    if not len(pairs.owners):
+        return {"images": 0, "samples": 0, "captions": 0}
+    if equal_captions == "auto":
+        equal_captions = "differ" if len(pairs.owners) > len(pairs.images) else "match"
+    metrics: dict[str, Any] = {}
+    for direction, way in zip(("image_to_text", "text_to_image"), directions_of(pairs, equal_captions), strict=True):
+        ranks = way.ranks(device)
+        metrics |= {f"{direction}_r{rank}": way.recall(ranks, rank) for rank in RANKS}
+    counts = {"images": len(pairs.images), "samples": len(pairs.images), "captions": len(pairs.owners)}
+    return {
+        **metrics,
+        **counts,
+        "captions_cut": reader.cut,
+        "repeated_captions": _repeated(pairs),
+        "equal_captions": equal_captions,
+    }
 
 
-def ranks_of_matches(similarity: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
-    """Rank each row's best match among the columns, from 0.
+class _Collector:
+    """Embeds images and captions in batches. Captions of the same tokens are embedded once."""
 
-    All columns with the row's own caption are matches, because alt-texts repeat. A tie between a match and another
-    column counts against the row. A model with one embedding for all inputs therefore scores 0.
+    def __init__(self, model: Any, tokenizer: TextTokenizer, batch_size: int, device: torch.device) -> None:
+        self._model, self._tokenizer, self._batch_size, self._device = model, tokenizer, batch_size, device
+        self._pixels: list[torch.Tensor] = []
+        self._new_captions: list[str] = []
+        self._images: list[torch.Tensor] = []
+        self._texts: list[torch.Tensor] = []
+        self._text_of_caption: dict[str, int] = {}
+        self._text_of_tokens: dict[bytes, int] = {}
+        self._checks = SpreadCheck("images"), SpreadCheck("captions")
+
+    def collect(self, rows: Iterable[CaptionedImage]) -> Pairs:
+        """Read and embed all rows; images must begin in the order of their numbers."""
+        captions: list[str] = []
+        owners: list[int] = []
+        pictures: list[int] = []
+        for row in rows:
+            if row.pixels is not None:
+                assert row.image == len(pictures)
+                pictures.append(row.picture)
+                self._pixels.append(row.pixels)
+            captions.extend(row.captions)
+            owners.extend([row.image] * len(row.captions))
+            for caption in row.captions:
+                if caption not in self._text_of_caption:
+                    self._text_of_caption[caption] = -1
+                    self._new_captions.append(caption)
+            self._embed(self._batch_size)
+        self._embed(1)
+        for check in self._checks:
+            check.finish()
+        return Pairs(
+            images=torch.cat(self._images) if self._images else torch.zeros(0, 0),
+            pictures=torch.tensor(pictures, dtype=torch.int64),
+            texts=torch.cat(self._texts) if self._texts else torch.zeros(0, 0),
+            tokens=torch.tensor([self._text_of_caption[caption] for caption in captions], dtype=torch.int64),
+            owners=torch.tensor(owners, dtype=torch.int64),
+            captions=captions,
+        )
+
+    def _embed(self, least: int) -> None:
+        """Embed what waits, in batches, while there are at least `least` of a kind."""
+        of_images, of_texts = self._checks
+        while len(self._pixels) >= least:
+            batch, self._pixels = self._pixels[: self._batch_size], self._pixels[self._batch_size :]
+            self._images.append(embed_images(self._model, torch.stack(batch), self._device))
+            of_images.add(self._images[-1])
+        while len(self._new_captions) >= least:
+            texts, self._new_captions = self._new_captions[: self._batch_size], self._new_captions[self._batch_size :]
+            if (tokens := self._new_tokens(texts)) is not None:
+                self._texts.append(embed_texts(self._model, tokens, self._device))
+                of_texts.add(self._texts[-1])
+
+    def _new_tokens(self, captions: Sequence[str]) -> torch.Tensor | None:
+        """Number the tokens of captions; those that are new, int64 [N, L], or None."""
+        tokens = self._tokenizer(captions)
+        new: list[int] = []
+        for row, caption in enumerate(captions):
+            digest = blake2b(tokens[row].numpy().tobytes(), digest_size=16).digest()
+            if digest not in self._text_of_tokens:
+                self._text_of_tokens[digest] = len(self._text_of_tokens)
+                new.append(row)
+            self._text_of_caption[caption] = self._text_of_tokens[digest]
+        return tokens[new] if new else None
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of retrieval: R rows, each with its right answers among N columns.
+
+    Columns that the model cannot tell apart are one of K candidates.
+    """
+
+    queries: torch.Tensor
+    """float32 [Q, D]."""
+    query_of: torch.Tensor
+    """int64 [R]: each row's query."""
+    weights: torch.Tensor
+    """float64 [R]: how often each row counts."""
+    candidates: torch.Tensor
+    """float32 [K, D]."""
+    columns: torch.Tensor
+    """float32 [K]: how many columns each candidate stands for."""
+    match_rows: torch.Tensor
+    """int64 [M], ascending: rows of the right answers. Every row has one."""
+    match_candidates: torch.Tensor
+    """int64 [M]: candidates of the right answers. No pair of row and candidate repeats."""
+    columns_before: torch.Tensor
+    """float32 [M]: wrong columns of the same candidate that come before the right one."""
+
+    def recall(self, ranks: torch.Tensor, within: int) -> float:
+        """The share of rows whose rank (from `ranks`) is below `within`."""
+        return float(self.weights[ranks < within].sum() / self.weights.sum())
+
+    def ranks(self, device: torch.device, block_elements: int = BLOCK_ELEMENTS) -> torch.Tensor:
+        """The rank of each row's best right answer, from 0: float32 [R] on the CPU.
+
+        Args:
+            device: computes the similarities.
+            block_elements: similarities computed at a time, at most.
+        """
+        queries, candidates, columns = (part.to(device) for part in (self.queries, self.candidates, self.columns))
+        block_rows = max(1, block_elements // len(candidates))
+        ranks = torch.empty(len(self.query_of))
+        for start in range(0, len(ranks), block_rows):
+            rows = queries[self.query_of[start : start + block_rows].to(device)]
+            bounds = torch.searchsorted(self.match_rows.contiguous(), torch.tensor([start, start + len(rows)]))
+            part = slice(int(bounds[0]), int(bounds[1]))
+            numbers = (self.match_rows[part] - start).to(device)
+            right = self.match_candidates[part].to(device)
+            similarity = rows @ candidates.T  # [rows of the block, K]
+            of_matches = similarity[numbers, right]
+            best = _reduce(of_matches, numbers, len(rows), "amax")
+            is_ahead = similarity >= best[:, None]
+            is_ahead[numbers, right] = False
+            # Among equally similar right answers, the one with the fewest wrong columns before it decides.
+            before = torch.where(of_matches == best[numbers], self.columns_before[part].to(device), torch.inf)
+            ahead = is_ahead.float() @ columns + _reduce(before, numbers, len(rows), "amin")
+            ranks[start : start + len(rows)] = ahead.cpu()
+        return ranks
+
+
+def _reduce(values: torch.Tensor, rows: torch.Tensor, count: int, how: str) -> torch.Tensor:
+    """The largest (`amax`) or smallest (`amin`) value of each of `count` rows."""
+    reduced = torch.zeros(count, dtype=values.dtype, device=values.device)
+    return reduced.scatter_reduce(0, rows, values, how, include_self=False)
+
+
+def directions_of(pairs: Pairs, equal_captions: EqualCaptions) -> tuple[Direction, Direction]:
+    """Image to text, and text to image.
 
     Args:
-        similarity: [N, N]; row i and column i belong to one sample.
-        captions: the N samples' captions.
-
-    Returns:
-        int64 [N].
+        pairs: the embedded set.
+        equal_captions: `match` or `differ`.
     """
-    number_of: dict[str, int] = {}
-    numbers = torch.tensor([number_of.setdefault(caption, len(number_of)) for caption in captions])
-    matches = numbers[:, None] == numbers[None, :]
-    best = similarity.masked_fill(~matches, float("-inf")).max(dim=1).values
-    # `~(a < b)` and not `a >= b`: NaN, from a model that diverged, then counts against the row too.
-    return (~(similarity < best[:, None]) & ~matches).sum(dim=1)
+    return _matching(pairs) if equal_captions == "match" else _differing(pairs)
+
+
+def _matching(pairs: Pairs) -> tuple[Direction, Direction]:
+    """An image's right answers are all captions with the text of one of its own; and the other way round."""
+    numbers: dict[str, int] = {}
+    text_of = torch.tensor([numbers.setdefault(caption, len(numbers)) for caption in pairs.captions])
+    tokens = torch.empty(len(numbers), dtype=torch.int64)
+    tokens[text_of] = pairs.tokens
+    texts, counts = pairs.texts[tokens], torch.bincount(text_of)
+    count = len(pairs.images)
+    images = torch.arange(count)
+    of_image, of_text = torch.unique(torch.stack([pairs.owners, text_of]), dim=1)  # sorted by image
+    before = torch.zeros(len(of_image))
+    by_text = of_text.argsort(stable=True)
+    return (
+        Direction(pairs.images, images, _ones(count), texts, counts.float(), of_image, of_text, before),
+        Direction(
+            texts, torch.arange(len(texts)), counts.double(), pairs.images, torch.ones(count),
+            of_text[by_text], of_image[by_text], before,
+        ),
+    )  # fmt: skip
+
+
+def _differing(pairs: Pairs) -> tuple[Direction, Direction]:
+    """Only an image's own captions are its right answers, and only a caption's own image is its right answer."""
+    count = len(pairs.images)
+    (of_image, of_text), pair_of = torch.unique(
+        torch.stack([pairs.owners, pairs.tokens]), dim=1, return_inverse=True
+    )  # sorted by image
+    before = _reduce(_earlier(pairs.tokens), pair_of, len(of_image), "amin")
+    first_image = _reduce(torch.arange(count), pairs.pictures, int(pairs.pictures.max()) + 1, "amin")
+    captions = torch.arange(len(pairs.owners))
+    return (
+        Direction(
+            pairs.images, torch.arange(count), _ones(count), pairs.texts, torch.bincount(pairs.tokens).float(),
+            of_image, of_text, before,
+        ),
+        Direction(
+            pairs.texts, pairs.tokens, _ones(len(captions)), pairs.images[first_image],
+            torch.bincount(pairs.pictures).float(), captions, pairs.pictures[pairs.owners],
+            _earlier(pairs.pictures)[pairs.owners],
+        ),
+    )  # fmt: skip
+
+
+def _ones(count: int) -> torch.Tensor:
+    return torch.ones(count, dtype=torch.float64)
+
+
+def _earlier(numbers: torch.Tensor) -> torch.Tensor:
+    """How many earlier items have the same number, for each of N items: float32 [N]."""
+    order = numbers.argsort(stable=True)
+    counts = torch.bincount(numbers)
+    starts = counts.cumsum(0) - counts
+    earlier = torch.empty(len(numbers))
+    earlier[order] = (torch.arange(len(numbers)) - starts[numbers[order]]).float()
+    return earlier
+
+
+def _repeated(pairs: Pairs) -> int:
+    """How many captions another image has too."""
+    images_of: dict[str, set[int]] = {}
+    for caption, owner in zip(pairs.captions, pairs.owners.tolist(), strict=True):
+        images_of.setdefault(caption, set()).add(owner)
+    return sum(len(images_of[caption]) > 1 for caption in pairs.captions)

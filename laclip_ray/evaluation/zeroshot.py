@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from laclip_ray.evaluation.datasets import LabelledSet
+from laclip_ray.evaluation.embeddings import SpreadCheck, TextTokenizer, embed_images
+from laclip_ray.evaluation.labelled import LabelledSet
 
 METRICS = ("top1", "top5", "mean_per_class")
 """Names of the accuracies in `zero_shot_metrics`."""
@@ -32,20 +33,21 @@ def zero_shot_metrics(
 
     Returns:
         `top1` and `top5` (shares of images), `mean_per_class` (mean recall of the classes with images), `images`,
-        `classes`.
-    """
-    from open_clip import build_zero_shot_classifier
+        `classes`, `captions_cut` (prompts cut at the model's context length). Without images there are no accuracies.
 
-    templates = [lambda name, template=template: template.replace("{c}", name) for template in labelled.templates]
-    classifier = build_zero_shot_classifier(
-        model, tokenizer, labelled.class_names, templates, num_classes_per_batch=16, device=device
-    )  # [D, C]
+    Raises:
+        NoResultError: the embeddings are not finite, or all the same.
+    """
+    reader = TextTokenizer(tokenizer)
+    classifier = _classifier(model, reader, labelled, device)  # [D, C]
+    of_images = SpreadCheck("images")
     classes = len(labelled.class_names)
     top1 = top5 = total = 0
     correct_of, count_of = torch.zeros(classes), torch.zeros(classes)
     for pixels, labels in batches:
-        features = model.encode_image(pixels.to(device), normalize=True)
-        ranked = (features @ classifier).topk(min(5, classes), dim=1).indices.cpu()  # [B, 5]
+        features = embed_images(model, pixels, device)
+        of_images.add(features)
+        ranked = (features @ classifier).topk(min(5, classes), dim=1).indices  # [B, 5]
         truth = torch.tensor(labels)
         hits = ranked == truth[:, None]
         top1 += int(hits[:, 0].sum())
@@ -53,11 +55,34 @@ def zero_shot_metrics(
         total += len(labels)
         correct_of += torch.bincount(truth[hits[:, 0]], minlength=classes)
         count_of += torch.bincount(truth, minlength=classes)
+    counts = {"images": total, "classes": classes, "captions_cut": reader.cut}
+    if not total:
+        return counts
+    of_images.finish()
     seen = count_of > 0
     return {
-        "top1": top1 / max(1, total),
-        "top5": top5 / max(1, total),
-        "mean_per_class": float((correct_of[seen] / count_of[seen]).mean()) if total else 0.0,
-        "images": total,
-        "classes": classes,
+        "top1": top1 / total,
+        "top5": top5 / total,
+        "mean_per_class": float((correct_of[seen] / count_of[seen]).mean()),
+        **counts,
     }
+
+
+def _classifier(model: Any, tokenizer: Any, labelled: LabelledSet, device: torch.device) -> torch.Tensor:
+    """The classes' embeddings: float32 [D, C] on the CPU.
+
+    Raises:
+        NoResultError: they are not finite, or classes of different names have the same.
+    """
+    from open_clip import build_zero_shot_classifier
+
+    templates = [lambda name, template=template: template.replace("{c}", name) for template in labelled.templates]
+    classifier: torch.Tensor = build_zero_shot_classifier(
+        model, tokenizer, labelled.class_names, templates, num_classes_per_batch=16, device=device
+    )
+    classifier = classifier.float().cpu()
+    of_classes = SpreadCheck("class prompts")
+    of_classes.add(classifier.T)
+    if len(set(labelled.class_names)) > 1:
+        of_classes.finish()
+    return classifier

@@ -55,7 +55,7 @@ def prepare(name: str, directory: Path) -> dict[str, dict[str, Any]]:
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    from laclip_ray.evaluation.retrieval import retrieval_metrics
+    from laclip_ray.evaluation.retrieval import CaptionedImage, retrieval_metrics
     from laclip_ray.models.building import create_model
     from laclip_ray.models.files import save_model
     from laclip_ray.models.specs import load_model_spec
@@ -76,7 +76,8 @@ def prepare(name: str, directory: Path) -> dict[str, dict[str, Any]]:
     with torch.inference_mode():
         images = model.encode_image(pixels, normalize=True)
         similarities = (images @ model.encode_text(tokenizer([*CAPTIONS, *REWRITES]), normalize=True).T).tolist()
-        recalls = retrieval_metrics(model, tokenizer, iter([(pixels, CAPTIONS)]), torch.device("cpu"))
+        rows = [CaptionedImage(n, n, pixels[n], [caption]) for n, caption in enumerate(CAPTIONS)]
+        recalls = retrieval_metrics(model, tokenizer, rows, len(rows), torch.device("cpu"))
     verdicts = {}
     for row, similarity in enumerate(similarities):
         for number, of_rewrite in enumerate(similarity[len(CAPTIONS) :]):

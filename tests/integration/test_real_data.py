@@ -17,8 +17,9 @@ from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
-from laclip_ray.evaluation.datasets import labelled_images, open_labelled_set
-from laclip_ray.tally import Tally
+from laclip_ray.evaluation.coverage import Coverage
+from laclip_ray.evaluation.labelled import labelled_images, open_labelled_set
+from laclip_ray.evaluation.overlap import files_in_training
 from tests.integration.procedures import REPOSITORY, real_data
 
 
@@ -77,8 +78,18 @@ def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
 
 
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
-    labelled = open_labelled_set(ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0")))
-    skipped = Tally()
-    labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), skipped))
-    assert (len(labelled.class_names), skipped) == (10, Tally())
+    config = ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0"))
+    labelled = open_labelled_set(config, "evaluate.zero_shot[0]")
+    coverage = Coverage()
+    labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), coverage))
+    assert (len(labelled.class_names), coverage.skipped_units, coverage.used) == (10, 0, labels.total())
     assert set(labels) == set(range(10))
+
+
+def test_the_example_on_real_pictures_is_measured_on_pictures_that_it_is_not_trained_on(data: Path) -> None:
+    experiment = load_experiment(str(REPOSITORY / "configs/fluent_emoji.yaml"))
+    (retrieval,) = experiment.evaluate.retrieval
+    held_out = {shard.url for shard in list_shards(retrieval.data)}
+    assert not files_in_training(held_out, experiment.data)
+    training = {shard.url for shard in list_shards(experiment.data)}
+    assert {Path(url).name for url in held_out | training} == {f"0000{number}.tar" for number in range(6)}

@@ -14,11 +14,14 @@ import yaml
 
 from laclip_ray.cli import main
 from laclip_ray.config import Experiment, parse_experiment
-from laclip_ray.errors import UserError
+from laclip_ray.data.image_formats import IMAGE_UNREADABLE
+from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING
+from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, save_model
 from laclip_ray.models.specs import load_model_spec
+from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 from tests.unit.models.examples import VIT
 
@@ -56,7 +59,7 @@ def experiment_with(tmp_path: Path) -> Experiments:
                 "name": "test",
                 "output": str(tmp_path / "out"),
                 "data": {"path": str(tmp_path / "set" / "test")},
-                "evaluate": {**sets, **evaluate},
+                "evaluate": {**sets, "max_skipped": 1.0, **evaluate},
             }
         )
 
@@ -74,6 +77,7 @@ def test_results_name_the_model_the_metrics_and_the_first_skipped_samples(
     assert (retrieval["task"], retrieval["dataset"], retrieval["samples"]) == ("retrieval", "itself", IMAGES)
     for result in (zero_shot, retrieval):
         assert result["skipped"] == BROKEN
+        assert result["skipped_reasons"] == {IMAGE_UNREADABLE: BROKEN}
         assert result["skipped_names"] == [f"broken{number:02}" for number in range(20)]
 
 
@@ -134,3 +138,133 @@ def test_a_model_or_set_that_does_not_exist_is_refused(
     with pytest.raises(UserError, match=message):
         run_evaluation(experiment_with(**evaluate))
     assert not (tmp_path / "out" / "evaluate").exists()
+
+
+def results_of(experiment: Experiment, message: str) -> list[dict[str, Any]]:
+    """Run an evaluation that is incomplete; the written results."""
+    with pytest.raises(IncompleteError, match=message):
+        run_evaluation(experiment)
+    results: list[dict[str, Any]] = json.loads(Path(experiment.evaluate_output, "results.json").read_text())["results"]
+    return results
+
+
+def numbers(result: dict[str, Any]) -> list[float]:
+    return [value for value in result.values() if isinstance(value, float)]
+
+
+def write_captioned(root: Path, name: str, *captions: bytes | None) -> dict[str, Any]:
+    """A retrieval set with these captions."""
+    members = []
+    for number, caption in enumerate(captions):
+        members.append((f"k{number}.png", picture(width=20 + 4 * number)))
+        if caption is not None:
+            members.append((f"k{number}.txt", caption))
+    write_tar(root / name / "0.tar", members)
+    return {"name": name, "data": {"path": str(root / name)}}
+
+
+def test_a_set_with_too_many_skipped_samples_has_no_result_and_the_others_have(
+    experiment_with: Experiments, tmp_path: Path
+) -> None:
+    good = write_captioned(tmp_path, "good", b"a fox", b"an owl")
+    itself = {"name": "itself", "data": {"path": str(tmp_path / "set" / "test")}}
+    experiment = experiment_with(max_skipped=0.01, retrieval=[itself, good])
+    animals, itself, good = results_of(
+        experiment, r"^no result for 2 of 3 datasets; .*results\.json has the others\n  zero-shot, animals: 80\.6%"
+    )
+    assert (numbers(animals), numbers(itself), animals["skipped"]) == ([], [], BROKEN)
+    assert "80.6% of the samples cannot be used" in itself["no_result"]
+    assert len(numbers(good)) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "captions", "reason", "message"),
+    [
+        pytest.param(
+            *("empty", [b" ", b"\n"], CAPTION_EMPTY, "caption_empty 2: k0, k1.*caption_column"),
+            marks=case("Evaluation", "all captions empty", "no result and no number", 3, CAPTION_EMPTY),
+        ),
+        pytest.param(
+            *("without", [None, None], CAPTION_MISSING, r"check evaluate\.retrieval\[0\]\.data\.caption_column"),
+            marks=case("Evaluation", "no sample has a caption", "no result and no number", 3, CAPTION_MISSING),
+        ),
+    ],
+)
+def test_nothing_measured_is_no_number(
+    name: str,
+    captions: list[bytes | None],
+    reason: str,
+    message: str,
+    experiment_with: Experiments,
+    tmp_path: Path,
+) -> None:
+    retrieval = write_captioned(tmp_path, name, *captions)
+    (result,) = results_of(experiment_with(zero_shot=[], retrieval=[retrieval]), message)
+    assert (result["skipped_reasons"], numbers(result)) == ({reason: len(captions)}, [])
+
+
+@case("Evaluation", "`image_column` forgotten for a table", "no result; the message names the key", exit_code=3)
+def test_a_forgotten_image_column_is_named(experiment_with: Experiments, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,caption\na.png,a fox\n")
+    retrieval = {"name": "table", "data": {"path": str(tmp_path / "t.csv")}}
+    results_of(
+        experiment_with(zero_shot=[], retrieval=[retrieval]), r"tables need evaluate\.retrieval\[0\]\.data\.image_c"
+    )
+
+
+@case(
+    "Evaluation", "the exit code of an evaluation with a set that has no result", "results of the others are printed", 3
+)
+def test_the_verb_prints_the_results_that_exist_and_exits_with_3(
+    experiment_with: Experiments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = experiment_with(retrieval=[write_captioned(tmp_path, "empty", b"", b"")])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(tmp_path / "config.yaml")])
+    assert stopped.value.code == 3
+    printed = capsys.readouterr()
+    assert "top1" in printed.out
+    assert "no result" in printed.out
+    assert "no result for 1 of 2 datasets" in printed.err
+    assert "_r1" not in printed.out
+
+
+@case("Evaluation", "two evaluation sets of one name", "refused before anything is read", exit_code=2)
+@pytest.mark.parametrize("task", ["zero_shot", "retrieval"])
+def test_two_sets_of_one_name_are_refused(task: str, experiment_with: Experiments) -> None:
+    sets: dict[str, Any] = {
+        "zero_shot": [{"name": "one", "path": "a"}, {"name": "one", "path": "b"}],
+        "retrieval": [{"name": "one", "data": {"path": "a"}}, {"name": "one", "data": {"path": "b"}}],
+    }
+    with pytest.raises(UserError, match=rf"evaluate: .*{task}: 2 datasets have the name 'one'"):
+        experiment_with(**{task: sets[task]})
+    with pytest.raises(UserError, match=r"evaluate\.retrieval\[0\]\.name"):
+        experiment_with(retrieval=[{"name": "", "data": {"path": "a"}}])
+
+
+def test_a_labelled_set_and_a_captioned_one_may_share_a_name(experiment_with: Experiments, tmp_path: Path) -> None:
+    retrieval = write_captioned(tmp_path, "animals", b"a fox", b"an owl")
+    results = run_evaluation(experiment_with(retrieval=[retrieval]))["results"]
+    assert [(result["task"], result["dataset"]) for result in results] == [
+        ("zero-shot", "animals"),
+        ("retrieval", "animals"),
+    ]
+
+
+@case("Evaluation", "an evaluation set within the training data", "a warning names the files")
+def test_a_set_within_the_training_data_is_named(
+    experiment_with: Experiments, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_evaluation(experiment_with())
+    for setting in (r"evaluate.zero_shot[0]", r"evaluate.retrieval[0].data"):
+        assert f"{setting}: 1 of its 1 files are also in data.path (0.tar)" in caplog.text
+
+
+def test_a_set_in_clip_benchmarks_layout_is_measured_by_its_rule(experiment_with: Experiments, tmp_path: Path) -> None:
+    retrieval = write_captioned(tmp_path, "captioned", b"a fox", b"a fox", b"an owl")
+    (by_text,) = run_evaluation(experiment_with(zero_shot=[], retrieval=[retrieval]))["results"]
+    (tmp_path / "captioned" / "dataset_type.txt").write_text("retrieval\n")
+    (as_benchmark,) = run_evaluation(experiment_with(zero_shot=[], retrieval=[retrieval]))["results"]
+    assert (by_text["equal_captions"], as_benchmark["equal_captions"]) == ("match", "differ")
+    assert by_text["repeated_captions"] == as_benchmark["repeated_captions"] == 2

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from laclip_ray.evaluation.datasets import LabelledSet
+from laclip_ray.evaluation.coverage import NoResultError
+from laclip_ray.evaluation.labelled import LabelledSet
 from laclip_ray.evaluation.zeroshot import zero_shot_metrics
+from tests.cases import case
 
 CPU = torch.device("cpu")
 CLASSES = 20  # more than are encoded at a time
@@ -19,9 +21,11 @@ class Known:
         self.taken_for = taken_for or {}
         self.texts: list[str] = []
 
-    def tokenize(self, texts: list[str]) -> torch.Tensor:
-        self.texts += texts
-        return torch.tensor([[int(text.split()[-1])] for text in texts])
+    def tokenize(self, texts: list[str], context_length: int = 2) -> torch.Tensor:
+        """`class 7` becomes token 7; each further word becomes the token -1."""
+        self.texts += [text for text in texts if text]
+        rows = [[int(text.split()[-1]), *([-1] * text.count("long"))] if text else [0] for text in texts]
+        return torch.tensor([[*row, *([0] * context_length)][:context_length] for row in rows])
 
     def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
         assert normalize
@@ -54,6 +58,7 @@ def test_a_model_that_knows_every_class_is_always_right() -> None:
         "mean_per_class": 1.0,
         "images": 40,
         "classes": CLASSES,
+        "captions_cut": 0,
     }
 
 
@@ -63,16 +68,16 @@ def test_a_model_that_takes_every_class_for_another_is_never_right() -> None:
 
 
 def test_classes_count_alike_in_the_mean_and_by_their_images_in_top1() -> None:
-    metrics = measure(Known({1: 0}), [0, 0, 0, 1])
+    metrics = measure(Known({1: 0}), [0, 0, 1, 2])
     assert metrics["top1"] == 0.75
-    assert metrics["mean_per_class"] == 0.5  # over the two classes with images
+    assert metrics["mean_per_class"] == pytest.approx(2 / 3)  # over the three classes with images
 
 
 def test_top5_takes_the_five_most_similar_classes() -> None:
     class Graded(Known):
         def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
             """Embed every image nearest to class 0, then to class 1, and so on."""
-            return torch.linspace(1, 0, CLASSES).expand(len(pixels), -1)
+            return torch.linspace(1, 0, CLASSES) * (1 + pixels[:, 0, 0, :1])
 
     metrics = measure(Graded(), list(range(10)))
     assert (metrics["top1"], metrics["top5"]) == (0.1, 0.5)
@@ -106,4 +111,55 @@ def test_a_classs_embedding_is_the_mean_over_its_templates() -> None:
 
 
 def test_no_images_give_no_accuracy() -> None:
-    assert measure(Known(), []) == {"top1": 0.0, "top5": 0.0, "mean_per_class": 0.0, "images": 0, "classes": CLASSES}
+    assert measure(Known(), []) == {"images": 0, "classes": CLASSES, "captions_cut": 0}
+
+
+def test_a_class_without_a_name_keeps_its_label() -> None:
+    class Named(Known):
+        def tokenize(self, texts: list[str], context_length: int = 2) -> torch.Tensor:
+            words = [(text.split() or [""])[-1] for text in texts]
+            numbers = [{"near": 1, "the": 2, "far": 3}.get(word, 0) for word in words]
+            return torch.nn.functional.pad(torch.tensor(numbers)[:, None], (0, context_length - 1))
+
+        def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+            return torch.eye(CLASSES)[pixels[:, 0, 0, 0].long() + 1]
+
+    assert measure(Named(), [0, 1, 2], LabelledSet("set", ["near", "", "far"], ["the {c}"], []))["top1"] == 1.0
+
+
+def test_prompts_that_are_cut_are_counted() -> None:
+    assert measure(Known(), [0, 1], labelled(2, ["a long, long {c}", "a {c}"]))["captions_cut"] == 2
+
+
+@case("Evaluation", "NaN embeddings of images or prompts in classification", "no result and no number", exit_code=3)
+@pytest.mark.parametrize("kind", ["images", "class prompts"])
+def test_embeddings_that_are_not_numbers_are_refused(kind: str) -> None:
+    class Diverged(Known):
+        def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+            return super().encode_image(pixels, normalize) * (torch.nan if kind == "images" else 1)
+
+        def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
+            return super().encode_text(tokens, normalize) * (torch.inf if kind != "images" else 1)
+
+    with pytest.raises(NoResultError, match=f"embeddings of {kind} are infinite or not numbers"):
+        measure(Diverged(), [0, 1, 2])
+
+
+@case("Evaluation", "one embedding for all images or classes in classification", "no result and no number", exit_code=3)
+@pytest.mark.parametrize("kind", ["images", "class prompts"])
+def test_a_collapsed_model_does_not_get_a_classs_share(kind: str) -> None:
+    class Collapsed(Known):
+        def encode_image(self, pixels: torch.Tensor, normalize: bool) -> torch.Tensor:
+            return (
+                torch.eye(CLASSES)[[0] * len(pixels)] if kind == "images" else super().encode_image(pixels, normalize)
+            )
+
+        def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
+            return torch.eye(CLASSES)[[0] * len(tokens)] if kind != "images" else super().encode_text(tokens, normalize)
+
+    with pytest.raises(NoResultError, match=rf"same embedding for all \d+ {kind}"):
+        measure(Collapsed(), [0, 0, 1, 2])
+
+
+def test_one_class_or_one_image_is_no_sign_of_collapse() -> None:
+    assert measure(Known(), [0, 0, 0][:1], labelled(1))["top1"] == 1.0

@@ -1,0 +1,90 @@
+"""Embeddings of images and texts, as the metrics need them: normalised, on the CPU, and checked.
+
+A model that diverged gives NaN, and a collapsed model gives one embedding for all inputs. Neither measures anything:
+ties and NaN would still rank somewhere, and give a number. Such a data set is refused.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from laclip_ray.evaluation.coverage import NoResultError
+
+SAME = 1e-6
+"""Largest difference in any dimension between embeddings of unit length that count as equal: rounding of float32."""
+
+
+class SpreadCheck:
+    """Checks embeddings of one kind, batch after batch: all are finite, and not all are the same."""
+
+    def __init__(self, kind: str) -> None:
+        """`kind` names the inputs in messages: `images`."""
+        self._kind = kind
+        self._first: torch.Tensor | None = None
+        self._count = 0
+        self._differs = False
+
+    def add(self, embeddings: torch.Tensor) -> None:
+        """Check a batch, [B, D].
+
+        Raises:
+            NoResultError: an embedding is infinite or not a number.
+        """
+        if not bool(embeddings.isfinite().all()):
+            raise NoResultError(
+                f"the model's embeddings of {self._kind} are infinite or not numbers, so its training diverged; "
+                "evaluate an earlier checkpoint, or train with a lower learning rate"
+            )
+        if self._first is None and len(embeddings):
+            self._first = embeddings[0]
+        self._count += len(embeddings)
+        if not self._differs and self._first is not None:
+            self._differs = bool(((embeddings - self._first).abs() > SAME).any())
+
+    def finish(self) -> None:
+        """Check the embeddings together.
+
+        Raises:
+            NoResultError: there are several, and all are the same.
+        """
+        if self._count > 1 and not self._differs:
+            raise NoResultError(
+                f"the model gives the same embedding for all {self._count:,} {self._kind}, so its training collapsed; "
+                "evaluate an earlier checkpoint"
+            )
+
+
+class TextTokenizer:
+    """A model's tokeniser that counts the texts which it cuts at the context length."""
+
+    def __init__(self, tokenizer: Callable[..., torch.Tensor]) -> None:
+        """Take open_clip's tokeniser, which accepts `context_length`."""
+        self._tokenizer = tokenizer
+        self._padding = int(tokenizer([""])[0, -1])
+        self.cut = 0
+        """Texts cut so far."""
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        """The tokens of N texts, int64 [N, L]."""
+        tokens = self._tokenizer(list(texts))
+        # A text that fills the row may be just as long as the row, or longer.
+        full = [text for text, last in zip(texts, tokens[:, -1].tolist(), strict=True) if last != self._padding]
+        if full:
+            longer = self._tokenizer(full, context_length=tokens.shape[1] + 1)
+            self.cut += int((longer[:, -1] != self._padding).sum())
+        return tokens
+
+
+@torch.no_grad()
+def embed_images(model: Any, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Normalised embeddings of images [B, 3, H, W]: float32 [B, D] on the CPU."""
+    embeddings: torch.Tensor = model.encode_image(pixels.to(device), normalize=True)
+    return embeddings.float().cpu()
+
+
+@torch.no_grad()
+def embed_texts(model: Any, tokens: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Normalised embeddings of tokenised texts [B, L]: float32 [B, D] on the CPU."""
+    embeddings: torch.Tensor = model.encode_text(tokens.to(device), normalize=True)
+    return embeddings.float().cpu()
