@@ -36,6 +36,9 @@ _LARGE_BYTES = 256 * 2**20
 _MOST_COMPRESSED = 200
 """A column of `_LARGE_BYTES` in a row group that is compressed more than this is not read: it is a trap for memory."""
 
+_MAX_ROWS = 2**32
+"""No file has more rows."""
+
 _EXACT_FLOATS = 2.0**53
 """Below it every whole number has a float of its own."""
 
@@ -70,6 +73,8 @@ def split_parquet(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
             reason = error if head.startswith(b"PAR1") else f"it is {describe_start(head)}"
             defect = f"{setting}.path: {file.url} is not readable as Parquet: {reason}"
             return [replace(file, defect=" ".join(defect.split()))]
+    if not 0 <= row_count <= _MAX_ROWS:
+        return [replace(file, defect=f"{setting}.path: {file.url} claims to have {row_count:,} rows")]
     check_columns(schema.names, data, file.url, setting)
     caption_type = schema.field(data.caption_column).type
     if not holds_captions(caption_type):

@@ -9,6 +9,7 @@ another column's. Empty fields at its end do not count.
 Not covered: compressed files.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from laclip_ray.data.lines import BLOCK_BYTES, Line, TextForm, detect_form, spli
 from laclip_ray.data.records import (
     FIELDS_DIFFER,
     HEADER_REPEATED,
+    MAX_ROW_BYTES,
     ROW_TOO_LONG,
     Sample,
     Shard,
@@ -35,6 +37,15 @@ from laclip_ray.data.records import (
 )
 from laclip_ray.data.table_rows import TableRow, check_columns, samples_of, split_rows
 from laclip_ray.errors import UserError
+
+_FIRST_LINES = 10_000
+"""Lines of the first block, at most."""
+
+_NO_TABLES = ("a Git LFS pointer", "an HTML page", "an XML document", "zero bytes")
+"""Kinds of text files (`describe_start`) that hold no table."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""Characters that text hardly ever holds."""
 
 _JSON_TYPES = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", dict: "an object"}
 
@@ -56,6 +67,11 @@ def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]
     with _blocks(file.url) as blocks:
         head = next(blocks, b"")
         form = detect_form(head)
+        kind = describe_start(head[:512])
+        is_binary = form.encoding == "utf-8" and _CONTROL.search(head[:512]) is not None
+        no_table = replace(file, defect=f"{setting}.path: {file.url} is {kind}, not a table")
+        if kind.startswith(_NO_TABLES) or (is_binary and not kind.startswith("bytes")):
+            return [no_table]
         file = replace(file, encoding=form.encoding, line_end=form.line_end)
         lines = split_lines(chain([head], blocks), form)
         first = _first_block(lines)
@@ -63,10 +79,9 @@ def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]
         try:
             return split(file, first, chain(first, lines), data, setting)
         except UserError:
-            kind = describe_start(head[:512])
-            if form.encoding != "utf-8" or kind.startswith(("text", "JSON")):
-                raise
-            return [replace(file, defect=f"{setting}.path: {file.url} is {kind}, not a table")]
+            if is_binary and b"\x00" in head[:512]:
+                return [no_table]
+            raise
 
 
 @contextmanager
@@ -83,7 +98,7 @@ def _first_block(lines: Iterator[Line]) -> list[Line]:
     first: list[Line] = []
     for line in lines:
         first.append(line)
-        if line[0] >= BLOCK_BYTES:
+        if line[0] >= BLOCK_BYTES or len(first) == _FIRST_LINES:
             break
     return first
 
@@ -152,16 +167,18 @@ def _split_json_lines(
 
 def _check_objects(url: str, first: Sequence[Line], row_count: int, data: DataConfig, setting: str) -> str:
     """Check the keys of the first lines' objects; returns the file's defect, mostly none."""
-    values = [parse_json(line) for _, line in first if line is not None and line.strip()]
+    rows = [line for _, line in first if line is None or line.strip()]
+    values = (parse_json(line) for line in rows if line is not None)
     objects = [value for value in values if isinstance(value, Mapping)]
     if not objects:
-        if len(values) < row_count:
+        if len(rows) < row_count:
             return ""
-        raise UserError(f"{setting}.path: {url} holds no JSON object; JSON lines have one in each line")
+        most = f"of at most {MAX_ROW_BYTES // 2**20} MiB" if None in rows else ""
+        raise UserError(f"{setting}.path: {url} holds no JSON object; JSON lines have one in each line {most}".rstrip())
     check_columns(dict.fromkeys(key for fields in objects for key in fields), data, url, setting)
     captions = [select_captions(fields.get(data.caption_column), "first")[0] for fields in objects]
     kinds = Counter(_JSON_TYPES.get(type(caption), "text") for caption in captions)
-    if "text" in kinds or (len(values) < row_count and kinds.keys() == {"null"}):
+    if "text" in kinds or (len(rows) < row_count and kinds.keys() == {"null"}):
         return ""
     return f"{setting}.caption_column: {url}: {data.caption_column!r} is {' or '.join(kinds)} in every row, not text"
 
