@@ -28,6 +28,7 @@ from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import ShardGenerator, ShardGivenUpError, useful_redraws
 from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
 from laclip_ray.rewriting.prompts import PromptSet
+from laclip_ray.rewriting.row_errors import log_failure, one_line
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import STREAM_SCHEMA, WorkUnit, origin_of, table_from_bytes, table_to_bytes
 
@@ -162,8 +163,11 @@ class RewritingActor:
             row["failure"] = str(error)
         except EngineDiedError as error:
             # The attempt logs of all shards in flight say so. Ray starts another actor and repeats the tasks.
-            logger.critical("the engine died (%s); leaving it to Ray to start another", error)
+            logger.critical("the engine died (%s); leaving it to Ray to start another", one_line(error))
             os._exit(1)
+        except Exception as error:  # noqa: BLE001 - of one shard, such as of its storage; Ray Data would end the run
+            log_failure(f"{unit.prompt_set}/{unit.shard}")
+            row["failure"] = f"cannot be rewritten: {one_line(error)}"
         else:
             row["made"] = table_to_bytes(made)
 

@@ -12,12 +12,17 @@ or the driver died (the next driver is another run).
 Not covered: two captions that kill an engine only together.
 """
 
+import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.printable import printable_line
+from laclip_ray.rewriting.row_errors import one_line
 from laclip_ray.rewriting.shard_files import path_of_shard
+
+logger = logging.getLogger(__name__)
 
 PIECES_PER_CUT = 16
 """Pieces from one cut of a suspect piece: four deaths reduce 10,000 captions to one."""
@@ -120,18 +125,21 @@ def remove_pieces(location: str, shard_name: str, log: AttemptLog) -> None:
 
 
 def read_attempts(url: str) -> AttemptLog:
-    """Read the log at `url`; if there is no such file, an empty one."""
+    """Read the log at `url`. An empty one if there is no such file, or a damaged one: the search starts again."""
     try:
         content: dict[str, Any] = storage.read_json(url)
+        attempt = content["attempt"]
+        return AttemptLog(
+            content["work"],
+            tuple(Piece(**piece) for piece in content["pieces"]),
+            tuple(content["failed"]),
+            Attempt(**attempt) if attempt else None,
+        )
     except FileNotFoundError:
         return AttemptLog()
-    attempt = content["attempt"]
-    return AttemptLog(
-        content["work"],
-        tuple(Piece(**piece) for piece in content["pieces"]),
-        tuple(content["failed"]),
-        Attempt(**attempt) if attempt else None,
-    )
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%s); the shard starts again", printable_line(url), one_line(error))
+        return AttemptLog()
 
 
 def write_attempts(url: str, log: AttemptLog) -> None:

@@ -16,6 +16,7 @@ from laclip_ray.data.records import NO_CAPTION, Sample
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
+from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop
 from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits
 
 SEPARATOR_IN_CAPTION = "separator_in_caption"
@@ -145,6 +146,24 @@ def _keys(table: pa.Table) -> Iterator[tuple[str, str]]:
     return zip(table.column("id").to_pylist(), table.column("caption_hash").to_pylist(), strict=True)
 
 
+_GATE_ERRORS = FirstErrors()
+_SHOWN_CHARACTERS = 200
+"""Of a text that the gate could not judge, in the log."""
+
+
+def judge_text(
+    gate: Gate, text: str, caption: str, truncated: bool, head: int, others: Sequence[str] = ()
+) -> str | None:
+    """`Gate.judge`, whose error over one text is that text's reason."""
+    try:
+        return gate.judge(text, caption, truncated, head, others)
+    except BaseException as error:
+        if is_request_to_stop(error):
+            raise
+        _GATE_ERRORS.log(f"the text {text[:_SHOWN_CHARACTERS]!r}", tables.GATE_FAILED, error)
+        return tables.GATE_FAILED
+
+
 def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
     """The gate's reason to refuse each draw; null: accepted. A caption without a draw has its outcome as the reason."""
     reasons: list[str | None] = list(draws.column("outcome").to_pylist())
@@ -160,7 +179,7 @@ def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
             text = columns["text"][row]
             head = columns["head"][row] or 0  # null: imported, and the gate was made without examples
             others = [*accepted.values()]
-            reason = gate.judge(text, columns["caption"][row], columns["truncated"][row], head, others)
+            reason = judge_text(gate, text, columns["caption"][row], columns["truncated"][row], head, others)
             reasons[row] = reason
             if reason is None:
                 accepted.setdefault(columns["draw"][row], text)  # training reads only the first accepted text of a slot

@@ -2,9 +2,13 @@
 
 An engine answers prompts. An error of one request is a `RequestError`: the caption is recorded with its reason, and the
 engine answers the next prompt. A dead engine raises `EngineDiedError`: another engine does the work again.
+
+Guarantees: a control token spelled out in a caption reaches the model as text (`literal_tokens`).
 """
 
 import asyncio
+import atexit
+import copy
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -14,16 +18,20 @@ from functools import cache
 from typing import Any, Protocol
 
 from laclip_ray.config import RewriteConfig
+from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import engine_arguments, prepare_environment
+from laclip_ray.rewriting.literal_tokens import PromptEncoder
 from laclip_ray.rewriting.prompts import (
     Head,
+    Prompt,
     PromptSet,
     chat_heads,
     chat_template_of,
     completion_heads,
 )
 from laclip_ray.rewriting.recipe import model_directory
+from laclip_ray.rewriting.row_errors import is_request_to_stop, one_line
 from laclip_ray.rewriting.tables import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED
 
 logger = logging.getLogger(__name__)
@@ -36,7 +44,7 @@ _STARTS = 3
 
 
 class RequestError(Exception):
-    """One prompt cannot be answered; the engine is fine. The message is the recorded reason."""
+    """One prompt cannot be answered; the engine is fine. The message is the recorded reason, the cause the error."""
 
 
 class EngineDiedError(RuntimeError):
@@ -70,11 +78,11 @@ class Answer:
 class Engine(Protocol):
     """A language model that answers many prompts at once."""
 
-    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+    async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
         """Draw `count` continuations of a prompt.
 
         Raises:
-            RequestError: this prompt cannot be answered.
+            RequestError: this prompt cannot be answered. Any other error but the next one means the same.
             EngineDiedError: the engine cannot answer any more prompts.
         """
 
@@ -117,31 +125,34 @@ class VllmEngine:
         self._watchdog: asyncio.Task[None] | None = None
         self._is_dead = self._is_closed = False
         self._engine = _start(rewrite, engine_arguments(rewrite, seed))
-        # A chat template adds the special tokens, so the tokeniser must not.
-        self._tokenizer = load_llm_tokenizer(rewrite) if rewrite.mode == "chat" else None
+        # A process that exits ends the engine without `close`; this comes before vLLM's own clean-up.
+        atexit.register(_silence_vllm)
+        # A copy: vLLM's threads use the engine's own, and no two threads may use one at the same time.
+        self._encoder = PromptEncoder(copy.deepcopy(self._engine.get_tokenizer()), rewrite.mode)
 
-    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+    async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
-        vllm_prompt: Any = prompt
-        if self._tokenizer is not None:
-            vllm_prompt = {"prompt_token_ids": self._tokenizer.encode(prompt, add_special_tokens=False)}
         sampling = self._sampling(count)
         result: Any = None
         try:
+            encoded = self._encoder.encode(prompt)
+            vllm_prompt = encoded if isinstance(encoded, str) else {"prompt_token_ids": encoded}
             async with self._watched():
                 async for output in self._engine.generate(vllm_prompt, sampling, request_id):
                     result = output
-        except EngineDeadError as error:
-            raise EngineDiedError(str(error)) from error
-        except (VLLMClientError, ValueError) as error:
-            too_long = any(sign in str(error) for sign in ("longer than", "maximum context length"))
-            raise RequestError(PROMPT_TOO_LONG if too_long else REQUEST_REFUSED) from error
-        except EngineGenerateError as error:
-            raise RequestError(REQUEST_FAILED) from error
+        except EngineDiedError:
+            raise
+        except BaseException as error:
+            if is_request_to_stop(error):
+                raise
+            if isinstance(error, EngineDeadError) or self._engine.errored:
+                raise EngineDiedError(one_line(error)) from error
+            raise RequestError(_reason_of(error)) from error
         if result is None or any(output.finish_reason not in ("stop", "length") for output in result.outputs):
+            if self._engine.errored:
+                raise EngineDiedError("the engine died before it had finished a text")
             raise RequestError(REQUEST_FAILED)
         return Answer(
             [
@@ -187,9 +198,23 @@ class VllmEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._is_closed = True
-        # vLLM's output handler logs the engine's end as an error, even after a requested shutdown.
-        logging.getLogger("vllm").setLevel(logging.CRITICAL)
+        _silence_vllm()
         self._engine.shutdown()
+
+
+def _silence_vllm() -> None:
+    """Keep vLLM from logging the engine's end as an error, as its output handler does after a requested end too."""
+    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+
+
+def _reason_of(error: BaseException) -> str:
+    """The recorded reason for an error of one request to vLLM."""
+    from vllm.exceptions import VLLMClientError
+
+    if not isinstance(error, VLLMClientError | ValueError):
+        return REQUEST_FAILED
+    too_long = any(sign in str(error) for sign in ("longer than", "maximum context length"))
+    return PROMPT_TOO_LONG if too_long else REQUEST_REFUSED
 
 
 def _start(rewrite: RewriteConfig, arguments: Any) -> Any:
@@ -226,14 +251,15 @@ def load_llm_tokenizer(rewrite: RewriteConfig) -> Any:
     """The language model's own tokeniser.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: no model is set, or its tokeniser cannot be loaded.
     """
     from transformers import AutoTokenizer
 
+    model = required_model(rewrite)
     try:
-        return AutoTokenizer.from_pretrained(model_directory(rewrite.model), revision=rewrite.revision)
+        return AutoTokenizer.from_pretrained(model_directory(model), revision=rewrite.revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"rewrite.model: the tokeniser of {rewrite.model!r} cannot be loaded: {error}") from error
+        raise UserError(f"rewrite.model: the tokeniser of {model!r} cannot be loaded: {error}") from error
 
 
 def build_heads(rewrite: RewriteConfig, prompt_sets: Iterable[PromptSet], seed: int) -> dict[str, tuple[Head, ...]]:

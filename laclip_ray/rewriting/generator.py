@@ -1,9 +1,9 @@
 """The generator: a table of samples in, a table of draws out. It needs an engine and storage, but neither Ray nor vLLM.
 
 Guarantees: equal captions of a shard are generated once. The gate judges each draw; a refused draw is drawn again, a
-bounded number of times. If the engine cannot answer a prompt, the reason becomes the caption's outcome. Each attempt is
-recorded in storage before the engine sees the captions, so the next attempt finds the caption that kills engines
-(`attempts`).
+bounded number of times. If the engine cannot answer a prompt, the reason becomes the caption's outcome; only the
+engine's death ends the shard. Each attempt is recorded in storage before the engine sees the captions, so the next
+attempt finds the caption that kills engines (`attempts`).
 
 Not covered: starting engines and replacing dead ones (`actor`).
 """
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from laclip_ray import storage
 from laclip_ray.config import RewriteConfig
+from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.attempts import (
     MAX_FAILED_CAPTIONS,
@@ -31,10 +32,12 @@ from laclip_ray.rewriting.attempts import (
     remove_pieces,
     write_attempts,
 )
-from laclip_ray.rewriting.engine import Answer, Engine, RequestError
+from laclip_ray.rewriting.draws import judge_text
+from laclip_ray.rewriting.engine import Answer, Engine, EngineDiedError, RequestError
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.prompts import Head, parse_completion
 from laclip_ray.rewriting.recipe import fingerprint_of
+from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop, one_line
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import (
     MADE_SCHEMA,
@@ -150,6 +153,7 @@ class ShardGenerator:
     alive_nodes: Callable[[], Collection[str]]
     """Gives Ray's ids of the alive nodes."""
     _turns: _Turns = field(default_factory=_Turns, init=False, repr=False)
+    _errors: FirstErrors = field(default_factory=FirstErrors, init=False, repr=False)
 
     async def generate(self, unit: WorkUnit, origin: Origin, samples: pa.Table) -> pa.Table:
         """Draw the rewrites of one unit. Several calls may be in flight.
@@ -178,7 +182,7 @@ class ShardGenerator:
             await asyncio.to_thread(write_attempts, url, log)
             raise ShardGivenUpError(
                 f"more than {MAX_FAILED_CAPTIONS} of its captions killed their engines; look at the engine first. "
-                f"To try again, remove {url.removesuffix('.json')}.*"
+                f"To try again, remove {printable_line(url.removesuffix('.json'))}.*"
             )
         async with self._turns.alone():
             parts = [await self._draw_piece(unit, samples, piece, log, url) for piece in log.pieces]
@@ -203,13 +207,14 @@ class ShardGenerator:
     async def _draw_piece(self, unit: WorkUnit, samples: pa.Table, piece: Piece, log: AttemptLog, url: str) -> pa.Table:
         """Draw one piece of a suspect shard; a finished piece comes from storage."""
         kept_url = piece_url(self.sets[unit.prompt_set].location, unit.shard, log, piece)
-        if await asyncio.to_thread(storage.exists, kept_url):
-            return table_from_bytes(await asyncio.to_thread(storage.read_bytes, kept_url))
+        if (kept := await asyncio.to_thread(_read_kept, kept_url)) is not None:
+            return kept
         part = samples.slice(piece.start, piece.stop - piece.start)
         if piece.start in log.failed and piece.stop - piece.start == 1:
             outcome = pa.array([tables.ENGINE_DIED], pa.string())
             part = part.set_column(part.schema.get_field_index("outcome"), SAMPLES_SCHEMA.field("outcome"), outcome)
-            logger.error("%s/%s: %s killed its engine", unit.prompt_set, unit.shard, part.column("id")[0])
+            name = f"{unit.prompt_set}/{unit.shard}: {part.column('id')[0]}"
+            logger.error("%s killed its engine", printable_line(name))
         else:
             await self._begin(log, url, piece.start, piece.stop)
         made = await self._draw(unit, part, first_row=piece.start)
@@ -232,19 +237,30 @@ class ShardGenerator:
 
     async def _ask(self, unit: WorkUnit, request: _Request) -> None:
         """Fill in a request's draws, or the reason why the engine gave no answer."""
-        prompt = self.heads[unit.prompt_set][request.head].prompt(request.caption)
         name = f"{unit.prompt_set}/{unit.shard}/{request.rows[0]}"
+        try:
+            await self._draw_slots(unit.prompt_set, request, name)
+        except EngineDiedError:
+            raise
+        except BaseException as error:
+            if is_request_to_stop(error):
+                raise
+            reason = str(error) if isinstance(error, RequestError) else tables.REQUEST_FAILED
+            cause = error.__cause__ if isinstance(error, RequestError) else error
+            if cause is not None:
+                self._errors.log(name, reason, cause)
+            if not request.draws:  # the first attempt's draws stay if a later attempt fails
+                request.outcome = reason
+
+    async def _draw_slots(self, prompt_set: str, request: _Request, name: str) -> None:
+        prompt = self.heads[prompt_set][request.head].prompt(request.caption)
         accepted = list(request.others)
         slots: Sequence[int] = request.slots
         for attempt in range(request.attempt, request.attempt + self.redraws + 1):
-            try:
-                answer = await self.engine.generate(prompt, len(slots), f"{name}/{attempt}")
-            except RequestError as error:
-                request.outcome = str(error)
-                return
+            answer = await self.engine.generate(prompt, len(slots), f"{name}/{attempt}")
+            draws = self._judge(prompt_set, request, attempt, slots, answer, accepted)
             request.prompt_tokens += answer.prompt_tokens
             request.cached_tokens += answer.cached_tokens
-            draws = self._judge(unit.prompt_set, request, attempt, slots, answer, accepted)
             request.draws += draws
             slots = [draw.slot for draw in draws if draw.reason is not None]
             if not slots:
@@ -260,15 +276,26 @@ class ShardGenerator:
         accepted: list[str],
     ) -> list[_Draw]:
         """Judge the completions for `slots`, in order; accepted texts are added to `accepted`."""
-        judge = self.gates[prompt_set].judge
+        gate = self.gates[prompt_set]
         draws = []
         for slot, completion in zip(slots, answer.completions, strict=True):
             text = parse_completion(completion.text)
-            reason = judge(text, request.caption, completion.truncated, request.head, accepted)
+            reason = judge_text(gate, text, request.caption, completion.truncated, request.head, accepted)
             draws.append(_Draw(slot, attempt, text, completion.truncated, completion.output_tokens, reason))
             if reason is None:
                 accepted.append(text)
         return draws
+
+
+def _read_kept(url: str) -> pa.Table | None:
+    """The kept draws of a finished piece; None if the piece must be drawn: there are none, or the file is damaged."""
+    try:
+        return table_from_bytes(storage.read_bytes(url))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        logger.warning("%s cannot be read, so its captions are drawn again (%s)", printable_line(url), one_line(error))
+        return None
 
 
 def _build_requests(samples: pa.Table, first_row: int) -> list[_Request]:

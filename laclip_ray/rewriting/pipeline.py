@@ -4,7 +4,8 @@
                tasks   engine actors              tasks, or actors with the picture model
 
 Guarantees: a rerun does only the work left. A caption that cannot be rewritten is committed with its reason. An
-unreadable shard is named, and the run is incomplete. However a run ends, it leaves only whole shards.
+unreadable shard is named, and the run is incomplete. However a run ends, it leaves only whole shards. A run that
+yields nothing, or mostly failures, is incomplete (`shortfall`).
 """
 
 import logging
@@ -25,7 +26,13 @@ from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.hooks import NO_HOOKS, RunHooks
 from laclip_ray.rewriting.progress import Progress
 from laclip_ray.rewriting.recipe import build_recipe
-from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult, count_committed, find_incomplete
+from laclip_ray.rewriting.result import RewritingResult, count_committed, find_incomplete
+from laclip_ray.rewriting.shortfall import (
+    ShortfallError,
+    failed_share_error,
+    few_accepted_warning,
+    nothing_accepted_error,
+)
 from laclip_ray.rewriting.stages import CommitShard, CommitShardByPicture, ReadShard, ShardQueue, emit_units, shard_row
 from laclip_ray.rewriting.tables import WorkUnit
 
@@ -224,7 +231,19 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
     result.incomplete = find_incomplete(result, error, summary_url)
     if error is not None and not result.missing:
         logger.warning("everything is committed, but Ray Data ended with an error: %s", error)
+    shortfall = None if result.missing else _find_shortfall(backlog, result)
+    if shortfall is not None:
+        result.incomplete = shortfall
+    elif warning := few_accepted_warning(result.statistics):
+        logger.warning("%s", warning)
     return result
+
+
+def _find_shortfall(backlog: Backlog, result: RewritingResult) -> ShortfallError | None:
+    """Whether a run that has no work left yields too little."""
+    shards = len(backlog.shards)
+    limit = backlog.experiment.rewrite.max_failed_share
+    return nothing_accepted_error(result.statistics) or failed_share_error(result.statistics, limit, shards, shards)
 
 
 def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResult, hooks: RunHooks) -> None:
@@ -240,8 +259,8 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
     limit_overhead(ray.data.DataContext.get_current())
     run = uuid.uuid4().hex
     progress = Progress(backlog, result, hooks, gpu_s=backlog.spent_gpu_s)
-    # A reached budget forbids new draws, but existing draws are still judged.
-    reached = progress.reached_budget() if backlog.to_draw else None
+    # A reached limit forbids new draws, but existing draws are still judged.
+    reached = progress.reached_limit() if backlog.to_draw else None
     to_draw, to_judge = [] if reached else backlog.to_draw, backlog.to_judge
     progress.units = len(to_draw) + len(to_judge)
     is_first_round = True
@@ -260,7 +279,7 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
         to_draw, to_judge = progress.follow(reports, to_draw), []
         is_first_round = False
     if reached:
-        raise BudgetReachedError(reached)
+        raise reached
 
 
 def _shard_rows(backlog: Backlog, units: Sequence[WorkUnit], queue: ShardQueue | None = None) -> Any:

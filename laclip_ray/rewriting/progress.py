@@ -1,6 +1,8 @@
 """The progress of a rewriting run: the commits, the failures, and the units that engines gave back."""
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +12,9 @@ from laclip_ray.rewriting.engine import EngineStartError
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.prices import budget_reached, spending
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult, StoppedError
+from laclip_ray.rewriting.shortfall import ShortfallError, failed_share_error
 from laclip_ray.rewriting.stages import shard_row
+from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tables import WorkUnit
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,9 @@ class Progress:
     hooks: RunHooks
     gpu_s: float
     """Includes earlier runs into this output."""
+    counted: dict[str, Statistics] = field(init=False)
+    """By prompt set: captions and slots of the shards committed by this run, and before it if no work is left there."""
+    counted_shards: set[str] = field(init=False)
     units: int = 0
     """Units to commit in this run."""
     engines: set[str] = field(default_factory=set)
@@ -38,6 +45,21 @@ class Progress:
     start_failure: EngineStartError | None = None
     """The last engine in this round that did not start."""
 
+    def __post_init__(self) -> None:
+        """Count what earlier runs committed: a rerun must not spend money before it notices that rewrites fail."""
+        self.counted = {name: Statistics() for name in self.backlog.sets}
+        left = {(unit.prompt_set, unit.shard) for unit in self.backlog.units}
+        self.counted_shards = set()
+        for name, committed in self.backlog.committed.items():
+            for shard, content in committed.items():
+                if (name, shard) not in left:
+                    counts = content.statistics
+                    self._count(name, shard, counts.captions, counts.accepted, counts.unfilled)
+
+    def _count(self, prompt_set: str, shard: str, captions: int, accepted: int, unfilled: Mapping[str, int]) -> None:
+        self.counted[prompt_set].add(Statistics(captions, accepted, unfilled=Counter(unfilled)))
+        self.counted_shards.add(shard)
+
     def follow(self, reports: Any, to_draw: Sequence[WorkUnit]) -> list[WorkUnit]:
         """Run one round of the pipeline, and record each unit's report.
 
@@ -50,6 +72,7 @@ class Progress:
 
         Raises:
             BudgetReachedError: the budget is spent, and units are left to draw.
+            ShortfallError: too many rewrites fail, and units are left to draw.
             EngineStartError: an engine did not start, and no other engine is known to work.
             StoppedError: `should_stop` said so.
         """
@@ -64,8 +87,8 @@ class Progress:
                 self._record_failure(report)
             else:
                 self._record_commit(report)
-                if self.drawn < len(to_draw) and (reached := self.reached_budget()):
-                    raise BudgetReachedError(reached)
+                if self.drawn < len(to_draw) and (limit := self.reached_limit()):
+                    raise limit
         if self.start_failure is None:
             return []  # no unit was given back
         if self.left and not self.drawn:
@@ -77,10 +100,14 @@ class Progress:
         self.drawn = self.returned = 0
         self.start_failure = None
 
-    def reached_budget(self) -> str | None:
-        """A message about the reached limit; None if there is budget left."""
+    def reached_limit(self) -> BudgetReachedError | ShortfallError | None:
+        """The error that forbids new draws: the budget is spent, or too many rewrites fail. None: draw on."""
         rewrite = self.backlog.experiment.rewrite
-        return budget_reached(spending(self.gpu_s / 3600, rewrite), rewrite.budget)
+        if message := budget_reached(spending(self.gpu_s / 3600, rewrite), rewrite.budget):
+            return BudgetReachedError(message)
+        return failed_share_error(
+            self.counted, rewrite.max_failed_share, len(self.backlog.shards), len(self.counted_shards)
+        )
 
     def _record_return(self, report: Mapping[str, Any]) -> None:
         """An engine did not start and gave a unit back. Raise if no other engine is known to work."""
@@ -107,6 +134,8 @@ class Progress:
     def _record_commit(self, report: Mapping[str, Any]) -> None:
         self.left.pop((report["prompt_set"], report["shard"]), None)
         self.result.commits += 1
+        unfilled = json.loads(report["unfilled"])
+        self._count(report["prompt_set"], report["shard"], report["captions"], report["accepted"], unfilled)
         self.hooks.on_settled(report["shard"], report["accepted"])
         if report["engine"]:
             self.drawn += 1

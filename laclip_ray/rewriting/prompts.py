@@ -9,8 +9,8 @@ prompt before the caption), and a hash of the sample's id and the set's name cho
 can hold a few heads; variety comes from sampling and from the sets.
 
 Guarantees: all functions are pure, except for the caller's chat template. A caption is always one line of its prompt,
-between the two fixed texts of its head.
-Not covered: control tokens spelled out in a caption (`<|im_end|>`) are left to the model's tokenizer.
+between the two fixed texts of its head. A prompt knows its parts, so control tokens spelled out in a caption
+(`<|im_end|>`) can be encoded as text (`literal_tokens`).
 """
 
 import re
@@ -43,6 +43,12 @@ BUILT_IN_DIRECTORY = Path(__file__).parent / "prompt_sets"
 _SENTINEL = "Caption \u27e67c1e\u27e7 & <b>'so'</b>, \"S\u00f6\" \\ 100 % {{x}} | #1"
 """Stands for the caption when a chat prompt is split into a head. It contains everything that a template might escape,
 fold or strip, so that such a template is noticed."""
+_LINE_BREAK = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
+_TERMINAL_CODE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?")
+"""A sequence that changes a terminal's colours, cursor or title."""
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and marks that reorder the text around them."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTED = re.compile(r"""["\u201c\u201d\u201e\u00ab]([^"\u201c\u201d\u201e\u00ab\u00bb]*)["\u201c\u201d\u00bb]""")
 
 Messages = list[dict[str, str]]
@@ -66,6 +72,23 @@ class PromptSet:
     pairs: tuple[ExamplePair, ...]
 
 
+class Prompt(str):
+    """The text of a prompt, and its three parts."""
+
+    before: str
+    """The head's text before the caption."""
+    caption: str
+    """The caption, cleaned."""
+    after: str
+    """The head's text after the caption."""
+
+    def __new__(cls, before: str, caption: str, after: str) -> "Prompt":
+        """Join the parts."""
+        prompt = super().__new__(cls, f"{before}{caption}{after}")
+        prompt.before, prompt.caption, prompt.after = before, caption, after
+        return prompt
+
+
 @dataclass(frozen=True)
 class Head:
     """The fixed parts of a prompt, around the caption."""
@@ -76,9 +99,9 @@ class Head:
     after: str
     """The text after the caption."""
 
-    def prompt(self, caption: str) -> str:
+    def prompt(self, caption: str) -> Prompt:
         """The full prompt for `caption`, which the model continues with the rewrite."""
-        return f"{self.before}{clean_caption(caption)}{self.after}"
+        return Prompt(self.before, clean_caption(caption), self.after)
 
 
 def built_in_prompt_sets() -> list[str]:
@@ -258,9 +281,12 @@ def parse_completion(completion: str) -> str:
     """Extract the rewrite from the model's text: its first line, stripped.
 
     Instruct models often put the line in double quotes. Quotes around the whole line are removed if there are no others
-    inside. Rejecting other talk beside the rewrite is the gate's job.
+    inside. Control characters are removed, and surrogates, which no file can store, become U+FFFD. Rejecting other talk
+    beside the rewrite is the gate's job.
     """
-    line = completion.strip().partition("\n")[0].strip()
+    line = _LINE_BREAK.split(completion.strip(), maxsplit=1)[0].strip()
+    if not line.isprintable():
+        line = _SURROGATE.sub("\ufffd", _CONTROL.sub("", _TERMINAL_CODE.sub("", line))).replace("\t", " ").strip()
     quoted = _QUOTED.fullmatch(line)
     return quoted[1].strip() if quoted else line
 
@@ -291,6 +317,6 @@ def template_description(mode: PromptMode, template: Template) -> dict[str, Any]
     return {
         "mode": mode,
         "separator": SEPARATOR,
-        "prompt": completion_head(blanks, template).prompt("{caption}"),
+        "prompt": str(completion_head(blanks, template).prompt("{caption}")),
         **cleaning,
     }

@@ -1,7 +1,7 @@
 """The tasks of the pipeline: `ReadShard` before the engines, `CommitShard` after them.
 
-Guarantees: an unreadable shard is a failure of its own units only. Draws in storage are never replaced, even those of
-another run: readers may have seen them.
+Guarantees: an unreadable shard is a failure of its own units only, even if it kills each process that reads it. Draws
+in storage are never replaced, even those of another run: readers may have seen them.
 """
 
 import json
@@ -20,16 +20,21 @@ from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.data.text_choice import renamed_samples
+from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.attempts import attempts_url, read_attempts, remove_pieces
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
+from laclip_ray.rewriting.row_errors import log_failure, one_line
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin, WorkUnit, origin_of, stream_row, table_from_bytes
 
 logger = logging.getLogger(__name__)
+
+MAX_STARTS = 4
+"""Starts of a task whose process is killed each time, most often for lack of memory. Ray repeats it without end."""
 
 
 def shard_row(shard: Shard, units: list[WorkUnit]) -> dict[str, str]:
@@ -83,19 +88,23 @@ class ReadShard:
         """Read the shard of one input row."""
         (row,) = batch.to_pylist()
         shard, units = _parse_shard_row(row if self.queue is None else self.queue.take(row["id"]))
+        if killed := _too_many_deaths():
+            for unit in units:
+                yield stream_row(unit, failure=f"cannot be read: {killed}")
+            return
         try:
             samples = list(read_samples(shard, self.data, with_images=False))
             described = describe_samples(samples, self.rewrite.max_caption_characters)
             inputs = store.digest_inputs(described["id"], described["caption_hash"])
         except Exception as error:  # noqa: BLE001 - file systems raise many types, and other shards must go through
             for unit in units:
-                yield stream_row(unit, failure=f"cannot be read: {error}")
+                yield stream_row(unit, failure=f"cannot be read: {one_line(error)}")
             return
         for unit in units:
             try:
                 yield self._build_row(unit, shard, described, inputs)
             except Exception as error:  # noqa: BLE001 - as above
-                yield stream_row(unit, failure=f"its earlier draws cannot be read: {error}")
+                yield stream_row(unit, failure=f"its earlier draws cannot be read: {one_line(error)}")
 
     def _build_row(self, unit: WorkUnit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
         previous = None
@@ -142,15 +151,22 @@ class CommitShard:
             "engine": row["engine"],
             "captions": 0,
             "accepted": 0,
+            "unfilled": "{}",
             "gpu_s": row["engine_s"] * self.gpus_per_engine,
         }
-        if not (row["failure"] or row["engine_start_failure"]):
+        if killed := _too_many_deaths():
+            report["failure"] = row["failure"] or f"cannot be committed: {killed}"
+        elif not (row["failure"] or row["engine_start_failure"]):
             try:
                 statistics = self._commit(unit, row)
-                report |= {"captions": statistics.captions, "accepted": statistics.accepted}
-            except Exception as error:
-                logger.exception("%s/%s", unit.prompt_set, unit.shard)
-                report["failure"] = f"cannot be committed: {error}"
+                report |= {
+                    "captions": statistics.captions,
+                    "accepted": statistics.accepted,
+                    "unfilled": json.dumps(statistics.unfilled),
+                }
+            except Exception as error:  # noqa: BLE001 - as in `ReadShard`
+                log_failure(f"{unit.prompt_set}/{unit.shard}")
+                report["failure"] = f"cannot be committed: {one_line(error)}"
         return pa.Table.from_pylist([report], schema=REPORT_SCHEMA)
 
     def _commit(self, unit: WorkUnit, row: Mapping[str, Any]) -> Statistics:
@@ -228,10 +244,22 @@ class CommitShardByPicture(CommitShard):
         refined, without_picture = refine(draws, reasons, images, self._picture_gate)
         if without_picture:
             logger.warning(
-                "%s/%s: %d samples have no readable picture to compare with; their rewrites are kept",
-                unit.prompt_set, unit.shard, without_picture,
+                "%s: %d samples have no readable picture to compare with; their rewrites are kept",
+                printable_line(f"{unit.prompt_set}/{unit.shard}"), without_picture,
             )  # fmt: skip
         return refined
+
+
+def _too_many_deaths() -> str | None:
+    """A message if the process of this task was killed so often that the task must not try again; else None."""
+    from ray._private.worker import global_worker  # the runtime context does not know the number of the attempt
+
+    if not global_worker.connected:
+        return None
+    deaths = global_worker.core_worker.get_current_task_attempt_number()
+    if deaths < MAX_STARTS:
+        return None
+    return f"its process was killed {deaths} times, perhaps for lack of memory"
 
 
 def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:

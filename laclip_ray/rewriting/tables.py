@@ -26,6 +26,8 @@ REQUEST_FAILED = "request_failed"
 """The engine gave up on this prompt."""
 ENGINE_DIED = "engine_died"
 FAILED_REQUESTS = (PROMPT_TOO_LONG, REQUEST_REFUSED, REQUEST_FAILED, ENGINE_DIED)
+GATE_FAILED = "gate_failed"
+"""The reason of a text that the gate could not judge."""
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
@@ -147,6 +149,7 @@ REPORT_SCHEMA = pa.schema(
         ("engine", pa.string()),
         ("captions", pa.int64()),
         ("accepted", pa.int64()),
+        ("unfilled", pa.string()),
         ("gpu_s", pa.float64()),
     ]
 )
@@ -157,6 +160,8 @@ REPORT_SCHEMA = pa.schema(
     engine_start_failure, engine  string   as in `STREAM_SCHEMA`
     captions                      int64    captions of the shard; 0 unless committed
     accepted                      int64    accepted rewrites of the shard; 0 unless committed
+    unfilled                      string   JSON object: slots without an accepted rewrite, by reason; empty unless
+                                           committed
     gpu_s                         float64  `engine_s` times the GPUs of an engine
 """
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -22,6 +23,7 @@ from laclip_ray.rewriting.attempts import (
     read_attempts,
     write_attempts,
 )
+from tests.cases import case
 
 Ending = Literal["finished", "given up"]
 Death = Literal["engine", "driver", "node"]
@@ -262,3 +264,27 @@ def test_pieces_lie_beside_their_log_and_have_urls_of_their_own(first: tuple[str
     assert piece_url("set", shard, log, Piece(piece.start, piece.stop, deaths=9)) == urls[1]
     directories = {storage.filesystem(url)[1].rpartition("/")[0] for url in urls}
     assert directories == {storage.filesystem("set/attempts")[1]}
+
+
+@case(
+    "Identity",
+    "a damaged log of attempts (`attempts/SHARD.json`)",
+    "it is named in a warning, and the shard starts again",
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'{"work": "w"}',
+        b'{"work": "", "pieces": [{}], "failed": [], "attempt": null}',
+        b"\xff",
+    ],
+)
+def test_a_damaged_log_is_an_empty_one(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = attempts_url(str(tmp_path), "a.tar")
+    storage.write_bytes(url, content)
+    assert read_attempts(url) == AttemptLog()
+    assert url in caplog.text

@@ -1,13 +1,29 @@
-"""vLLM's engine: a killed start is recognised, and every request to a dead engine ends."""
+"""vLLM's engine: a killed start is recognised, a request's error is its own, and a dead engine answers no request."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting import engine, engine_arguments
-from laclip_ray.rewriting.engine import EngineDiedError, VllmEngine, was_killed
+from laclip_ray.rewriting import engine, engine_arguments, tables
+from laclip_ray.rewriting.engine import EngineDiedError, RequestError, VllmEngine, was_killed
+from laclip_ray.rewriting.prompts import Prompt
+from laclip_ray.rewriting.recipe import model_directory
+from tests.cases import case
+
+CONFIG = RewriteConfig(model="demo-rewriter")
+PROMPT = Prompt("before ", "a caption", " =>")
+
+
+@cache
+def tokenizer() -> Any:
+    """The demo rewriter's."""
+    return AutoTokenizer.from_pretrained(model_directory("demo-rewriter"))
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +45,19 @@ def test_a_killed_engine_is_distinguished_from_a_failed_one(message: str, killed
     assert was_killed(RuntimeError(message)) == killed
 
 
-class SilentEngine:
-    """Dies at the first request, without an answer or an error."""
+class FakeEngine:
+    """What `VllmEngine` uses of vLLM's `AsyncLLM`."""
 
     def __init__(self) -> None:
         self.errored = False
+        self.prompts: list[object] = []
+
+    def get_tokenizer(self) -> Any:
+        return tokenizer()
+
+
+class SilentEngine(FakeEngine):
+    """Dies at the first request, without an answer or an error."""
 
     async def generate(self, *_: object) -> AsyncIterator[object]:
         self.errored = True
@@ -46,8 +70,8 @@ def test_requests_to_a_silently_dead_engine_fail(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine, "_start", lambda *_: SilentEngine())
 
     async def ask() -> list[object]:
-        mortal = VllmEngine(RewriteConfig(model="demo-rewriter"), 0)
-        requests = [asyncio.create_task(mortal.generate("prompt", 1, str(number))) for number in range(3)]
+        mortal = VllmEngine(CONFIG, 0)
+        requests = [asyncio.create_task(mortal.generate(PROMPT, 1, str(number))) for number in range(3)]
         answers: list[object] = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), timeout=30)
         # The caller's task is not left cancelled.
         assert not any(task.cancelling() for task in requests)
@@ -61,7 +85,7 @@ def test_a_cancelled_request_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engine, "_start", lambda *_: silent)
 
     async def cancel() -> None:
-        request = asyncio.create_task(VllmEngine(RewriteConfig(model="demo-rewriter"), 0).generate("prompt", 1, "0"))
+        request = asyncio.create_task(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
         while not silent.errored:
             await asyncio.sleep(0.01)
         request.cancel()
@@ -69,3 +93,121 @@ def test_a_cancelled_request_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) 
             await request
 
     asyncio.run(cancel())
+
+
+class PanicException(BaseException):
+    """As the tokenizers library raises it when its native code panics: no `Exception`."""
+
+
+class FailingEngine(FakeEngine):
+    """Raises an error for each request."""
+
+    def __init__(self, error: BaseException, dies: bool = False) -> None:
+        super().__init__()
+        self.error, self.dies = error, dies
+
+    async def generate(self, prompt: object, *_: object) -> AsyncIterator[object]:
+        self.prompts.append(prompt)
+        self.errored = self.dies
+        raise self.error
+        yield None
+
+
+def vllm_errors() -> dict[str, BaseException]:
+    """Errors of one request, by what they are."""
+    from vllm.exceptions import VLLMValidationError
+    from vllm.v1.engine.exceptions import EngineGenerateError
+
+    return {
+        "an error of the engine": EngineGenerateError(),
+        "a panic of the tokenizer": PanicException("index out of bounds"),
+        "a runtime error": RuntimeError("CUDA error: an illegal memory access"),
+        "a time-out": TimeoutError(),
+        "a task that the engine cancelled": asyncio.CancelledError(),
+        "lack of memory": MemoryError(),
+        "a refused prompt": VLLMValidationError("the prompt is bad"),
+        "a prompt that is too long": ValueError("The prompt (length 9) is longer than the maximum model length of 8"),
+    }
+
+
+REASONS = {"a refused prompt": tables.REQUEST_REFUSED, "a prompt that is too long": tables.PROMPT_TOO_LONG}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            kind,
+            marks=case(
+                "Reading data",
+                f"{kind}, for one caption",
+                "the caption has no rewrite; the engine goes on",
+                counted_as=REASONS.get(kind, tables.REQUEST_FAILED),
+            ),
+        )
+        for kind in (
+            "an error of the engine",
+            "a panic of the tokenizer",
+            "a runtime error",
+            "a time-out",
+            "a task that the engine cancelled",
+            "lack of memory",
+            "a refused prompt",
+            "a prompt that is too long",
+        )
+    ],
+)
+def test_an_error_of_one_request_is_a_reason_unless_the_engine_died(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = vllm_errors()[kind]
+    monkeypatch.setattr(engine, "_start", lambda *_: FailingEngine(error))
+    with pytest.raises(RequestError) as refused:
+        asyncio.run(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
+    assert str(refused.value) == REASONS.get(kind, tables.REQUEST_FAILED)
+    assert refused.value.__cause__ is error
+
+    monkeypatch.setattr(engine, "_start", lambda *_: FailingEngine(error, dies=True))
+    with pytest.raises(EngineDiedError):
+        asyncio.run(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_request_to_stop_the_process_passes(kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_start", lambda *_: FailingEngine(kind()))
+    with pytest.raises(kind):
+        asyncio.run(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
+
+
+class EndingEngine(FakeEngine):
+    """Ends each text without the model's consent."""
+
+    def __init__(self, dies: bool) -> None:
+        super().__init__()
+        self.dies = dies
+
+    async def generate(self, *_: object) -> AsyncIterator[object]:
+        self.errored = self.dies
+        yield SimpleNamespace(outputs=[SimpleNamespace(finish_reason="abort")])
+
+
+@pytest.mark.parametrize(("dies", "kind"), [(False, RequestError), (True, EngineDiedError)])
+def test_an_aborted_text_is_no_completion(dies: bool, kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_start", lambda *_: EndingEngine(dies))
+    with pytest.raises(kind):
+        asyncio.run(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
+
+
+@pytest.mark.parametrize("mode", ["completion", "chat"])
+def test_the_engine_gets_control_tokens_of_a_caption_as_text(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FailingEngine(RuntimeError())
+    monkeypatch.setattr(engine, "_start", lambda *_: fake)
+    prompts = [Prompt("before ", caption, " =>") for caption in ("a cup", "a cup<|end|>")]
+    started = VllmEngine(RewriteConfig(model="demo-rewriter", mode=mode), 0)
+    for prompt in prompts:
+        with pytest.raises(RequestError):
+            asyncio.run(started.generate(prompt, 1, "0"))
+    plain, cut = fake.prompts
+    ids = tokenizer().encode(prompts[0], add_special_tokens=False)
+    assert plain == (str(prompts[0]) if mode == "completion" else {"prompt_token_ids": ids})
+    assert isinstance(cut, dict)
+    assert tokenizer().convert_tokens_to_ids("<|end|>") not in cut["prompt_token_ids"]
+    assert tokenizer().decode(cut["prompt_token_ids"]) == prompts[1]

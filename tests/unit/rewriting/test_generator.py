@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -23,13 +23,16 @@ from laclip_ray.rewriting.attempts import (
     read_attempts,
 )
 from laclip_ray.rewriting.draws import join_draws, judge_draws
-from laclip_ray.rewriting.engine import Answer, EngineDiedError
+from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError
+from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import ShardGivenUpError
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tables import MADE_SCHEMA, Origin, WorkUnit
+from tests.cases import case
 from tests.unit.rewriting.rounds import (
     DEADLY,
     FIRST_UNIT,
+    LENIENT,
     ORIGIN,
     UNANSWERED,
     RandomEngine,
@@ -151,6 +154,149 @@ def test_judging_again_gives_the_reasons_found_while_drawing(
     assert judge_draws(round_.draws, gate_of(experiment)).equals(round_.reasons)
 
 
+# --- errors of one row
+
+ODD = "a caption that breaks something"
+
+
+class PanicException(BaseException):
+    """As native code raises it: no `Exception`."""
+
+
+class OddEngine(RandomEngine):
+    """Gives a bad answer, or none, for the odd caption."""
+
+    def __init__(self, odd: Callable[[], Any]) -> None:
+        super().__init__(Random(0))
+        self.odd = odd
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        if ODD not in prompt:
+            return Answer([Completion("the red dog of a friend", False, 5)] * count, 7, 5)
+        answer: Answer = self.odd()
+        return answer
+
+
+def raise_(error: BaseException) -> Any:
+    raise error
+
+
+ODD_ANSWERS: dict[str, Callable[[], Any]] = {
+    "an engine that raises RuntimeError": lambda: raise_(RuntimeError("no")),
+    "an engine that panics": lambda: raise_(PanicException("no")),
+    "an engine that times out": lambda: raise_(TimeoutError()),
+    "an engine whose own task is cancelled": lambda: raise_(asyncio.CancelledError()),
+    "an engine that gives too few texts": lambda: Answer([], 7, 5),
+    "an engine that gives no text but None": lambda: Answer([Completion(cast("str", None), False, 1)], 7, 5),
+    "an engine that gives no answer but None": lambda: None,
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            kind,
+            marks=case(
+                "Reading data", f"{kind} for one caption", "the others are rewritten", counted_as="request_failed"
+            ),
+        )
+        for kind in ODD_ANSWERS
+    ],
+)
+def test_an_engines_error_for_one_caption_is_its_reason_and_logged_once(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = experiment_of(gate=LENIENT)
+    captions = [ODD, "a red dog", f"{ODD} again"]
+    table = samples_of([sample(f"s{row}", caption) for row, caption in enumerate(captions)], experiment)
+    generator = generator_of(experiment, OddEngine(ODD_ANSWERS[kind]), new_location())
+    made = asyncio.run(generator.generate(FIRST_UNIT, ORIGIN, table))
+    assert made.column("reason").to_pylist() == [tables.REQUEST_FAILED, None, tables.REQUEST_FAILED]
+    assert len(caplog.records) == 1
+    assert caplog.records[0].getMessage().startswith("human/0.tar/")
+
+
+def test_a_cancelled_shard_ends_as_cancelled() -> None:
+    class WaitingEngine(RandomEngine):
+        """Never answers."""
+
+        async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+            """See `laclip_ray.rewriting.engine.Engine`."""
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def cancel() -> None:
+        generator = generator_of(experiment_of(), WaitingEngine(Random(0)), new_location())
+        table = samples_of([sample("a", "a red dog")], experiment_of())
+        task = asyncio.create_task(generator.generate(FIRST_UNIT, ORIGIN, table))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+
+
+def test_an_error_of_a_second_attempt_keeps_the_draws_of_the_first_one() -> None:
+    class OnceEngine(RandomEngine):
+        """Answers the first request, one text good and one refused."""
+
+        async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+            """See `laclip_ray.rewriting.engine.Engine`."""
+            if request_id.endswith("/1"):
+                raise RuntimeError
+            return Answer([Completion(text, False, 1) for text in ("the red dog", "x")], 7, 5)
+
+    experiment = experiment_of(rewrites_per_set=2, redraws=1)
+    table = samples_of([sample("a", "a red dog")], experiment)
+    made = asyncio.run(
+        generator_of(experiment, OnceEngine(Random(0)), new_location()).generate(FIRST_UNIT, ORIGIN, table)
+    )
+    assert made.column("text").to_pylist() == ["the red dog", "x"]
+    assert made.column("reason").to_pylist() == [None, "too_short"]
+
+
+def test_a_text_that_no_file_can_store_is_repaired() -> None:
+    experiment = experiment_of(gate=LENIENT)
+    odd = OddEngine(lambda: Answer([Completion("a dog \ud800 and \x1b[31mred\x1b[0m\x00", False, 1)], 7, 5))
+    table = samples_of([sample("a", ODD)], experiment)
+    made = asyncio.run(generator_of(experiment, odd, new_location()).generate(FIRST_UNIT, ORIGIN, table))
+    assert made.column("text").to_pylist() == ["a dog \ufffd and red"]
+
+
+class BrokenGate:
+    """Raises an error for the texts of the odd caption."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def judge(self, text: str, caption: str, truncated: bool, head: int, others: Sequence[str] = ()) -> str | None:
+        """See `laclip_ray.rewriting.gate.Gate`."""
+        if ODD in caption:
+            raise self.error
+        return None
+
+
+@case(
+    "Reading data",
+    "a text over which the gate, or CLIP's tokeniser in it, raises an error",
+    "that rewrite is refused; the others are judged",
+    counted_as="gate_failed",
+)
+@pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), PanicException("no")], ids=repr)
+def test_a_gates_error_over_one_text_is_its_reason_while_drawing_and_judging(error: BaseException) -> None:
+    experiment = experiment_of(redraws=0)
+    table = samples_of([sample("a", ODD), sample("b", "a red dog")], experiment)
+    engine = OddEngine(lambda: Answer([Completion("some text", False, 1)], 7, 5))
+    gate = cast("Gate", BrokenGate(error))
+    generator = replace(generator_of(experiment, engine, new_location()), gates={"human": gate})
+    made = asyncio.run(generator.generate(FIRST_UNIT, ORIGIN, table))
+    assert made.column("reason").to_pylist() == [tables.GATE_FAILED, None]
+    assert judge_draws(join_draws(table, made), gate).to_pylist() == [tables.GATE_FAILED, None]
+
+
 # --- engines that die
 
 
@@ -212,6 +358,23 @@ def test_the_kept_pieces_of_a_suspect_shard_are_not_generated_again() -> None:
     again, (engine,) = generate_until_done(table, experiment, location, Random(1))
     assert again.equals(made)
     assert not engine.prompts
+
+
+@case(
+    "Identity",
+    "a damaged file of draws kept from an engine's death",
+    "it is named in a warning, and its captions are drawn again",
+)
+def test_a_damaged_kept_piece_is_drawn_again() -> None:
+    experiment, location = experiment_of(), new_location()
+    table = samples_of(WITH_DEADLY, experiment)
+    generate_until_done(table, experiment, location, Random(0))
+    pieces = [url for url in storage.list_files(location) if url.endswith(".arrow")]
+    for url, content in zip(pieces, (b"", b"cut"), strict=False):
+        storage.write_bytes(url, content)
+    made, (engine,) = generate_until_done(table, experiment, location, Random(1))
+    assert made.column("outcome").to_pylist().count(tables.ENGINE_DIED) == 1
+    assert engine.prompts
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Reports:
 
 
 def report(number: int, **fields: Any) -> dict[str, Any]:
-    defaults = {"engine": "first", "captions": 5, "accepted": 4, "gpu_s": 1.0}
+    defaults = {"engine": "first", "captions": 5, "accepted": 4, "unfilled": '{"too_short": 1}', "gpu_s": 1.0}
     return {"shard": SHARDS[number], "prompt_set": "human", **defaults, **fields}
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
+from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import prompts
 from laclip_ray.rewriting.prompts import (
     CHAT_INSTRUCTION,
@@ -37,6 +38,7 @@ from laclip_ray.rewriting.prompts import (
     prompt_texts,
     template_description,
 )
+from tests.cases import case
 
 SET = PromptSet("test", "", tuple(ExamplePair(f"source {n}", f"target {n}") for n in range(9)))
 TEMPLATES: tuple[Template, ...] = get_args(Template)
@@ -388,3 +390,42 @@ def test_a_file_that_holds_no_set_is_refused_with_the_part_that_is_wrong(
 def test_an_unknown_set_is_refused_with_those_there_are() -> None:
     with pytest.raises(UserError, match=r"'nosuch' is neither a built-in prompt set \(.*human.*\)"):
         load_prompt_set("nosuch")
+
+
+@case(
+    "Configs and secrets",
+    "a rewrite with control characters (colours, a bell, a carriage return, marks that reorder text)",
+    "they are removed before the gate sees the text",
+)
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        ("\x1b[31ma red dog\x1b[0m", "a red dog"),
+        ("a \x1b]0;title\x07red dog", "a red dog"),
+        ("a red dog\x07\x00\x08", "a red dog"),
+        ("a red dog\rerased", "a red dog"),
+        ("a red dog\u2028erased", "a red dog"),
+        ("a \u202eder\u202c dog", "a der dog"),
+        ("\x9b31ma red dog", "31ma red dog"),
+        ('"\x1b[1ma red dog"', "a red dog"),
+        ("a\tred dog", "a red dog"),
+        ("a red dog \udcff", "a red dog \ufffd"),
+        ("\x1b", ""),
+    ],
+)
+def test_control_characters_of_a_completion_are_removed(completion: str, text: str) -> None:
+    assert parse_completion(completion) == text
+
+
+@given(text=st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs", "Cf"], exclude_characters='"')))
+def test_a_completion_without_control_characters_stays_as_it_is(text: str) -> None:
+    reordering = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+    if not reordering & {*text} and text[:1] + text[-1:] not in ("\u201c\u201d", "\u00ab\u00bb", "\u201e\u201d"):
+        assert parse_completion(text) == text.strip()
+
+
+@given(completion=st.text())
+def test_a_rewrite_is_one_printable_line(completion: str) -> None:
+    text = parse_completion(completion)
+    assert printable_line(text).replace("\\u200e", "\u200e").replace("\\u200f", "\u200f") == text
+    text.encode()
