@@ -104,7 +104,7 @@ def refuse_defects(shards: Sequence[Shard]) -> None:
     defects = [shard.defect for shard in shards]
     if all(defects):
         others = len({shard.url for shard in shards}) - 1
-        raise UserError(defects[0] + (f". The other {others:,} files cannot be used either" if others else ""))
+        raise UserError(defects[0] + (f". The other files ({others:,}) cannot be used either" if others else ""))
 
 
 def samples_of(rows: Iterable[TableRow], shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
