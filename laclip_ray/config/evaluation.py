@@ -44,8 +44,8 @@ class RetrievalConfig(Section):
     """Use only the first images, this many, with the captions in the rows up to the last of them. None: all."""
     equal_captions: EqualCaptions = "auto"
     """Whether a caption that another image has too is a right answer (`match`) or a wrong one (`differ`, as in
-    CLIP_benchmark). `auto`: `differ` for sets with several captions an image and for CLIP_benchmark's retrieval sets,
-    as the literature measures them; else `match`, because alt-texts repeat."""
+    CLIP_benchmark). `auto`: `differ` if most images have several captions, and for CLIP_benchmark's retrieval sets, as
+    the literature measures them; else `match`, because alt-texts repeat."""
 
 
 class EvaluateConfig(Section):

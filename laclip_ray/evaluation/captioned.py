@@ -37,6 +37,9 @@ from laclip_ray.evaluation.labelled import RETRIEVAL_TYPE, dataset_type
 from laclip_ray.evaluation.pixels import Transform, pixels_or_reason
 from laclip_ray.evaluation.retrieval import CaptionedImage
 
+_COUNT = "nshards.txt"
+"""File in the directory of each split of a benchmark set."""
+
 _ROWS_LOOKED_AT = 100
 """Rows of a table that show whether it names image files or holds images."""
 
@@ -49,10 +52,11 @@ def is_benchmark_set(data: DataConfig, setting: str) -> bool:
         setting: the config key of `data`, for messages.
 
     Raises:
-        UserError: the file says that the set has labels instead of captions.
+        UserError: the file says that the set has labels instead of captions, or a path holds several splits.
     """
     kinds: dict[str, str] = {}
     for path in [data.path] if isinstance(data.path, str) else data.path:
+        _refuse_several_splits(path, setting)
         for directory in _directories_of(path):
             if (kind := dataset_type(directory, f"{setting}.path")) is not None:
                 kinds.setdefault(kind, directory)
@@ -63,6 +67,17 @@ def is_benchmark_set(data: DataConfig, setting: str) -> bool:
                 "name it under evaluate.zero_shot"
             )
     return bool(kinds)
+
+
+def _refuse_several_splits(path: str, setting: str) -> None:
+    """Refuse the directory of a benchmark set, whose splits would be read together."""
+    if storage.exists(storage.join(path, "dataset_type.txt")):
+        splits = [name for name in storage.list_directories(path) if storage.exists(storage.join(path, name, _COUNT))]
+        if len(splits) > 1:
+            raise UserError(
+                f"{setting}.path: {path} holds several splits ({', '.join(splits)}); give the directory of one, such "
+                f"as {storage.join(path, splits[0])}"
+            )
 
 
 def _directories_of(path: str) -> list[str]:

@@ -61,7 +61,10 @@ class TextTokenizer:
     def __init__(self, tokenizer: Callable[..., torch.Tensor]) -> None:
         """Take open_clip's tokeniser, which accepts `context_length`."""
         self._tokenizer = tokenizer
-        self._padding = int(tokenizer([""])[0, -1])
+        empty = tokenizer([""])[0].tolist()
+        self._end = -1 if empty[-1] == empty[-2] else 0
+        """The end of a row that is padded."""
+        self._padding = empty[self._end]
         self.cut = 0
         """Texts cut so far."""
 
@@ -69,10 +72,10 @@ class TextTokenizer:
         """The tokens of N texts, int64 [N, L]."""
         tokens = self._tokenizer(list(texts))
         # A text that fills the row may be just as long as the row, or longer.
-        full = [text for text, last in zip(texts, tokens[:, -1].tolist(), strict=True) if last != self._padding]
+        full = [text for text, end in zip(texts, tokens[:, self._end].tolist(), strict=True) if end != self._padding]
         if full:
             longer = self._tokenizer(full, context_length=tokens.shape[1] + 1)
-            self.cut += int((longer[:, -1] != self._padding).sum())
+            self.cut += int((longer[:, self._end] != self._padding).sum())
         return tokens
 
 

@@ -78,7 +78,7 @@ def retrieval_metrics(
         rows: the set.
         batch_size: images or texts encoded together.
         device: the device of `model`.
-        equal_captions: the rule for captions that several images have. `auto`: `differ` if an image has several
+        equal_captions: the rule for captions that several images have. `auto`: `differ` if most images have several
             captions, else `match`.
 
     Returns:
@@ -94,7 +94,8 @@ def retrieval_metrics(
     if not len(pairs.owners):
         return {"images": 0, "samples": 0, "captions": 0}
     if equal_captions == "auto":
-        equal_captions = "differ" if len(pairs.owners) > len(pairs.images) else "match"
+        several = int((torch.bincount(pairs.owners) > 1).sum())
+        equal_captions = "differ" if 2 * several > len(pairs.images) else "match"
     metrics: dict[str, Any] = {}
     for direction, way in zip(("image_to_text", "text_to_image"), directions_of(pairs, equal_captions), strict=True):
         ranks = way.ranks(device)

@@ -454,6 +454,16 @@ def test_a_labelled_set_is_refused(kind: str, tmp_path: Path) -> None:
         is_benchmark_set(data, "evaluate.x")
 
 
+def test_several_splits_of_a_benchmark_set_are_not_read_together(tmp_path: Path) -> None:
+    (tmp_path / "dataset_type.txt").write_text("retrieval")
+    for split in ("test", "train"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "nshards.txt").write_text("1")
+    with pytest.raises(UserError, match=r"^data\.path: .* holds several splits \(test, train\); give .*/test$"):
+        is_benchmark_set(RetrievalDataConfig(path=str(tmp_path)), "data")
+    assert is_benchmark_set(RetrievalDataConfig(path=str(tmp_path / "test")), "data")
+
+
 def test_without_a_directory_nothing_says_so(tmp_path: Path) -> None:
     for path in ("no/such/place", "*.tar", f"{tmp_path}/missing/*.tar"):
         assert not is_benchmark_set(RetrievalDataConfig(path=path), "data")

@@ -110,8 +110,8 @@ def test_without_this_rule_equal_captions_compete() -> None:
 
 
 def test_the_rule_for_equal_captions_follows_the_captions_of_an_image() -> None:
-    several, one = [["text 0", "text 1"], ["text 1"]], [["text 0"], ["text 0"], ["text 1"]]
-    model = Lookup(torch.eye(3), torch.eye(3))
+    several, one = [["text 0", "text 1"], ["text 1", "text 2"], ["text 3"]], [["text 0", "text 1"], ["text 0"]]
+    model = Lookup(torch.eye(4), torch.eye(4))
     assert measure(model, several, equal_captions="auto")["equal_captions"] == "differ"
     assert measure(model, one, equal_captions="auto")["equal_captions"] == "match"
     assert measure(model, one)["repeated_captions"] == measure(model, several)["repeated_captions"] == 2
