@@ -78,6 +78,11 @@ class Group:
     image: str | None = None
     """The image member that the sample uses."""
 
+    @property
+    def is_too_large(self) -> bool:
+        """Whether a member is larger than the limits."""
+        return not {IMAGE_TOO_LARGE, MEMBER_TOO_LARGE}.isdisjoint(self.problems.values())
+
 
 def read_groups(file: Any, reading: Reading) -> Iterator[Group]:
     """Read the samples of a tar in order.
@@ -103,7 +108,8 @@ def read_groups(file: Any, reading: Reading) -> Iterator[Group]:
                 yield group
             group = Group(key)
         parts.add(group, part, extension)
-    if group is not None and (parts.damage is None or isinstance(parts.damage, HeaderError)):
+    # If the tar ends inside a member, its sample is not whole. A claim of too many bytes is reported all the same.
+    if group is not None and (parts.damage is None or isinstance(parts.damage, HeaderError) or group.is_too_large):
         yield group
     if parts.damage is not None:
         raise parts.damage

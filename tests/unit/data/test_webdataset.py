@@ -8,6 +8,7 @@ import lzma
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,18 +16,21 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import DataConfig
 from laclip_ray.data import records, webdataset
+from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
 from laclip_ray.data.records import Sample
+from tests.cases import case
 from tests.unit.conftest import tar_bytes, write_tar
 from tests.unit.data.files import captions, ids, read
 
 
 def test_a_webdataset_gives_every_image_kind_with_its_caption_and_key(tmp_path: Path) -> None:
     members = []
-    for number, extension in enumerate(("jpg", "jpeg", "png", "webp", "JPG")):
+    extensions = ("jpg", "jpeg", "png", "webp", "JPG", "gif", "bmp", "tif", "tiff", "avif", "jpe", "jfif", "ppm")
+    for number, extension in enumerate(extensions):
         members += [(f"k{number}.{extension}", b"image%d" % number), (f"k{number}.txt", f"caption {number}".encode())]
     write_tar(tmp_path / "0.tar", members)
     samples = read(DataConfig(path=str(tmp_path)))
-    assert samples == [Sample(n, f"k{n}", f"caption {n}", b"image%d" % n) for n in range(5)]
+    assert samples == [Sample(n, f"k{n}", f"caption {n}", b"image%d" % n) for n in range(len(extensions))]
 
 
 def test_without_a_txt_member_the_caption_comes_from_json(tmp_path: Path) -> None:
@@ -47,7 +51,9 @@ def test_webdataset_ids_are_keys_with_directories_or_a_field_of_the_json(tmp_pat
     )
     path = str(tmp_path / "0.tar")
     assert ids(read(DataConfig(path=path))) == ["d/a", "d/b"]
-    assert ids(read(DataConfig(path=path, id_column="key"))) == ["7", "d/b"]
+    samples = read(DataConfig(path=path, id_column="key"))
+    assert ids(samples) == ["7", "d/b"]
+    assert [sample.problems for sample in samples] == [(), (records.ID_MISSING,)]
 
 
 def test_further_dots_belong_to_the_extension_as_in_webdataset(tmp_path: Path) -> None:
@@ -99,7 +105,7 @@ whole_tar = tar_bytes(
 )
 
 
-@given(size=st.integers(0, len(whole_tar)) | st.integers(0, 24).map(lambda blocks: blocks * 512))
+@given(size=st.integers(512, len(whole_tar)) | st.integers(1, 24).map(lambda blocks: blocks * 512))
 def test_a_truncated_tar_reports_its_truncation(size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "cut.tar"
     path.write_bytes(whole_tar[:size])
@@ -152,10 +158,57 @@ def test_a_damaged_header_is_reported_as_a_truncation(tmp_path: Path) -> None:
     assert end.problems == (records.SHARD_TRUNCATED,)
 
 
-def test_a_file_of_another_kind_is_reported_as_truncated(tmp_path: Path) -> None:
-    (tmp_path / "0.tar").write_bytes(b"not a tar")
-    (sample,) = read(DataConfig(path=str(tmp_path)))
-    assert sample.problems == (records.SHARD_TRUNCATED,)
+@pytest.mark.parametrize("content", [b"", b"not a tar", b"<html>" + bytes(9_000), whole_tar[:400]])
+def test_a_file_of_another_kind_cannot_be_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(content)
+    shard = records.Shard("0.tar", str(tmp_path / "0.tar"), "webdataset")
+    with pytest.raises(records.ShardUnreadableError, match=r"0\.tar is not a tar, but "):
+        list(webdataset.read_webdataset(shard, DataConfig(path=""), with_images=False))
+
+
+@pytest.mark.parametrize(
+    ("captions_choice", "expected"),
+    [
+        ("first", [("a", "one"), ("b", "three"), ("c", "plain")]),
+        ("all", [("a", "one"), ("a#caption2", "two"), ("b", ""), ("b#caption2", "three"), ("c", "plain")]),
+    ],
+)
+@case("Reading data", "a list of captions in a json member", "the first one; with data.captions: all, a row for each")
+def test_lists_of_captions_in_json_members(
+    captions_choice: Any, expected: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    lists = {"a": ["one", "two"], "b": ["", "three"], "c": ["not used"]}
+    members = [(f"{key}.json", json.dumps({"caption": value}).encode()) for key, value in lists.items()]
+    members += [("a.jpg", b"i"), ("b.jpg", b"i"), ("c.jpg", b"i"), ("c.txt", b"plain")]
+    write_tar(tmp_path / "0.tar", sorted(members))
+    data = DataConfig(path=str(tmp_path), captions=captions_choice)
+    samples = read(data)
+    assert [(sample.id, sample.caption) for sample in samples] == expected
+    assert [sample.row for sample in samples] == list(range(len(expected)))
+    assert [sample.caption_number for sample in samples] == [int("#" in sample.id) for sample in samples]
+    assert {sample.image for sample in samples} == {b"i"}
+    assert [(sample.id, sample.caption) for sample in read(data, with_images=False)] == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@case("Reading data", "txt and json members in UTF-16, or with a byte order mark", "read as text, without the mark")
+def test_texts_with_a_byte_order_mark_are_decoded(encoding: str, tmp_path: Path) -> None:
+    write_tar(
+        tmp_path / "0.tar",
+        [("a.txt", "ein Ölbild".encode(encoding)), ("b.json", '{"caption": "zwei"}'.encode(encoding))],
+    )
+    assert captions(read(DataConfig(path=str(tmp_path)))) == ["ein Ölbild", "zwei"]
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_a_sample_is_counted_by_the_member_that_is_too_large(with_images: bool, tmp_path: Path) -> None:
+    write_tar(
+        tmp_path / "0.tar",
+        [("a.jpg", bytes(99)), ("a.txt", b"one"), ("b.jpg", b"i"), ("b.json", bytes(records.MAX_ROW_BYTES + 1))],
+    )
+    first, second = read(DataConfig(path=str(tmp_path), max_image_bytes=98), with_images)
+    assert (first.caption, first.image, first.problems) == ("one", None, (IMAGE_TOO_LARGE,))
+    assert (second.id, second.caption, second.problems) == ("b", "", (records.MEMBER_TOO_LARGE,))
 
 
 def test_ids_from_any_bytes_can_be_stored(tmp_path: Path) -> None:
