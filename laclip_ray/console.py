@@ -1,4 +1,4 @@
-"""Print the result of each verb to the console."""
+"""Print the result of each verb to the console. Texts from data are printed with their control characters escaped."""
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
@@ -13,6 +13,7 @@ from laclip_ray import storage
 from laclip_ray.intervals import Interval
 from laclip_ray.onejob.plan import RunPlan
 from laclip_ray.onejob.run import OneJobResult
+from laclip_ray.printable import printable_line
 from laclip_ray.rewriting.estimate import Estimate
 from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.result import RewritingResult
@@ -31,6 +32,11 @@ def _table(title: str, *headings: str, left: Collection[str] = ()) -> Table:
 
 def _money(amount: float | None) -> str:
     return "no price set" if amount is None else f"{amount:,.2f}"
+
+
+def _print_data(console: Console, line: str, highlight: bool = False) -> None:
+    """Print a line that holds texts from data, as they are."""
+    console.print(printable_line(line), markup=False, emoji=False, highlight=highlight)
 
 
 def print_rewriting(console: Console, result: RewritingResult, output: str) -> None:
@@ -58,7 +64,7 @@ def print_rewriting(console: Console, result: RewritingResult, output: str) -> N
         for kind, reasons in (("rejected", counts.rejected), ("noted", counts.problems)):
             for reason, count in reasons.most_common():
                 examples = ", ".join(counts.named.get(reason, [])[:3]) + (", …" if count > 3 else "")
-                console.print(f"  {name}: {kind} {reason} {count:,} ({examples})", markup=False)
+                _print_data(console, f"  {name}: {kind} {reason} {count:,} ({examples})", highlight=True)
     console.print(
         f"{result.shards} shards, {result.shards_done_before} done before, {result.commits} committed now by "
         f"{len(result.engines)} engine(s) in {result.elapsed_s:.0f} s"
@@ -78,22 +84,20 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
     """Print counts by reason and set, and the chosen examples."""
     console.print(_inspection_table(inspection))
     for shard, missing in inspection.changed.items():
-        console.print(
-            f"{shard}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites",
-            markup=False,
-            highlight=False,
+        _print_data(
+            console, f"{shard}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites"
         )
     for note in inspection.notes:
-        console.print(note, markup=False, highlight=False)
+        _print_data(console, note)
     reason = ""
     for shown in inspection.shown:
         if shown.reason != reason:
             reason = shown.reason
             console.print(f"\n{reason}", style="bold", markup=False, highlight=False)
-        console.print(f"  {shown.id} ({shown.rewrite_set})", markup=False, highlight=False)
-        console.print(f"    {shown.caption}", markup=False, highlight=False, emoji=False)
+        _print_data(console, f"  {shown.id} ({shown.rewrite_set})")
+        _print_data(console, f"    {shown.caption}")
         if shown.text is not None:
-            console.print(f"    => {shown.text}", markup=False, highlight=False, emoji=False)
+            _print_data(console, f"    => {shown.text}")
     console.print(
         f"\ncounts are of all committed shards, samples of {inspection.shards_read} (a few a set)", highlight=False
     )
@@ -165,7 +169,7 @@ def print_training(console: Console, result: TrainingResult) -> None:
     console.print(f"p {summary['p']:g} asked for, {summary['p_effective']:.4f} shown; fallbacks: {fallbacks}")
     for reason, count in summary["skipped"].items():
         examples = ", ".join(summary["skipped_names"][reason][:3])
-        console.print(f"  skipped {reason} {count:,} ({examples})", markup=False)
+        _print_data(console, f"  skipped {reason} {count:,} ({examples})", highlight=True)
     note = "copy it to load it with open_clip"
     if storage.is_local(result.export):
         note = f"open_clip loads it as local-dir:{result.export}"

@@ -7,6 +7,7 @@ import typer
 
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
 from laclip_ray.config import ExportTarget
+from laclip_ray.printable import printable_line
 from laclip_ray.tally import first_names
 
 if TYPE_CHECKING:
@@ -130,19 +131,24 @@ def _is_override(argument: str) -> bool:
     return bool(re.match(r"[A-Za-z_][\w.]*=", argument))
 
 
+def _echo(line: str) -> None:
+    """Print a line that holds texts from data."""
+    typer.echo(printable_line(line))
+
+
 def _print_imported(imported: "ImportResult") -> None:
     for name, counts in imported.statistics.items():
         refused = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected.most_common())
-        typer.echo(
+        _echo(
             f"{name}: {counts.captions:,} captions, {counts.accepted:,} rewrites accepted; refused: {refused or 'none'}"
         )
     if imported.unused_lines:
         more = ", …" if imported.unused_lines > len(imported.unused_names) else ""
-        typer.echo(
+        _echo(
             f"{imported.unused_lines:,} of {imported.lines:,} rows match no sample by id and caption: "
             f"{', '.join(imported.unused_names)}{more}"
         )
-    typer.echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
+    _echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
 
 
 @rewrites_app.command("export")
@@ -169,7 +175,7 @@ def export_rewrites(
 
 def _print_exported(output: str, exported: "ExportResult") -> None:
     rewrites = ", ".join(f"{name} {count:,}" for name, count in exported.sets.items())
-    typer.echo(
+    _echo(
         f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
         f"without a rewrite; rewrites: {rewrites}"
     )
@@ -179,13 +185,13 @@ def _print_exported(output: str, exported: "ExportResult") -> None:
         ("ended in the middle", exported.truncated),
     ):
         if shards:
-            typer.echo(f"{len(shards):,} shards {problem}: {first_names(shards)}")
+            _echo(f"{len(shards):,} shards {problem}: {first_names(shards)}")
     if exported.changed_samples:
         typer.echo(f"{exported.changed_samples:,} samples are new or have another caption: no rewrites")
     if exported.json_replaced:
         typer.echo(f"{exported.json_replaced:,} json members held no JSON object and were replaced")
     if exported.json_keys:
-        typer.echo(
+        _echo(
             f"open_clip (main branch) draws one of them with --json-text-key '{';'.join(exported.json_keys)}' "
             f"--json-text-key-probs {' '.join('1' for _ in exported.json_keys)}"
         )

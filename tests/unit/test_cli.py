@@ -178,7 +178,8 @@ def test_the_built_in_prompt_sets_are_listed_with_their_pairs(capsys: pytest.Cap
 def test_estimate_prints_and_writes_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "captions.jsonl").write_text('{"caption": "a small red box"}\n' * 3)
     path = tmp_path / "config.yaml"
-    path.write_text(f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n")
+    content = f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n"
+    path.write_text(f"{content}rewrite: {{model: demo-rewriter}}\n")
     main(["estimate", str(path), "rewrite.price=l4", "rewrite.prompt_sets=[human]"])
     printed = capsys.readouterr().out
     for expected in ("3 captions in 1 shards", "human", "GPU-hours", "L4-24GB", "throughput: assumed"):

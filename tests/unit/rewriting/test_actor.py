@@ -1,13 +1,17 @@
-"""An engine is started with retries."""
+"""An engine is started with retries, and an error of one shard is that shard's failure."""
 
-from typing import cast
+import asyncio
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.rewriting.actor import start_engine
+from laclip_ray.rewriting.actor import RewritingActor, start_engine
 from laclip_ray.rewriting.engine import Engine, EngineStartError
+from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, Origin, WorkUnit, stream_row
+from tests.cases import case
 
 ENGINE = cast(Engine, object())
 
@@ -57,3 +61,27 @@ def test_the_last_start_begins_when_the_time_is_over(timeout_s: float, takes_s: 
         build.start(timeout_s)
     assert timeout_s <= build.now_s + 1e-6
     assert build.now_s - takes_s <= max(timeout_s, takes_s) + 1e-6
+
+
+class BrokenGenerator:
+    """Cannot record attempts."""
+
+    async def generate(self, *_: object) -> pa.Table:
+        raise PermissionError("attempts/a.json")
+
+
+@case(
+    "Reading data",
+    "a shard whose attempts cannot be recorded (a refused write)",
+    "that shard fails with the cause; the engine draws the others",
+    exit_code=3,
+)
+def test_an_error_of_one_shard_is_its_failure_and_the_actor_lives() -> None:
+    actor = object.__new__(RewritingActor)
+    values: dict[str, Any] = {"_engine": None, "_generator": BrokenGenerator()}
+    vars(actor).update(values)
+    unit, origin = WorkUnit("human", "a\x1b.tar", 0), Origin("identity", "inputs", 1)
+    (row,) = stream_row(unit, origin, SAMPLES_SCHEMA.empty_table()).to_pylist()
+    asyncio.run(actor._generate(row))
+    assert row["failure"] == "cannot be rewritten: PermissionError: attempts/a.json"
+    assert row["made"] is None

@@ -1,6 +1,9 @@
 """Reports are counted once each, and units that engines give back are drawn again or end the run."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from laclip_ray.rewriting.engine import EngineStartError
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.progress import Progress
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult, StoppedError
-from laclip_ray.rewriting.tables import REPORT_SCHEMA
+from laclip_ray.rewriting.shortfall import ShortfallError
+from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.store import Committed
+from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin
+from tests.cases import case
 from tests.unit.conftest import write_tar
 
 SHARDS = [f"{number}.tar" for number in range(6)]
@@ -135,3 +142,50 @@ def test_a_spent_budget_ends_the_run_unless_everything_is_drawn(backlog: Backlog
     progress = Progress(find_backlog(limited), RewritingResult(), RunHooks(), gpu_s=1.0)
     with pytest.raises(BudgetReachedError, match="gpu_hours"):
         progress.follow(Reports(report(0), report(1)), units)
+
+
+# --- rewrites that fail
+
+
+def failed(number: int, rows: int = 400, reason: str = "caption_missing") -> dict[str, Any]:
+    return report(number, captions=rows, accepted=0, unfilled=json.dumps({reason: rows}))
+
+
+@case(
+    "Reading data",
+    "rows without a usable caption, or requests that all fail, over at least 1,000 rows",
+    "the run ends early; committed shards stay",
+    exit_code=3,
+    counted_as="caption_missing, request_failed, truncated, ...",
+)
+@pytest.mark.parametrize("reason", ["caption_missing", "request_failed", "truncated", "empty", "prompt_too_long"])
+def test_a_run_of_failures_ends_before_the_other_shards_are_drawn(
+    reason: str, backlog: Backlog, start: Callable[..., Progress]
+) -> None:
+    progress = start()
+    reports = Reports(*(failed(number, reason=reason) for number in range(6)))
+    with pytest.raises(ShortfallError, match=rf"100\.0% of the rewrites of 1,200 rows .* {reason} 1,200"):
+        progress.follow(reports, backlog.to_draw)
+    assert progress.result.commits == 3
+
+
+def test_a_run_goes_on_below_the_limit_and_over_one_bad_shard(backlog: Backlog, start: Callable[..., Progress]) -> None:
+    good = [report(number, captions=5_000, accepted=5_000, unfilled="{}") for number in range(2, 6)]
+    assert start().follow(Reports(failed(0, rows=2_000), failed(1), *good), backlog.to_draw) == []
+
+
+def test_the_setting_can_allow_failures(backlog: Backlog) -> None:
+    lenient = find_backlog(with_overrides(backlog.experiment, {"rewrite.max_failed_share": 1.0}))
+    progress = Progress(lenient, RewritingResult(), RunHooks(), gpu_s=0.0)
+    assert progress.follow(Reports(*(failed(number) for number in range(6))), lenient.to_draw) == []
+
+
+def test_a_rerun_counts_what_is_committed_but_not_what_it_draws_again(backlog: Backlog) -> None:
+    origin = Origin("identity", "inputs", 1)
+    bad = Statistics(500, 0, unfilled=Counter(truncated=500))
+    committed = {"human": {name: Committed(0, origin, bad, "") for name in SHARDS[:3]}}
+    rest = replace(backlog, committed=committed, to_draw=backlog.to_draw[3:])
+    limit = Progress(rest, RewritingResult(), RunHooks(), gpu_s=0.0).reached_limit()
+    assert isinstance(limit, ShortfallError)
+    retried = replace(rest, to_draw=backlog.to_draw)
+    assert Progress(retried, RewritingResult(), RunHooks(), gpu_s=0.0).reached_limit() is None
