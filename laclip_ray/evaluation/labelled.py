@@ -57,17 +57,13 @@ class LabelledSet:
         return {name: label for label, name in enumerate(self.class_names) if counts[name] == 1}
 
 
-def open_labelled_set(config: ZeroShotConfig, setting: str) -> LabelledSet:
+def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
     """Find a set's files.
-
-    Args:
-        config: the set.
-        setting: its config key, for messages.
 
     Raises:
         UserError: a file of the layout is missing, empty or not UTF-8, or the set is of another kind.
     """
-    where = f"{setting}: {config.name}"
+    where = f"evaluate.zero_shot: {config.name}"
     kind = dataset_type(config.path, where)
     if kind == RETRIEVAL_TYPE:
         raise UserError(

@@ -94,9 +94,9 @@ def check_evaluation(config: EvaluateConfig, training: DataConfig) -> None:
     """
     if not config.zero_shot and not config.retrieval:
         raise UserError("evaluate: nothing to do; give evaluate.zero_shot or evaluate.retrieval")
-    for number, zero_shot in enumerate(config.zero_shot):
-        setting = _zero_shot_setting(number)
-        _warn_of_overlap(setting, open_labelled_set(zero_shot, setting).shards, training)
+    for zero_shot in config.zero_shot:
+        shards = open_labelled_set(zero_shot).shards
+        _warn_of_overlap(f"evaluate.zero_shot: {zero_shot.name}", shards, training)
     for number, retrieval in enumerate(config.retrieval):
         setting = _retrieval_setting(number)
         is_benchmark_set(retrieval.data, setting)
@@ -153,8 +153,8 @@ def measure(config: EvaluateConfig, location: str) -> dict[str, Any]:
     loaded = load_model(location, config.pretrained, device, _CHECKPOINT_SETTING)
     meter = _Meter(loaded, device, config.batch_size)
     results = []
-    for number, zero_shot in enumerate(config.zero_shot):
-        measured = partial(meter.classify, zero_shot, _zero_shot_setting(number))
+    for zero_shot in config.zero_shot:
+        measured = partial(meter.classify, zero_shot)
         results.append(_result(ZERO_SHOT, zero_shot.name, measured, config.max_skipped))
     for number, retrieval in enumerate(config.retrieval):
         measured = partial(meter.retrieve, retrieval, _retrieval_setting(number))
@@ -170,9 +170,9 @@ class _Meter:
     device: "torch.device"
     batch_size: int
 
-    def classify(self, config: ZeroShotConfig, setting: str, coverage: Coverage) -> dict[str, Any]:
+    def classify(self, config: ZeroShotConfig, coverage: Coverage) -> dict[str, Any]:
         """Zero-shot accuracies."""
-        labelled = open_labelled_set(config, setting)
+        labelled = open_labelled_set(config)
         images = batches(labelled_images(labelled, self.loaded.transform, coverage), self.batch_size)
         return zero_shot_metrics(self.loaded.model, self.loaded.tokenizer, labelled, images, self.device)
 
@@ -197,10 +197,6 @@ def _remedy(data: DataConfig, setting: str, coverage: Coverage) -> str:
     if reasons and reasons <= {CAPTION_EMPTY, CAPTION_MISSING}:
         return f"check {setting}.caption_column ({data.caption_column!r})"
     return ""
-
-
-def _zero_shot_setting(number: int) -> str:
-    return f"evaluate.zero_shot[{number}]"
 
 
 def _retrieval_setting(number: int) -> str:

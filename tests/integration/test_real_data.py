@@ -79,7 +79,7 @@ def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
 
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
     config = ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0"))
-    labelled = open_labelled_set(config, "evaluate.zero_shot[0]")
+    labelled = open_labelled_set(config)
     coverage = Coverage()
     labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), coverage))
     assert (len(labelled.class_names), coverage.skipped_units, coverage.used) == (10, 0, labels.total())

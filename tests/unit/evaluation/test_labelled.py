@@ -18,8 +18,6 @@ from laclip_ray.evaluation.labelled import LABEL_UNUSABLE, LabelledSet, labelled
 from tests.cases import case
 from tests.unit.conftest import encode, picture, smooth_pixels, tar_bytes, write_tar
 
-SETTING = "evaluate.zero_shot[0]"
-
 
 def width_of(image: Image.Image) -> torch.Tensor:
     """Pixels that identify the image by its width."""
@@ -55,7 +53,7 @@ def label_with(root: Path, labels: list[bytes], extension: str = "cls") -> ZeroS
 
 
 def open_set(config: ZeroShotConfig) -> LabelledSet:
-    return open_labelled_set(config, SETTING)
+    return open_labelled_set(config)
 
 
 def labels(config: ZeroShotConfig, coverage: Coverage | None = None) -> list[tuple[int, int]]:
@@ -95,7 +93,7 @@ def test_another_split_has_its_own_shards(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     config = make_set(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot\[0\]: animals: .*{name} does not exist"):
+    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot: animals: .*{name} does not exist"):
         open_set(config)
 
 
@@ -129,7 +127,7 @@ def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
 def test_a_file_that_holds_something_else_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     config = make_set(tmp_path)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot\[0\]: animals: .*{message}"):
+    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot: animals: .*{message}"):
         open_set(config)
 
 

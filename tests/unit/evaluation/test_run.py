@@ -257,7 +257,7 @@ def test_a_set_within_the_training_data_is_named(
     experiment_with: Experiments, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_evaluation(experiment_with())
-    for setting in (r"evaluate.zero_shot[0]", r"evaluate.retrieval[0].data"):
+    for setting in ("evaluate.zero_shot: animals", "evaluate.retrieval[0].data"):
         assert f"{setting}: 1 of its 1 files are also in data.path (0.tar)" in caplog.text
 
 
