@@ -40,7 +40,8 @@ class DataConfig(Section):
     """Turn images by their EXIF orientation. false: as the paper's code does, which ignores it."""
     max_image_bytes: PositiveInt = 64 * 2**20
     """Encoded images of more bytes are skipped."""
-    max_pixels: PositiveInt = 90_000_000
-    """Images of more pixels are skipped before they are decoded."""
+    max_pixels: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000
+    """Images of more pixels are skipped before they are decoded. A pixel of WebP, AVIF, TIFF and progressive CMYK JPEG
+    counts as two, as decoding it takes twice the memory."""
     max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Rows in a shard, at most. Larger Parquet files and tables are cut into row ranges."""

@@ -1,5 +1,6 @@
 """Checks of an encoded image before it is decoded: its bytes, its format, and the claims of its header."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -19,6 +21,9 @@ from PIL import (
 from laclip_ray.config import DataConfig
 from laclip_ray.data.orientation import UPRIGHT, exif_orientation
 from laclip_ray.data.records import IMAGE_MISSING, Sample
+
+# Pillow warns above 89 million pixels. Here, `ImageLimits` decides, and the row is counted.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 IMAGE_UNREADABLE = "image_unreadable"
 """Reason to skip a row: its bytes are not a whole image."""
@@ -122,20 +127,28 @@ class ImageLimits:
     max_bytes: int
     """Of the encoded image."""
     max_pixels: int
+    """`DataConfig.max_pixels`."""
 
     @classmethod
     def of(cls, data: DataConfig) -> "ImageLimits":
         """The limits that a dataset's config sets."""
         return cls(data.max_image_bytes, data.max_pixels)
 
-    def check_pixels(self, width: int, height: int) -> None:
+    def check_pixels(self, width: int, height: int, weight: int = 1) -> None:
         """Refuse a picture with too many pixels.
+
+        Args:
+            width: in pixels.
+            height: in pixels.
+            weight: how much a pixel counts: 1 or 2.
 
         Raises:
             ImageError: `IMAGE_TOO_LARGE`.
         """
-        if width * height > self.max_pixels:
-            raise ImageError(IMAGE_TOO_LARGE, f"{width} x {height} pixels; data.max_pixels is {self.max_pixels}")
+        if width * height * weight > self.max_pixels:
+            counted = ", each counted twice" if weight > 1 else ""
+            limit = f"data.max_pixels is {self.max_pixels}"
+            raise ImageError(IMAGE_TOO_LARGE, f"{width} x {height} pixels{counted}; {limit}")
 
 
 DEFAULT_LIMITS = ImageLimits(
