@@ -158,7 +158,7 @@ def _tar_content(shard: Shard) -> str:
     with fs.open(path, "rb") as file:
         try:
             for group in itertools.islice(read_groups(file, Reading(images=False)), _ROWS):
-                extensions.update(group.members)
+                extensions.update(group.members.keys())
                 fields = parse_json(group.members.get("json") or b"")
                 keys = keys or (list(fields) if isinstance(fields, dict) else [])
         except DamagedError:

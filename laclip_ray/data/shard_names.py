@@ -22,14 +22,15 @@ def unique_names(files: Sequence[DataFile], setting: str) -> dict[str, DataFile]
         UserError: directories of different stores have the same path, and a file of the same name.
     """
     counts = Counter(file.name for file in files)
+    roots = {_directory(file) for file in files}
     clashing = {_directory(file) for file in files if counts[file.name] > 1}
-    longest = max((directory.count("/") + 1 for directory in clashing), default=0)
-    for length in range(longest + 1):
-        named = {_name(file, length if _directory(file) in clashing else 0): file for file in files}
-        if len(named) == len(files):
-            return named
+    for prefixed in (clashing, roots):  # a longer name may be that of a file elsewhere
+        for length in range(max((root.count("/") + 1 for root in prefixed), default=0) + 1):
+            named = {_name(file, length if _directory(file) in prefixed else 0): file for file in files}
+            if len(named) == len(files):
+                return named
     name, _ = counts.most_common(1)[0]
-    first, second = (file.url for file in files if file.name == name)
+    first, second, *_ = (file.url for file in files if file.name == name)
     raise UserError(f"{setting}.path: {first} and {second} would both be the shard {name!r}; rename a directory")
 
 
