@@ -100,18 +100,6 @@ def list_directories(url: str) -> list[str]:
         return []
 
 
-def expand(url: str) -> list[str]:
-    """The files that `url` names: itself, the files of a directory, or the matches of a glob; sorted."""
-    fs, path = filesystem(url)
-    if any(mark in path for mark in "*?["):
-        matches = fs.glob(path, detail=True).items()
-        files = [file for file, info in matches if info["type"] != "directory" and ASIDE_MARK not in name_of(file)]
-        return sorted(url_of(fs, file, url) for file in files)
-    if fs.isdir(path):
-        return list_files(url)
-    return [url if not is_local(url) else path] if fs.exists(path) else []
-
-
 def read_bytes(url: str) -> bytes:
     """The content of a file."""
     fs, path = filesystem(url)

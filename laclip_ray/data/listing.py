@@ -98,6 +98,15 @@ def find_files(paths: Sequence[str], setting: str, left_out: Tally) -> dict[str,
     return found
 
 
+def urls_of(path: str) -> list[str]:
+    """The files that a path names, sorted; empty if there are none."""
+    try:
+        (files,) = find_files([path], "data", Tally()).values()
+    except UserError:
+        return []
+    return sorted({file.url for file in files})
+
+
 def _listed(target: _Target, root: str, found: Found) -> DataFile:
     url = storage.url_of(target.fs, found.path, target.url)
     return DataFile(url, root, path_below(found.path, root), found.info)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
+from laclip_ray.data.listing import urls_of
 
 
 def files_in_training(urls: Iterable[str], data: DataConfig) -> list[str]:
@@ -24,7 +25,7 @@ def files_in_training(urls: Iterable[str], data: DataConfig) -> list[str]:
         fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
         root = _real(fixed if fixed == path else fixed.rpartition("/")[0] or ".")
         if any(real == root or real.startswith(root.rstrip("/") + "/") for real in url_of):
-            common |= url_of.keys() & {_real(url) for url in storage.expand(path)}
+            common |= url_of.keys() & {_real(url) for url in urls_of(path)}
     return sorted(url_of[real] for real in common)
 
 

@@ -136,42 +136,12 @@ def test_listings_skip_unfinished_files(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"")
     (tmp_path / f"a.tar{storage.ASIDE_MARK}0").write_bytes(b"")
     assert storage.list_files(str(tmp_path)) == [str(tmp_path / "a.tar")]
-    assert storage.expand(str(tmp_path)) == [str(tmp_path / "a.tar")]
-    assert storage.expand(str(tmp_path / "a*")) == [str(tmp_path / "a.tar")]
 
 
 def test_a_directory_with_the_mark_in_its_path_lists_its_files(tmp_path: Path) -> None:
     url = str(tmp_path / f"build{storage.ASIDE_MARK}3" / "a.tar")
     storage.write_bytes(url, b"")
     assert storage.list_files(str(tmp_path)) == [url]
-
-
-def test_expand_takes_a_file_a_directory_or_a_glob(location: str) -> None:
-    for name in ("0.tar", "1.tar", "notes.txt", "sub/2.tar"):
-        storage.write_bytes(storage.join(location, name), b"")
-
-    def names(url: str) -> list[str]:
-        return [storage.name_of(file) for file in storage.expand(url)]
-
-    assert names(storage.join(location, "1.tar")) == ["1.tar"]
-    assert names(location) == ["0.tar", "1.tar", "notes.txt", "2.tar"]
-    assert names(storage.join(location, "*.tar")) == ["0.tar", "1.tar"]
-    assert names(storage.join(location, "[1-9].tar")) == ["1.tar"]
-    assert names(storage.join(location, "*", "*.tar")) == ["2.tar"]
-    assert names(storage.join(location, "*.csv")) == []
-    assert names(storage.join(location, "none")) == []
-
-
-def test_a_glob_gives_files_not_directories(location: str) -> None:
-    for name in ("a", "sub/b"):
-        storage.write_bytes(storage.join(location, name), b"")
-    assert [storage.name_of(file) for file in storage.expand(storage.join(location, "*"))] == ["a"]
-
-
-def test_expanded_files_can_be_read(location: str) -> None:
-    storage.write_bytes(storage.join(location, "a.tar"), b"content")
-    for url in (location, storage.join(location, "*.tar"), storage.join(location, "a.tar")):
-        assert [storage.read_bytes(file) for file in storage.expand(url)] == [b"content"]
 
 
 def test_an_unknown_protocol_is_a_user_error() -> None:

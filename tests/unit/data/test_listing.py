@@ -9,7 +9,7 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.data import listing
-from laclip_ray.data.listing import find_files
+from laclip_ray.data.listing import find_files, urls_of
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
 from tests.cases import case
@@ -66,6 +66,12 @@ def test_every_file_can_be_read_and_has_its_identity(root: str) -> None:
         assert sorted(storage.read_bytes(file.url) for file in files) == [b"a.tar", b"sub/b.tar"]
         for file in files:
             assert storage.identity(file.url).startswith(storage.identity_of(file.info))
+
+
+def test_urls_of_a_path_are_sorted_and_none_if_it_names_no_file(root: str) -> None:
+    make(root, "b.tar", "a.tar")
+    assert [storage.name_of(url) for url in urls_of(root)] == ["a.tar", "b.tar"]
+    assert urls_of(storage.join(root, "none")) == urls_of(storage.join(root, "*.csv")) == []
 
 
 @case(SECTION, "the path {00000..00012}.tar", "the 13 files are read")
