@@ -92,11 +92,13 @@ class _Evidence:
             self.ordinary += problem == UNCLOSED_QUOTE
         elif fields == bare:
             self.commas_bare += "," in text
+        elif '""' in text and any('"' in field for field in fields) and _is_well_formed(text, delimiter):
+            self.enclosing += 1
         elif any("\n" in field for field in fields):
             self.enclosing += any(not width.fits(line.split(delimiter)) for line in text.split("\n"))
         elif not _is_well_formed(text, delimiter):
             self.ordinary += 1
-        elif len(bare) != len(fields) or ('""' in text and any('"' in field for field in fields)):
+        elif len(bare) != len(fields):
             self.enclosing += 1
         else:
             self.enclosed += 1
@@ -137,7 +139,8 @@ def _quotes_enclose_fields(lines: Sequence[Line], delimiter: str, data: DataConf
 def _is_well_formed(text: str, delimiter: str) -> bool:
     """Whether quotes in a row stand at the ends of fields, or are doubled."""
     try:
-        next(csv.reader([text.replace("\r", " ")], delimiter=delimiter, strict=True))
+        lines = (f"{line}\n" for line in text.replace("\r", " ").split("\n"))
+        next(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error:
         return False
     return True

@@ -31,6 +31,8 @@ _MARKS = (
 
 _MIN_ZERO_SHARE = 0.2
 """UTF-16: least share of zeros among the high bytes. Tables in any script have Latin delimiters, line ends, URLs."""
+_MIN_ZERO_SHARE_OF_UTF8 = 0.9
+"""The same, if the bytes are UTF-8 too: Latin text in UTF-16, or text with stray zeros."""
 
 
 class TextForm(NamedTuple):
@@ -60,15 +62,26 @@ def _detect_encoding(head: bytes) -> str:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
-    zeros = [head[start::4].count(0) / max(len(head) // 4, 1) for start in range(4)]
+    if len(head) < 4 or 0 not in head:
+        return "utf-8"
+    zeros = [head[start::4].count(0) / len(head[start::4]) for start in range(4)]
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
     if min(zeros[2:]) > 0.9:
         return "utf-32-le"
     if min(zeros[:2]) > 0.9:
         return "utf-32-be"
-    if max(even, odd) > 2 * max(min(even, odd), _MIN_ZERO_SHARE):
+    least = _MIN_ZERO_SHARE_OF_UTF8 if _is_utf8(head) else _MIN_ZERO_SHARE
+    if max(even, odd) > 2 * max(min(even, odd), least):
         return "utf-16-le" if odd > even else "utf-16-be"
     return "utf-8"
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _detect_line_end(text: bytes) -> str:

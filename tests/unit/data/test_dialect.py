@@ -58,11 +58,11 @@ def test_a_header_in_quotes_shows_that_quotes_enclose_fields() -> None:
 def test_a_written_table_is_read_as_it_was_written(rows: list[list[str]]) -> None:
     content = io.StringIO()
     csv.writer(content, delimiter="\t", lineterminator="\n").writerows([["caption", "url"], *rows])
-    needs_quotes = any(character in field for row in rows for field in row for character in '"\n\t')
-    lines = content.getvalue().splitlines()
-    is_ambiguous = all(line.count("\t") == 1 for line in lines) and '""' not in content.getvalue()
+    written = content.getvalue()
+    # Without a doubled quote, and with two fields in each line, quotes may be ordinary characters.
+    is_ambiguous = '""' not in written and all(line.count("\t") == 1 for line in written.splitlines() if line)
     if not is_ambiguous:
-        assert detect(content.getvalue()).is_quoted == needs_quotes
+        assert detect(written) == (QUOTED if '"' in written else RAW)
 
 
 @case("Reading data", "open_clip's default layout: tabs in a file named .csv", "the delimiter is found by the columns")

@@ -54,6 +54,12 @@ def test_the_encoding_is_found_with_and_without_a_byte_order_mark(encoding: str,
     assert first == (0, row.rstrip().encode())
 
 
+@given(rows=st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=5))
+def test_stray_zeros_do_not_change_the_encoding(rows: list[str]) -> None:
+    content = "".join(f"http://h/{number}.jpg,{row}\n" for number, row in enumerate(rows)).encode()
+    assert detect_form(content).encoding == "utf-8"
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
