@@ -62,6 +62,10 @@ class Width(NamedTuple):
         """
         return self.least <= len(fields) and (len(fields) <= self.most or not any(fields[self.most :]))
 
+    def is_row(self, line: str, delimiter: str) -> bool:
+        """Whether a line has this width if quotes are ordinary characters."""
+        return self.least <= line.count(delimiter) + 1 <= self.most
+
 
 def read_records(
     lines: Iterator[Line], dialect: Dialect, width: Width | None, only_offsets: bool = False
@@ -144,7 +148,7 @@ def _read_on(
     taken: list[Line] = []
 
     def is_row(text: str) -> bool:
-        return width is not None and width.most > 1 and width.least <= text.count(delimiter) + 1 <= width.most
+        return width is not None and width.most > 1 and width.is_row(text, delimiter)
 
     def feed() -> Iterator[str]:
         rows = int(is_row(first))

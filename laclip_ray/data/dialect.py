@@ -95,7 +95,7 @@ class _Evidence:
         elif '""' in text and any('"' in field for field in fields) and _is_well_formed(text, delimiter):
             self.enclosing += 1
         elif any("\n" in field for field in fields):
-            self.enclosing += any(not width.fits(line.split(delimiter)) for line in text.split("\n"))
+            self.enclosing += any(not width.is_row(line, delimiter) for line in text.split("\n"))
         elif not _is_well_formed(text, delimiter):
             self.ordinary += 1
         elif len(bare) != len(fields):
