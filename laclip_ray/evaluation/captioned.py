@@ -71,7 +71,7 @@ def is_benchmark_set(data: DataConfig, setting: str) -> bool:
 
 def _refuse_several_splits(path: str, setting: str) -> None:
     """Refuse the directory of a benchmark set, whose splits would be read together."""
-    if storage.exists(storage.join(path, "dataset_type.txt")):
+    if dataset_type(path, f"{setting}.path") is not None:
         splits = [name for name in storage.list_directories(path) if storage.exists(storage.join(path, name, _COUNT))]
         if len(splits) > 1:
             raise UserError(
@@ -100,7 +100,7 @@ def captioned_images(
     Args:
         config: the set.
         transform: an image to pixels.
-        coverage: records what is read.
+        coverage: counts the captions.
         setting: the config key of `config.data`, for messages.
         is_benchmark: from `is_benchmark_set`.
 
@@ -130,7 +130,7 @@ def captioned_images(
 
 
 Row = tuple[Sample, bytes | str | int]
-"""A row, with its encoded image, the reason why it has none, or the number of an image that is known."""
+"""A row with its encoded image, the reason why it has none, or the number of a known image."""
 
 
 def _without_end(rows: Iterator[Row]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What was read of an evaluation set: samples used, samples skipped by reason, and shards that are damaged.
+"""The samples of an evaluation set: how many are used, how many are skipped and why, and which shards are damaged.
 
 One sample or shard that cannot be read is counted and named. It is the end of its set only if too much is missing, or
 if the storage refuses access: then the content is unknown, not missing.
@@ -34,9 +34,9 @@ class _DamagedShard:
 
 @dataclass
 class Coverage:
-    """What was read of a set so far.
+    """The part of a set that was read, and the part of it that can be used.
 
-    The unit is what is measured: a labelled image, or a caption with its image.
+    The unit is a labelled image, or a caption with its image.
     """
 
     used: int = 0
@@ -93,7 +93,7 @@ class Coverage:
         return self.skipped.counts.total() - len(self._damaged_shards)
 
     def check(self, most_skipped: float, remedy: str = "") -> None:
-        """Refuse a set of which nothing, or not enough, could be used.
+        """Refuse a set without usable samples, or with too few.
 
         Samples missing from a damaged shard are estimated: from its row count if that is known, else from the mean of
         the shards that were read to their end.

@@ -93,7 +93,10 @@ def dataset_type(path: str, where: str) -> str | None:
         UserError: the file is not UTF-8.
     """
     url = storage.join(path, "dataset_type.txt")
-    return _read_text(url, where).strip().lower() if storage.exists(url) else None
+    try:
+        return _read_text(url, where).strip().lower() if storage.exists(url) else None
+    except PermissionError:  # S3 says so of a missing object to clients that may not list its directory
+        return None
 
 
 def _read_text(url: str, where: str) -> str:
@@ -179,7 +182,7 @@ def labelled_images(
     Args:
         labelled: from `open_labelled_set`.
         transform: an image to pixels.
-        coverage: records what is read.
+        coverage: counts the samples.
 
     Raises:
         NoResultError: the labels are of another kind, or the storage refuses a shard.

@@ -3,12 +3,11 @@
 An image finds its captions if one of them is among the first k of all captions. A caption finds its image if the image
 is among the first k of all images. The recalls are those of CLIP_benchmark with `--no_amp`, with two additions.
 
-Ties. Another input with the same similarity as the right one counts as better. Inputs that the model cannot tell apart
-(captions with the same tokens, pictures with the same bytes) are ordered by their position, as in CLIP_benchmark on a
-CPU.
+Ties. Another input with the same similarity as the right one counts as better.
 
-Equal captions. Alt-texts repeat: two images of one caption are both right answers to it. Published sets are measured
-without this rule, because CLIP_benchmark knows only pairs. `EqualCaptions` says which rule holds.
+Equal captions. Alt-texts repeat, so all images of one caption are right answers to it (`match`). CLIP_benchmark knows
+only pairs, and published sets are measured so (`differ`). Then inputs that the model cannot tell apart (captions with
+the same tokens, pictures with the same bytes) are ordered by their position, as in CLIP_benchmark on a CPU.
 
 Memory grows with the number of images and captions, not with their product: similarities are computed for a block of
 rows at a time.
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 
-from laclip_ray.config.fields import EqualCaptions
+from laclip_ray.config import EqualCaptions
 from laclip_ray.evaluation.embeddings import SpreadCheck, TextTokenizer, embed_images, embed_texts
 
 RANKS = (1, 5, 10)
@@ -29,7 +28,7 @@ METRICS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_
 """Names of the recalls in `retrieval_metrics`."""
 
 BLOCK_ELEMENTS = 2**22
-"""Similarities computed at a time, at most; one row if a row has more. A block takes about 16 bytes for each."""
+"""Upper bound on the similarities computed at a time, unless one row has more. Each takes about 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,9 @@ def retrieval_metrics(
         several = int((torch.bincount(pairs.owners) > 1).sum())
         equal_captions = "differ" if 2 * several > len(pairs.images) else "match"
     metrics: dict[str, Any] = {}
-    for direction, way in zip(("image_to_text", "text_to_image"), directions_of(pairs, equal_captions), strict=True):
-        ranks = way.ranks(device)
-        metrics |= {f"{direction}_r{rank}": way.recall(ranks, rank) for rank in RANKS}
+    for name, direction in zip(("image_to_text", "text_to_image"), directions_of(pairs, equal_captions), strict=True):
+        ranks = direction.ranks(device)
+        metrics |= {f"{name}_r{rank}": direction.recall(ranks, rank) for rank in RANKS}
     counts = {"images": len(pairs.images), "samples": len(pairs.images), "captions": len(pairs.owners)}
     return {
         **metrics,

@@ -26,6 +26,7 @@ from laclip_ray.evaluation.retrieval import retrieval_metrics
 from laclip_ray.evaluation.zeroshot import zero_shot_metrics
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
 from laclip_ray.models.loading import LoadedModel, check_model, describe_model, load_model
+from laclip_ray.redaction import redacted
 from laclip_ray.tally import NAMES_KEPT, first_names
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class _Meter:
 
 
 def _remedy(data: DataConfig, setting: str, coverage: Coverage) -> str:
-    """What to do about captioned images of which none can be used; may be empty."""
+    """A remedy for captioned images that are all skipped; may be empty."""
     reasons = coverage.skipped.counts.keys()
     if reasons and reasons <= {IMAGE_MISSING} and data.image_column is None:
         return f"tables need {setting}.image_column, the column of the images"
@@ -230,6 +231,7 @@ def _write(output: str, results: dict[str, Any]) -> dict[str, Any]:
     Raises:
         IncompleteEvaluationError: sets have no result.
     """
+    results = redacted(results)  # messages may repeat URLs
     url = storage.join(output, "results.json")
     storage.write_json(url, results)
     reasons = [

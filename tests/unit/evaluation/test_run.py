@@ -268,3 +268,17 @@ def test_a_set_in_clip_benchmarks_layout_is_measured_by_its_rule(experiment_with
     (as_benchmark,) = run_evaluation(experiment_with(zero_shot=[], retrieval=[retrieval]))["results"]
     assert (by_text["equal_captions"], as_benchmark["equal_captions"]) == ("match", "differ")
     assert by_text["repeated_captions"] == as_benchmark["repeated_captions"] == 2
+
+
+@case("Evaluation", "the storage refuses a shard with a signed URL", "the message has no secret", exit_code=3)
+def test_a_reason_repeats_no_secret(
+    experiment_with: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("https://host/0.tar?X-Amz-Signature=5e1f0000a7: denied")
+
+    retrieval = write_captioned(tmp_path, "set2", b"a fox", b"an owl")
+    monkeypatch.setattr("laclip_ray.evaluation.captioned.read_samples", refuse)
+    (result,) = results_of(experiment_with(zero_shot=[], retrieval=[retrieval]), "the storage refuses 0.tar")
+    assert "denied" in result["no_result"]
+    assert "5e1f0000a7" not in json.dumps(result)
