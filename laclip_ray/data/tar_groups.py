@@ -34,7 +34,7 @@ KNOWN_EXTENSIONS = frozenset((*IMAGE_MEMBERS, *TEXT_MEMBERS))
 
 _RANKS = {extension: rank for rank, extension in enumerate(IMAGE_MEMBERS)}
 
-_MAX_OTHER_BYTES = 2**30
+MAX_OTHER_BYTES = 2**30
 """Bytes of a member with another extension, at most."""
 
 _LOOK_AHEAD_MEMBERS = 32
@@ -62,7 +62,7 @@ class Reading(NamedTuple):
             return IMAGE_MISSING if extension in _RANKS else CAPTION_MISSING
         if extension in _RANKS:
             return IMAGE_TOO_LARGE if member.size > self.max_image_bytes else None
-        limit = MAX_ROW_BYTES if extension in TEXT_MEMBERS else _MAX_OTHER_BYTES
+        limit = MAX_ROW_BYTES if extension in TEXT_MEMBERS else MAX_OTHER_BYTES
         return MEMBER_TOO_LARGE if member.size > limit else None
 
 

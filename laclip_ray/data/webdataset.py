@@ -23,7 +23,7 @@ from laclip_ray.data.records import (
     parse_json,
     select_captions,
 )
-from laclip_ray.data.tar_groups import IMAGE_MEMBERS, Group, Reading, read_groups
+from laclip_ray.data.tar_groups import IMAGE_MEMBERS, MAX_OTHER_BYTES, Group, Reading, read_groups
 from laclip_ray.data.tars import NotATarError, TarReader
 
 __all__ = ["IMAGE_MEMBERS", "read_webdataset", "tar_groups"]
@@ -75,18 +75,19 @@ def find_defect(url: str) -> str:
 
 
 def tar_groups(file: Any, with_images: bool) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-    """The samples of a WebDataset tar: for each, its key and its members by extension.
+    """The samples of a WebDataset tar: for each, its key and the content of its members by extension.
+
+    Members without a usable content are left out: links to nothing, and texts or others of a hostile size.
 
     Args:
         file: the tar, open for reading.
-        with_images: whether to read image members. If not, their content is None, as is that of members that are too
-            large or are links to nothing.
+        with_images: whether to read image members. If not, their content is None.
 
     Raises:
         tarfile.TarError: the file is not a tar, or is truncated. All whole samples are yielded before.
     """
-    for group in read_groups(file, Reading(with_images, others=True)):
-        yield group.key, group.members
+    for group in read_groups(file, Reading(with_images, others=True, max_image_bytes=MAX_OTHER_BYTES)):
+        yield group.key, {name: content for name, content in group.members.items() if name not in group.problems}
 
 
 def _to_samples(row: int, group: Group, data: DataConfig) -> Iterator[Sample]:

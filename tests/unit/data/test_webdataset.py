@@ -21,6 +21,7 @@ from laclip_ray.data.records import Sample
 from tests.cases import case
 from tests.unit.conftest import tar_bytes, write_tar
 from tests.unit.data.files import captions, ids, read
+from tests.unit.data.tar_files import END, member, symbolic_link
 
 
 def test_a_webdataset_gives_every_image_kind_with_its_caption_and_key(tmp_path: Path) -> None:
@@ -218,3 +219,9 @@ def test_ids_from_any_bytes_can_be_stored(tmp_path: Path) -> None:
     )
     sample_ids = ids(read(DataConfig(path=str(tmp_path), id_column="k")))
     assert len({sample_id.encode("utf-8") for sample_id in sample_ids}) == 2
+
+
+def test_groups_hold_every_usable_member() -> None:
+    tar = member("a.jpg", b"i") + member("a.npy", b"n") + symbolic_link("a.txt", "none") + symbolic_link("b.txt", "c")
+    groups = webdataset.tar_groups(io.BytesIO(tar + END), with_images=True)
+    assert list(groups) == [("a", {"jpg": b"i", "npy": b"n"}), ("b", {})]
