@@ -141,7 +141,7 @@ def _check_width(
         return ""  # the header fills the first block
     if data.columns:
         raise UserError(f"{setting}.columns: {url} has {count} columns in its first row, {width.most} are named")
-    return f"{setting}.path: {url} names {width.most} columns, but no row has as many fields; its first row has {count}"
+    return f"{setting}.path: {url} names {width.most} columns, but no row has as many fields ({FIELDS_DIFFER}); its first row has {count}"
 
 
 def _split_json_lines(

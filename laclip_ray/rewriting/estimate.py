@@ -115,7 +115,7 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
         billion_parameters=billions,
         shards=len(shards),
         captions=captions,
-        captions_are_counted=sample.shards == len(shards) or all(shard.row_count is not None for shard in shards),
+        captions_are_counted=sample.shards == len(shards) or sample.rows == sample.listed_rows,
         shards_read=sample.shards,
         captions_read=sample.rows,
         captions_sampled=len(sample.captions),

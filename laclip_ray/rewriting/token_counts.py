@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any
 
 from laclip_ray.config import DataConfig, RewriteConfig
-from laclip_ray.data.records import NO_CAPTION, Shard
+from laclip_ray.data.records import NO_CAPTION, Shard, ShardUnreadableError
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
@@ -44,6 +44,9 @@ class CaptionSample:
     """Usable captions, each counted once per shard."""
     captions: tuple[tuple[str, str], ...]
     """(id, caption) of some of the distinct captions."""
+    listed_rows: int | None = None
+    """Rows of these shards as they are listed; None if the list does not tell. A row with a list of captions is several
+    samples (`data.captions: all`)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def sample_captions(
     Raises:
         UserError: a shard cannot be read.
     """
-    chosen = heapq.nsmallest(shard_count, shards, key=lambda shard: hash64("estimate_shard", seed, shard.name))
+    readable = [shard for shard in shards if not shard.defect]
+    chosen = heapq.nsmallest(shard_count, readable, key=lambda shard: hash64("estimate_shard", seed, shard.name))
 
     def read(shard: Shard) -> tuple[int, list[tuple[int, str, str]]]:
         rows = 0
@@ -93,6 +97,8 @@ def sample_captions(
                 usable = not NO_CAPTION.intersection(sample.problems)
                 if usable and len(sample.caption) <= rewrite.max_caption_characters:
                     first_ids.setdefault(sample.caption, sample.id)
+        except ShardUnreadableError:
+            return 0, []
         except (OSError, ValueError) as error:
             raise UserError(f"data.path: {shard.url} cannot be read: {error}") from error
         return rows, [
@@ -103,18 +109,23 @@ def sample_captions(
     with ThreadPoolExecutor(max(len(chosen), 1)) as pool:  # threads mostly wait for storage
         parts = list(pool.map(read, chosen))
     drawn = heapq.nsmallest(caption_count, (entry for _, entries in parts for entry in entries))
+    listed = [shard.row_count for shard in chosen if shard.row_count is not None]
     return CaptionSample(
         shards=len(chosen),
         rows=sum(rows for rows, _ in parts),
         distinct=sum(len(entries) for _, entries in parts),
         captions=tuple((sample_id, caption) for _, sample_id, caption in drawn),
+        listed_rows=sum(listed) if len(listed) == len(chosen) else None,
     )
 
 
 def count_captions(shards: Sequence[Shard], sample: CaptionSample) -> int:
-    """Rows of all shards. Shards without a row count (tars) are assumed to be as long as the sampled shards."""
-    counted = sum(shard.row_count for shard in shards if shard.row_count is not None)
-    uncounted_shards = sum(1 for shard in shards if shard.row_count is None)
+    """Samples of all readable shards, from the sampled ones: their samples per row of a table, and per tar."""
+    readable = [shard for shard in shards if not shard.defect]
+    counted = sum(shard.row_count for shard in readable if shard.row_count is not None)
+    if sample.listed_rows:
+        counted = round(counted * sample.rows / sample.listed_rows)
+    uncounted_shards = sum(1 for shard in readable if shard.row_count is None)
     return counted + round(uncounted_shards * sample.rows / sample.shards) if uncounted_shards else counted
 
 

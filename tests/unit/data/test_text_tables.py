@@ -278,7 +278,7 @@ def test_a_file_that_is_no_table_is_named(what: str, columns: list[str] | None, 
 @case("Reading data", "a table whose rows all have another number of fields than its header", "refused", exit_code=2)
 def test_a_header_that_no_row_fits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("caption,url\n1,a cat,u0\n2,a dog,u1\n", encoding="utf-8")
-    assert "names 2 columns, but no row has as many fields; its first row has 3" in refused(
+    assert "names 2 columns, but no row has as many fields (fields_differ); its first row has 3" in refused(
         DataConfig(path=str(tmp_path))
     )
 

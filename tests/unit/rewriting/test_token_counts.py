@@ -22,6 +22,7 @@ from laclip_ray.rewriting.token_counts import (
     count_set,
     sample_captions,
 )
+from tests.cases import case
 from tests.unit.rewriting.priced_data import experiment, write_captions
 
 
@@ -65,6 +66,22 @@ def test_shards_without_a_row_count_are_taken_to_be_as_long_as_those_read() -> N
     assert (
         count_captions([Shard("a", "", "parquet", row_count=7), Shard("b", "", "parquet", row_count=5)], sample) == 12
     )
+
+
+@case(
+    "Reading data", "an estimate with data.captions: all, or with an unreadable file", "captions are counted, not rows"
+)
+def test_lists_of_captions_and_unreadable_files_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    rows = [json.dumps({"url": str(row), "caption": [f"caption {row}", f"other {row}"]}) for row in range(5)]
+    for number in range(9):
+        storage.write_bytes(str(tmp_path / "data" / f"{number}.jsonl"), "\n".join(rows).encode())
+    storage.write_bytes(str(tmp_path / "data" / "bad.jsonl"), b"version https://git-lfs.github.com/spec/v1\n")
+    settings = experiment(tmp_path)
+    for choice, captions in (("first", 45), ("all", 90)):
+        data = settings.data.model_copy(update={"captions": choice})
+        shards = list_shards(data)
+        sample = sample_captions(shards, data, settings.rewrite, seed=0)
+        assert count_captions(shards, sample) == captions
 
 
 def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
