@@ -100,6 +100,11 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
     if not paths:
         raise UserError(f"{setting}.path: an empty list; give files, directories or globs")
     files, file_format = choose_files(find_files(paths, setting, left_out), data, setting, left_out)
+    if data.columns and file_format not in ("csv", "tsv"):
+        raise UserError(
+            f"{setting}.columns: names the columns of CSV and TSV files without a header; {data.path!r} is of format "
+            f"{file_format}, whose columns have names. Remove the setting"
+        )
     named = unique_names(files, setting)
     refused: list[OSError] = []
 

@@ -59,10 +59,11 @@ def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]
         setting: the config key of `data`, for messages.
 
     Returns:
-        The shards; one with a `defect` and no `row_count` if the file is no table.
+        The shards. They have a `defect` if no row can be used. A file that is no table is one shard with a defect and
+        no `row_count`.
 
     Raises:
-        UserError: the file lacks a configured column, or `columns` does not fit it.
+        UserError: the file lacks a configured column.
     """
     with _blocks(file.url) as blocks:
         head = next(blocks, b"")
@@ -140,19 +141,15 @@ def _check_width(
     if count is None:
         return ""  # the header fills the first block
     if data.columns:
-        raise UserError(f"{setting}.columns: {url} has {count} columns in its first row, {width.most} are named")
-    return f"{setting}.path: {url} names {width.most} columns, but no row has as many fields ({FIELDS_DIFFER}); its first row has {count}"
+        return f"{setting}.columns: {url} has {count} columns in its first row, {width.most} are named"
+    names = f"{setting}.path: {url} names {width.most} columns, but no row has as many fields ({FIELDS_DIFFER})"
+    return f"{names}; its first row has {count}"
 
 
 def _split_json_lines(
     file: Shard, first: Sequence[Line], lines: Iterator[Line], data: DataConfig, setting: str
 ) -> list[Shard]:
     """Split JSON lines; `first` are the file's first lines, `lines` all of them."""
-    if data.columns:
-        raise UserError(
-            f"{setting}.columns: names the columns of CSV and TSV files only; {file.url} holds JSON lines, whose keys "
-            "name them. Remove the setting"
-        )
     starts: list[tuple[int, int]] = []
     row_count = 0
     for offset, line in lines:
@@ -171,10 +168,9 @@ def _check_objects(url: str, first: Sequence[Line], row_count: int, data: DataCo
     values = (parse_json(line) for line in rows if line is not None)
     objects = [value for value in values if isinstance(value, Mapping)]
     if not objects:
-        if len(rows) < row_count:
-            return ""
-        most = f"of at most {MAX_ROW_BYTES // 2**20} MiB" if None in rows else ""
-        raise UserError(f"{setting}.path: {url} holds no JSON object; JSON lines have one in each line {most}".rstrip())
+        most = f" of at most {MAX_ROW_BYTES // 2**20} MiB" if None in rows else ""
+        defect = f"{setting}.path: {url} holds no JSON object; JSON lines have one in each line{most}"
+        return defect if len(rows) == row_count else ""
     check_columns(dict.fromkeys(key for fields in objects for key in fields), data, url, setting)
     captions = [select_captions(fields.get(data.caption_column), "first")[0] for fields in objects]
     kinds = Counter(_JSON_TYPES.get(type(caption), "text") for caption in captions)

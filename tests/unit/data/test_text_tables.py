@@ -344,11 +344,14 @@ def test_a_file_without_json_objects_is_refused(content: str, tmp_path: Path) ->
     assert "holds no JSON object; JSON lines have one in each line" in refused(DataConfig(path=str(tmp_path)))
 
 
-@case("Reading data", "data.columns with JSON lines", "refused", exit_code=2)
-def test_columns_of_json_lines_cannot_be_named(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"caption": "one", "url": "u"}\n', encoding="utf-8")
-    message = refused(DataConfig(path=str(tmp_path), columns=["caption", "url"]))
-    assert message.startswith("data.columns: names the columns of CSV and TSV files only")
+@case("Reading data", "data.columns with JSON lines, Parquet or WebDataset", "refused", exit_code=2)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "webdataset"])
+def test_only_columns_of_csv_and_tsv_can_be_named(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('{"caption": "one", "url": "u"}\n', encoding="utf-8")
+    data = DataConfig.model_validate({"path": str(tmp_path / "a"), "format": kind, "columns": ["caption", "url"]})
+    message = refused(data)
+    assert message.startswith("data.columns: names the columns of CSV and TSV files without a header; ")
+    assert f"is of format {kind}" in message
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path: Path) -> None:
