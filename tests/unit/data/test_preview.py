@@ -12,7 +12,7 @@ from laclip_ray.config import DataConfig
 from laclip_ray.data import preview
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Sample, Shard
-from laclip_ray.data.shards import list_shards
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
 from tests.cases import case
 from tests.unit.conftest import write_tar
@@ -117,11 +117,10 @@ def test_a_table_with_wrong_image_paths_is_refused(tmp_path: Path) -> None:
 
 def test_images_on_other_hosts_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "0.csv").write_text("caption,file\none,https://host/1.png\n", encoding="utf-8")
-    read = preview.read_samples
 
     def without_images(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
         assert not with_images
-        return read(shard, data, with_images)
+        return read_samples(shard, data, with_images)
 
     monkeypatch.setattr(preview, "read_samples", without_images)
     accepted(DataConfig(path=str(tmp_path), image_column="file"), needs_images=True)
@@ -133,12 +132,12 @@ def test_errors_of_the_store_are_not_refused_as_bad_data(tmp_path: Path, monkeyp
     write_tar(tmp_path / "1.tar", [("b.jpg", b"i"), ("b.txt", b"a cat")])
     data = DataConfig(path=str(tmp_path))
     shards = list_shards(data)
-    read, refuses = preview.read_samples, {"0.tar", "1.tar"}
+    refuses = {"0.tar", "1.tar"}
 
     def refuse(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
         if shard.name in refuses:
             raise PermissionError("403 Forbidden")
-        return read(shard, data, with_images)
+        return read_samples(shard, data, with_images)
 
     monkeypatch.setattr(preview, "read_samples", refuse)
     with pytest.raises(PermissionError, match="403 Forbidden"):
@@ -151,10 +150,9 @@ def test_a_good_dataset_costs_one_row(tmp_path: Path, monkeypatch: pytest.Monkey
     for number in range(3):
         write_tar(tmp_path / f"{number}.tar", [(f"{row}.{kind}", b"x") for row in range(50) for kind in ("jpg", "txt")])
     rows: list[Sample] = []
-    read = preview.read_samples
 
     def record(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
-        for sample in read(shard, data, with_images):
+        for sample in read_samples(shard, data, with_images):
             rows.append(sample)
             yield sample
 
