@@ -35,7 +35,7 @@ def walk(section: type[Section], prefix: str = "") -> Iterator[FieldFacts]:
     for name, info in section.model_fields.items():
         key = f"{prefix}{name}"
         yield FieldFacts(key, info, tuple(item for item in info.metadata if isinstance(item, Marker)))
-        for mark, nested in _sections_of(info.annotation):
+        for mark, nested in sections_of(info.annotation):
             yield from walk(nested, f"{key}{mark}.")
 
 
@@ -47,7 +47,7 @@ def marked_keys(section: type[Section], kind: type[Marker]) -> frozenset[str]:
     return frozenset(facts.key for facts in walk(section) if facts.marker(kind) is not None)
 
 
-def _sections_of(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
+def sections_of(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
     """The sections that a type names, each with the mark that its key gets: empty, or `ITEM`."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield "", annotation
@@ -56,5 +56,5 @@ def _sections_of(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
     if origin is Annotated:
         arguments = arguments[:1]
     for argument in arguments:
-        for mark, section in _sections_of(argument):
+        for mark, section in sections_of(argument):
             yield (ITEM if origin in (list, dict) else mark), section

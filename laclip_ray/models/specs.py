@@ -5,11 +5,11 @@ Such a file is either a plain model config, or has `model_cfg` and `preprocess_c
 publishes with weights.
 """
 
-import copy
 import dataclasses
 import difflib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,29 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
         raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")
     preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**preprocess_cfg, "size": size})
     # Through JSON: tuples become lists, as in a specification read from a file.
-    return ModelSpec(name, copy.deepcopy(model_cfg), json.loads(json.dumps(preprocess)))
+    return ModelSpec(name, json.loads(json.dumps(model_cfg)), json.loads(json.dumps(preprocess)))
+
+
+def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The dotted keys in which two specifications, as `ModelSpec.to_json` gives them, are different functions.
+
+    Image preprocessing is compared in the keys that both have: releases of open_clip add some, with defaults.
+    """
+    keys = [f"model_cfg.{key}" for key in _differing(before["model_cfg"], now["model_cfg"])]
+    preprocess, present = before["preprocess_cfg"], now["preprocess_cfg"]
+    common = preprocess.keys() & present.keys()
+    return [*keys, *(f"preprocess_cfg.{key}" for key in sorted(common) if preprocess[key] != present[key])]
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    differing = []
+    for key in sorted({*before, *now}):
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            differing += [f"{key}.{nested}" for nested in _differing(one, other)]
+        elif one != other:
+            differing.append(key)
+    return differing
 
 
 def _read_config(name: str, setting: str) -> Any:

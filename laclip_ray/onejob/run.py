@@ -12,13 +12,14 @@ Guarantees: even if processes are killed, each rewrite is made once, and each sa
 missing at the end is named, and the run is incomplete.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, TextConfig
 from laclip_ray.endings.causes import describe
 from laclip_ray.endings.surroundings import continuation
@@ -32,6 +33,8 @@ from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult
 from laclip_ray.training.checkpoint import read_position
+from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.register import repair_register
 from laclip_ray.training.run import check_training, run_training
 from laclip_ray.training.summary import TrainingResult
 from laclip_ray.training.trainer import TrainingStoppedError
@@ -62,18 +65,23 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         IncompleteError: one of the halves is incomplete; the same command resumes.
     """
     check_text(experiment.text)
-    backlog = find_backlog(experiment)
-    phases = reservations(backlog)
-    for phase in phases:
-        cluster.check_local(experiment.ray, phase)  # before the checks that load models, which takes seconds
-    check_training(experiment)
-    check_prompts(backlog)
     outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
-    for phase in phases:
-        cluster.connect(experiment.ray, phase, outputs)
-    claim_sets(backlog)
-    run = _run_beside if runs_beside(backlog) else _run_ahead
-    return run(backlog, build_engine)
+    with contextlib.ExitStack() as held:
+        for setting, location in outputs.items():
+            storage.check_output(location, setting, cluster.in_ray_job(), 1, experiment.ray.shared_paths)
+            held.enter_context(lease.hold(location, setting, "run"))
+        backlog = find_backlog(experiment)
+        phases = reservations(backlog)
+        for phase in phases:
+            cluster.check_local(experiment.ray, phase)  # before the checks that load models, which takes seconds
+        check_training(experiment)
+        check_prompts(backlog)
+        for phase in phases:
+            cluster.connect(experiment.ray, phase, outputs)
+        claim_sets(backlog)
+        repair_register(RunPaths(experiment.train_output))
+        run = _run_beside if runs_beside(backlog) else _run_ahead
+        return run(backlog, build_engine)
 
 
 def check_text(text: TextConfig) -> None:
@@ -106,9 +114,13 @@ def _run_ahead(backlog: Backlog, build_engine: BuildEngine) -> OneJobResult:
     ]
     url = storage.join(backlog.experiment.output, RUN_FILE)
     if not backlog.units and storage.exists(url):
-        before = storage.read_json(url)
-        if before["training"] == training.summary:  # written by the job that did the work
-            timeline = before["timeline"]
+        # Written by the job that did the work, if its training is this one.
+        timeline = storage.read_state(
+            url,
+            "the record of this job",
+            "Remove it, and the same command writes it again, without the timeline.",
+            lambda before: before["timeline"] if before["training"] == training.summary else timeline,
+        )
     _write_run_file(backlog, training, timeline)
     if rewriting.incomplete is not None:
         raise rewriting.incomplete

@@ -15,6 +15,7 @@ from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment, ExportTarget
 from laclip_ray.data.records import Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.ownership import check_empty
 from laclip_ray.rewriting.export_files import (
@@ -25,6 +26,7 @@ from laclip_ray.rewriting.export_files import (
     write_text,
     write_webdataset,
 )
+from laclip_ray.rewriting.matching import explain, is_made_of, is_of, of_present_shards
 from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.tally import first_names
@@ -60,20 +62,29 @@ class _Source:
             shard.name for shard in shards if any(shard.name not in committed for committed in self.committed.values())
         ]
 
-    def changed(self, shards: Sequence[Shard]) -> list[str]:
-        """The shards whose file was replaced by one with other rows."""
-        changed = []
+    def changed(self, shards: Sequence[Shard]) -> dict[str, str]:
+        """The shards that have other captions than when they were rewritten, with reasons."""
+        changed = {}
         for shard in shards:
-            identities = {committed[shard.name].origin.file_identity for committed in self.committed.values()}
-            if identities != {shard.file_identity}:
-                samples = list(read_samples(shard, self.data, with_images=False))
-                if not self._is_of(shard.name, samples):
-                    changed.append(shard.name)
+            if all(is_made_of(committed[shard.name], shard, self.data) for committed in self.committed.values()):
+                continue
+            samples = list(read_samples(shard, self.data, with_images=False))
+            if not self._is_of(shard.name, samples):
+                changed[shard.name] = self.explain(shard)
         return changed
 
+    def explain(self, shard: Shard) -> str:
+        """Why a shard's captions have changed."""
+        return "; ".join(
+            dict.fromkeys(explain(committed[shard.name], shard, self.data) for committed in self.committed.values())
+        )
+
     def _is_of(self, shard_name: str, samples: Sequence[Sample]) -> bool:
-        """Whether every set rewrote these samples of a shard."""
-        return all(committed[shard_name].is_of(samples) for committed in self.committed.values())
+        """Whether every set rewrote these captions of a shard."""
+        return all(
+            is_of(rewrite_set, self.committed[rewrite_set.name][shard_name], shard_name, samples)
+            for rewrite_set in self.sets
+        )
 
     def read(self, shards: Sequence[Shard], result: ExportResult, partial: bool) -> Iterator[RewrittenShard]:
         """Each shard with its rewrites; counts them in `result`.
@@ -86,12 +97,14 @@ class _Source:
             if not self._is_of(shard.name, samples) and shard.name not in result.changed:
                 result.changed.append(shard.name)
                 if not partial:
-                    raise _changed_error([shard.name])
+                    raise _changed_error({shard.name: self.explain(shard)})
             keys = [(sample.id, sample.caption_hash) for sample in samples]
             rewrites: dict[str, list[list[str]]] = {}
             unknown = set(keys)
             for rewrite_set in self.sets:
                 accepted = rewrite_set.accepted(shard.name) or {}
+                renamed = renamed_samples([*accepted], keys)
+                accepted = {renamed.get(key, key): texts for key, texts in accepted.items()}
                 unknown.difference_update(accepted)
                 rewrites[rewrite_set.name] = [accepted.get(key, []) for key in keys]
                 result.sets[rewrite_set.name] += sum(map(len, rewrites[rewrite_set.name]))
@@ -121,19 +134,26 @@ def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, p
     shards = list_shards(experiment.data)
     if target == "webdataset" and shards[0].format != "webdataset":
         raise UserError(f"data.path: a WebDataset is made from WebDataset tars only, not from {shards[0].format}")
-    committed = describe_sets(sets)
+    if target == "webdataset" and experiment.data.captions == "all":
+        raise UserError("data.captions: all gives an image several rows, a WebDataset only one; export Parquet or text")
+    committed = {
+        name: of_present_shards(described, [shard.name for shard in shards])
+        for name, described in describe_sets(sets).items()
+    }
     source = _Source(experiment.data, sets, committed)
     result = ExportResult(output, dict.fromkeys(committed, 0), not_committed=source.not_committed(shards))
     if result.not_committed and not partial:
         raise IncompleteError(
             f"{len(result.not_committed)} of {len(shards)} shards are not committed by every set "
-            f"({first_names(result.not_committed)}); finish with `laclip rewrite`, or leave them out with --partial"
+            f"({first_names(result.not_committed)}); finish with `laclip rewrite` (for imported texts `laclip rewrites "
+            "import`), or leave them out with --partial"
         )
     left_out = set(result.not_committed)
     exported = [shard for shard in shards if shard.name not in left_out]
-    result.changed = source.changed(exported)
-    if result.changed and not partial:
-        raise _changed_error(result.changed)
+    changed = source.changed(exported)
+    result.changed = [*changed]
+    if changed and not partial:
+        raise _changed_error(changed)
     WRITERS[target](output, source.read(exported, result, partial), source.slots, result)
     return result
 
@@ -147,8 +167,10 @@ def _check_target(sets: Sequence[RewriteSet], output: str, target: ExportTarget)
             raise UserError(f"a set named {taken[0]!r} cannot be a column beside {', '.join(ID_COLUMNS)}")
 
 
-def _changed_error(changed: Sequence[str]) -> IncompleteError:
+def _changed_error(changed: Mapping[str, str]) -> IncompleteError:
+    reasons = "; ".join(dict.fromkeys(changed.values()))
     return IncompleteError(
-        f"the rows of {len(changed)} shards have changed since they were rewritten ({first_names(changed)}); "
-        "`laclip rewrite` (or `laclip rewrites import`) does the new rows, --partial exports the rows that still match"
+        f"the captions of {len(changed)} shards have changed since they were rewritten ({first_names(changed)}): "
+        f"{reasons}. Set this back, or run `laclip rewrite` with this config, which rewrites the new captions (for "
+        "imported texts `laclip rewrites import`); --partial exports the rows that still match"
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from laclip_ray import storage
+from laclip_ray import lease, storage
 from laclip_ray.config import DataConfig, Experiment, GateConfig
 from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
@@ -100,6 +100,7 @@ def import_rewrites(
         opened = {name: [stack.enter_context(open_lines(url)) for url in urls] for name, urls in files.items()}
         index = LineIndex.build(table, {lines.url: len(lines) for group in opened.values() for lines in group})
         storage.check_output(experiment.rewrite_output, OUTPUT_SETTING, False, 1, [])
+        stack.enter_context(lease.hold(experiment.rewrite_output, OUTPUT_SETTING, "rewrites import"))
         judge = _build_gate(gate, experiment.model.name)
         sets = []
         for name, group in opened.items():

@@ -14,6 +14,7 @@ import pyarrow as pa
 from laclip_ray.config import DataConfig, Experiment
 from laclip_ray.data.records import NO_CAPTION, Shard
 from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
@@ -23,7 +24,7 @@ from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed
 
-RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, *tables.FAILED_REQUESTS)
+RETRYABLE = (*(reason.value for reason in Rejection), UNLIKE_PICTURE, tables.GATE_FAILED, *tables.FAILED_REQUESTS)
 """The reasons that another attempt, or other settings, can resolve."""
 ACCEPTED = "accepted"
 """Selects accepted draws, where draws are selected by reason."""
@@ -175,5 +176,10 @@ def _count_new_rows(shard: Shard | None, data: DataConfig, committed: Committed,
     samples = list(read_samples(shard, data, with_images=False))
     if committed.is_of(samples):
         return None
-    keys = set(zip(draws.column("id").to_pylist(), draws.column("caption_hash").to_pylist(), strict=True))
-    return sum((sample.id, sample.caption_hash) not in keys for sample in samples)
+    stored = list(dict.fromkeys(zip(draws["id"].to_pylist(), draws["caption_hash"].to_pylist(), strict=True)))
+    present = [(sample.id, sample.caption_hash) for sample in samples]
+    renamed = renamed_samples(stored, present)
+    if len(renamed) == len(stored) == len(present):
+        return None  # only the ids have changed, with the settings
+    known = {renamed.get(key, key) for key in stored}
+    return sum(key not in known for key in present)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import EngineConfig, Experiment, PictureGateConfig
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.rewriting import store
@@ -181,14 +181,16 @@ def run_rewriting(
         UserError: bad input, before any engine starts.
         IncompleteError: shards are missing, or captions killed their engines; all other shards are committed.
     """
-    backlog = find_backlog(experiment, retry)
-    if backlog.units:
-        check_prompts(backlog)
-        groups = (engine_group(backlog), scorer_group(experiment.rewrite.gate.picture))
-        reservation = cluster.Reservation("rewrite", groups)
-        cluster.connect(experiment.ray, reservation, {"rewrite.output": experiment.rewrite_output})
-        claim_sets(backlog)
-    result = finish_rewriting(backlog, build_engine)
+    output = experiment.rewrite_output
+    storage.check_output(output, "rewrite.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
+    with lease.hold(output, "rewrite.output", "rewrite"):
+        backlog = find_backlog(experiment, retry)
+        if backlog.units:
+            check_prompts(backlog)
+            groups = (engine_group(backlog), scorer_group(experiment.rewrite.gate.picture))
+            cluster.connect(experiment.ray, cluster.Reservation("rewrite", groups), {"rewrite.output": output})
+            claim_sets(backlog)
+        result = finish_rewriting(backlog, build_engine)
     if result.incomplete is not None:
         raise result.incomplete
     return result

@@ -131,9 +131,18 @@ class RewriteSets:
         sets = (replace(rewrite_set, newest_revision=revision_of(rewrite_set)) for rewrite_set in self.sets)
         return replace(self, sets=tuple(sets))
 
-    def lineage(self) -> list[dict[str, Any]]:
-        """One JSON object per set: its recipe's fingerprint, and a digest of the shards committed now."""
-        return [_lineage(rewrite_set) for rewrite_set in self.sets]
+    def describe(self) -> list[dict[str, Committed]]:
+        """Of each set, the metadata of the shards committed now."""
+        return [rewrite_set.describe(rewrite_set.committed_revisions()) for rewrite_set in self.sets]
+
+    def lineage(self, described: Sequence[Mapping[str, Committed]] | None = None) -> list[dict[str, Any]]:
+        """One JSON object per set: its recipe's fingerprint, and a digest of its committed shards.
+
+        Args:
+            described: from `describe`. None: as the sets are now.
+        """
+        described = self.describe() if described is None else described
+        return [_lineage(rewrite_set, shards) for rewrite_set, shards in zip(self.sets, described, strict=True)]
 
 
 def _accepted(rewrite_set: RewriteSet, shard_name: str) -> dict[SampleKey, list[str]] | None:
@@ -145,9 +154,8 @@ def _accepted(rewrite_set: RewriteSet, shard_name: str) -> dict[SampleKey, list[
         return None
 
 
-def _lineage(rewrite_set: RewriteSet) -> dict[str, Any]:
+def _lineage(rewrite_set: RewriteSet, shards: Mapping[str, Committed]) -> dict[str, Any]:
     fingerprint = store.read_recipe(rewrite_set.location, lambda content: str(content["fingerprint"]))
-    shards = rewrite_set.describe(rewrite_set.committed_revisions())
     return {
         "location": rewrite_set.location,
         "fingerprint": fingerprint,

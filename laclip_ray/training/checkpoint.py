@@ -24,11 +24,7 @@ from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, STATE_FILE, save_mo
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.tally import Tally
 from laclip_ray.training.paths import RunPaths
-
-OPTIMISER_FILE = "optimiser.pt"
-
-_REGISTER_FILE = "checkpoint_manager_snapshot.json"
-"""Ray Train's list of complete checkpoints."""
+from laclip_ray.training.register import OPTIMISER_FILE, newest_registered
 
 
 @dataclass
@@ -132,22 +128,24 @@ def export_checkpoint(checkpoint: str, url: str) -> None:
 
 
 def newest_checkpoint(train_output: str) -> str | None:
-    """The newest checkpoint that Ray Train registered for the run in `train_output`, or None."""
-    run = RunPaths(train_output).ray_run
-    register = storage.join(run, _REGISTER_FILE)
-    if not storage.exists(register):
-        return None
-    # Some releases of Ray store a JSON text within JSON, others plain JSON.
-    content = storage.read_json(register)
-    content = json.loads(content) if isinstance(content, str) else content
-    latest = content["latest_checkpoint_result"]
-    return storage.join(run, latest["checkpoint_dir_name"]) if latest else None
+    """The newest checkpoint that Ray Train registered for the run in `train_output`, or None.
+
+    Raises:
+        UserError: the register is damaged.
+    """
+    paths = RunPaths(train_output)
+    name = newest_registered(paths)
+    return None if name is None else storage.join(paths.ray_run, name)
 
 
 def read_state(checkpoint: str) -> dict[str, Any]:
-    """The content of a stored checkpoint's `state.json`; `TrainingState.from_json` reads it."""
-    content: dict[str, Any] = storage.read_json(storage.join(checkpoint, STATE_FILE))
-    return content
+    """The content of a stored checkpoint's `state.json`; `TrainingState.from_json` reads it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    remedy = "`laclip train` with the run's config resumes from the checkpoint before."
+    return storage.read_state(storage.join(checkpoint, STATE_FILE), "the state of this checkpoint", remedy, dict)
 
 
 def read_position(train_output: str) -> Position:

@@ -4,8 +4,9 @@ Guarantees: a step sees the whole global batch, because the loss gathers the fea
 holds the merged position of all workers at its step. Counts in metrics and checkpoints are sums over all workers.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     optimiser = build_optimiser(model, train)
     state = TrainingState()
     if (checkpoint := ray.train.get_checkpoint()) is not None:
-        with checkpoint.as_directory() as directory:
+        with checkpoint.as_directory() as directory, _reported(inputs.paths, checkpoint.path, rank):
             state = load_checkpoint(Path(directory), model, optimiser, device)
     loss = ContrastiveLoss(train.loss, experiment.text.mode, train.local_loss)
     stepper = Stepper(model, inputs.model, optimiser, loss, train, inputs.total_steps, device)
@@ -88,6 +89,18 @@ def train_worker(config: dict[str, LoopInput]) -> None:
         model, inputs.model, optimiser, train.checkpoint, inputs.text, inputs.lineage, rank=rank, step=state.step
     )
     TrainingLoop(inputs, model, stepper, saver, state, rank, batch_size * world_size).run(batches)
+
+
+@contextlib.contextmanager
+def _reported(paths: RunPaths, checkpoint: str, rank: int) -> Iterator[None]:
+    """Tell the driver of a checkpoint that cannot be loaded; it resumes from the one before."""
+    try:
+        yield
+    except Exception as error:
+        if not rank:
+            note = {"name": storage.name_of(checkpoint), "reason": f"{type(error).__name__}: {error}"}
+            storage.write_json(paths.unloadable, note)
+        raise
 
 
 class TrainingLoop:

@@ -1,12 +1,16 @@
 """The metrics of a training run: console lines, `metrics.jsonl`, TensorBoard events, and Ray's own gauges."""
 
+import contextlib
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.training.paths import RunPaths
+
+logger = logging.getLogger(__name__)
 
 _METRICS_FLUSH_S = 20.0
 """Time between two writes of `metrics.jsonl`."""
@@ -28,10 +32,22 @@ _GAUGES = {
 
 
 def read_metrics(output: str) -> list[dict[str, Any]]:
-    """The metrics lines of the training run in `output`; empty before the first one."""
+    """The metrics lines of the training run in `output`; empty before the first one. Damaged lines are left out."""
     url = RunPaths(output).metrics
-    lines = storage.read_bytes(url).decode().splitlines() if storage.exists(url) else []
-    return [json.loads(line) for line in lines]
+    lines = storage.read_bytes(url).decode("utf-8", "replace").splitlines() if storage.exists(url) else []
+    rows = [row for row in map(_parse_object, lines) if row]
+    if len(rows) < len(lines):
+        logger.warning("%s: left out %d damaged lines", url, len(lines) - len(rows))
+    return rows
+
+
+def _parse_object(line: str) -> dict[str, Any] | None:
+    """The object of a JSON line; None for anything else."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def console_line(row: Mapping[str, Any]) -> str:
@@ -64,26 +80,45 @@ def _fallbacks(counts: Mapping[str, int]) -> str:
 class MetricsLog:
     """Writes `metrics.jsonl`, TensorBoard events and Ray's gauges. Only rank 0 has one.
 
-    A run that resumes drops the lines of steps that it repeats, so the file holds each step once.
+    A run that resumes drops the lines of steps that it repeats, so the file holds each step once. A log that cannot be
+    written is reported once, and never stops training.
     """
 
     def __init__(self, paths: RunPaths, from_step: int) -> None:
         """Continue the metrics of a run after step `from_step`."""
         from ray.util.metrics import Gauge
-        from torch.utils.tensorboard import SummaryWriter
 
         self._url = paths.metrics
+        self._failed: set[str] = set()
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
-        self._rows = [row for row in read_metrics(paths.output) if row["step"] <= from_step]
+        self._rows: list[dict[str, Any]] = []
+        with self._tried(paths.metrics):
+            self._rows = [row for row in read_metrics(paths.output) if row.get("step", 0) <= from_step]
         self._flushed_s = time.monotonic()
-        self._tensorboard = SummaryWriter(paths.tensorboard, purge_step=from_step + 1)
+        self._tensorboard_url = paths.tensorboard
+        self._tensorboard: Any = None
+        with self._tried(paths.tensorboard):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(paths.tensorboard, purge_step=from_step + 1)
+
+    @contextlib.contextmanager
+    def _tried(self, log: str) -> Iterator[None]:
+        """Report the first failure of a log, and continue without it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - file systems and TensorBoard's thread raise many types
+            if log not in self._failed:
+                logger.warning("%s cannot be written, and training continues without it: %s", log, error)
+            self._failed.add(log)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line, and print it."""
         self._rows.append(row)
-        for name in _SCALARS:
-            if row[name] is not None:
-                self._tensorboard.add_scalar(f"train/{name}", row[name], row["step"])
+        with self._tried(self._tensorboard_url):
+            for name in _SCALARS:
+                if row[name] is not None and self._tensorboard is not None:
+                    self._tensorboard.add_scalar(f"train/{name}", row[name], row["step"])
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
         print(console_line(row), flush=True)
@@ -92,11 +127,16 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Write the file and the TensorBoard events."""
-        storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
-        self._tensorboard.flush()
+        with self._tried(self._url):
+            storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
+        with self._tried(self._tensorboard_url):
+            if self._tensorboard is not None:
+                self._tensorboard.flush()
         self._flushed_s = time.monotonic()
 
     def close(self) -> None:
         """Write everything and close the files."""
         self.flush()
-        self._tensorboard.close()
+        with self._tried(self._tensorboard_url):
+            if self._tensorboard is not None:
+                self._tensorboard.close()

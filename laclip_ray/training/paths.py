@@ -28,8 +28,13 @@ class RunPaths:
         return storage.join(self.output, RECORD_FILE)
 
     @property
+    def model(self) -> str:
+        """The model that the run trains: architecture and image preprocessing."""
+        return storage.join(self.output, "model.json")
+
+    @property
     def rows(self) -> str:
-        """Usable rows by shard, counted when the run began."""
+        """The rows of each shard, counted when the run began."""
         return storage.join(self.output, "rows.json")
 
     @property
@@ -56,6 +61,11 @@ class RunPaths:
     def non_finite(self) -> str:
         """Why a run stopped: the step of a non-finite loss or weight, and the ids of its batch."""
         return storage.join(self.output, "non_finite_loss.json")
+
+    @property
+    def unloadable(self) -> str:
+        """The checkpoint that the workers could not load, and why."""
+        return storage.join(self.output, "unloadable_checkpoint.json")
 
     @property
     def export(self) -> str:

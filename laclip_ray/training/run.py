@@ -5,27 +5,31 @@ The same command resumes an interrupted run from its newest checkpoint. A finish
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, StreamConfig, TrainConfig
 from laclip_ray.data.entries import StreamSpec, TextSupply
+from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Shard
 from laclip_ray.data.schedule import Schedule
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.text_choice import text_policy
 from laclip_ray.data.tokens import tokenizer_spec
-from laclip_ray.errors import UserError
+from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
+from laclip_ray.rewriting.matching import check_joins
 from laclip_ray.rewriting.sets import RewriteSets, SetSelection, check_weights, committed_sets
+from laclip_ray.rewriting.store import Committed
 from laclip_ray.training.batches import worker_batch_size
 from laclip_ray.training.checkpoint import newest_checkpoint, read_state
 from laclip_ray.training.loop import LoopInput
 from laclip_ray.training.paths import RunPaths
-from laclip_ray.training.rows import count_rows
-from laclip_ray.training.run_record import check_record, pinned_rewrites, recorded_rows, write_record
+from laclip_ray.training.register import drop_unloadable, repair_register
+from laclip_ray.training.rows import ShardRows, find_rows, usable_rows
+from laclip_ray.training.run_record import check_record, pinned_rewrites, run_name, write_record
 from laclip_ray.training.summary import TrainingResult, finish, finished_result
 from laclip_ray.training.trainer import fit
 
@@ -34,8 +38,9 @@ def run_training(
     experiment: Experiment,
     supply: TextSupply | None = None,
     until_epoch: int | None = None,
-    rows: Mapping[str, int] | None = None,
+    rows: Mapping[str, ShardRows] | None = None,
     stop: threading.Event | None = None,
+    lease_wait_s: float = 0.0,
 ) -> TrainingResult:
     """Train to the end of the schedule, from the newest checkpoint if there is one.
 
@@ -46,6 +51,7 @@ def run_training(
             `TrainingResult.export` is this checkpoint, and no summary is written.
         rows: the result of `count_rows` for these shards, if the caller has it.
         stop: another thread sets it to end the workers early. Only in the main thread.
+        lease_wait_s: how long to wait for another run that writes to `train.output`.
 
     Raises:
         UserError: bad input, before any worker starts.
@@ -55,20 +61,51 @@ def run_training(
     if stop is not None and threading.current_thread() is not threading.main_thread():
         raise RuntimeError("training can be stopped only in the main thread: Ray Train names its controller only there")
     model, shards = check_training(experiment)
-    train, paths = experiment.train, RunPaths(experiment.train_output)
+    paths = RunPaths(experiment.train_output)
     rewrites = _open_rewrites(experiment, is_growing=supply is not None)
     if (result := finished_result(paths)) is not None:
         return result
+    storage.check_output(paths.output, "train.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
+    with lease.hold(paths.output, "train.output", "train", lease_wait_s, interrupts=False) as held:
+        check_record(experiment, model, shards)  # another run may have begun, or ended, since the first look
+        if (result := finished_result(paths)) is not None:
+            return result
+        reservation = cluster.Reservation("train", (worker_group(experiment.train),))
+        cluster.connect(experiment.ray, reservation, {"train.output": paths.output})
+        repair_register(paths)
+        inputs, spec, rows = _begin(experiment, model, shards, rewrites, rows, supply, until_epoch)
+        _train(inputs, spec, lambda: held.is_lost or (stop is not None and stop.is_set()))
+        if supply is not None:  # rewriting beside training has committed more since the start
+            inputs = replace(inputs, lineage=_lineage(inputs.lineage["experiment"], rewrites))
+        return finish(inputs, spec.schedule, usable_rows(rows))
 
-    cluster.connect(
-        experiment.ray, cluster.Reservation("train", (worker_group(train),)), {"train.output": paths.output}
-    )
-    rows = recorded_rows(paths) or rows or count_rows(experiment.data, shards)
-    length = RunLength(sum(rows.values()), train.epochs, train.batch_size)
+
+def _begin(
+    experiment: Experiment,
+    model: ModelSpec,
+    shards: Sequence[Shard],
+    rewrites: RewriteSets | None,
+    rows: Mapping[str, ShardRows] | None,
+    supply: TextSupply | None,
+    until_epoch: int | None,
+) -> tuple[LoopInput, StreamSpec, dict[str, ShardRows]]:
+    """Describe a run and write its record.
+
+    Returns:
+        The input of the workers and of the stream, and the rows of all shards.
+
+    Raises:
+        UserError: shards have other rows than when the run began, no rewrite would be found, or the run is shorter
+            than a step.
+    """
+    paths, train = RunPaths(experiment.train_output), experiment.train
+    counted = find_rows(paths.rows, experiment.data, shards, run_name(paths), rows)
+    length = RunLength(sum(usable_rows(counted).values()), train.epochs, train.batch_size)
     length.check()
-    content = experiment.model_dump(mode="json")
-    write_record(paths, content, rows, rewrites)
-
+    described = None
+    if rewrites is not None and supply is None:
+        described = rewrites.describe()
+        check_joins(rewrites, described, shards, experiment.data)
     spec = describe_stream(experiment, model, shards, rewrites)
     inputs = LoopInput(
         experiment=experiment,
@@ -77,17 +114,29 @@ def run_training(
         shard_count=len(shards),
         total_steps=length.total_steps,
         samples_per_epoch=length.samples_per_epoch,
-        lineage=_lineage(content, rewrites),
+        lineage=_lineage(experiment.as_written(), rewrites, described),
         supply=supply,
         last_step=length.last_step(until_epoch),
         export_steps=length.export_steps(train.export_every_epochs),
     )
-    storage.remove(paths.non_finite)  # left by an earlier attempt that stopped
-    if inputs.last_step is None or _steps_done(paths) < inputs.last_step:
-        fit(inputs, spec, stop)
-    # Rewriting beside training has committed more since the start.
-    inputs = replace(inputs, lineage=_lineage(content, rewrites)) if supply is not None else inputs
-    return finish(inputs, spec.schedule, rows)
+    write_record(paths, inputs.lineage["experiment"], model, counted, rewrites)
+    return inputs, spec, counted
+
+
+def _train(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool]) -> None:
+    """Train to the run's end. From a checkpoint that does not load, fall back to the one before."""
+    paths = inputs.paths
+    for url in (paths.non_finite, paths.unloadable):
+        storage.remove(url)  # left by an earlier attempt that stopped
+    if inputs.last_step is not None and _steps_done(paths) >= inputs.last_step:
+        return
+    while True:
+        try:
+            fit(inputs, spec, should_stop)
+            return
+        except IncompleteError:
+            if not drop_unloadable(paths):
+                raise
 
 
 def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
@@ -100,7 +149,9 @@ def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
     shards = list_shards(experiment.data)
     if experiment.data.image_column is None and shards[0].format != "webdataset":
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
-    check_record(experiment, [shard.name for shard in shards])
+    check_record(experiment, model, shards)
+    if not storage.exists(RunPaths(experiment.train_output).rows):  # a new run
+        check_first_rows(experiment.data, shards, needs_images=True)
     if experiment.text.reads_rewrites:
         check_weights(SetSelection.of(experiment))
     return model, shards
@@ -193,9 +244,13 @@ def _dealt_rows(train: TrainConfig, stream: StreamConfig) -> int:
     return max(rows for rows in range(1, stream.rows_per_block + 1) if common % rows == 0)
 
 
-def _lineage(experiment: Mapping[str, Any], rewrites: RewriteSets | None) -> dict[str, Any]:
+def _lineage(
+    experiment: Mapping[str, Any],
+    rewrites: RewriteSets | None,
+    described: Sequence[Mapping[str, Committed]] | None = None,
+) -> dict[str, Any]:
     """The configuration as JSON, and the committed shards of each rewrite set."""
-    return {"experiment": experiment, "rewrite_sets": rewrites.lineage() if rewrites is not None else []}
+    return {"experiment": experiment, "rewrite_sets": rewrites.lineage(described) if rewrites is not None else []}
 
 
 def _steps_done(paths: RunPaths) -> int:

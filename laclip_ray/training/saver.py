@@ -13,6 +13,7 @@ from laclip_ray.config import CheckpointConfig
 from laclip_ray.data.text_choice import TextPolicy, text_shares
 from laclip_ray.models.specs import ModelSpec
 from laclip_ray.training.checkpoint import TrainingState, save_checkpoint
+from laclip_ray.training.register import checkpoint_name
 
 _UPLOAD_WAIT_S = 600.0
 """How long a checkpoint waits for the upload of the previous one."""
@@ -86,8 +87,7 @@ class Saver:
         ray.train.report(
             metrics,
             checkpoint=ray.train.Checkpoint.from_directory(str(directory)),
-            # Unique to step and start, so files of different attempts never share a directory.
-            checkpoint_dir_name=f"checkpoint-{state.step:08d}-{time.time_ns()}",
+            checkpoint_dir_name=checkpoint_name(state.step, time.time_ns()),
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             delete_local_checkpoint_after_upload=True,
         )

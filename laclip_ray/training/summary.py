@@ -32,9 +32,15 @@ class TrainingResult:
 
 
 def finished_result(paths: RunPaths) -> TrainingResult | None:
-    """The result of a finished run; None if the run is unfinished."""
+    """The result of a finished run; None if the run is unfinished.
+
+    Raises:
+        UserError: the summary is damaged.
+    """
     if storage.exists(paths.summary) and storage.exists(storage.join(paths.export, CONFIG_FILE)):
-        return TrainingResult(storage.read_json(paths.summary), paths.export)
+        remedy = "Remove it, and the same command writes it again."
+        summary = storage.read_state(paths.summary, "the summary of this training run", remedy, dict)
+        return TrainingResult(summary, paths.export)
     return None
 
 

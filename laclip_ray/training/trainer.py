@@ -1,7 +1,7 @@
 """Run Ray Train: configure its trainer, run it to the end, and stop its workers early if asked."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,8 @@ from laclip_ray import cluster, storage
 from laclip_ray.config import TrainConfig
 from laclip_ray.data.entries import StreamSpec
 from laclip_ray.data.stream import build_stream, read_ahead_bytes, warm_up
+from laclip_ray.endings.causes import describe
+from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError
 from laclip_ray.tally import first_names
 from laclip_ray.training.checkpoint import newest_checkpoint, read_position
@@ -32,34 +34,34 @@ class TrainingStoppedError(Exception):
     """Training ended early because its caller asked for that."""
 
 
-def fit(inputs: LoopInput, spec: StreamSpec, stop: threading.Event | None) -> None:
+def fit(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool]) -> None:
     """Train with Ray Train to the end of the schedule, or to `inputs.last_step`.
 
     Args:
         inputs: for the workers.
         spec: of the stream.
-        stop: ends the workers when it is set.
+        should_stop: whether to end the workers early. Called several times a second, in another thread.
 
     Raises:
-        TrainingStoppedError: `stop` was set.
-        IncompleteError: training ended early; the same command resumes.
+        TrainingStoppedError: `should_stop` said so.
+        IncompleteError: training ended early; the message says when the same command resumes.
     """
     import ray.train
 
     trainer = _build_trainer(inputs, spec)
     try:
-        with _aborted_by(stop, trainer):
+        with _aborted_by(should_stop, trainer):
             trainer.fit()
     except KeyboardInterrupt:
         _abort(trainer.controller)
         raise
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
         _abort(trainer.controller)  # in case the controller is alive, but out of reach
-        if stop is not None and stop.is_set():
+        if should_stop():
             raise TrainingStoppedError("training was told to stop") from error
         newest = newest_checkpoint(inputs.paths.output)
         where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"
-        raise IncompleteError(f"training ended early ({error}); {where}; the same command continues") from error
+        raise IncompleteError(f"training ended early ({describe(error)}); {where}; {continuation(error)}") from error
     _check_finite(inputs.paths)
 
 
@@ -171,22 +173,19 @@ def _run_config(train: TrainConfig, paths: RunPaths) -> Any:
 
 
 @contextmanager
-def _aborted_by(stop: threading.Event | None, trainer: Any) -> Iterator[None]:
-    """Abort a trainer's workers when `stop` is set.
+def _aborted_by(should_stop: Callable[[], bool], trainer: Any) -> Iterator[None]:
+    """Abort a trainer's workers when `should_stop` says so.
 
     Interrupting the main thread would not work: a process that ignores SIGINT, as under `nohup`, loses the
     interruption.
     """
-    if stop is None:
-        yield
-        return
-    if stop.is_set():
+    if should_stop():
         raise TrainingStoppedError("training was told to stop")
     is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.wait(_STOP_POLL_S):
-            if stop.is_set() and trainer.controller is not None:
+            if should_stop() and trainer.controller is not None:
                 _abort(trainer.controller)
                 return
 

@@ -30,7 +30,7 @@ class SweepPaths:
 
     @property
     def rows(self) -> str:
-        """Usable rows by shard, counted once for all runs."""
+        """The rows of each shard, counted once for all runs."""
         return storage.join(self.location, "rows.json")
 
     @property

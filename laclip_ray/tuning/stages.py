@@ -48,7 +48,12 @@ def begin_point(paths: SweepPaths, point: Point) -> None:
 def begun_points(paths: SweepPaths) -> list[Point]:
     """All points that ever began in this sweep."""
     urls = storage.list_files(paths.trials)
-    return [Point(storage.read_json(url)) for url in sorted(urls) if paths.is_values(url)]
+    remedy = "Remove it, and the search chooses a point anew."
+    return [
+        storage.read_state(url, "the values of this point", remedy, lambda values: Point(dict(values)))
+        for url in sorted(urls)
+        if paths.is_values(url)
+    ]
 
 
 def end_point(paths: SweepPaths, point: Point, epoch: int) -> None:
@@ -64,13 +69,24 @@ def ended_epoch(paths: SweepPaths, point: Point, halving: HalvingConfig | None) 
     url = paths.ended_early(point.name)
     if halving is None or not storage.exists(url):
         return None
-    return int(storage.read_json(url)["epoch"])
+    remedy = "Remove it, and the point continues."
+    return storage.read_state(url, "the end of this point", remedy, lambda content: int(content["epoch"]))
+
+
+def read_stage(url: str) -> Stage:
+    """One stored stage.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    remedy = "Remove it, and the same command measures the run again."
+    return storage.read_state(url, "the results of this stage", remedy, Stage.from_json)
 
 
 def read_stages(paths: SweepPaths, point: str | None = None) -> list[Stage]:
     """All stored stages of a point, or of all points, ordered by point, seed and epoch."""
     urls = storage.list_files(paths.trials if point is None else paths.point(point))
-    stages = [Stage.from_json(storage.read_json(url)) for url in urls if paths.is_stage(url)]
+    stages = [read_stage(url) for url in urls if paths.is_stage(url)]
     return sorted(stages, key=lambda stage: (stage.point, stage.seed, stage.epoch))
 
 

@@ -9,7 +9,7 @@ would be room for several.
 
 from collections.abc import Mapping, Sequence
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, TuneConfig
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
@@ -17,7 +17,7 @@ from laclip_ray.evaluation.run import check_evaluation
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.prices import load_prices
 from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets
-from laclip_ray.training.rows import count_rows
+from laclip_ray.training.rows import find_rows, write_rows
 from laclip_ray.training.run import check_training
 from laclip_ray.tuning.capacity import reserve
 from laclip_ray.tuning.paths import SweepPaths
@@ -44,29 +44,38 @@ def run_sweep(experiment: Experiment) -> Sweep:
     variants = _check_input(experiment, points)
     epochs = evaluated_epochs(tune, experiment.train.epochs)
     settings = SharedSettings.of(experiment, Space.of(tune), epochs)
-    check_sweep(paths, settings)
-    cluster.connect(experiment.ray, reservation, {"tune.output": paths.location})
+    storage.check_output(paths.location, "tune.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
+    with lease.hold(paths.location, "tune.output", "tune"):
+        check_sweep(paths, settings)
+        cluster.connect(experiment.ray, reservation, {"tune.output": paths.location})
 
-    sets = _make_rewrites(experiment, _readers(tune, variants))
-    write_record(paths, settings, {url: revision for each in sets for url, revision in each.revisions().items()})
-    if not storage.exists(paths.rows):
-        storage.write_json(paths.rows, count_rows(experiment.data, list_shards(experiment.data)))
-    most_rewrites = max((each.most_rewrites() for each in sets), default=0)
-    budget = BudgetStopper(tune.budget, costs(read_stages(paths)))
-    failures: dict[str, str] = {}
-    try:
-        if not budget.is_spent:
-            failures = run_points(experiment, points, epochs, budget, most_rewrites)
-    finally:  # also when the sweep is stopped
-        sweep = Sweep(experiment, tuple(read_stages(paths)), most_rewrites)
-        write_sweep(sweep)
+        sets = _make_rewrites(experiment, _readers(tune, variants))
+        write_record(paths, settings, {url: revision for each in sets for url, revision in each.revisions().items()})
+        shards = list_shards(experiment.data)
+        write_rows(paths.rows, find_rows(paths.rows, experiment.data, shards, f"the sweep in {paths.location}"))
+        most_rewrites = max((each.most_rewrites() for each in sets), default=0)
+        budget = BudgetStopper(tune.budget, costs(read_stages(paths)))
+        failures: dict[str, str] = {}
+        try:
+            if not budget.is_spent:
+                failures = run_points(experiment, points, epochs, budget, most_rewrites)
+        finally:  # also when the sweep is stopped
+            sweep = Sweep(experiment, tuple(read_stages(paths)), most_rewrites)
+            write_sweep(sweep)
     if unfinished := _unfinished(sweep, points, failures):
-        resume = "tune.budget is spent; with a larger one the" if budget.is_spent else "the"
         lines = "\n".join(f"  {name}: {reason}" for name, reason in unfinished.items())
-        raise IncompleteError(
-            f"points that are not complete: {len(unfinished)}; {resume} same command resumes them\n{lines}"
-        )
+        resume = _continuation(budget.is_spent, bool(failures))
+        raise IncompleteError(f"points that are not complete: {len(unfinished)}; {resume}\n{lines}")
     return sweep
+
+
+def _continuation(is_spent: bool, has_failures: bool) -> str:
+    """When the same command resumes the points that are not complete."""
+    if is_spent:
+        return "tune.budget is spent; with a larger one the same command resumes them"
+    if has_failures:
+        return "their reasons say when the same command resumes them"
+    return "the same command resumes them"
 
 
 def _check_input(experiment: Experiment, points: Sequence[Point]) -> list[Experiment]:
@@ -79,7 +88,7 @@ def _check_input(experiment: Experiment, points: Sequence[Point]) -> list[Experi
     if len(set(tune.seeds)) < len(tune.seeds):
         raise UserError("tune.seeds: the same seed is given twice")
     edge = check_space(experiment, Space.of(tune), points)
-    check_evaluation(experiment.evaluate)
+    check_evaluation(experiment.evaluate, experiment.data)
     objective_metric(tune, experiment.evaluate)
     _check_budget(tune, experiment.train, experiment.rewrite)
     variants = [run_experiment(experiment, point, tune.seeds[0]) for point in points or [edge]]

@@ -4,16 +4,22 @@ Guarantees: a results table never mixes runs of two rewrite sets, models or eval
 Between two starts these may change: seeds, points, the search, fewer evaluations, and settings that only affect speed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, MayChangeOnResume, SharedBySweep, marked_keys
+from laclip_ray.config.defaults import with_defaults
 from laclip_ray.errors import UserError
+from laclip_ray.models.specs import differing_keys, load_model_spec
 from laclip_ray.ownership import check_owner
 from laclip_ray.tuning.paths import RECORD_FILE, SweepPaths
 from laclip_ray.tuning.space import Space
+
+_MODEL_CONTENT = "content of model.name"
+"""Key of the model's config in the recorded settings. Its file may be edited in place."""
+_REMEDY = "If this is the sweep that the directory holds, remove the file: then the sweep continues without its record."
 
 
 @dataclass(frozen=True)
@@ -27,22 +33,34 @@ class SharedSettings:
     epochs: tuple[int, ...]
     """Epochs after which runs are evaluated."""
 
+    expanded: Mapping[str, Any]
+    """`values` with the values of `${NAME}`, as earlier versions recorded them."""
+    model: Mapping[str, Any] | None
+    """The model's config; None if the sweep varies the model."""
+
     @classmethod
     def of(cls, experiment: Experiment, space: Space, epochs: Sequence[int]) -> "SharedSettings":
-        """The shared settings of an experiment."""
-        shared, may_change = marked_keys(Experiment, SharedBySweep), marked_keys(Experiment, MayChangeOnResume)
-        values = {
-            (section, f"{section}.{key}"): value
-            for section, content in experiment.model_dump(mode="json").items()
-            if isinstance(content, dict)
-            for key, value in content.items()
-        }
-        kept = {
-            key: value
-            for (section, key), value in values.items()
-            if key in shared or (section in shared and key not in may_change)
-        }
-        return cls(kept, frozenset(".".join(key.split(".")[:2]) for key in space.keys), tuple(epochs))
+        """The shared settings of an experiment.
+
+        Raises:
+            UserError: the model does not exist.
+        """
+        swept = frozenset(".".join(key.split(".")[:2]) for key in space.keys)
+        values, expanded = map(_shared_values, (experiment.as_written(), experiment.model_dump(mode="json")))
+        model = None if "model.name" in swept else load_model_spec(experiment.model.name).to_json()
+        return cls(values, swept, tuple(epochs), expanded, model)
+
+
+def _shared_values(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that all runs share, by `section.key`, of a configuration as JSON."""
+    shared, may_change = marked_keys(Experiment, SharedBySweep), marked_keys(Experiment, MayChangeOnResume)
+    return {
+        f"{section}.{key}": value
+        for section, content in experiment.items()
+        if isinstance(content, dict)
+        for key, value in content.items()
+        if f"{section}.{key}" in shared or (section in shared and f"{section}.{key}" not in may_change)
+    }
 
 
 def check_sweep(paths: SweepPaths, settings: SharedSettings) -> None:
@@ -51,8 +69,7 @@ def check_sweep(paths: SweepPaths, settings: SharedSettings) -> None:
     Raises:
         UserError: with the keys that differ, or with epochs for which the trained runs kept no model.
     """
-    unswept = {key: value for key, value in settings.values.items() if key not in settings.swept}
-    _check_record(paths, "settings", unswept)
+    _check_settings(paths, settings)
     recorded = _read_record(paths).get("epochs", settings.epochs)
     if new := sorted({*settings.epochs} - {*recorded}):
         raise UserError(
@@ -72,29 +89,60 @@ def write_record(paths: SweepPaths, settings: SharedSettings, revisions: Mapping
     Raises:
         UserError: a set has another revision than when the sweep began.
     """
-    _check_record(paths, "rewrite_revisions", revisions)
+
+    def changed(record: Mapping[str, Any]) -> list[str]:
+        earlier = record.get("rewrite_revisions", {})
+        return [location for location, revision in revisions.items() if earlier.get(location, revision) != revision]
+
+    _check_record(paths, changed)
     recorded = _read_record(paths)
+    model = {} if settings.model is None else {_MODEL_CONTENT: settings.model}
     storage.write_json(
         paths.record,
         {
-            "settings": {**settings.values, **recorded.get("settings", {})},
+            "settings": {**settings.values, **model, **recorded.get("settings", {})},
             "rewrite_revisions": {**revisions, **recorded.get("rewrite_revisions", {})},
             "epochs": recorded.get("epochs", list(settings.epochs)),
         },
     )
 
 
-def _check_record(paths: SweepPaths, part: str, values: Mapping[str, Any]) -> None:
-    """Refuse a record with other values in a part. A directory without a record is not refused."""
+def _check_settings(paths: SweepPaths, settings: SharedSettings) -> None:
+    """Refuse a record with other settings."""
 
     def changed(record: Mapping[str, Any]) -> list[str]:
-        recorded = record.get(part, {})
-        return [key for key, value in values.items() if key in recorded and recorded[key] != value]
+        recorded = _complete(record.get("settings", {}))
+        model = recorded.pop(_MODEL_CONTENT, None)
+        keys = [
+            key
+            for key, value in settings.values.items()
+            if key not in settings.swept and recorded.get(key, value) not in (value, settings.expanded[key])
+        ]
+        if model is not None and settings.model is not None:
+            keys += [f"{_MODEL_CONTENT}: {key}" for key in differing_keys(model, settings.model)]
+        return keys
 
+    _check_record(paths, changed)
+
+
+def _check_record(paths: SweepPaths, changed: Callable[[Any], list[str]]) -> None:
+    """Refuse a record that has changed. A directory without a record is not refused."""
     if storage.exists(paths.record):
-        check_owner(paths.location, RECORD_FILE, changed, setting="tune.output", content="sweep")
+        check_owner(paths.location, RECORD_FILE, changed, setting="tune.output", content="sweep", remedy=_REMEDY)
+
+
+def _complete(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded values, with keys that were added to their sections since at their defaults."""
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in recorded.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    complete = with_defaults(Experiment, sections)
+    return {key: complete[key.partition(".")[0]][key.partition(".")[2]] for key in recorded}
 
 
 def _read_record(paths: SweepPaths) -> dict[str, Any]:
     """The content of the record; empty before the sweep begins."""
-    return storage.read_json(paths.record) if storage.exists(paths.record) else {}
+    if not storage.exists(paths.record):
+        return {}
+    return storage.read_state(paths.record, "the record of this sweep", _REMEDY, dict)

@@ -7,16 +7,19 @@ twice. A run that died resumes from its checkpoint; a finished run is only read.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, with_overrides
+from laclip_ray.data.shards import list_shards
+from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import evaluate_on_cluster
 from laclip_ray.rewriting.prices import Price, load_prices
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.rows import read_rows
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import Point
-from laclip_ray.tuning.stages import Stage
+from laclip_ray.tuning.stages import Stage, read_stage
 
 
 def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experiment:
@@ -44,11 +47,13 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
     """
     paths = SweepPaths(experiment.tune_output)
     urls = {epoch: paths.stage(point.name, seed, epoch) for epoch in epochs}
-    stages = {epoch: Stage.from_json(storage.read_json(url)) for epoch, url in urls.items() if storage.exists(url)}
+    stages = {epoch: read_stage(url) for epoch, url in urls.items() if storage.exists(url)}
     if len(stages) == len(urls):
         return list(stages.values())
     variant = run_experiment(experiment, point, seed)
-    training = run_training(variant, until_epoch=epochs[-1], rows=storage.read_json(paths.rows))
+    rows = read_rows(paths.rows, [shard.name for shard in list_shards(variant.data)])
+    # A run that lost its node begins again before its lease is stale.
+    training = run_training(variant, until_epoch=epochs[-1], rows=rows, lease_wait_s=lease.STALE_S + lease.RENEW_S)
     lines = read_metrics(variant.train_output)
     for epoch in epochs:
         if epoch in stages:
@@ -56,6 +61,11 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
         model = training.export if epoch == epochs[-1] else RunPaths(variant.train_output).epoch_export(epoch)
         metrics = flatten(evaluate_on_cluster(with_overrides(variant, {"evaluate.checkpoint": model})))
         until_epoch = _until_epoch(lines, epoch)
+        if not until_epoch:
+            raise UserError(
+                f"{RunPaths(variant.train_output).metrics} has no whole line, so what this run has cost is not known. "
+                f"Remove {variant.train_output}, and the same command trains it again"
+            )
         gpu_hours = _gpu_hours(until_epoch, variant.train)
         price = training_price(variant.train, variant.rewrite)
         stages[epoch] = Stage(
@@ -74,8 +84,8 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
 
 
 def _until_epoch(lines: Sequence[Mapping[str, Any]], epoch: int) -> Sequence[Mapping[str, Any]]:
-    """A run's metrics lines up to the one nearest to the end of an epoch."""
-    nearest = min(range(len(lines)), key=lambda number: abs(lines[number]["epoch"] - epoch))
+    """A run's metrics lines up to the one nearest to the end of an epoch; empty without any line."""
+    nearest = min(range(len(lines)), key=lambda number: abs(lines[number]["epoch"] - epoch), default=-1)
     return lines[: nearest + 1]
 
 

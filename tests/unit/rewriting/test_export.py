@@ -206,7 +206,7 @@ def test_changed_rows_are_caught(tars: Experiment, tmp_path: Path, target: Expor
     members = [(f"{n:04}.txt", f"caption {n}{', ünïcode' if n else ' edited'}".encode()) for n in range(3)]
     write_tar(tmp_path / "data" / "part" / "0.tar", members)
     output = tmp_path / "export"
-    with pytest.raises(IncompleteError, match=r"rows of 1 shards have changed .*part/0\.tar"):
+    with pytest.raises(IncompleteError, match=r"captions of 1 shards have changed .*part/0\.tar"):
         export_rewrites(tars, str(output), target)
     assert not output.exists()
     exported = export_rewrites(tars, str(output), target, partial=True)
@@ -221,7 +221,7 @@ def test_changed_rows_in_a_file_that_looks_the_same_are_caught(
     identity = storage.identity(str(path))
     path.write_bytes(path.read_bytes().replace(b"caption 1", b"caption X"))
     monkeypatch.setattr(storage, "identity", lambda url: identity if url.endswith("0.tar") else "other")
-    with pytest.raises(IncompleteError, match=r"rows of 1 shards have changed .*part/0\.tar"):
+    with pytest.raises(IncompleteError, match=r"captions of 1 shards have changed .*part/0\.tar"):
         export_rewrites(tars, str(tmp_path / "export.parquet"), "parquet")
     assert not (tmp_path / "export.parquet").exists()
 
@@ -240,6 +240,12 @@ def test_a_webdataset_is_not_made_from_tables(tmp_path: Path) -> None:
     imported = import_rewrites(experiment, write_csv(tmp_path / "c.csv", ROWS), texts)
     with pytest.raises(UserError, match="WebDataset tars only, not from jsonl"):
         export_rewrites(reading(experiment, imported), str(tmp_path / "export"), "webdataset")
+
+
+def test_a_webdataset_is_not_made_of_several_captions_for_an_image(tars: Experiment, tmp_path: Path) -> None:
+    experiment = tars.model_copy(update={"data": tars.data.model_copy(update={"captions": "all"})})
+    with pytest.raises(UserError, match=r"data\.captions: all gives an image several rows"):
+        export_rewrites(experiment, str(tmp_path / "export"), "webdataset")
 
 
 def test_a_set_cannot_be_a_column_that_is_taken(tmp_path: Path) -> None:

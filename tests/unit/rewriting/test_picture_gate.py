@@ -14,12 +14,14 @@ from PIL import Image
 from laclip_ray.config import DataConfig
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.shards import list_shards
+from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE, PictureGate, SampleKey, read_images, refine
+from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE, PictureGate, read_images, refine
+from tests.cases import case
 from tests.unit.conftest import encode, picture, smooth_pixels, write_tar
 
 MODEL = {
@@ -282,6 +284,22 @@ def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differ
         for reason, difference in zip(before.to_pylist(), flat, strict=True)
     ]
     assert unjudged == 0
+
+
+@case(
+    "Identity",
+    "a picture gate and `data.image_column`, both set after a captions-only rewriting",
+    "each rewrite is judged by the picture of its row",
+)
+def test_pictures_of_samples_with_new_ids_are_found_by_row_and_caption(export: str) -> None:
+    rewrites = [texts or ["a house"] for texts in REWRITES]  # real draws have a row for each sample
+    draws = draws_of(CAPTIONS, rewrites)
+    images = images_of(CAPTIONS, PICTURES)
+    renamed = [((f"new-{row}.png", key[1]), image) for row, (key, image) in enumerate(images)]
+    gate = PictureGate(export, None, 0.0, 2)
+    reasons, unjudged = refine(draws, accepted(draws), renamed, gate)
+    assert unjudged == 0
+    assert reasons.to_pylist() == refine(draws, accepted(draws), images, gate)[0].to_pylist()
 
 
 def test_refining_counts_samples_without_a_readable_picture(export: str, differences: list[list[float]]) -> None:

@@ -1,8 +1,15 @@
-"""The console lines of a training run."""
+"""The console lines of a training run, and its log files, which never stop it."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from laclip_ray.training.metrics import console_line
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.training.metrics import MetricsLog, console_line, read_metrics
+from laclip_ray.training.paths import RunPaths
+from tests.cases import case
 
 ROW: dict[str, Any] = {
     "step": 8,
@@ -38,3 +45,67 @@ def test_a_line_beside_rewriting_shows_its_progress_and_this_epochs_texts() -> N
     assert console_line(ROW | beside).endswith(
         "rewritten 6 of 24 shards, 12 rewrites/s, lag 18 shards; this epoch: effective p 0.600, 25% late"
     )
+
+
+WHOLE: dict[str, Any] = {**ROW, "learning_rate": 0.1, "logit_scale": 14.0}
+
+
+def logged(paths: RunPaths, steps: range) -> None:
+    log = MetricsLog(paths, steps.start - 1)
+    for step in steps:
+        log.append({**WHOLE, "step": step})
+    log.close()
+
+
+def test_a_run_that_resumes_has_each_step_once(tmp_path: Path) -> None:
+    paths = RunPaths(str(tmp_path))
+    logged(paths, range(1, 5))
+    logged(paths, range(3, 7))
+    assert [row["step"] for row in read_metrics(paths.output)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("tail", [b'{"step": 3, "lo', b"\xff\xfe", b"[1]", b"7", b"{}", b"\x00" * 40])
+@case("Identity", "a cut last line of `metrics.jsonl`", "left out with a warning; the run resumes")
+def test_damaged_lines_are_left_out(tmp_path: Path, tail: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    paths = RunPaths(str(tmp_path))
+    logged(paths, range(1, 3))
+    with Path(paths.metrics).open("ab") as file:
+        file.write(tail)
+    assert [row["step"] for row in read_metrics(paths.output)] == [1, 2]
+    assert "left out 1 damaged lines" in caplog.text
+    logged(paths, range(3, 5))
+    assert [row["step"] for row in read_metrics(paths.output)] == [1, 2, 3, 4]
+
+
+def block_metrics(paths: RunPaths, patch: pytest.MonkeyPatch) -> None:
+    Path(paths.metrics).mkdir(parents=True)
+
+
+def block_tensorboard(paths: RunPaths, patch: pytest.MonkeyPatch) -> None:
+    Path(paths.output).mkdir()
+    Path(paths.tensorboard).write_text("a file in its place")
+
+
+def block_writes(paths: RunPaths, patch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    patch.setattr(storage, "write_bytes", fail)
+
+
+@pytest.mark.parametrize("block", [block_metrics, block_tensorboard, block_writes])
+@case("Identity", "a log file of training that cannot be written", "a warning; training continues without it")
+def test_a_log_that_cannot_be_written_does_not_stop_training(
+    tmp_path: Path,
+    block: Callable[[RunPaths, pytest.MonkeyPatch], None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = RunPaths(str(tmp_path / "train"))
+    block(paths, monkeypatch)
+    log = MetricsLog(paths, 0)
+    for step in (1, 2):
+        log.append({**WHOLE, "step": step})
+        log.flush()
+    log.close()
+    assert caplog.text.count("cannot be written, and training continues without it") == 1

@@ -1,18 +1,24 @@
 """A training run is refused if its output directory holds another one, before anything starts."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from laclip_ray import storage
+from laclip_ray import lease, storage
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.data.schedule import Position, Schedule
+from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
+from laclip_ray.models.specs import load_model_spec
 from laclip_ray.training.paths import RunPaths
-from laclip_ray.training.run import RunLength, check_training
+from laclip_ray.training.rows import count_shard
+from laclip_ray.training.run import RunLength, check_training, run_training
 from laclip_ray.training.run_record import write_record
 from laclip_ray.training.summary import unread_samples
+from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 
 
@@ -30,9 +36,15 @@ def begun(tmp_path: Path) -> Experiment:
             "train": {"batch_size": 2},
         }
     )
-    content = experiment.model_dump(mode="json")
-    write_record(RunPaths(experiment.train_output), content, {"a.tar": 1, "b.tar": 1}, None)
+    begin(experiment)
     return experiment
+
+
+def begin(experiment: Experiment) -> None:
+    """Write the record of a run, as its first start does."""
+    paths, model = RunPaths(experiment.train_output), load_model_spec(experiment.model.name)
+    rows = {shard.name: count_shard(experiment.data, shard) for shard in list_shards(experiment.data)}
+    write_record(paths, experiment.as_written(), model, rows, None)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +77,109 @@ def test_a_run_without_rewrites_ignores_their_settings(begun: Experiment) -> Non
     check_training(with_overrides(plain, {"rewrite.gate.min_shared_words": 0}))
 
 
+@case("Identity", "shards added or removed between two starts of a training run", "refused, with names", exit_code=2)
 def test_added_or_removed_shards_are_refused(begun: Experiment) -> None:
-    Path(str(begun.data.path), "b.tar").unlink()
-    with pytest.raises(UserError, match=r"data\.path: the shards are not those"):
+    Path(str(begun.data.path), "b.tar").rename(Path(str(begun.data.path), "c.tar"))
+    with pytest.raises(UserError, match=r"data\.path: the shards are not those .*missing: b\.tar; new: c\.tar\)"):
         check_training(begun)
+
+
+@case(
+    "Identity",
+    "a record of a training run that an earlier version wrote, without the settings that were added since",
+    "the run resumes",
+)
+def test_a_record_of_an_earlier_version_is_recognised(begun: Experiment) -> None:
+    paths = RunPaths(begun.train_output)
+    content = storage.read_json(paths.experiment)
+    for section, keys in (("data", ("captions", "quoting", "exif", "max_pixels")), ("train", ("checkpoint", "loss"))):
+        for key in keys:
+            del content[section][key]
+    del content["rewrite"]["gate"]["drop_repeats"]
+    storage.write_json(paths.experiment, content)
+    storage.remove(paths.model)
+    storage.write_json(paths.rows, {"a.tar": 1, "b.tar": 1})
+    check_training(begun)
+    with pytest.raises(UserError, match=r"data\.captions differ"):
+        check_training(with_overrides(begun, {"data.captions": "all"}))
+
+
+MODEL: dict[str, Any] = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+EDITS: dict[str, Any] = {
+    "model_cfg.text_cfg.heads": {"text_cfg": {**MODEL["text_cfg"], "heads": 4}},
+    "model_cfg.vision_cfg.head_width": {"vision_cfg": {**MODEL["vision_cfg"], "head_width": 4}},
+    "model_cfg.quick_gelu": {"quick_gelu": True},
+    "preprocess_cfg.mean": {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}},
+    "preprocess_cfg.interpolation": {"preprocess_cfg": {"interpolation": "bilinear"}},
+}
+
+
+@pytest.mark.parametrize("recorded", ["model.json", "checkpoint"])
+@pytest.mark.parametrize("key", EDITS)
+@case("Identity", "a model config edited in place between two starts of a run", "refused, with the keys", exit_code=2)
+def test_a_model_config_that_was_edited_in_place_is_refused(
+    begun: Experiment, tmp_path: Path, key: str, recorded: str
+) -> None:
+    def write(changes: dict[str, Any]) -> None:
+        model = {name: value for name, value in {**MODEL, **changes}.items() if name != "preprocess_cfg"}
+        content = {"model_cfg": model, "preprocess_cfg": changes.get("preprocess_cfg", {})}
+        (tmp_path / "model.json").write_text(json.dumps(content))
+
+    write({})
+    experiment = with_overrides(begun, {"output": str(tmp_path / "new"), "model.name": str(tmp_path / "model.json")})
+    begin(experiment)
+    paths = RunPaths(experiment.train_output)
+    if recorded == "checkpoint":  # as earlier versions left it
+        name = storage.join(paths.ray_run, "checkpoint-00000001-1", "open_clip_config.json")
+        storage.write_json(name, storage.read_json(paths.model))
+        storage.remove(paths.model)
+    check_training(experiment)
+    write(EDITS[key])
+    with pytest.raises(UserError, match=rf"^model\.name: .* is another model than when .*\({key} differ\)"):
+        check_training(experiment)
+
+
+@pytest.mark.parametrize("content", ["", '{"seed": 0, "data": {"pa', "{}", "[]", "null"])
+@case("Identity", "a damaged `experiment.json` of a training run", "refused, with the remedy", exit_code=2)
+def test_a_damaged_record_is_refused_with_a_remedy(begun: Experiment, content: str) -> None:
+    Path(RunPaths(begun.train_output).experiment).write_text(content)
+    with pytest.raises(
+        UserError, match=r"experiment\.json: the record of this training run cannot be read; .* Restore"
+    ):
+        check_training(begun)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a.tar": "many"}', "[1]"])
+@case("Identity", "a damaged `rows.json` of a training run", "refused, with the remedy", exit_code=2)
+def test_damaged_rows_are_refused_with_a_remedy(begun: Experiment, content: str) -> None:
+    Path(RunPaths(begun.train_output).rows).write_text(content)
+    with pytest.raises(UserError, match=r"rows\.json: the record of the shards' rows cannot be read; .* Remove it"):
+        check_training(begun)
+    Path(RunPaths(begun.train_output).rows).unlink()
+    check_training(begun)
+
+
+@case("Identity", "`laclip train` into an output that another run writes to", "refused at once", exit_code=2)
+def test_a_run_that_another_run_writes_to_is_not_begun(begun: Experiment, tmp_path: Path) -> None:
+    experiment = with_overrides(begun, {"output": str(tmp_path / "new"), "text.p": 0.0})
+    other = replace(lease.Holder.of_this_process("train"), machine="elsewhere", host="gpu-7")
+    storage.write_bytes(storage.join(experiment.train_output, lease.LEASE_FILE), other.to_bytes())
+    with pytest.raises(UserError, match=r"train\.output: another run writes to .*on gpu-7"):
+        run_training(experiment)
+
+
+def test_the_environment_may_give_a_path_or_the_config_may_hold_it(
+    begun: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA", str(begun.data.path))
+    content = {**begun.model_dump(mode="json"), "data": {"path": "${DATA}"}}
+    check_training(parse_experiment(content))  # recorded by an earlier version, which expanded it
+    begin(parse_experiment(content))
+    check_training(parse_experiment(content))
 
 
 def test_weights_of_unknown_sets_are_refused(begun: Experiment, tmp_path: Path) -> None:
