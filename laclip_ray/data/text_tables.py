@@ -131,15 +131,16 @@ def _split_csv(
 def _check_width(
     url: str, first: Sequence[Line], start_byte: int, dialect: Dialect, width: Width, data: DataConfig, setting: str
 ) -> str:
-    """Check that some row of the first lines has the table's width; returns the file's defect, mostly none."""
+    """Check that some readable row of the first lines has the table's width; returns the file's defect, mostly none."""
     rows = (line for line in first if line[0] >= start_byte)
     count = None
-    for _, fields, _ in read_records(rows, dialect, width):
-        if width.fits(fields):
+    for _, fields, problem in read_records(rows, dialect, width):
+        if problem is None and width.fits(fields):
             return ""
-        count = len(fields) if count is None else count
+        if problem is None and count is None:
+            count = len(fields)
     if count is None:
-        return ""  # the header fills the first block
+        return ""
     if data.columns:
         return f"{setting}.columns: {url} has {count} columns in its first row, {width.most} are named"
     names = f"{setting}.path: {url} names {width.most} columns, but no row has as many fields ({FIELDS_DIFFER})"
