@@ -105,7 +105,7 @@ def _read_quoted(lines: Iterator[Line], delimiter: str, width: Width | None, onl
                 if line:
                     yield offset, [] if only_offsets else decode_text(line).split(delimiter), None
             else:
-                text = decode_text(line)
+                text = line.decode("utf-8", "surrogateescape")  # `decode_text`, without the call
                 if has_return := "\r" in text:
                     text = text.replace("\r", _RETURN)
                 waiting.append(text)
@@ -121,8 +121,10 @@ def _read_quoted(lines: Iterator[Line], delimiter: str, width: Width | None, onl
                     yield offset, [], UNCLOSED_QUOTE
                     if not is_again:
                         break
+                elif has_return:
+                    yield offset, [field.replace(_RETURN, "\r") for field in fields], None
                 else:
-                    yield offset, [field.replace(_RETURN, "\r") for field in fields] if has_return else fields, None
+                    yield offset, fields, None
         else:
             if not is_again:
                 return

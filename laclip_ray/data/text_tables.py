@@ -212,14 +212,14 @@ def _json_rows(lines: Iterable[Line]) -> Iterator[tuple[Mapping[str, Any], str |
 def _csv_rows(lines: Iterator[Line], shard: Shard) -> Iterator[tuple[Mapping[str, Any], str | None]]:
     """As `_json_rows`."""
     columns = list(shard.columns or ())
-    headers = (columns, ["\ufeff" + columns[0], *columns[1:]])  # concatenated files may have byte order marks
+    names = (columns[0], "\ufeff" + columns[0])  # concatenated files may have byte order marks
     width = Width.of(columns)
     for _, fields, problem in read_records(lines, Dialect(shard.delimiter, shard.is_quoted), width):
         if problem is not None:
             yield {}, problem
         elif len(fields) != width.most and not width.fits(fields):
             yield {}, FIELDS_DIFFER
-        elif fields in headers:
+        elif fields[0] in names and fields[1:] == columns[1:]:
             yield {}, HEADER_REPEATED
         else:
             yield dict(zip(columns, fields, strict=False)), None
