@@ -14,11 +14,12 @@ from laclip_ray.data import entries
 from laclip_ray.data.entries import ReadEntries, StreamSpec, TextSupply, read_entry
 from laclip_ray.data.images import decode_and_crop
 from laclip_ray.data.records import hash_caption
-from laclip_ray.data.schedule import Lanes, Position
+from laclip_ray.data.schedule import Lanes, Position, Schedule
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import ShownText
 from laclip_ray.data.tokens import load_clip_tokenizer
-from tests.unit.conftest import SMALL, write_tar
+from tests.cases import case
+from tests.unit.conftest import SMALL, picture, write_tar
 from tests.unit.data.conftest import ROWS, SKIPPED, TOKENIZER, USABLE, Lookup, content, policy, rows_of
 
 
@@ -156,3 +157,17 @@ def test_an_entry_without_a_usable_row_yields_no_block(spec: StreamSpec, tmp_pat
     data = DataConfig(path=str(write_tar(tmp_path / "bad.tar", [("a.txt", b"caption")])))
     bad = replace(spec, data=data, shards=tuple(list_shards(data)))
     assert list(read_entry(bad, 0, set())) == []
+
+
+@case(
+    "Reading data", "a tar that is no tar, while training", "the others are trained on", counted_as="shard_unreadable"
+)
+def test_an_unreadable_shard_yields_no_block(spec: StreamSpec, tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(b"<html>" + bytes(9_000))
+    write_tar(tmp_path / "1.tar", [("a.txt", b"caption"), ("a.jpg", picture("JPEG"))])
+    data = DataConfig(path=str(tmp_path))
+    schedule = Schedule(2, epochs=1, seed=0)
+    bad = replace(spec, data=data, shards=tuple(list_shards(data)), schedule=schedule)
+    blocks = {schedule.entry(index).shard: list(read_entry(bad, index, set())) for index in (0, 1)}
+    assert not blocks[0]
+    assert [block["id"].tolist() for block in blocks[1]] == [["a"]]

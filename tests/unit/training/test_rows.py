@@ -127,3 +127,10 @@ def test_other_shards_are_named() -> None:
     check_names(["a", "b"], ["b", "a"], OWNER)
     with pytest.raises(UserError, match=r"missing: a; new: c, d"):
         check_names(["a", "b"], ["b", "c", "d"], OWNER)
+
+
+def test_rows_without_a_usable_image_and_unreadable_files_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(b"<html>" + bytes(9_000))
+    write_tar(tmp_path / "1.tar", [("a.jpg", bytes(99)), ("a.txt", b"one"), ("b.jpg", bytes(9)), ("b.txt", b"two")])
+    data = DataConfig(path=str(tmp_path), max_image_bytes=90)
+    assert [count_shard(data, shard).usable for shard in list_shards(data)] == [0, 1]
