@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from laclip_ray.errors import UserError
+from laclip_ray.redaction import redact
 
 T = TypeVar("T")
 
@@ -237,8 +238,8 @@ def identity_of(info: Mapping[str, Any]) -> str:
 
 
 def write_json(url: str, content: Any) -> None:
-    """Commit a JSON file."""
-    write_bytes(url, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    """Commit a JSON file. Secrets in its texts become `***`."""
+    write_bytes(url, (redact(json.dumps(content, indent=2, ensure_ascii=False)) + "\n").encode())
 
 
 def write_parquet(url: str, table: pa.Table) -> None:

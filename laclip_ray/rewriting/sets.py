@@ -17,6 +17,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment
 from laclip_ray.data.text_choice import Rewrites, SampleKey, ShardRewrites, renamed_samples
 from laclip_ray.errors import UserError
+from laclip_ray.redaction import redact
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
@@ -114,8 +115,8 @@ class RewriteSets:
         return max([self.expected_rewrites, *(origin.rewrites_per_set for origin in origins)])
 
     def revisions(self) -> dict[str, int | None]:
-        """The newest revision read from each set, by location; None: rewriting still adds to the set."""
-        return {rewrite_set.location: rewrite_set.newest_revision for rewrite_set in self.sets}
+        """The newest revision read from each set, by location without secrets; None: rewriting still adds to the set."""
+        return {redact(rewrite_set.location): rewrite_set.newest_revision for rewrite_set in self.sets}
 
     def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
         """These sets, pinned at revisions that `revisions()` returned before.
@@ -125,7 +126,7 @@ class RewriteSets:
         """
 
         def revision_of(rewrite_set: RewriteSet) -> int | None:
-            earlier = revisions.get(rewrite_set.location)
+            earlier = revisions.get(redact(rewrite_set.location))
             return rewrite_set.newest_revision if earlier is None else earlier
 
         sets = (replace(rewrite_set, newest_revision=revision_of(rewrite_set)) for rewrite_set in self.sets)
@@ -157,7 +158,7 @@ def _accepted(rewrite_set: RewriteSet, shard_name: str) -> dict[SampleKey, list[
 def _lineage(rewrite_set: RewriteSet, shards: Mapping[str, Committed]) -> dict[str, Any]:
     fingerprint = store.read_recipe(rewrite_set.location, lambda content: str(content["fingerprint"]))
     return {
-        "location": rewrite_set.location,
+        "location": redact(rewrite_set.location),
         "fingerprint": fingerprint,
         "gate": rewrite_set.gate,
         "newest_revision": rewrite_set.newest_revision,

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_yaml, with_overrides
+from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_config, with_overrides
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation import retrieval, zeroshot
 from laclip_ray.intervals import Interval, mean_interval
@@ -162,7 +162,7 @@ def write_sweep(sweep: Sweep) -> None:
     if not sweep.stages:
         return
     paths, best = SweepPaths(sweep.experiment.tune_output), best_experiment(sweep)
-    files = {paths.table: _csv(sweep), paths.plot: _plot(sweep), paths.best: to_yaml(best) if best else None}
+    files = {paths.table: _csv(sweep), paths.plot: _plot(sweep), paths.best: to_config(best) if best else None}
     for url, content in files.items():
         if content is None:  # an earlier start may have written one
             storage.remove(url)

@@ -300,3 +300,12 @@ def test_a_file_may_have_the_longest_name(tmp_path: Path) -> None:
     target = tmp_path / ("ä" * 127 + "n")
     storage.write_bytes(str(target), b"content")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+@case(
+    "Configs and secrets", "a state file or summary that repeats a signed URL", "the file holds *** for the signature"
+)
+def test_no_json_file_holds_a_secret(tmp_path: Path) -> None:
+    url = str(tmp_path / "summary.json")
+    storage.write_json(url, {"https://me:pass@h/a?sig=abc": ["403 for https://h/b?token=abc&part=1"]})
+    assert storage.read_json(url) == {"https://***@h/a?sig=***": ["403 for https://h/b?token=***&part=1"]}
