@@ -115,7 +115,7 @@ class RewriteSets:
         return max([self.expected_rewrites, *(origin.rewrites_per_set for origin in origins)])
 
     def revisions(self) -> dict[str, int | None]:
-        """The newest revision read from each set, by location without secrets; None: rewriting still adds to the set."""
+        """The newest revision read from each set, by its redacted location; None: rewriting still adds to the set."""
         return {redact(rewrite_set.location): rewrite_set.newest_revision for rewrite_set in self.sets}
 
     def pinned_at(self, revisions: Mapping[str, int | None]) -> "RewriteSets":
