@@ -21,7 +21,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.tally import first_names
 
 _SHARDS = 8
-_ROWS = 32
+_ROWS = 256
 """Rows of a shard that are looked at."""
 _SHOWN_NAMES = 12
 
@@ -123,13 +123,15 @@ def _describe(data: DataConfig, seen: _Seen, needs_images: bool, setting: str) -
 def _caption_remedy(shard: Shard, data: DataConfig, setting: str) -> str:
     key = f"{setting}.caption_column"
     if shard.format == "webdataset":
-        return f"A caption is a txt member, or the field of a json member that {key} names ({data.caption_column!r})"
+        field = f"the field of a json member that {key} names ({data.caption_column!r})"
+        return f"A caption is a txt member, or {field}; the members of a sample must follow one another"
     return f"Set {key} to the column of the captions; it is {data.caption_column!r}"
 
 
 def _image_remedy(shard: Shard, data: DataConfig, setting: str) -> str:
     if shard.format == "webdataset":
-        return f"An image is a member with one of the extensions {', '.join(IMAGE_MEMBERS)}"
+        extensions = ", ".join(IMAGE_MEMBERS)
+        return f"An image is a member with one of the extensions {extensions}, next to its caption"
     if data.image_column is None:
         return f"Set {setting}.image_column to the column of the images"
     return f"Check {setting}.image_column ({data.image_column!r}), and {setting}.image_root for relative paths"

@@ -96,7 +96,7 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
         OSError: the store failed, or refused access to every file.
     """
     left_out = Tally()
-    paths = [data.path] if isinstance(data.path, str) else data.path
+    paths = [data.path] if isinstance(data.path, str) else list(dict.fromkeys(data.path))
     if not paths:
         raise UserError(f"{setting}.path: an empty list; give files, directories or globs")
     files, file_format = choose_files(find_files(paths, setting, left_out), data, setting, left_out)
