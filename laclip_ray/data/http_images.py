@@ -309,11 +309,14 @@ async def _body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 32) if is_compressed else None
     pieces: list[bytes] = []
     size = 0
-    async for piece in response.content.iter_any():
-        if inflater is not None:
-            piece = inflater.decompress(piece, most_bytes + 1 - size)
-        pieces.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLargeError(None)
-    return b"".join(pieces)
+    try:
+        async for piece in response.content.iter_any():
+            if inflater is not None:
+                piece = inflater.decompress(piece, most_bytes + 1 - size)
+            pieces.append(piece)
+            size += len(piece)
+            if size > most_bytes:
+                raise TooLargeError(None)
+        return b"".join(pieces)
+    finally:
+        pieces.clear()  # the traceback of an error refers to them until the next garbage collection
