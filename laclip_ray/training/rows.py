@@ -6,6 +6,7 @@ shard file is counted again only if it looks replaced.
 Not covered: images. Their bytes are not compared.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
-from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Shard
+from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import read_or_report
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.store import digest_samples
@@ -28,6 +29,8 @@ _SHARDS_AT_ONCE = 8
 """Shards that one task reads at the same time. Counting mostly waits for storage."""
 _MAX_SHARDS_PER_TASK = 64
 """If a task is lost, Ray repeats all of its shards."""
+_UNUSABLE = frozenset({*NO_CAPTION, IMAGE_MISSING, IMAGE_TOO_LARGE})
+"""Problems of rows that training skips, as far as they are known without the images."""
 _FIRST_RANGE = ".000000000"
 """Earlier versions added this to the name of a table's first range if there were more ranges."""
 
@@ -189,7 +192,15 @@ def count_rows(data: DataConfig, shards: Sequence[Shard]) -> dict[str, ShardRows
 
 def count_shard(data: DataConfig, shard: Shard) -> ShardRows:
     """Count the rows of one shard."""
-    unusable = {*NO_CAPTION, IMAGE_MISSING, IMAGE_TOO_LARGE}
     samples = list(read_or_report(shard, data, with_images=False))
-    usable = sum(1 for sample in samples if not unusable & {*sample.problems})
-    return ShardRows(usable, digest_samples(samples), shard.file_identity)
+    return ShardRows(sum(map(_is_usable, samples)), digest_samples(samples), shard.file_identity)
+
+
+def count_up_to(most: int, data: DataConfig, shards: Sequence[Shard]) -> int:
+    """Count usable rows in this process, until there are `most`. Reads no more shards than it needs."""
+    samples = (sample for shard in shards for sample in read_or_report(shard, data, with_images=False))
+    return sum(1 for _ in itertools.islice(filter(_is_usable, samples), most))
+
+
+def _is_usable(sample: Sample) -> bool:
+    return _UNUSABLE.isdisjoint(sample.problems)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import Experiment, StreamConfig, TrainConfig
+from laclip_ray.config import DataConfig, Experiment, StreamConfig, TrainConfig
 from laclip_ray.data.entries import StreamSpec, TextSupply
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Shard
@@ -28,7 +28,7 @@ from laclip_ray.training.checkpoint import newest_checkpoint, read_state
 from laclip_ray.training.loop import LoopInput
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import drop_unloadable, repair_register
-from laclip_ray.training.rows import ShardRows, find_rows, usable_rows
+from laclip_ray.training.rows import ShardRows, count_up_to, find_rows, usable_rows
 from laclip_ray.training.run_record import check_record, pinned_rewrites, run_name, write_record
 from laclip_ray.training.summary import TrainingResult, finish, finished_result
 from laclip_ray.training.trainer import fit
@@ -152,9 +152,16 @@ def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
     check_record(experiment, model, shards)
     if not storage.exists(RunPaths(experiment.train_output).rows):  # a new run
         check_first_rows(experiment.data, shards, needs_images=True)
+        _check_batch(experiment.train, experiment.data, shards)
     if experiment.text.reads_rewrites:
         check_weights(SetSelection.of(experiment))
     return model, shards
+
+
+def _check_batch(train: TrainConfig, data: DataConfig, shards: Sequence[Shard]) -> None:
+    """Refuse a batch larger than all samples, before anything is rewritten for it. Reads about a batch of rows."""
+    enough = math.ceil(train.batch_size / train.epochs)
+    RunLength(count_up_to(enough, data, shards), train.epochs, train.batch_size).check()
 
 
 def worker_group(train: TrainConfig) -> cluster.ResourceGroup:

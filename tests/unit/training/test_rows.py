@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.training import rows
-from laclip_ray.training.rows import ShardRows, check_names, count_shard, find_rows, read_rows, write_rows
+from laclip_ray.training.rows import (
+    ShardRows,
+    check_names,
+    count_shard,
+    count_up_to,
+    find_rows,
+    read_rows,
+    write_rows,
+)
 from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 
@@ -134,3 +143,11 @@ def test_rows_without_a_usable_image_and_unreadable_files_are_not_counted(tmp_pa
     write_tar(tmp_path / "1.tar", [("a.jpg", bytes(99)), ("a.txt", b"one"), ("b.jpg", bytes(9)), ("b.txt", b"two")])
     data = DataConfig(path=str(tmp_path), max_image_bytes=90)
     assert [count_shard(data, shard).usable for shard in list_shards(data)] == [0, 1]
+
+
+def test_counting_up_to_a_number_reads_no_more_shards_than_it_needs(data: DataConfig, tmp_path: Path) -> None:
+    shards = list_shards(data)
+    total = sum(count_shard(data, shard).usable for shard in shards)
+    missing = replace(shards[0], url=str(tmp_path / "missing.tar"))
+    assert count_up_to(10 * total, data, shards) == total
+    assert count_up_to(1, data, [*shards, missing]) == 1

@@ -210,3 +210,11 @@ def test_a_run_pauses_and_exports_at_the_first_step_that_completes_an_epoch() ->
 def test_a_batch_larger_than_the_run_is_refused() -> None:
     with pytest.raises(UserError, match=r"train\.batch_size: 9 is more than the 8 samples of 2 epochs"):
         RunLength(samples_per_epoch=4, epochs=2, batch_size=9).check()
+
+
+@case("Configs and secrets", "a batch larger than the data set", "refused, before any caption is rewritten", 2)
+def test_a_batch_larger_than_the_data_is_refused_while_planning(begun: Experiment) -> None:
+    fresh = with_overrides(begun, {"output": begun.output + "-new", "train.epochs": 3})
+    check_training(with_overrides(fresh, {"train.batch_size": 6}))
+    with pytest.raises(UserError, match=r"train\.batch_size: 8 is more than the 6 samples of 3 epochs"):
+        check_training(with_overrides(fresh, {"train.batch_size": 8}))
