@@ -10,6 +10,7 @@ Guarantees: values are kept bit for bit. The target must be empty, and the confi
 import posixpath
 import re
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +132,24 @@ def _write_open_clip_config(directory: Path, spec: ModelSpec, home: str | None, 
 
 def _lineage_of(source: str) -> Any:
     """The lineage of an export, a checkpoint or an import; None without one."""
-    lineage_file = storage.join(source, LINEAGE_FILE)
-    if storage.exists(lineage_file):
-        return storage.read_json(lineage_file)
-    state_file = storage.join(source, STATE_FILE)
-    if storage.exists(state_file):
-        content = storage.read_json(state_file)
-        return {"step": content["step"], "samples": content["samples"], **content["lineage"]}
     # The lineage of a run's export is in the summary beside it.
     summary_file = storage.join(posixpath.dirname(source.rstrip("/")) or ".", "summary.json")
-    if storage.exists(summary_file):
-        content = storage.read_json(summary_file)
-        if storage.name_of(content.get("export", "")) == storage.name_of(source):
-            return {"step": content["steps"], "samples": content["samples"], **content["lineage"]}
+    readers: dict[str, Callable[[Any], Any]] = {
+        storage.join(source, LINEAGE_FILE): lambda content: content,
+        storage.join(source, STATE_FILE): lambda content: _lineage_at(content["step"], content),
+        summary_file: lambda content: _lineage_at(content["steps"], content) if _exported(content) == name else None,
+    }
+    name = storage.name_of(source)
+    for url, read in readers.items():
+        if storage.exists(url):
+            remedy = "Restore it from a copy, or remove it: then the copy has no lineage."
+            return storage.read_state(url, "the lineage of this model", remedy, read)
     return None
+
+
+def _lineage_at(step: int, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"step": step, "samples": content["samples"], **content["lineage"]}
+
+
+def _exported(summary: Mapping[str, Any]) -> str:
+    return storage.name_of(summary.get("export", ""))

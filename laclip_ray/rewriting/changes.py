@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray.config import DataConfig
-from laclip_ray.data.reading import reading_of
+from laclip_ray.data.reading import describe_differences, reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.rewriting import store
@@ -32,6 +32,7 @@ def compare_replaced_files(backlog: Backlog, on_settled: Callable[[str, int | No
         backlog: the work left; Ray must be connected.
         on_settled: see `RunHooks.on_settled`.
     """
+    data = backlog.experiment.data
     units_of: dict[str, list[WorkUnit]] = {}
     for unit in backlog.to_compare:
         units_of.setdefault(unit.shard, []).append(unit)
@@ -40,19 +41,20 @@ def compare_replaced_files(backlog: Backlog, on_settled: Callable[[str, int | No
         for name, rewrite_set in backlog.sets.items()
     }
     shards = (backlog.shards[name] for name in units_of)
-    for shard, samples in _read_shards(shards, backlog.experiment.data):
+    for shard, samples in _read_shards(shards, data):
         for unit in units_of[shard.name]:
             rewrite_set = backlog.sets[unit.prompt_set]
             if samples is None or not _are_drawn(rewrite_set, unit, samples, origins[unit.prompt_set][shard.name]):
                 logger.info(
-                    "%s/%s: its captions have changed; the changed ones are rewritten", unit.prompt_set, shard.name
-                )
+                    "%s/%s: its captions have changed%s; the changed ones are rewritten",
+                    unit.prompt_set, shard.name, _why(origins[unit.prompt_set][shard.name], shard, data),
+                )  # fmt: skip
                 backlog.to_draw.append(unit)
             elif shard.name in backlog.committed[unit.prompt_set]:
                 origin = replace(
                     backlog.committed[unit.prompt_set][shard.name].origin,
                     file_identity=shard.file_identity,
-                    reading=reading_of(shard, backlog.experiment.data),
+                    reading=reading_of(shard, data),
                     inputs=samples.digest,
                 )
                 store.restamp_verdicts(rewrite_set, shard.name, _drawn(unit), origin)
@@ -60,6 +62,12 @@ def compare_replaced_files(backlog: Backlog, on_settled: Callable[[str, int | No
             else:
                 backlog.to_judge.append(WorkUnit(unit.prompt_set, shard.name, _drawn(unit)))
     backlog.to_compare.clear()
+
+
+def _why(origin: Origin, shard: Shard, data: DataConfig) -> str:
+    """The settings that changed, in parentheses; empty if only the file did."""
+    changes = describe_differences(origin.reading, reading_of(shard, data)) if origin.reading is not None else ""
+    return f" ({changes})" if changes else ""
 
 
 @dataclass(frozen=True)

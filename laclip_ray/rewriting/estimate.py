@@ -18,10 +18,12 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, RewriteConfig
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.shards import list_shards
+from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine import build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
+from laclip_ray.rewriting.store import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.token_counts import REJECTED_SHARE, SetTokens, count_captions, count_set, sample_captions
 
 SMALLEST_BILLION_PARAMETERS = 1.0
@@ -199,13 +201,16 @@ def _measured_before(output: str, model: str, set_names: Sequence[str]) -> tuple
     url = storage.join(output, "summary.json")
     if not storage.exists(url):
         return None, []
-    measured = measured_in(storage.read_json(url))
+    try:
+        measured = storage.read_state(url, "the summary", "The throughput is assumed.", measured_in)
+    except UserError as error:
+        return None, [str(error)]
     if measured is None:
         return None, [f"{url} has no GPU-hours: the throughput is assumed"]
     for name in set_names:
-        recipe_url = storage.join(output, name, "recipe.json")
-        if storage.exists(recipe_url):
-            earlier_model = storage.read_json(recipe_url).get("recipe", {}).get("model")
+        location = storage.join(output, name)
+        if storage.exists(storage.join(location, RECIPE_FILE)):
+            earlier_model = read_recipe(location, lambda content: content["recipe"]["model"])
             if earlier_model != model:
                 return None, [f"{output} holds rewrites of another model ({earlier_model}): the throughput is assumed"]
     return measured, []

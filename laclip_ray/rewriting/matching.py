@@ -70,11 +70,27 @@ def check_joins(
             f"text: {where} {have}; the data's shards are {first_names(by_name)}. Run `laclip rewrite` with this "
             "config, name the right sets in text.rewrites, or train on captions alone with text.p=0"
         )
+    if uncovered := [name for name in by_name if not any(name in committed for committed in found)]:
+        logger.warning(
+            "%d of %d shards have no rewrites (%s); their samples show captions, counted as not_rewritten",
+            len(uncovered), len(shards), first_names(uncovered),
+        )  # fmt: skip
     for rewrite_set, committed in zip(rewrites.sets, found, strict=True):
         doubtful = [name for name, shard in committed.items() if not is_made_of(shard, by_name[name], data)]
         if doubtful:
             are_all = len(doubtful) == len(committed)
             _look_up(rewrite_set, committed[doubtful[0]], by_name[doubtful[0]], data, are_all)
+        if cut := [name for name in doubtful if _is_cut_otherwise(committed[name], by_name[name], data)]:
+            logger.warning(
+                "%s: %d shards have other rows of their files than when they were rewritten (%s: %s). Rows without "
+                "rewrites show captions, counted as not_rewritten; `laclip rewrite` with this config rewrites them",
+                rewrite_set.location, len(cut), cut[0], explain(committed[cut[0]], by_name[cut[0]], data),
+            )  # fmt: skip
+
+
+def _is_cut_otherwise(committed: Committed, shard: Shard, data: DataConfig) -> bool:
+    reading = committed.origin.reading
+    return reading is not None and "rows" in differences(reading, reading_of(shard, data))
 
 
 def of_present_shards(described: Mapping[str, Committed], shard_names: Iterable[str]) -> dict[str, Committed]:

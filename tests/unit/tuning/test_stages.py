@@ -6,6 +6,7 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.config import HalvingConfig
+from laclip_ray.errors import UserError
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import Point
 from laclip_ray.tuning.stages import (
@@ -19,6 +20,7 @@ from laclip_ray.tuning.stages import (
     reached_epochs,
     read_stages,
 )
+from tests.cases import case
 
 POINT = Point({"text.p": 0.5})
 
@@ -90,3 +92,20 @@ def test_a_point_costs_what_its_last_stages_say(paths: SweepPaths) -> None:
     for point, seed, epoch, money in (("a", 0, 2, 1.0), ("a", 0, 4, 3.0), ("a", 1, 2, 1.0), ("b", 0, 4, None)):
         write_stage(paths, point, seed, epoch, money)
     assert costs(read_stages(paths)) == {"a": Cost(3.0, 4.0), "b": Cost(2.0, 0.0)}
+
+
+@pytest.mark.parametrize("kind", ["stage", "point", "end"])
+@pytest.mark.parametrize("content", ["", '{"epoch": ', "null", "[3]"])
+@case("Identity", "a damaged file of a sweep's point or stage", "refused, with the remedy", exit_code=2)
+def test_damaged_files_are_named_with_a_remedy(paths: SweepPaths, kind: str, content: str) -> None:
+    begin_point(paths, POINT)
+    end_point(paths, POINT, 3)
+    write_stage(paths, POINT.name, 1, 3)
+    url = {
+        "stage": paths.stage(POINT.name, 1, 3),
+        "point": paths.values(POINT.name),
+        "end": paths.ended_early(POINT.name),
+    }[kind]
+    Path(url).write_text(content)
+    with pytest.raises(UserError, match=rf"^{url}: the .* cannot be read; the file is damaged .* Remove it, and"):
+        (read_stages(paths), begun_points(paths), ended_epoch(paths, POINT, HalvingConfig()))

@@ -11,6 +11,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import Space
 from laclip_ray.tuning.sweep_record import SharedSettings, check_sweep, write_record
+from tests.cases import case
 
 EPOCHS = [5, 35]
 SETS: dict[str, int | None] = {"rewrites/crowd": 1, "rewrites/human": None}
@@ -102,3 +103,49 @@ def test_the_record_keeps_the_first_values_and_adds_sets(swept: Experiment) -> N
     assert content["settings"]["train.weight_decay"] == swept.train.weight_decay
     assert content["rewrite_revisions"] == {**SETS, "rewrites/new": 4}
     assert content["epochs"] == EPOCHS
+
+
+@case("Identity", "a model config edited in place between two starts of a sweep", "refused, with the keys", exit_code=2)
+def test_a_model_config_that_was_edited_in_place_is_refused(swept: Experiment, tmp_path: Path) -> None:
+    def write(heads: int) -> None:
+        model = {"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": {"heads": heads}}
+        storage.write_json(str(tmp_path / "model.json"), model)
+
+    write(2)
+    changes = {"tune.output": str(tmp_path / "other"), "model.name": str(tmp_path / "model.json")}
+    experiment = with_overrides(swept, changes)
+    record(experiment, EPOCHS, SETS)
+    check(experiment, EPOCHS)
+    write(4)
+    with pytest.raises(UserError, match=r"another sweep \(content of model\.name: model_cfg\.text_cfg\.heads differ\)"):
+        check(experiment, EPOCHS)
+    # A sweep over models leaves it to the record of each run.
+    space = {"model.name": {"grid": ["ViT-B-32", str(tmp_path / "model.json")]}}
+    check(with_overrides(experiment, {"tune.space": space}), EPOCHS)
+
+
+@case("Identity", "a record of a sweep by an earlier version, without newer settings", "the sweep resumes")
+def test_a_record_of_an_earlier_version_is_recognised(swept: Experiment) -> None:
+    experiment = with_overrides(swept, {"evaluate.retrieval": [{"name": "flickr", "data": {"path": "flickr"}}]})
+    url = SweepPaths(experiment.tune_output).record
+    storage.remove(url)
+    record(experiment, EPOCHS, SETS)
+    content = storage.read_json(url)
+    for key in ("data.exif", "data.captions", "content of model.name"):
+        del content["settings"][key]
+    del content["settings"]["evaluate.retrieval"][0]["data"]["exif"]
+    storage.write_json(url, content)
+    check(experiment, EPOCHS)
+    with pytest.raises(UserError, match=r"evaluate\.retrieval differ"):
+        check(with_overrides(experiment, {"evaluate.retrieval": []}), EPOCHS)
+
+
+@pytest.mark.parametrize("content", ["", '{"settings": {', "null", "[]", '{"settings": 5}'])
+@case("Identity", "a damaged `sweep.json`", "refused, with the remedy", exit_code=2)
+def test_a_damaged_record_is_refused_with_a_remedy(swept: Experiment, content: str) -> None:
+    path = Path(SweepPaths(swept.tune_output).record)
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"sweep\.json: the record of this sweep cannot be read; .* remove the file"):
+        check(swept, EPOCHS)
+    path.unlink()
+    check(swept, EPOCHS)
