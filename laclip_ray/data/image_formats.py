@@ -1,5 +1,6 @@
 """Checks of an encoded image before it is decoded: its bytes, its format, and the claims of its header."""
 
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,9 +95,14 @@ _MAX_TIFF_VALUES = 2**18
 """Values of one TIFF tag: enough for a strip for each row of any allowed picture."""
 
 JPEG_BEGINNING = b"\xff\xd8"
-_EXIF_SEGMENT, _START_OF_SCAN, _END_OF_IMAGE = 0xE1, 0xDA, 0xD9
+_EXIF_SEGMENT = 0xE1
 _PROGRESSIVE_FRAMES = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers that end the metadata: the next segments describe the pixels."""
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+_START_OF_SCAN = b"\xff\xda"
+_read_segment_start = struct.Struct(">BBH").unpack_from
+"""0xFF, the marker, and the length of the segment without the marker."""
 _MAX_SEGMENTS = 1_000
 """JPEG segments that are looked at. Files from cameras and editors have fewer than 50."""
 _MAX_SCANS = 500
@@ -182,34 +188,24 @@ def check_content(content: bytes, limits: ImageLimits) -> int:
 
 
 def _check_jpeg(content: bytes) -> int:
-    """The EXIF orientation of a JPEG. Refuses a progressive one with very many scans."""
+    """The EXIF orientation of a JPEG, from its first EXIF segment. Refuses a progressive one with very many scans."""
     orientation: int | None = None
-    for marker, start, end in _jpeg_segments(content):
-        if marker == _EXIF_SEGMENT and orientation is None and content.startswith(b"Exif\0\0", start):
-            orientation = exif_orientation(content[start:end])
-        elif marker in _PROGRESSIVE_FRAMES and content.count(bytes((0xFF, _START_OF_SCAN))) > _MAX_SCANS:
-            raise ImageError(IMAGE_TOO_LARGE, f"more than {_MAX_SCANS} scans")
-    return orientation or UPRIGHT
-
-
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """The segments before a JPEG's first scan: the marker, and the bytes where its content starts and ends."""
     position = len(JPEG_BEGINNING)
     for _ in range(_MAX_SEGMENTS):
-        position = content.find(b"\xff", position)
         if position < 0 or position + 4 > len(content):
-            return
-        marker = content[position + 1]
-        if marker in (0, 0xFF):  # an escaped byte, or filling
-            position += 1
-        elif marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return
-        elif marker in _WITHOUT_LENGTH:
-            position += 2
-        else:
-            end = position + 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-            yield marker, position + 4, end
-            position = end
+            break
+        prefix, marker, length = _read_segment_start(content, position)
+        if prefix != 0xFF or marker in (0, 0xFF):  # other bytes between segments, an escaped byte, or filling
+            position = content.find(b"\xff", position + 1)
+            continue
+        if marker in _FRAMES:
+            if marker in _PROGRESSIVE_FRAMES and content.count(_START_OF_SCAN) > _MAX_SCANS:
+                raise ImageError(IMAGE_TOO_LARGE, f"more than {_MAX_SCANS} scans")
+            break
+        if marker == _EXIF_SEGMENT and orientation is None and content.startswith(b"Exif\0\0", position + 4):
+            orientation = exif_orientation(content[position + 4 : position + 2 + length])
+        position += 2 if marker in _WITHOUT_LENGTH else 2 + length
+    return orientation or UPRIGHT
 
 
 def is_refused_format(content: bytes) -> bool:

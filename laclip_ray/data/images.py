@@ -122,8 +122,11 @@ def _crop_jpeg(
     try:
         stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(content)
         limits.check_pixels(stored_width, stored_height)
-        width, height = upright_size(stored_width, stored_height, orientation)
-        box = stored_box(choose_box(width, height), width, height, orientation)
+        if orientation == UPRIGHT:
+            box = choose_box(stored_width, stored_height)
+        else:
+            width, height = upright_size(stored_width, stored_height, orientation)
+            box = stored_box(choose_box(width, height), width, height, orientation)
         shrink = _shrink_factor(box, spec.size_px)
         least = {"min_height": -(-stored_height // shrink), "min_width": -(-stored_width // shrink)}
         pixels: np.ndarray = simplejpeg.decode_jpeg(content, "RGB", **least)

@@ -89,6 +89,8 @@ def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn the pixels of a stored image, [height, width, channels], upright. Copies only if it turns."""
+    if orientation == UPRIGHT:
+        return pixels
     exchange, mirror_across, mirror_down = _STEPS[orientation]
     if exchange:
         pixels = pixels.transpose(1, 0, 2)

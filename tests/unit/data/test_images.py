@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE, ImageError, ImageLimits
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
@@ -104,6 +104,30 @@ def test_a_jpeg_decoded_small_is_close_to_one_decoded_whole(
     small = decode_and_crop(content, SMALL, scale, 0, 0, sample_id).astype(float)
     whole = pillow_crop(content, SMALL, scale, sample_id).astype(float)
     assert np.abs(small - whole).mean() < 3.0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@given(
+    orientation=st.integers(1, 8),
+    width=st.integers(20, 200),
+    height=st.integers(20, 200),
+    scale=scales,
+    sample_id=st.text(max_size=3),
+)
+def test_a_crop_of_a_turned_image_is_the_crop_of_the_upright_one(
+    kind: str, orientation: int, width: int, height: int, scale: tuple[float, float], sample_id: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(Image.fromarray(smooth_pixels(width, height)), kind, exif=exif, quality=95)
+    with Image.open(io.BytesIO(content)) as image:
+        upright = ImageOps.exif_transpose(image)
+    box = random_crop_box(upright.width, upright.height, scale, 0, 0, sample_id)
+    expected = np.asarray(upright.crop(box).resize((16, 16), Image.Resampling.BILINEAR)).astype(float)
+    pixels = decode_and_crop(content, SMALL, scale, 0, 0, sample_id).astype(float)
+    assert np.abs(pixels - expected).mean() < 3.0
+    stored = decode_and_crop(content, SMALL, scale, 0, 0, sample_id, exif=False).astype(float)
+    assert np.abs(stored - pillow_crop(content, SMALL, scale, sample_id)).mean() < 3.0
 
 
 @pytest.mark.parametrize(("area", "side"), [(0.9, 50), (0.05, 100), (0.01, 200), (0.002, 400)])

@@ -29,19 +29,19 @@ def test_a_turned_part_is_the_part_of_the_turned_image(
     upright = np.asarray(ImageOps.exif_transpose(image))
     wide, high = upright_size(width, height, orientation)
     assert upright.shape == (high, wide, 3)
-    left, right = sorted(int(end * wide) for end in ends[:2])
-    top, bottom = sorted(int(end * high) for end in ends[2:])
-    box = (left, top, max(right, left + 1), max(bottom, top + 1))
+    left, right = sorted(int(end * (wide - 1)) for end in ends[:2])
+    top, bottom = sorted(int(end * (high - 1)) for end in ends[2:])
+    box = (left, top, right + 1, bottom + 1)
     inner_left, inner_top, inner_right, inner_bottom = stored_box(box, wide, high, orientation)
     part = turn_upright(stored[inner_top:inner_bottom, inner_left:inner_right], orientation)
     np.testing.assert_array_equal(part, upright[box[1] : box[3], box[0] : box[2]])
-    assert part.flags.c_contiguous
     if orientation != 1:
+        assert part.flags.c_contiguous
         np.testing.assert_array_equal(image.transpose(TRANSPOSITIONS[orientation]), upright)
 
 
 @given(
-    orientation=st.integers(0, 70_000),
+    orientation=st.integers(0, 65_535),
     others=st.dictionaries(st.integers(0x8000, 0x8290), st.text(max_size=9), max_size=4),
 )
 def test_the_orientation_is_the_one_that_pillow_reads(orientation: int, others: dict[int, str]) -> None:
