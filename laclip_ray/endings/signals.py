@@ -76,6 +76,12 @@ class SignalWatch:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
         threading.Thread(target=self._watch, args=(self._pipe[0],), daemon=True, name="signals").start()
 
+    def take_back(self) -> None:
+        """Take the signals over from handlers below Python's, which Ray's core installs."""
+        if threading.current_thread() is threading.main_thread():
+            for number in EXIT_CODES:
+                signal.signal(number, self._interrupt)
+
     def stop(self) -> None:
         """Give the signals back."""
         global _active
@@ -111,6 +117,7 @@ class SignalWatch:
         self._has_raised = True
         if self.received is None:  # else the thread was faster
             self.received = signal.Signals(number)
+        signal.alarm(0)  # while Ray starts, its handler comes first, and has the process killed 3 s later
         raise KeyboardInterrupt
 
     def _watch(self, pipe: int) -> None:
@@ -132,10 +139,12 @@ class SignalWatch:
             if elapsed_s > _QUIET_S:
                 self.announce()
             try:
-                is_second = any(number in EXIT_CODES for number in os.read(pipe, 64))
+                content = os.read(pipe, 64)
             except BlockingIOError:
                 continue
-            if is_second and elapsed_s > _SAME_KEYSTROKE_S:
+            if not content:
+                return  # `stop` was called
+            if any(number in EXIT_CODES for number in content) and elapsed_s > _SAME_KEYSTROKE_S:
                 break
         self.announce()
         os._exit(EXIT_CODES[self.received])
@@ -161,7 +170,8 @@ def interrupt_main_thread() -> bool:
 @contextmanager
 def kept() -> Iterator[None]:
     """Keep the active watch's handlers while the body calls a library that sets its own, as `ray.init` does."""
-    if _active is None:
+    watch = _active
+    if watch is None:
         yield
         return
     register = signal.signal
@@ -174,3 +184,4 @@ def kept() -> Iterator[None]:
         yield
     finally:
         setattr(signal, "signal", register)  # noqa: B010 - as above
+        watch.take_back()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +91,11 @@ def child_environment() -> dict[str, str]:
 
 
 @contextmanager
-def head_node(log: Path) -> Iterator[str]:
+def head_node(log: Path, cpus: int = 4) -> Iterator[str]:
     """A head node as `ray start --head` makes it; gives the address that jobs are submitted to."""
     port, dashboard_port = free_port(), free_port()
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"),
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={cpus}"),
         *(f"--port={port}", f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={free_port()}"),
         f"--dashboard-agent-listen-port={free_port()}",
         "--disable-usage-stats",
@@ -109,17 +109,18 @@ def head_node(log: Path) -> Iterator[str]:
     finally:
         # Told to end, a head first drains for half a minute.
         for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
         # Killed, it leaves its address where Ray looks for one: each training run on a Ray of its own would ask there
         # whether its controller lives, and wait for 12 seconds at its end.
         reset_ray_address()
 
 
-def submit_job(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def submit_job(address: str, *arguments: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """`ray job submit` from the repository's root, followed to the job's end."""
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, *options),
         *("--working-dir", ".", "--", sys.executable, *arguments),
     ]
     for _ in range(5):

@@ -239,7 +239,7 @@ def test_rewrites_are_imported_inspected_and_exported(
 
     (tmp_path / "captions.csv").write_text("".join(f"{n}.jpg,a cat {n}\n" for n in range(4)))
     assert exit_code(["rewrites", "export", config, "more", "--to", "text", *data, sets]) == 3
-    assert "rows of 1 shards have changed" in capsys.readouterr().err
+    assert "captions of 1 shards have changed" in capsys.readouterr().err
 
 
 def test_retry_passes_only_known_reasons(

@@ -40,7 +40,7 @@ def task_error(error: Exception, wrapper: type[Exception] | None = None) -> Any:
         error: the error of the task.
         wrapper: what Ray Data raises from it.
     """
-    import cloudpickle
+    from ray import cloudpickle
     from ray.exceptions import RayTaskError
 
     def fail() -> None:

@@ -1,5 +1,6 @@
 """The innermost cause is found behind everything that Ray wraps errors in."""
 
+import os
 import traceback
 from collections.abc import Callable
 
@@ -105,7 +106,7 @@ def test_an_error_of_this_package_is_told_by_its_text_alone() -> None:
 def test_a_context_is_no_cause() -> None:
     def fail() -> None:
         try:
-            {}["a"]
+            os.environ["NO SUCH VARIABLE"]
         except KeyError:
             raise ValueError("second")  # noqa: B904 - without a cause
 

@@ -1,5 +1,6 @@
 """The first signal interrupts, the second ends the process at once, and no library takes them over."""
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -23,7 +24,6 @@ def watch() -> Iterator[SignalWatch]:
     watch = SignalWatch(lambda _: None, clean_up_s=600)
     watch.start()
     yield watch
-    watch.received = None
     watch.stop()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert not signals.is_watched()
@@ -67,6 +67,14 @@ def test_libraries_keep_the_handlers_of_an_active_watch(watch: SignalWatch) -> N
         signal.signal(signal.SIGUSR1, before)
     assert signal.getsignal(signal.SIGTERM) == ours
     assert watch.exit_code is None
+
+
+def test_a_handler_below_pythons_is_replaced_too(watch: SignalWatch) -> None:
+    with signals.kept():
+        ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, 1)  # ignore it, without Python's knowledge, as Ray's core could
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert watch.exit_code == 143
 
 
 PROGRAM = """

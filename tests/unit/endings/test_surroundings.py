@@ -149,7 +149,7 @@ def test_without_a_known_location_all_settings_of_the_store_are_named() -> None:
 
 def certificate_refused() -> Exception:
     """An error of a request to a server with a certificate of its own."""
-    error = botocore.exceptions.SSLError(
+    error: Exception = botocore.exceptions.SSLError(
         endpoint_url="https://store.local:9000/laion", error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"
     )
     error.__cause__ = ssl.SSLCertVerificationError("certificate verify failed: self-signed certificate")
