@@ -1,5 +1,6 @@
 """A task reads every usable row of an entry once, reports every skipped row once, and resumes exactly."""
 
+import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from laclip_ray.config import DataConfig
 from laclip_ray.data import entries
@@ -19,7 +21,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import ShownText
 from laclip_ray.data.tokens import load_clip_tokenizer
 from tests.cases import case
-from tests.unit.conftest import SMALL, picture, write_tar
+from tests.unit.conftest import SMALL, encode, picture, smooth_pixels, write_tar
 from tests.unit.data.conftest import ROWS, SKIPPED, TOKENIZER, USABLE, Lookup, content, policy, rows_of
 
 
@@ -171,3 +173,52 @@ def test_an_unreadable_shard_yields_no_block(spec: StreamSpec, tmp_path: Path) -
     blocks = {schedule.entry(index).shard: list(read_entry(bad, index, set())) for index in (0, 1)}
     assert not blocks[0]
     assert [block["id"].tolist() for block in blocks[1]] == [["a"]]
+
+
+@case(
+    "Reading data",
+    "a shard with pictures that are missing, refused, too large or of a format that is not opened, among good ones",
+    "training uses the good ones; each other row is counted and named by its own reason",
+    counted_as="image_outside_root",
+)
+def test_each_unusable_picture_is_skipped_by_its_own_reason(spec: StreamSpec, tmp_path: Path) -> None:
+    files = {
+        "good.png": picture(),
+        "large.png": picture(width=60),
+        "eps.jpg": b"%!PS-Adobe-3.0",
+        "cut.png": picture()[:60],
+    }
+    for name, image in files.items():
+        (tmp_path / name).write_bytes(image)
+    names = [*files, "../outside.png", "ftp://host/x.png", "none.png"]
+    rows = [{"caption": "a caption", "image": name} for name in names]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = DataConfig(path=str(tmp_path / "a.jsonl"), image_column="image", max_pixels=600)
+    table = replace(spec, data=data, shards=tuple(list_shards(data)), schedule=Schedule(1, 1, 0))
+    read = rows_of(read_entry(table, 0, set()))
+    assert [row.row for row in read] == [0]
+    assert {name: reason for _, name, reason in read[0].skipped} == {
+        "large.png": "image_too_large",
+        "eps.jpg": "image_format_refused",
+        "cut.png": "image_unreadable",
+        "../outside.png": "image_outside_root",
+        "ftp://host/x.png": "image_scheme_refused",
+        "none.png": "image_missing",
+    }
+
+
+def test_the_limits_and_the_orientation_are_those_of_the_config(spec: StreamSpec, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encode(Image.fromarray(smooth_pixels(48, 32)), "JPEG", exif=exif)
+    path = write_tar(tmp_path / "a.tar", [("a.jpg", turned), ("a.txt", b"a caption")])
+    crops = []
+    for exif_setting in (True, False):
+        data = DataConfig(path=str(path), exif=exif_setting)
+        one = replace(spec, data=data, shards=tuple(list_shards(data)), schedule=Schedule(1, 1, 0))
+        (row,) = rows_of(read_entry(one, 0, set()))
+        crops.append(row.image)
+        scale = one.stream.crop_scale
+        expected = decode_and_crop(turned, SMALL, scale, one.seed, 0, "a", exif=exif_setting)
+        assert row.image == expected.tobytes()
+    assert crops[0] != crops[1]
