@@ -20,6 +20,7 @@ from PIL import (
 )
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.avif_header import frame_sizes
 from laclip_ray.data.orientation import UPRIGHT, exif_orientation
 from laclip_ray.data.records import IMAGE_MISSING, Sample
 
@@ -184,6 +185,9 @@ def check_content(content: bytes, limits: ImageLimits) -> int:
         return _check_jpeg(content)
     if content.startswith(_TIFF_BEGINNINGS):
         _check_tiff(content, limits)
+    elif content[4:8] == b"ftyp":
+        for width, height in frame_sizes(content):
+            limits.check_pixels(width, height, weight=2)
     return UPRIGHT
 
 
