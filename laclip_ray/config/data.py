@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+import fsspec
+from pydantic import Field, field_validator
 
 from laclip_ray.config.fields import CaptionChoice, Format, PositiveInt, Quoting, Section
 from laclip_ray.config.markers import InputPath
@@ -30,14 +31,17 @@ class DataConfig(Section):
     """Quotes in CSV and TSV files. `auto`: decided by the first block of each file. `standard`: a field in double
     quotes may hold separators and line breaks. `none`: quotes are ordinary characters."""
     image_root: Annotated[str | None, InputPath()] = None
-    """Directory that relative image paths in tables start from; local image paths outside it are refused. None: the
-    table's own directory."""
+    """Directory that relative image paths in tables start from. Local image paths outside it, with links followed, are
+    refused; `/` allows all. None: the table's own directory."""
     image_schemes: list[str] = ["http", "https"]
-    """Schemes of image URLs in tables that are fetched. The scheme of the table itself is always allowed."""
+    """Schemes of image URLs in tables that are fetched. The schemes of the table itself and of `image_root` are always
+    allowed."""
     private_hosts: bool = False
-    """Fetch images from addresses that are not public (loopback, private networks, link-local)."""
+    """Fetch images over HTTP from addresses that are not public (loopback, private networks, link-local). The hosts of
+    the table itself and of `image_root` are always allowed."""
     exif: bool = True
-    """Turn images by their EXIF orientation. false: as the paper's code does, which ignores it."""
+    """Turn images by their EXIF orientation. false: as the paper's code does, which ignores it (except for TIFFs, which
+    Pillow turns)."""
     max_image_bytes: PositiveInt = 64 * 2**20
     """Encoded images of more bytes are skipped."""
     max_pixels: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000
@@ -45,3 +49,13 @@ class DataConfig(Section):
     counts as two, as decoding it takes twice the memory."""
     max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Rows in a shard, at most. Larger Parquet files and tables are cut into row ranges."""
+
+    @field_validator("image_schemes")
+    @classmethod
+    def _readable(cls, schemes: list[str]) -> list[str]:
+        for scheme in schemes:
+            try:
+                fsspec.get_filesystem_class(scheme.lower())
+            except (ValueError, ImportError) as error:  # an unknown scheme, or a package that is not installed
+                raise ValueError(f"{scheme!r} cannot be read ({error}); install its package or leave it out") from error
+        return schemes

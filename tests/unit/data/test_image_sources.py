@@ -171,6 +171,15 @@ def test_schemes_of_the_table_the_root_and_the_config_are_allowed(monkeypatch: p
     assert image_of(url, image_root="teststore://other", image_schemes=[]) == b"bucket/x.png"
 
 
+@case(
+    SECTION, "data.image_schemes with an unknown scheme, or one whose package is not installed", "refused", exit_code=2
+)
+def test_a_scheme_that_cannot_be_read_is_refused() -> None:
+    for scheme in ("nosuch", "gs"):
+        with pytest.raises(ValueError, match=f"'{scheme}' cannot be read .*; install its package or leave it out"):
+            DataConfig(path="a", image_schemes=["http", scheme])
+
+
 def test_a_path_below_a_remote_root_stays_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TestStore, "answer", lambda path: path.encode())
     table = "teststore://bucket/tables/a.csv"
