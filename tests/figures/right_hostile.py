@@ -99,7 +99,10 @@ def hostile_sizes(show: int) -> Iterator[Figure]:
             {"caption": "a caption", "image": image} for image in [*[f"{url}/{n}" for n in range(BODIES)], "good.png"]
         ]
         table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        configs = [{"path": str(tar)}, {"path": str(table), "image_column": "image", "private_hosts": True}]
+        configs: list[dict[str, Any]] = [
+            {"path": str(tar)},
+            {"path": str(table), "image_column": "image", "private_hosts": True},
+        ]
         for name, program in (("reading task", _READING_TASK), ("evaluation", _EVALUATION)):
             result = _run(program, configs)
             print(f"{name}: {result['usable']} used; {result['reasons']}")

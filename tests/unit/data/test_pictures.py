@@ -14,6 +14,7 @@ from PIL import Image
 from laclip_ray.data import pictures
 from laclip_ray.data.image_formats import DEFAULT_LIMITS, IMAGE_TOO_LARGE, ImageError, ImageLimits
 from laclip_ray.data.images import decode_and_crop
+from laclip_ray.data.orientation import TRANSPOSITIONS
 from laclip_ray.data.pictures import open_rgb, rgb_crop
 from tests.cases import case
 from tests.unit.conftest import SMALL, encode, smooth_pixels
@@ -234,7 +235,7 @@ def turned(kind: str, orientation: int, image: Image.Image) -> bytes:
 def test_a_picture_is_turned_upright(kind: str, orientation: int) -> None:
     image = Image.fromarray(smooth_pixels(48, 32))
     content = turned(kind, orientation, image)
-    upright = image if orientation == 1 else image.transpose(pictures.TRANSPOSITIONS[orientation])
+    upright = image if orientation == 1 else image.transpose(TRANSPOSITIONS[orientation])
     assert np.abs(rgb(content) - np.asarray(upright)).mean() < 3
     if kind != "TIFF":  # Pillow turns TIFFs itself
         stored = np.asarray(open_rgb(content, DEFAULT_LIMITS, exif=False))
