@@ -4,7 +4,7 @@ Guarantees: finding the backlog starts no process and writes no file. A shard is
 verdicts exist and were made from the same input: the same file, read with the same settings.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,9 @@ from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
+
+_LARGEST_RANGE_ROWS = 10_000
+"""Upper bound of `data.max_rows_per_shard`."""
 
 
 @dataclass(frozen=True)
@@ -144,23 +147,58 @@ def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
     unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
     # All new draws of a set share one revision, so a number pins a reader.
     next_revision = max(stored.values(), default=0) + 1
+    origins = {shard: committed[shard].origin if shard in committed else unjudged[shard] for shard in drawn}
+    made = {
+        shard: _is_made_of(origin, backlog.shards[shard], backlog.experiment.data, committed.get(shard))
+        for shard, origin in origins.items()
+    }
+    cuts = _Cuts(stored, {shard for shard, is_made in made.items() if is_made})
     for shard in backlog.shards.values():
         if shard.name not in drawn:
-            backlog.to_draw.append(WorkUnit(name, shard.name, 0))
+            backlog.to_draw.append(WorkUnit(name, shard.name, 0, cut_from=cuts.sources_of(shard)))
             continue
         revision = drawn[shard.name]
         is_committed = shard.name in committed
-        origin = committed[shard.name].origin if is_committed else unjudged[shard.name]
-        lacks_slots = origin.rewrites_per_set < backlog.experiment.rewrite.rewrites_per_set
+        lacks_slots = origins[shard.name].rewrites_per_set < backlog.experiment.rewrite.rewrites_per_set
         # Draws without verdicts are judged when the shard is read, so any of them may need the retry.
         is_retried = any(not is_committed or committed[shard.name].statistics.unfilled[reason] for reason in retry)
-        unit = WorkUnit(name, shard.name, next_revision, previous=revision, retry=retry)
+        cut_from = () if made[shard.name] else cuts.sources_of(shard)
+        unit = WorkUnit(name, shard.name, next_revision, revision, retry, cut_from)
         if lacks_slots or is_retried:
             backlog.to_draw.append(unit)
-        elif not _is_made_of(origin, shard, backlog.experiment.data, committed.get(shard.name)):
+        elif not made[shard.name]:
             backlog.to_compare.append(unit)
         elif not is_committed:
             backlog.to_judge.append(WorkUnit(name, shard.name, revision))
+
+
+class _Cuts:
+    """The shards of each file in a set, for files that are cut into other ranges now."""
+
+    def __init__(self, stored: Mapping[str, int], unchanged: Collection[str]) -> None:
+        """Find the shards that may hold rows of other shards.
+
+        Args:
+            stored: the newest revision of each shard with draws.
+            unchanged: shards with the rows that they were drawn for.
+        """
+        self._by_file: dict[str, list[tuple[int, str, int]]] = {}
+        for name, revision in stored.items():
+            if name not in unchanged:
+                file, start = store.file_and_start(name)
+                self._by_file.setdefault(file, []).append((start, name, revision))
+
+    def sources_of(self, shard: Shard) -> tuple[tuple[str, int], ...]:
+        """Other shards that may hold draws of a shard's rows, each with its revision."""
+        if shard.row_count is None:
+            return ()
+        file, _ = store.file_and_start(shard.name)
+        first, end = shard.start_row - _LARGEST_RANGE_ROWS, shard.start_row + shard.row_count
+        return tuple(
+            (name, revision)
+            for start, name, revision in sorted(self._by_file.get(file, []))
+            if first < start < end and name != shard.name
+        )
 
 
 def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: Committed | None) -> bool:

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,11 +20,11 @@ from laclip_ray.data.image_formats import ImageLimits
 from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
-from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.attempts import attempts_url, read_attempts, remove_pieces
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
 from laclip_ray.rewriting.row_errors import log_failure, one_line
@@ -107,26 +108,24 @@ class ReadShard:
                 yield stream_row(unit, failure=f"its earlier draws cannot be read: {one_line(error)}")
 
     def _build_row(self, unit: WorkUnit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
-        previous = None
         slots = self.rewrite.rewrites_per_set
         if unit.previous is not None:
-            previous = self._read_judged(unit, unit.previous)
             previous_origin = self.sets[unit.prompt_set].origin(unit.shard, unit.previous)
             slots = max(slots, previous_origin.rewrites_per_set)
-            previous = _under_present_ids(previous, described)
+        previous = read_earlier_draws(unit, described, partial(self._read_judged, unit.prompt_set))
         origin = Origin(shard.file_identity, inputs, slots, reading=reading_of(shard, self.data))
         samples = build_samples(described, unit, self.rewrite.heads, self.seed, slots, previous)
         return stream_row(unit, origin, samples)
 
-    def _read_judged(self, unit: WorkUnit, revision: int) -> pa.Table:
+    def _read_judged(self, prompt_set: str, shard: str, revision: int) -> pa.Table:
         """Draws with their reasons; judged here if they have no verdicts of this gate."""
-        rewrite_set = self.sets[unit.prompt_set]
+        rewrite_set = self.sets[prompt_set]
         try:
-            return rewrite_set.read(unit.shard, revision)
+            return rewrite_set.read(shard, revision)
         except FileNotFoundError:
             pass  # the run that drew them ended before it judged them
-        draws = rewrite_set.read_draws(unit.shard, revision)
-        return draws.append_column("reason", judge_draws(draws, self.gates[unit.prompt_set]()))
+        draws = rewrite_set.read_draws(shard, revision)
+        return draws.append_column("reason", judge_draws(draws, self.gates[prompt_set]()))
 
 
 @dataclass
@@ -181,8 +180,8 @@ class CommitShard:
             samples, made = table_from_bytes(row["samples"]), table_from_bytes(row["made"])
             draws = join_draws(samples, made)
             reasons = made.column("reason").combine_chunks()
-            if unit.previous is not None:
-                before = _under_present_ids(rewrite_set.read_draws(unit.shard, unit.previous), samples.to_pydict())
+            before = read_earlier_draws(unit, samples.to_pydict(), rewrite_set.read_draws)
+            if before is not None:
                 draws, reasons = merge_draws(samples, before, draws), None
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
         if reasons is None:
@@ -268,23 +267,6 @@ def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
         return rewrite_set.read_draws(unit.shard, unit.revision)
     except FileNotFoundError:
         return None
-
-
-def _under_present_ids(draws: pa.Table, described: Mapping[str, list[Any]]) -> pa.Table:
-    """Earlier draws of a shard under the ids that its samples have now (`renamed_samples`).
-
-    Args:
-        draws: a table of `DRAWS_SCHEMA`.
-        described: the present samples in order, with the columns `id` and `caption_hash`.
-    """
-    ids, hashes = (draws.column(name).to_pylist() for name in ("id", "caption_hash"))
-    keys = list(zip(ids, hashes, strict=True))
-    present = list(zip(described["id"], described["caption_hash"], strict=True))
-    if not (renamed := renamed_samples(list(dict.fromkeys(keys)), present)):
-        return draws
-    column = draws.column_names.index("id")
-    present_ids = pa.array([renamed.get(key, key)[0] for key in keys], pa.string())
-    return draws.set_column(column, draws.schema.field(column), present_ids)
 
 
 def _remove_attempts(location: str, shard_name: str) -> None:

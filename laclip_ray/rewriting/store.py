@@ -234,10 +234,21 @@ def of_shards(revisions: Mapping[str, int], shard_names: Iterable[str]) -> dict[
     return {name: max(of_shard) for name, of_shard in found.items() if of_shard}
 
 
+def file_and_start(shard_name: str) -> tuple[str, int]:
+    """The file of a shard, and its first row, by the shard's name.
+
+    >>> file_and_start("a.csv.000000010"), file_and_start("a.csv")
+    (('a.csv', 10), ('a.csv', 0))
+    """
+    start = shard_name[-9:]
+    is_range = shard_name[-10:-9] == "." and start.isdigit()
+    return (shard_name[:-10], int(start)) if is_range else (shard_name, 0)
+
+
 def _stored_names(shard_name: str) -> tuple[str, ...]:
     """The names that a shard's files may have."""
-    is_range = shard_name[-10:-9] == "." and shard_name[-9:].isdigit()
-    return (shard_name,) if is_range or shard_name.endswith(".tar") else (shard_name, shard_name + _FIRST_RANGE)
+    is_whole = shard_name.endswith(".tar") or file_and_start(shard_name)[0] != shard_name
+    return (shard_name,) if is_whole else (shard_name, shard_name + _FIRST_RANGE)
 
 
 def _read_file(url_of: Callable[[str, int], str], shard_name: str, revision: int, read: Callable[[str], T]) -> T:

@@ -211,6 +211,9 @@ class WorkUnit:
     """The revision whose draws are kept and added to."""
     retry: tuple[str, ...] = ()
     """Reasons whose rewrites are drawn again."""
+    cut_from: tuple[tuple[str, int], ...] = ()
+    """Other shards of the file, each with a revision, whose draws are kept too: they held rows of this shard when the
+    file was cut into other ranges."""
 
     def to_json(self) -> str:
         """The JSON object in a stream row."""
@@ -220,7 +223,8 @@ class WorkUnit:
     def from_json(cls, text: str) -> "WorkUnit":
         """The inverse of `to_json`."""
         content = json.loads(text)
-        return cls(**{**content, "retry": tuple(content["retry"])})
+        cut_from = tuple((shard, revision) for shard, revision in content["cut_from"])
+        return cls(**{**content, "retry": tuple(content["retry"]), "cut_from": cut_from})
 
 
 def stream_row(

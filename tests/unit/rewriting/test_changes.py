@@ -14,12 +14,14 @@ from laclip_ray.data.shards import read_samples
 from laclip_ray.rewriting import changes, store
 from laclip_ray.rewriting.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.changes import compare_replaced_files
+from laclip_ray.rewriting.draws import merge_draws
+from laclip_ray.rewriting.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.rewriting.stages import ReadShard, shard_row
 from laclip_ray.rewriting.tables import Origin, WorkUnit, origin_of, table_from_bytes
 from tests.cases import case
 from tests.unit.rewriting.rounds import slots_to_draw
-from tests.unit.rewriting.shards import Draw, reasons_of, table_of
+from tests.unit.rewriting.shards import Draw, table_of
 
 ROWS = 4
 
@@ -55,19 +57,22 @@ def rewritten(tmp_path: Path) -> Experiment:
 
 
 def draw(backlog: Backlog) -> None:
-    """Do what the reading task asks for, with a text that names the caption and the revision."""
-    experiment = backlog.experiment
+    """Do what the reading task asks for, with a text that names the caption, and commit it as the last task does."""
     rewrite_set = backlog.sets["human"]
     store.open_for_writing(rewrite_set.location, _recipe(backlog), rewrite_set.gate, "rewrite.output")
     for unit in backlog.to_draw:
-        shard = backlog.shards[unit.shard]
-        samples = list(read_samples(shard, experiment.data, with_images=False))
-        drawn = [
-            Draw(sample.id, sample.caption, f"rewrite of {sample.caption} in {unit.revision}") for sample in samples
+        row = _row(backlog, unit)
+        samples = table_from_bytes(row["samples"])
+        new = [
+            Draw(sample["id"], sample["caption"], f"rewrite of {sample['caption']}", slot=slot)
+            for sample, slots in zip(samples.to_pylist(), slots_to_draw(samples), strict=True)
+            for slot in slots
         ]
-        origin = origin_of(_row(backlog, unit))
-        store.write_draws(rewrite_set, unit.shard, unit.revision, table_of(drawn), origin)
-        store.commit_verdicts(rewrite_set, unit.shard, unit.revision, table_of(drawn), reasons_of(drawn), origin)
+        before = read_earlier_draws(unit, samples.to_pydict(), rewrite_set.read_draws)
+        draws = table_of(new) if before is None else merge_draws(samples, before, table_of(new))
+        store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin_of(row))
+        reasons = pa.nulls(draws.num_rows, pa.string())
+        store.commit_verdicts(rewrite_set, unit.shard, unit.revision, draws, reasons, origin_of(row))
 
 
 def _recipe(backlog: Backlog) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def found(experiment: Experiment) -> int:
         of_shard = rewrites.rewrites(shard.name)
         for sample in read_samples(shard, experiment.data, with_images=False):
             texts = of_shard.of(sample.id, sample.caption_hash, sample.row) if of_shard is not None else None
-            count += bool(texts and f"rewrite of {sample.caption} " in texts.texts[0])
+            count += texts is not None and list(texts.texts) == [f"rewrite of {sample.caption}"]
     return count
 
 
@@ -142,11 +147,11 @@ ALL = {"data.jsonl": [True] * ROWS}
         ),
         pytest.param(
             {"data.max_rows_per_shard": 2},
-            {"data.jsonl": [False, False], "data.jsonl.000000002": [True, True]},
+            {"data.jsonl": [False, False], "data.jsonl.000000002": [False, False]},
             marks=case(
                 "Identity",
                 "`data.max_rows_per_shard` lowered after rewriting",
-                "rows of the new shards are rewritten; the first shard keeps its rewrites",
+                "every row keeps its rewrites, in its new shard",
             ),
         ),
         pytest.param({"data.format": "jsonl"}, None, id="the format named"),
@@ -177,15 +182,25 @@ def test_settings_that_change_back_and_forth_end_with_every_rewrite(rewritten: E
         assert found(experiment) == ROWS
 
 
-@case("Identity", "`data.max_rows_per_shard` raised after rewriting", "rows that the larger shard adds are rewritten")
-def test_larger_shards_get_the_rewrites_that_they_lack(rewritten: Experiment) -> None:
+@case("Identity", "`data.max_rows_per_shard` raised after rewriting", "every row keeps its rewrites, in its new shard")
+def test_larger_shards_keep_the_rewrites_of_smaller_ones(rewritten: Experiment) -> None:
     small = with_overrides(rewritten, {"data.max_rows_per_shard": 2, "output": f"{rewritten.output}2"})
     draw(find_backlog(small))
     large = with_overrides(small, {"data.max_rows_per_shard": 4})
     backlog = compared(large)
-    assert drawn_samples(backlog) == {"data.jsonl": [False, False, True, True]}
+    assert drawn_samples(backlog) == {"data.jsonl": [False] * ROWS}
     draw(backlog)
     assert found(large) == ROWS
+
+
+def test_ranges_that_overlap_in_any_way_keep_their_rewrites(rewritten: Experiment) -> None:
+    for rows in (3, 1, 2, 4, 3):
+        cut = with_overrides(rewritten, {"data.max_rows_per_shard": rows})
+        backlog = compared(cut)
+        assert not any(any(needed) for needed in drawn_samples(backlog).values())
+        draw(backlog)
+        assert find_backlog(cut).units == []
+        assert found(cut) == ROWS
 
 
 def test_more_rewrites_under_new_ids_keep_the_ones_that_exist(rewritten: Experiment) -> None:
