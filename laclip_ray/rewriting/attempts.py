@@ -9,11 +9,14 @@ failed.
 Guarantees: a caption is never blamed for a death in company. Deaths with another cause do not count: the node was lost,
 or the driver died (the next driver is another run).
 
+The picture gate's actors have a simpler record: how often work on a shard has begun without an end (`bounded_starts`).
+
 Not covered: two captions that kill an engine only together.
 """
 
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -122,6 +125,33 @@ def remove_pieces(location: str, shard_name: str, log: AttemptLog) -> None:
     """Remove the kept draws of the log's pieces."""
     for piece in log.pieces:
         storage.remove(piece_url(location, shard_name, log, piece))
+
+
+@contextlib.contextmanager
+def bounded_starts(location: str, shard_name: str, most: int) -> Iterator[None]:
+    """Run the body, whose process may be killed over this shard. Ray starts it again without end.
+
+    Raises:
+        RuntimeError: `most` processes have been killed. The record is removed, so a later run tries again.
+    """
+    url = storage.join(location, "attempts", f"{path_of_shard(shard_name)}.starts.json")
+    try:
+        starts = int(storage.read_json(url))
+    except (FileNotFoundError, ValueError, TypeError):
+        starts = 0
+    if starts < most:
+        storage.write_json(url, starts + 1)
+    try:
+        if starts >= most:
+            raise RuntimeError(killed_message(starts))
+        yield
+    finally:
+        storage.remove(url)
+
+
+def killed_message(deaths: int) -> str:
+    """Why work on a shard is not tried again."""
+    return f"its process was killed {deaths} times, perhaps for lack of memory"
 
 
 def read_attempts(url: str) -> AttemptLog:

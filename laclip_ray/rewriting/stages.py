@@ -22,7 +22,13 @@ from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.attempts import attempts_url, read_attempts, remove_pieces
+from laclip_ray.rewriting.attempts import (
+    attempts_url,
+    bounded_starts,
+    killed_message,
+    read_attempts,
+    remove_pieces,
+)
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.gate import Gate
@@ -239,8 +245,9 @@ class CommitShardByPicture(CommitShard):
         )  # fmt: skip
 
     def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
-        images = read_images(self._shards[unit.shard], self._data)
-        refined, without_picture = refine(draws, reasons, images, self._picture_gate)
+        with bounded_starts(self.sets[unit.prompt_set].location, unit.shard, MAX_STARTS):
+            images = read_images(self._shards[unit.shard], self._data)
+            refined, without_picture = refine(draws, reasons, images, self._picture_gate)
         if without_picture:
             logger.warning(
                 "%s: %d samples have no readable picture to compare with; their rewrites are kept",
@@ -250,7 +257,10 @@ class CommitShardByPicture(CommitShard):
 
 
 def _too_many_deaths() -> str | None:
-    """A message if the process of this task was killed so often that the task must not try again; else None."""
+    """A message if the process of this task was killed so often that the task must not try again; else None.
+
+    Actors run the code of a stage in a thread that does not know its task; there it is always None.
+    """
     from ray._private.worker import global_worker  # the runtime context does not know the number of the attempt
 
     if not global_worker.connected:
@@ -258,7 +268,7 @@ def _too_many_deaths() -> str | None:
     deaths = global_worker.core_worker.get_current_task_attempt_number()
     if deaths < MAX_STARTS:
         return None
-    return f"its process was killed {deaths} times, perhaps for lack of memory"
+    return killed_message(deaths)
 
 
 def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:

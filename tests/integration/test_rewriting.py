@@ -19,12 +19,13 @@ from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.engine import Answer
+from laclip_ray.rewriting.engine import Answer, EngineDiedError
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting, run_rewriting
 from laclip_ray.rewriting.result import StoppedError
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.rewriting.store import RewriteSet
+from tests.cases import case
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
@@ -137,10 +138,46 @@ def test_another_gate_judges_again_without_an_engine(tmp_path: Path, make_experi
     experiment = make_experiment()
     run_rewriting(experiment, ScriptedEngine)
     strict = with_overrides(experiment, {"rewrite.gate.min_words": 50})
-    result = run_rewriting(strict, ScriptedEngine)
-    assert (result.commits, len(result.engines)) == (2, 0)
-    assert result.statistics["crowd"].rejected == {"too_short": 8}
+    for _ in range(2):  # the second run has no work left
+        with pytest.raises(IncompleteError, match=r"^no rewrite was accepted: too_short 16\."):
+            run_rewriting(strict, NoEngine)
+    assert set(outcomes(strict).values()) == {"too_short"}
     assert outcomes(experiment) == dict.fromkeys(all_ids(experiment)), "the first gate's verdicts are kept"
+
+
+class NoEngine(ScriptedEngine):
+    """Must not be asked."""
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engine.Engine`."""
+        raise EngineDiedError("an engine was asked")
+
+
+@case(
+    "Reading data",
+    "a model that fails for every caption of a large data set",
+    "the run ends early, committed shards stay; a rerun asks no engine",
+    exit_code=3,
+    counted_as="prompt_too_long",
+)
+def test_a_run_whose_rewrites_fail_ends_early_and_a_rerun_asks_no_engine(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
+    (tmp_path / "data").mkdir()
+    for shard in range(12):
+        rows = [f"{TOO_LONG} {shard} {row}" for row in range(400)]
+        (tmp_path / "data" / f"{shard:02d}.csv").write_text("caption\n" + "\n".join(rows))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
+    with pytest.raises(IncompleteError, match=r"rewrite\.max_failed_share allows 50\.0%: prompt_too_long"):
+        run_rewriting(experiment, ScriptedEngine)
+    committed = len(find_backlog(experiment).committed["crowd"])
+    assert 3 <= committed < 12
+    with pytest.raises(IncompleteError, match="the same command ends in the same way"):
+        run_rewriting(experiment, NoEngine)
+    assert len(find_backlog(experiment).committed["crowd"]) == committed
+    healed = with_overrides(experiment, {"rewrite.max_failed_share": 1.0})
+    with pytest.raises(IncompleteError, match="no rewrite was accepted: prompt_too_long 4,800"):
+        run_rewriting(healed, ScriptedEngine)
 
 
 def test_a_caption_that_kills_its_engine_is_found_and_named_and_the_rest_is_rewritten(
@@ -264,19 +301,24 @@ def test_a_stopped_run_is_incomplete_and_continues_later(tmp_path: Path, make_ex
     assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9
 
 
-def test_an_unreadable_shard_is_named_and_the_rest_is_done(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+def test_an_unreadable_shard_and_unreadable_rows_are_named_and_the_rest_is_done(
+    tmp_path: Path, make_experiment: MakeExperiment
+) -> None:
     table = pa.table({"caption": [f"caption number {number}" for number in range(500)]})
-    for name in ("good", "torn"):
-        (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data").mkdir()
+    for name in ("good", "torn", "gone"):
         pq.write_table(table, tmp_path / "data" / f"{name}.parquet", use_dictionary=False)
     torn = tmp_path / "data" / "torn.parquet"
     content = bytearray(torn.read_bytes())
     content[10:400] = bytes(390)  # the footer is whole, so the shard is listed
     torn.write_bytes(content)
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    with pytest.raises(IncompleteError, match=r"crowd/torn\.parquet: cannot be read"):
-        run_rewriting(experiment, ScriptedEngine)
-    assert len(outcomes(experiment)) == 500
+    backlog = find_backlog(make_experiment(rewrite={"prompt_sets": ["crowd"]}))
+    claim_sets(backlog)
+    (tmp_path / "data" / "gone.parquet").unlink()
+    result = finish_rewriting(backlog, ScriptedEngine)
+    assert "crowd/gone.parquet: cannot be read: FileNotFoundError" in str(result.incomplete)
+    counts = result.statistics["crowd"]
+    assert (counts.accepted, counts.unfilled) == (500, {"row_unreadable": 500})
 
 
 @dataclass

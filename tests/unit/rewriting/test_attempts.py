@@ -19,6 +19,7 @@ from laclip_ray.rewriting.attempts import (
     AttemptLog,
     Piece,
     attempts_url,
+    bounded_starts,
     piece_url,
     read_attempts,
     write_attempts,
@@ -288,3 +289,46 @@ def test_a_damaged_log_is_an_empty_one(content: bytes, tmp_path: Path, caplog: p
     storage.write_bytes(url, content)
     assert read_attempts(url) == AttemptLog()
     assert url in caplog.text
+
+
+class Killed(BaseException):
+    """Stands for the death of a process: no clean-up runs."""
+
+
+@case(
+    "Reading data",
+    "pictures that kill each process of the picture gate",
+    "after a bounded number of processes that shard fails; a later run tries again",
+    exit_code=3,
+)
+def test_work_that_kills_its_processes_is_given_up_and_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+
+    def work(run: int) -> None:
+        starts.append(run)
+        raise Killed
+
+    for run in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "remove", lambda url: None)
+            for _ in range(3):
+                with pytest.raises(Killed), bounded_starts(str(tmp_path), "a.tar", 3):
+                    work(run)
+        with (
+            pytest.raises(RuntimeError, match="its process was killed 3 times"),
+            bounded_starts(str(tmp_path), "a.tar", 3),
+        ):
+            work(run)
+    assert starts == [0, 0, 0, 1, 1, 1]
+    assert not storage.list_files(str(tmp_path))
+
+
+def test_an_end_forgets_the_starts(tmp_path: Path) -> None:
+    for _ in range(5):
+        with bounded_starts(str(tmp_path), "a.tar", 1):
+            pass
+        with pytest.raises(ValueError, match="of the work"), bounded_starts(str(tmp_path), "a.tar", 1):
+            raise ValueError("an error of the work")
+    assert not storage.list_files(str(tmp_path))
