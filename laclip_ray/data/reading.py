@@ -28,9 +28,18 @@ Reading = Mapping[str, Any]
 
 def reading_of(shard: Shard, data: DataConfig) -> Reading:
     """How a shard is read now."""
-    settings = data.model_dump(mode="json", include={*SETTINGS[shard.format]})
+    settings = {key: getattr(data, key) for key in SETTINGS[shard.format]}
     rows = {} if shard.row_count is None else {"rows": [shard.start_row, shard.row_count]}
     return {"format": shard.format, **settings, **rows}
+
+
+_NEWER = frozenset({"captions", "quoting"})
+"""Settings that did not exist when readings were not recorded."""
+
+
+def unrecorded(now: Reading) -> Reading:
+    """The reading of a shard when it was not recorded yet: taken for the present one, without later settings."""
+    return {key: value for key, value in now.items() if key not in _NEWER}
 
 
 def differences(before: Reading, now: Reading) -> dict[str, tuple[Any, Any]]:
@@ -38,6 +47,8 @@ def differences(before: Reading, now: Reading) -> dict[str, tuple[Any, Any]]:
 
     A setting that `before` lacks is newer, and had the effect of its default.
     """
+    if before == now:
+        return {}
     fields = DataConfig.model_fields
     defaults = {key: fields[key].get_default() for key in now if key in fields and key != "format"}
     return {key: (value, now.get(key)) for key, value in {**defaults, **before}.items() if value != now.get(key)}

@@ -11,7 +11,7 @@ from functools import partial
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
 from laclip_ray.data.preview import check_first_rows
-from laclip_ray.data.reading import differences, reading_of
+from laclip_ray.data.reading import differences, reading_of, unrecorded
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
@@ -205,11 +205,13 @@ def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: Commi
     """Whether draws were made from this file, read with these settings."""
     if origin.file_identity != shard.file_identity:
         return False
+    now = reading_of(shard, data)
     if origin.reading is not None:
-        return not differences(origin.reading, reading_of(shard, data))
+        return not differences(origin.reading, now)
     # Written by an earlier version, which did not record the settings. They are taken for the same if the number of
     # rows is.
-    return committed is None or shard.row_count in (None, committed.statistics.captions)
+    has_rows = committed is None or shard.row_count in (None, committed.statistics.captions)
+    return has_rows and not differences(unrecorded(now), now)
 
 
 def _spent_gpu_s(output: str) -> float:

@@ -240,6 +240,9 @@ def test_origins_of_earlier_versions_count_as_read_with_the_present_settings(rew
     # The number of rows tells another range.
     fewer = find_backlog(with_overrides(rewritten, {"data.max_rows_per_shard": 2}))
     assert [unit.shard for unit in fewer.to_compare] == ["data.jsonl"]
+    # Settings that are newer than such an origin had no effect then.
+    lists = find_backlog(with_overrides(rewritten, {"data.captions": "all"}))
+    assert [unit.shard for unit in lists.to_compare] == ["data.jsonl"]
 
 
 def test_draws_of_another_gate_are_judged_under_new_ids(rewritten: Experiment) -> None:
