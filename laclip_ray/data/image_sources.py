@@ -240,11 +240,9 @@ def _object_problem(place: Place, error: Exception) -> str:
 
 
 def _store_error(place: Place, error: Exception) -> StoreError:
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return StoreError(
-        redact(f"data.image_column: {place.url} could not be read ({what}). Check the store and the access to it, and ")
-        + "run the same command again"
-    )
+    cause = error.reason if isinstance(error, HttpError) else " ".join(f"{type(error).__name__}: {error}".split())
+    what = redact(f"{place.url} could not be read ({cause})")
+    return StoreError(f"data.image_column: {what}. Check the store and the credentials for it")
 
 
 class _LocalFiles:
