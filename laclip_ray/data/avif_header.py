@@ -18,11 +18,11 @@ _PATH_TO_SAMPLES = (b"trak", b"mdia", b"minf", b"stbl")
 """Boxes around the sample offsets of a track, from the outermost one."""
 _MAX_BOXES = 10_000
 _MAX_PLACES = 2**17
-"""Places of AV1 data that are looked at. A picture may be a grid of 65,536 cells, each with transparency."""
+"""Places of AV1 data examined at most. A picture may be a grid of 65,536 cells, each with transparency."""
 _MAX_EXTENTS = 16
-"""Extents of an item that are looked at, to find its first bytes."""
+"""Extents of an item examined at most, for its first bytes."""
 _HEADER_BYTES = 512
-"""Bytes of each place that are looked at. A sequence header has fewer than 100."""
+"""Bytes of each place examined at most. A sequence header has fewer than 100."""
 _SEQUENCE_HEADER = 1
 _BEFORE_FRAMES = frozenset((2, 5, 15))
 """Units that may precede a sequence header: temporal delimiter, metadata, padding."""

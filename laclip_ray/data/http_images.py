@@ -1,8 +1,8 @@
-"""Fetch images over HTTP from hosts that nobody vouches for.
+"""Fetch images over HTTP from untrusted hosts.
 
-Guarantees: a request goes only to an allowed scheme and, unless the config allows others, to a public address. Both are
-checked again for each redirect; a host's name is resolved once, and the checked addresses are the ones connected to.
-A body is read up to the limit, compressed or not. Times, redirects and retries are bounded.
+Guarantees: a request goes only to an allowed scheme and, by default, to a public address. Each redirect is checked
+again. A host name is resolved once, and the connection uses the checked address. A body is read up to the limit,
+compressed or not. Times, redirects and retries are bounded.
 
 Not covered: proxies, which would resolve the names themselves. The environment's proxy settings are not used.
 """
@@ -31,10 +31,10 @@ from yarl import URL
 from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 
 IMAGE_SCHEME_REFUSED = "image_scheme_refused"
-"""Problem: the image's URL, or a redirect from it, has a scheme that is not in `data.image_schemes`."""
+"""Problem: the image's URL, or a redirect from it, has a scheme outside `data.image_schemes`."""
 
 IMAGE_HOST_REFUSED = "image_host_refused"
-"""Problem: the image's URL, or a redirect from it, leads to an address that is not public."""
+"""Problem: the image's URL, or a redirect from it, leads to a private address."""
 
 IMAGE_URL_INVALID = "image_url_invalid"
 """Problem: the image's URL cannot be parsed."""
@@ -43,7 +43,7 @@ IMAGE_TIMEOUT = "image_timeout"
 """Problem: the image's host did not answer in time."""
 
 IMAGE_CONNECTION_FAILED = "image_connection_failed"
-"""Problem: no connection to the image's host, or a connection that broke: its name is not known, for example."""
+"""Problem: the image's host has an unknown name, refuses connections, or broke one."""
 
 IMAGE_TOO_MANY_REDIRECTS = "image_too_many_redirects"
 """Problem: more than `_MAX_REDIRECTS` redirects lead to the image."""
@@ -53,17 +53,17 @@ _CLOSE_TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
-"""Statuses that a later request may not get."""
+"""Statuses after which a request is retried."""
 _PAUSES_S = (0.5, 2.0)
 """Pauses before the second and the third request for an image."""
 _MAX_PAUSE_S = 30.0
 """A host that asks for a longer pause (`Retry-After`) is not asked again."""
 _PATIENCE = 3
-"""Images in a row that a host may fail to serve, repeats included. After that, it is asked once for each image."""
+"""Consecutive images that a host may fail to serve. After that, its images get one request each."""
 _QUOTED = re.compile(r"[!#-;=?-Z\[\]_a-z~]*")
 """Characters that a quoted URL may have."""
 _EMBEDDING_NETWORKS = (ipaddress.IPv6Network("64:ff9b::/96"),)
-"""IPv6 networks whose addresses end in an IPv4 address to which a gateway passes the packets (NAT64)."""
+"""IPv6 networks of gateways to IPv4 (NAT64); the addresses end in the IPv4 address."""
 
 
 class HttpError(Exception):
@@ -168,7 +168,7 @@ class HttpRules:
 
     schemes: frozenset[str]
     private_hosts: bool
-    """Whether hosts may have addresses that are not public."""
+    """Whether hosts may have private addresses."""
     known_hosts: frozenset[tuple[str | None, int | None]]
     """Hosts and ports that may have any address, because the config names them."""
 
@@ -179,7 +179,7 @@ class HttpFetcher:
 
     rules: HttpRules
     _failures: Counter[str] = field(default_factory=Counter)
-    """By host, images in a row that it did not serve."""
+    """By host, consecutive images that it failed to serve."""
     _closed: threading.Event = field(default_factory=threading.Event)
     _running: set[Any] = field(default_factory=set)
 
@@ -187,12 +187,12 @@ class HttpFetcher:
         """Fetch an image.
 
         Args:
-            url: where it is.
+            url: of the image.
             most_bytes: the largest body.
-            is_patient: whether to repeat requests that cannot even connect, and to forget earlier failures.
+            is_patient: whether to retry failed connections too, regardless of the host's earlier failures.
 
         Raises:
-            HttpError: the image is not to be had.
+            HttpError: the image cannot be fetched.
             TooLargeError: the body has more than `most_bytes`.
         """
         try:
@@ -218,7 +218,7 @@ class HttpFetcher:
         raise AssertionError("the last request returns or raises")
 
     def close(self) -> None:
-        """End all requests that are running, in any thread."""
+        """Cancel the running requests of all threads."""
         self._closed.set()
         for request in list(self._running):
             request.cancel()
@@ -259,7 +259,7 @@ def _errors_named() -> Iterator[None]:
     except ValueError as error:  # yarl, and aiohttp's `InvalidURL`
         raise HttpError(IMAGE_URL_INVALID) from error
     except (aiohttp.ClientError, OSError) as error:
-        # A name that is unknown or a refused connection stays so; a connection that broke does not.
+        # An unknown name or a refused connection is lasting; a broken connection is not.
         is_transient = not isinstance(error, aiohttp.ClientConnectorError)
         raise HttpError(IMAGE_CONNECTION_FAILED, is_transient=is_transient) from error
     except zlib.error as error:

@@ -37,7 +37,7 @@ IMAGE_TOO_THIN = "image_too_thin"
 """Reason to skip a row: one side of its image is at least `MAX_ASPECT_RATIO` times the other."""
 
 IMAGE_FORMAT_REFUSED = "image_format_refused"
-"""Reason to skip a row: its image has a known format that is not in `FORMATS`."""
+"""Reason to skip a row: its image has a known format outside `FORMATS`."""
 
 FORMATS = tuple(
     plugin.format
@@ -52,7 +52,7 @@ FORMATS = tuple(
         PpmImagePlugin.PpmImageFile,
     )
 )
-"""Formats that are opened, by Pillow's names."""
+"""Formats that Pillow may open, by its names."""
 
 MAX_ASPECT_RATIO = 100
 """Whole pictures are thinner than 1 to this. To give the shorter side a model's size, a resizer enlarges the longer one
@@ -105,7 +105,7 @@ _START_OF_SCAN = b"\xff\xda"
 _read_segment_start = struct.Struct(">BBH").unpack_from
 """0xFF, the marker, and the length of the segment without the marker."""
 _MAX_SEGMENTS = 1_000
-"""JPEG segments that are looked at. Files from cameras and editors have fewer than 50."""
+"""JPEG segments examined at most. Files from cameras and editors have fewer than 50."""
 _MAX_SCANS = 500
 """Scans of a progressive JPEG. Each of them passes over the whole picture; encoders write about ten."""
 
@@ -161,7 +161,7 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits(
     DataConfig.model_fields["max_image_bytes"].default, DataConfig.model_fields["max_pixels"].default
 )
-"""The limits of a dataset whose config sets none."""
+"""The limits in a config without these settings."""
 
 
 def image_problem(sample: Sample) -> str:
@@ -213,7 +213,7 @@ def _check_jpeg(content: bytes) -> int:
 
 
 def is_refused_format(content: bytes) -> bool:
-    """Whether the bytes begin as a known image format does that is not in `FORMATS`."""
+    """Whether the bytes begin like a file of a known image format outside `FORMATS`."""
     if content.startswith(_REFUSED_BEGINNINGS) or content[40:44] == b" EMF":
         return True
     if content[4:8] == b"ftyp":  # HEIC and its relatives; AVIF is opened
@@ -234,7 +234,7 @@ class _TiffTag:
 
 
 def _check_tiff(content: bytes, limits: ImageLimits) -> None:
-    """Refuse a TIFF with tags of very many values, or with tiles that are larger than any picture."""
+    """Refuse a TIFF with tags of very many values, or with tiles larger than any picture."""
     tile_sides = {_TIFF_TILE_WIDTH: 1, _TIFF_TILE_LENGTH: 1}
     for tag in _tiff_tags(content):
         if tag.type not in _TIFF_OPAQUE_TYPES and tag.count > _MAX_TIFF_VALUES:

@@ -60,7 +60,7 @@ _GONE = frozenset(("image_http_404", "image_http_410"))
 _REFUSED_OR_FAILED = frozenset(
     ("image_http_401", "image_http_403", "image_http_407", IMAGE_TIMEOUT, IMAGE_CONNECTION_FAILED)
 )
-"""Answers of the dataset's own HTTP server, besides transient ones, that tell nothing about the image."""
+"""Answers of the dataset's own HTTP server that do not tell whether it has the image, besides transient ones."""
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """O_NONBLOCK: a named pipe does not make the reader wait."""
@@ -78,7 +78,7 @@ class StoreError(OSError):
 
 
 class Place(NamedTuple):
-    """Where an image is."""
+    """The location of an image."""
 
     scheme: str
     """Empty for a local path."""
@@ -114,7 +114,7 @@ class ImageSource:
         self._files = _LocalFiles(self._root) if storage.is_local(self._root) else None
 
     def locate(self, value: object) -> Place | bytes | str:
-        """Where the image of a row is; or the image itself; or the problem that forbids to look for it.
+        """The place of a row's image, or the image itself, or the problem that forbids reading it.
 
         Args:
             value: the row's image value (`image_value`).
@@ -155,14 +155,14 @@ class ImageSource:
             return IMAGE_TOO_LARGE
 
     def read_ahead(self, place: Place) -> bytes | str | None:
-        """The same as `read`; but None for an image that is too large to wait in memory."""
+        """As `read`, but None for an image too large to wait in memory."""
         try:
             return self._read(place, min(self._max_bytes, _AHEAD_BYTES))
         except TooLargeError as error:
             return IMAGE_TOO_LARGE if (error.declared_bytes or 0) > self._max_bytes else None
 
     def close(self) -> None:
-        """End the requests that are running in other threads."""
+        """Cancel the running requests of other threads."""
         self._http.close()
 
     def _read(self, place: Place, most_bytes: int) -> bytes | str:
@@ -182,7 +182,7 @@ class ImageSource:
 
 
 def _store_of(url: str) -> tuple[str, str]:
-    """Scheme and host or bucket of a URL, in lower case; of a local path `file` and nothing."""
+    """Scheme and host or bucket of a URL, in lower case; `file` and an empty text for a local path."""
     scheme, mark, rest = url.partition("://")
     if not mark or scheme.lower() == "file":
         return "file", ""

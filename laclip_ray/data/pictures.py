@@ -1,6 +1,6 @@
-"""Decode encoded images of any kind to 8-bit RGB, within limits that are checked before anything is allocated.
+"""Decode encoded images of any kind to 8-bit RGB, within limits checked before anything is allocated.
 
-- Only the formats in `FORMATS` are opened. Others may start external programs (EPS: Ghostscript).
+- Pillow opens only the formats in `FORMATS`. Others may start external programs (EPS: Ghostscript).
 - 16-bit grey keeps its high byte. 32-bit integers and floats are scaled by their range (`_scale_of_range`).
 - Transparent images are laid on white.
 - Of an animation, the first frame is used.
@@ -42,7 +42,7 @@ from laclip_ray.data.orientation import (
 )
 
 _BAND_PIXELS = 2**22
-"""Pixels that are converted at a time. Larger pictures are converted in bands, to hold one copy less."""
+"""Pixels converted at a time. Larger pictures are converted in bands, to hold one copy less."""
 _WHITE = (255, 255, 255)
 
 
@@ -197,7 +197,7 @@ def _scale_of_range(lowest: float, highest: float) -> tuple[float, float]:
 
 
 def _scaled(part: Image.Image, offset: float, factor: float) -> Image.Image:
-    """Greys of values of mode I or F (`_scale_of_range`), rounded down where they are divided; NaN is black."""
+    """Greys of values of mode I or F (`_scale_of_range`). Divided values are rounded down; NaN is black."""
     values = (np.asarray(part, np.float64) - offset) * factor
     if factor >= 1:
         values += 0.5
@@ -209,7 +209,7 @@ def _on_white(part: Image.Image) -> Image.Image:
     """A part of a transparent image on white."""
     transparent = part.info.get("transparency")
     if part.mode == "RGB" and isinstance(transparent, tuple) and max(transparent) > 255:
-        # The transparent colour of a PNG with 16-bit channels, of which Pillow keeps the high bytes.
+        # A PNG with 16-bit channels: Pillow keeps the high bytes of its pixels, but not of this colour.
         part.info["transparency"] = tuple(value >> 8 for value in transparent)
     if part.mode == "La":  # premultiplied; Pillow has no direct conversion
         part = part.convert("LA")
