@@ -263,9 +263,10 @@ def _too_many_deaths() -> str | None:
     """
     from ray._private.worker import global_worker  # the runtime context does not know the number of the attempt
 
-    if not global_worker.connected:
+    worker: Any = global_worker
+    if not worker.connected:
         return None
-    deaths = global_worker.core_worker.get_current_task_attempt_number()
+    deaths = worker.core_worker.get_current_task_attempt_number()
     if deaths < MAX_STARTS:
         return None
     return killed_message(deaths)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from laclip_ray.config import Experiment, load_experiment
+from laclip_ray.config.rewriting import required_model
 from laclip_ray.rewriting.engine import VllmEngine, build_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prompts import choose_head, completion_head, load_prompt_set, parse_completion
 from laclip_ray.rewriting.recipe import model_directory
@@ -94,7 +95,7 @@ class Published:
         self._tokenizer.padding_side = "left"
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._model = AutoModelForCausalLM.from_pretrained(
-            model_directory(experiment.rewrite.model), dtype=torch.bfloat16
+            model_directory(required_model(experiment.rewrite)), dtype=torch.bfloat16
         ).eval()
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from laclip_ray.config import DataConfig, Experiment, GateConfig, TextConfig, pa
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.records import Sample, hash_caption
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.data.text_choice import text_policy
+from laclip_ray.data.text_choice import ShardRewrites, text_policy
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.sets import RewriteSets
@@ -110,7 +110,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     tokenizer(read_before)  # so that it knows as many words as in a task that has read one shard of usual size
 
     def texts(number: int) -> None:
-        accepted = rewrites.rewrites(str(number)) or {}
+        accepted: ShardRewrites = rewrites.rewrites(str(number)) or ShardRewrites()
         chosen = [
             plan.choose(caption, accepted.get((sample.id, hash_caption(caption))), 0, number, sample.id).text
             for sample, caption in rounds[number]

@@ -21,6 +21,7 @@ from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import VllmEngine
 from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.prompts import Prompt
 from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
 from tests.integration.scripted_engine import POISON, ProcessEngine
 
@@ -28,9 +29,9 @@ from tests.integration.scripted_engine import POISON, ProcessEngine
 class MortalVllmEngine(VllmEngine):
     """A real engine. A caption with `POISON` in it kills its process."""
 
-    async def generate(self, prompt: str, count: int, request_id: str) -> Any:
+    async def generate(self, prompt: Prompt, count: int, request_id: str) -> Any:
         """See `laclip_ray.rewriting.engine.Engine`."""
-        if POISON in prompt.rsplit("\n", 1)[1]:
+        if POISON in prompt.caption:
             for pid in engine_processes_of(os.getpid()):
                 os.kill(pid, signal.SIGKILL)
         return await super().generate(prompt, count, request_id)

@@ -1,5 +1,6 @@
 """Score the demo's rewriter: the share of faithful rewrites of held-out alt-texts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,7 +16,7 @@ from laclip_ray.rewriting.prompts import PromptSet, parse_completion
 def complete(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    prompts: list[str],
+    prompts: Sequence[str],
     temperature: float,
     device: str,
 ) -> list[str]:

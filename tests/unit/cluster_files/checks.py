@@ -12,9 +12,9 @@ from typing import Any
 
 import ray.autoscaler
 import yaml
-from botocore.model import Shape  # type: ignore[import-untyped]
-from botocore.session import get_session  # type: ignore[import-untyped]
-from botocore.validate import ParamValidator  # type: ignore[import-untyped]
+from botocore.model import Shape
+from botocore.session import get_session
+from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.unit.cluster_files.openapi import check_object, load_definition

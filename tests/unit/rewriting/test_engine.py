@@ -102,14 +102,15 @@ class PanicException(BaseException):
 class FailingEngine(FakeEngine):
     """Raises an error for each request."""
 
-    def __init__(self, error: BaseException, dies: bool = False) -> None:
+    def __init__(self, error: BaseException | None, dies: bool = False) -> None:
         super().__init__()
         self.error, self.dies = error, dies
 
     async def generate(self, prompt: object, *_: object) -> AsyncIterator[object]:
         self.prompts.append(prompt)
         self.errored = self.dies
-        raise self.error
+        if self.error is not None:
+            raise self.error
         yield None
 
 
