@@ -185,6 +185,10 @@ def create_bytes(url: str, content: bytes) -> bool:
         fs.pipe_file(path, content, mode="create")
     except FileExistsError:
         return False
+    except TypeError:  # a file system without conditional writes
+        if exists(url):
+            return False
+        fs.pipe_file(path, content)
     except OSError:
         if exists(url):
             return False

@@ -51,7 +51,7 @@ def write_dataset(directory: Path) -> tuple[Experiment, RewriteSets]:
             "name": "golden",
             "output": str(directory / "out"),
             "data": {"path": str(directory / "data")},
-            "rewrite": {"prompt_sets": ["human"]},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]},
             "text": {"p": 0.5},
             "stream": {"order": "exact", "rows_per_block": 16},
             "model": {"name": str(directory / "model.json")},
