@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.endings.causes import describe
+from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting import tables
+from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.backlog import Backlog
 from laclip_ray.rewriting.engine import EngineStartError
 from laclip_ray.rewriting.prices import cost_per_thousand, spending
+from laclip_ray.rewriting.shortfall import ShortfallError
 from laclip_ray.rewriting.statistics import Statistics
 
 _MISSING_SHOWN = 20
@@ -76,9 +79,7 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
     """
     for name, rewrite_set in backlog.sets.items():
         before = backlog.committed[name]
-        revisions = {
-            shard: revision for shard, revision in rewrite_set.committed_revisions().items() if shard in backlog.shards
-        }
+        revisions = store.of_shards(rewrite_set.committed_revisions(), backlog.shards)
         new = {
             shard: revision
             for shard, revision in revisions.items()
@@ -138,18 +139,25 @@ def _describe_missing(result: RewritingResult, error: Exception | None, summary_
     if rest := len(result.missing) - len(lines):
         lines.append(f"  and {rest} more, in {summary_url}")
     if error is not None:
-        lines.append(f"the run was stopped by: {_cause(error)}")
+        lines.append(f"the run was stopped by: {describe(error)}")
     units = result.shards * len(result.statistics)
     return "\n".join(
         [
             f"rewriting is incomplete: {len(result.missing)} of {units} (prompt set / shard) are not committed; "
-            "the same command continues",
+            + _continuation(error),
             *lines,
         ]
     )
 
 
-def _cause(error: BaseException) -> str:
-    """The part of an error's message that a user can act on: Ray's errors end with it."""
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, EngineStartError | BudgetReachedError | StoppedError) else text.splitlines()[-1]
+def _continuation(error: Exception | None) -> str:
+    """When the same command does the missing units; `error` stopped the run, if any."""
+    if error is None:
+        return "the same command tries them again, and ends in the same way while their reasons last"
+    if isinstance(error, BudgetReachedError):
+        return "the same command continues with a larger rewrite.budget"
+    if isinstance(error, ShortfallError):
+        return "the same command ends in the same way"
+    if isinstance(error, EngineStartError):
+        return "the same command continues once the engine starts"
+    return "the same command continues" if isinstance(error, StoppedError) else continuation(error)
