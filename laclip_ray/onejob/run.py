@@ -32,6 +32,7 @@ from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult
+from laclip_ray.rewriting.shortfall import ShortfallError
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import repair_register
@@ -99,12 +100,13 @@ def check_text(text: TextConfig) -> None:
 def _run_ahead(backlog: Backlog, build_engine: BuildEngine) -> OneJobResult:
     """Rewrite, then train; with an empty backlog, only train.
 
-    Training starts only with every rewrite that can be made. Captions that killed their engines would get no
-    rewrite in a later run either, so they end the job as incomplete only after training.
+    Training starts only with every rewrite that can be made, and if rewriting yields enough. Captions that killed their
+    engines would get no rewrite in a later run either, so they end the job as incomplete only after training.
     """
     started_s = time.monotonic()
     rewriting = finish_rewriting(backlog, build_engine)
-    if rewriting.incomplete is not None and rewriting.missing:
+    if rewriting.missing or isinstance(rewriting.incomplete, ShortfallError):
+        assert rewriting.incomplete is not None
         raise rewriting.incomplete
     events = [(time.monotonic() - started_s, "rewriting has ended")]
     training = run_training(backlog.experiment)
@@ -207,7 +209,8 @@ class RewritingThread(threading.Thread):
             self.error.__cause__ = error
         # A result without a cause misses only shards that failed on their own. A reached budget is expected.
         is_fatal = cause is not None and not isinstance(cause, BudgetReachedError)
-        if is_fatal and self._unsettled and self._stops_training:
+        waits = is_fatal and self._unsettled > 0
+        if self._stops_training and (waits or isinstance(self.error, ShortfallError)):
             self.stop_training.set()  # training must not continue without the rewrites that it waits for
         else:
             self._coordinator.end_rewriting.remote()

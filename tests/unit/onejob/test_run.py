@@ -14,7 +14,9 @@ from laclip_ray.onejob.run import RUN_FILE, RewritingThread, _run_ahead
 from laclip_ray.rewriting.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.rewriting.shortfall import ShortfallError
 from laclip_ray.training.summary import TrainingResult
+from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 
 
@@ -79,3 +81,21 @@ def test_a_timeline_is_kept_only_with_the_training_that_it_describes(
     monkeypatch.setattr("laclip_ray.onejob.run.run_training", trained(8))
     events = [event["event"] for event in _run_ahead(backlog, no_engine).timeline]
     assert events == ["rewriting has ended", "training has ended"]
+
+
+@case(
+    "Reading data",
+    "`laclip run` on data whose rewrites are all refused",
+    "training does not start",
+    exit_code=3,
+    counted_as="the gate's reasons",
+)
+def test_training_does_not_start_without_an_accepted_rewrite(backlog: Backlog, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = RewritingResult(shards=2, incomplete=ShortfallError("no rewrite was accepted"))
+    monkeypatch.setattr("laclip_ray.onejob.run.finish_rewriting", lambda *_: result)
+    monkeypatch.setattr("laclip_ray.onejob.run.run_training", lambda _: pytest.fail("training was started"))
+    with pytest.raises(ShortfallError):
+        _run_ahead(backlog, no_engine)
+    rewriting = RewritingThread(backlog, no_engine, FakeCoordinator(), stops_training=True)
+    rewriting.run()
+    assert rewriting.stop_training.is_set()
