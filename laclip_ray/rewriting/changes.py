@@ -14,6 +14,7 @@ from laclip_ray.config import DataConfig
 from laclip_ray.data.reading import describe_differences, reading_of
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import read_samples
+from laclip_ray.endings.causes import is_loss
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.backlog import Backlog
 from laclip_ray.rewriting.store import RewriteSet
@@ -111,7 +112,13 @@ def _read_shards(shards: Iterable[Shard], data: DataConfig) -> Iterator[tuple[Sh
         if not in_flight:
             return
         (done,), _ = ray.wait(list(in_flight))
-        yield in_flight.pop(done), ray.get(done)
+        try:
+            samples = ray.get(done)
+        except ray.exceptions.RayError as error:
+            if not is_loss(error):
+                raise
+            samples = None  # reading it killed its process, again and again
+        yield in_flight.pop(done), samples
 
 
 def _read(shard: Shard, data: DataConfig) -> _Samples | None:
