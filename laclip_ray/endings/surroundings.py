@@ -7,6 +7,7 @@ its text is left, so the rules read names and codes from texts too.
 import errno
 import os
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,10 +177,9 @@ _RAY_TEXTS: dict[str, tuple[str, str]] = {
 def find_problem(error: BaseException) -> Problem | None:
     """The problem of the surroundings that caused an error; None if there is none."""
     chain = causes.chain(error)[::-1]  # the innermost error says most
-    texts = "\n".join(cause.text for cause in chain)
     for rule in _RULES:
         for cause in chain:
-            if (problem := rule(cause, texts)) is not None:
+            if (problem := rule(cause, chain)) is not None:
                 return problem if problem.location else replace(problem, location=_location(chain))
     return None
 
@@ -255,7 +255,7 @@ def _s3_code(cause: Cause) -> str | None:
     return None
 
 
-def _s3(cause: Cause, _: str) -> Problem | None:
+def _s3(cause: Cause, _: Sequence[Cause]) -> Problem | None:
     is_botocore = "botocore" in cause.kind
     entry = _S3_TYPES.get(cause.name) if is_botocore or cause.error is None else None
     bucket = ""
@@ -271,20 +271,20 @@ def _s3(cause: Cause, _: str) -> Problem | None:
     return None if entry is None else Problem(*entry, location=bucket, schemes=("s3://", "s3a://"))
 
 
-def _hub(cause: Cause, _: str) -> Problem | None:
+def _hub(cause: Cause, _: Sequence[Cause]) -> Problem | None:
     entry = _HUB_TYPES.get(cause.name)
     return None if entry is None else Problem(*entry, schemes=("hf://",))
 
 
-def _ray(cause: Cause, _: str) -> Problem | None:
+def _ray(cause: Cause, _: Sequence[Cause]) -> Problem | None:
     entry = _RAY_TYPES.get(cause.name) if "ray" in cause.kind or cause.error is None else None
     if entry is None:
         entry = next((each for sign, each in _RAY_TEXTS.items() if sign in cause.text), None)
     return None if entry is None else Problem(*entry, location="Ray")
 
 
-def _certificate(cause: Cause, texts: str) -> Problem | None:
-    server = _server(texts)
+def _certificate(cause: Cause, chain: Sequence[Cause]) -> Problem | None:
+    server = _server(chain)
     if "CERTIFICATE_VERIFY_FAILED" in cause.text or cause.name == "SSLCertVerificationError":
         remedy = "Name the file of its authority in AWS_CA_BUNDLE (for S3) or SSL_CERT_FILE"
         return Problem(f"the certificate of {server} is refused", remedy, schemes=_REMOTE)
@@ -298,7 +298,7 @@ def _certificate(cause: Cause, texts: str) -> Problem | None:
 _REMOTE = ("s3://", "s3a://", "gs://", "az://", "abfs://", "hf://", "http://", "https://")
 
 
-def _http(cause: Cause, texts: str) -> Problem | None:
+def _http(cause: Cause, chain: Sequence[Cause]) -> Problem | None:
     if cause.name not in ("ClientResponseError", "HTTPStatusError", "HTTPError", "HfHubHTTPError"):
         return None
     status = getattr(cause.error, "status", None) or getattr(
@@ -308,13 +308,13 @@ def _http(cause: Cause, texts: str) -> Problem | None:
         status = int(match["code"])
     if status in (401, 403):
         remedy = "Check the credentials (HF_TOKEN for the hub)"
-        return Problem(f"{_server(texts)} denies access ({status})", remedy, schemes=_REMOTE)
+        return Problem(f"{_server(chain)} denies access ({status})", remedy, schemes=_REMOTE)
     if isinstance(status, int) and (status == 429 or status >= 500):
-        return Problem(f"{_server(texts)} answers {status}", _LATER, schemes=_REMOTE)
+        return Problem(f"{_server(chain)} answers {status}", _LATER, schemes=_REMOTE)
     return None
 
 
-def _disk(cause: Cause, _: str) -> Problem | None:
+def _disk(cause: Cause, _: Sequence[Cause]) -> Problem | None:
     error = cause.error
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
     if number is None and (error is None or not isinstance(error, OSError)) and (match := _ERRNO.search(cause.text)):
@@ -339,7 +339,7 @@ def _dangling_link(cause: Cause) -> Problem | None:
     return None
 
 
-def _network(cause: Cause, texts: str) -> Problem | None:
+def _network(cause: Cause, chain: Sequence[Cause]) -> Problem | None:
     error, text = cause.error, cause.text
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
     if (
@@ -348,17 +348,44 @@ def _network(cause: Cause, texts: str) -> Problem | None:
         or (isinstance(error, TimeoutError) and not cause.kind.startswith("ray."))
         or any(sign in text for sign in _NETWORK_TEXTS)
     ):
-        server = _server(texts)
-        is_hub = any(server == host or server.endswith(f".{host}") for host in _HUB)
-        return Problem(f"{server} cannot be reached", _HUB_REMEDY if is_hub else _ENDPOINT, schemes=_REMOTE)
+        return Problem(f"{_server(chain)} cannot be reached", _reach(chain), schemes=_REMOTE)
     return None
 
 
-def _server(texts: str) -> str:
-    """The host that an error's texts name."""
-    match = _HOST.search(texts)
-    return next(filter(None, match.groups()), "") if match else "the server"
+def _server(chain: Sequence[Cause]) -> str:
+    """The host that the texts of a chain name."""
+    match = _HOST.search("\n".join(cause.text for cause in chain))
+    if match is None:
+        return "the Hugging Face hub" if _is_raised_by("huggingface_hub", chain) else "the server"
+    return next(filter(None, match.groups()))
 
 
-_RULES: tuple[Callable[[Cause, str], Problem | None], ...] = (_s3, _hub, _ray, _certificate, _http, _disk, _network)
+def _reach(chain: Sequence[Cause]) -> str:
+    """How to reach the server of a chain."""
+    server = _server(chain)
+    if any(server == host or server.endswith(f".{host}") for host in _HUB) or _is_raised_by("huggingface_hub", chain):
+        return _HUB_REMEDY
+    return _ENDPOINT if _is_raised_by("botocore", chain) else "Check the address and the network"
+
+
+def _is_raised_by(package: str, chain: Sequence[Cause]) -> bool:
+    """Whether a package has raised one of the errors, or a call of it has."""
+    for cause in chain:
+        if package in cause.kind:
+            return True
+        frames = traceback.walk_tb(cause.error.__traceback__) if cause.error is not None else ()
+        if any(package in frame.f_code.co_filename for frame, _ in frames):
+            return True
+    return False
+
+
+_RULES: tuple[Callable[[Cause, Sequence[Cause]], Problem | None], ...] = (
+    _s3,
+    _hub,
+    _ray,
+    _certificate,
+    _http,
+    _disk,
+    _network,
+)
 """The first rule that knows a cause decides."""

@@ -10,6 +10,7 @@ from functools import partial
 
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
+from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.reading import differences, reading_of, unrecorded
 from laclip_ray.data.records import Shard
@@ -21,6 +22,7 @@ from laclip_ray.rewriting import store
 from laclip_ray.rewriting.engine import build_heads
 from laclip_ray.rewriting.engine_arguments import check_engine
 from laclip_ray.rewriting.gate import Gate, build_gate
+from laclip_ray.rewriting.hub import check_hub_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint
@@ -125,9 +127,12 @@ def check_prompts(backlog: Backlog) -> None:
     """Refuse settings that would stop the engine actors before their first shard.
 
     Raises:
-        UserError: the language model's chat template cannot ask for rewrites, or `model.name` has no tokeniser.
+        UserError: the hub has no such language model, its chat template cannot ask for rewrites, or `model.name` has
+            no tokeniser.
     """
     experiment = backlog.experiment
+    if backlog.to_draw or backlog.to_compare:
+        check_hub_model(required_model(experiment.rewrite), experiment.rewrite.revision)
     if experiment.rewrite.mode == "chat":
         build_heads(experiment.rewrite, backlog.prompt_sets.values(), experiment.seed)
     try:

@@ -1,0 +1,50 @@
+"""A language model of the hub is looked up before Ray starts; without a network, an engine tries for minutes."""
+
+import os
+import re
+from pathlib import Path
+
+from laclip_ray.errors import UserError
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def check_hub_model(model: str, revision: str | None) -> None:
+    """Refuse a model's name that the hub does not know, or that cannot be looked up.
+
+    Only where the engine will run on this machine: on a cluster, only the engines' nodes need the network or the cache.
+
+    Args:
+        model: a name of the hub, or a directory.
+        revision: a branch, tag or commit of the model. None: the default branch.
+
+    Raises:
+        UserError: with the reason. If the hub is out of reach, that is its cause.
+    """
+    is_elsewhere = os.environ.get("RAY_ADDRESS") or os.environ.get("VLLM_USE_MODELSCOPE")
+    if is_elsewhere or not _HUB_NAME.fullmatch(model) or Path(model).is_dir():
+        return
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        hf_hub_download(model, "config.json", revision=revision)
+    except GatedRepoError as error:
+        raise UserError(f"rewrite.model: {model!r} may not be read; accept its conditions, set HF_TOKEN") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(f"rewrite.model: the hub has no model {model!r}; a private one needs HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"rewrite.revision: {model!r} has no revision {revision!r}") from error
+    except LocalEntryNotFoundError as error:
+        raise UserError(f"rewrite.model: {model!r} is not in the cache, and the hub is out of reach") from error
+    except EntryNotFoundError:
+        return  # vLLM knows layouts without this file
+    except OSError as error:
+        raise UserError(f"rewrite.model: {model!r} cannot be looked up ({type(error).__name__}: {error})") from error
