@@ -73,10 +73,12 @@ def check_temporary_directory() -> None:
     """Refuse a temporary directory where a local Ray cannot work.
 
     Raises:
-        SurroundingsError: its path is too long for Ray's sockets, or files cannot be written there.
+        SurroundingsError: its path is empty or too long for Ray's sockets, or files cannot be written there.
     """
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
     directory = "/tmp" if variable is None else os.environ[variable]  # noqa: S108 - Ray's default
+    if not directory:
+        raise SurroundingsError(f"{variable}: is empty. Unset it, or set it to a directory")
     longest = _LONGEST_SOCKET - len(_SOCKET_BELOW) - 1
     if (length := len(os.fsencode(directory.rstrip("/")))) > longest:
         raise SurroundingsError(

@@ -8,12 +8,24 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laclip_ray.endings import causes
 from laclip_ray.endings.causes import Cause
+from laclip_ray.endings.remedies import (
+    DISK,
+    ENDPOINT,
+    HUB,
+    HUB_REMEDY,
+    HUB_TYPES,
+    LATER,
+    RAY_TEXTS,
+    RAY_TYPES,
+    S3_CODES,
+    S3_TYPES,
+)
 
 
 @dataclass(frozen=True)
@@ -28,85 +40,8 @@ class Problem:
     """URL schemes of the settings that may be concerned, where no location is known."""
 
 
-_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role"
-_ENDPOINT = "Check AWS_ENDPOINT_URL and the network"
-_LATER = "Run the same command again later"
-
-_S3_CODES: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"),
-        ("S3 does not know the access key", f"Check {_KEYS}"),
-    ),
-    "SignatureDoesNotMatch": ("S3 refuses the signature: the secret key is wrong", f"Check {_KEYS}"),
-    **dict.fromkeys(
-        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"),
-        ("the S3 credentials have expired or are not valid", "Renew them, then run the same command again"),
-    ),
-    **dict.fromkeys(
-        ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem", "InvalidSecurity", "NotSignedUp"),
-        (
-            "S3 denies access",
-            f"Check {_KEYS}; they need s3:ListBucket and s3:GetObject, for outputs s3:PutObject and s3:DeleteObject",
-        ),
-    ),
-    "RequestTimeTooSkewed": ("S3 refuses the request because this machine's clock is wrong", "Set the clock"),
-    "NoSuchBucket": ("the bucket does not exist", "Create it, or correct the name or AWS_ENDPOINT_URL"),
-    "InvalidBucketName": ("S3 refuses the bucket's name", "Correct it"),
-    **dict.fromkeys(
-        (
-            *("PermanentRedirect", "301", "307", "Redirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"),
-            *("IllegalLocationConstraintException", "InvalidLocationConstraint"),
-        ),
-        ("the bucket is in another region", "Set AWS_DEFAULT_REGION to the bucket's region"),
-    ),
-    **dict.fromkeys(
-        ("SlowDown", "503", "ServiceUnavailable", "RequestLimitExceeded", "TooManyRequests", "429"),
-        ("S3 is overloaded and refuses requests, after several attempts", _LATER),
-    ),
-    **dict.fromkeys(
-        ("InternalError", "500", "502", "504", "OperationAborted", "RequestTimeout"),
-        ("S3 fails to answer, after several attempts", _LATER),
-    ),
-    **dict.fromkeys(
-        ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "QuotaExceededException"),
-        ("the S3 store is full", "Free some space, or choose another bucket"),
-    ),
-    **dict.fromkeys(
-        ("405", "MethodNotAllowed", "NotImplemented", "501", "400", "BadRequest"),
-        ("the server at the S3 endpoint refuses the request", _ENDPOINT),
-    ),
-}
-
-_S3_TYPES: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError"), ("S3 finds no credentials", f"Set {_KEYS}")),
-    **dict.fromkeys(
-        (
-            *("CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError"),
-            *("SSOError", "RefreshWithMFAUnsupportedError", "MetadataRetrievalError"),
-        ),
-        ("S3 credentials cannot be retrieved", f"Log in again, or set {_KEYS}"),
-    ),
-    **dict.fromkeys(
-        ("ProfileNotFound", "ConfigNotFound", "ConfigParseError"),
-        ("the AWS profile or configuration does not exist or is not readable", "Check AWS_PROFILE and ~/.aws/config"),
-    ),
-    "NoRegionError": ("S3 needs a region", "Set AWS_DEFAULT_REGION"),
-    "ResponseParserError": ("the server at the S3 endpoint does not answer as S3 does", _ENDPOINT),
-    "ParamValidationError": ("S3 refuses the bucket's or object's name", "Correct it"),
-}
-
 _S3_CODE_IN_TEXT = re.compile(r"An error occurred \((?P<code>[^)]+)\) when calling the \w+ operation")
 _HTTP_CODE_IN_TEXT = re.compile(r"\b(?P<code>4\d\d|5\d\d),? (?:message=|Client Error|Server Error)")
-
-_HUB_TYPES: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        ("OfflineModeIsEnabled",),
-        ("HF_HUB_OFFLINE is set, and the files are not in the cache", "Unset it, or give a local directory"),
-    ),
-    "GatedRepoError": ("the Hugging Face hub denies access", "Accept the model's conditions there, and set HF_TOKEN"),
-}
-_HUB = ("huggingface.co", "hf.co")
-_HUB_REMEDY = "Connect this machine to the network, or give a local directory (the hub's address is HF_ENDPOINT)"
 
 _NETWORK_TYPES = frozenset(
     (
@@ -131,47 +66,8 @@ _HOST = re.compile(
     r"https?://(?P<url>[^\s/'\"<>?)\]]+)|host=\\?'(?P<pool>[^'\\]+)'|connect to host (?P<aiohttp>[^\s:]+:\d+)"
 )
 _ERRNO = re.compile(r"\[Errno (?P<number>\d+)\]")
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _QUOTED_PATH = re.compile(r"'(?P<path>(?:[^'\\]|\\.)*/(?:[^'\\]|\\.)*)'")
-
-_DISK: dict[int, tuple[str, str]] = {
-    errno.ENOSPC: ("the disk is full", "Free some space, or choose another directory"),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another directory"),
-    errno.EROFS: ("the file system is read-only", "Choose another directory"),
-    errno.EACCES: ("permission is denied", "Give this user access, or choose another directory"),
-    errno.EPERM: ("the operation is not permitted", "Give this user access, or choose another directory"),
-    errno.ENAMETOOLONG: (
-        "the name is too long for the file system (255 bytes, and 4,095 for a whole path)",
-        "Choose a shorter one",
-    ),
-    errno.ELOOP: ("its links lead in a circle", "Correct the links"),
-    errno.ENOTDIR: ("a part of the path is a file, not a directory", "Choose another path"),
-    errno.EMFILE: ("this process may not open more files", "Raise the limit: ulimit -n 65536"),
-    errno.ENFILE: ("this machine may not open more files", "Close other programs, or raise fs.file-max"),
-    errno.EADDRINUSE: ("another program uses the port", "Stop it, or choose another port"),
-    errno.EIO: ("the disk fails to read or write", "Check the disk, or choose another directory"),
-    errno.ESTALE: ("the network file system has lost the file", "Mount it again, then run the same command again"),
-    errno.EFBIG: ("the file is too large for the file system", "Choose another directory"),
-}
-
-_RAY_TYPES: dict[str, tuple[str, str]] = {
-    "OutOfDiskError": ("Ray's object store cannot spill: the disk is full", "Free space on the disk of RAY_TMPDIR"),
-    "ObjectStoreFullError": ("Ray's object store is full", "Give the node more memory, or lower the read-ahead"),
-    "LocalRayletDiedError": ("Ray's process on this node has died", _LATER),
-    "RuntimeEnvSetupError": ("Ray cannot set up the job's environment", "Check the working directory and packages"),
-    "AuthenticationError": (
-        "Ray refuses the connection without a valid token",
-        "Copy the cluster's ~/.ray/auth_token here, or set RAY_AUTH_TOKEN",
-    ),
-}
-_RAY_TEXTS: dict[str, tuple[str, str]] = {
-    "Version mismatch": (
-        "the cluster runs another version of Ray or Python than this process",
-        "Use the same environment on all nodes",
-    ),
-    "Failed to connect to Ray cluster": ("no Ray answers there", "Check RAY_ADDRESS"),
-    "timed out during startup": ("Ray did not start on this machine", "See /tmp/ray/session_latest/logs"),
-    "AF_UNIX path length": ("its path is too long for Ray's sockets", "Set RAY_TMPDIR to a short one, such as /tmp"),
-}
 
 
 def find_problem(error: BaseException) -> Problem | None:
@@ -180,7 +76,7 @@ def find_problem(error: BaseException) -> Problem | None:
     for rule in _RULES:
         for cause in chain:
             if (problem := rule(cause, chain)) is not None:
-                return problem if problem.location else replace(problem, location=_location(chain))
+                return problem if problem.location else replace(problem, location=_location(chain, problem))
     return None
 
 
@@ -236,17 +132,30 @@ def _is_below(location: str, root: str) -> bool:
     return bool(root) and (location == root or location.startswith(f"{root}/"))
 
 
-def _location(chain: Sequence[Cause]) -> str:
-    """The file that an error of the chain names."""
+def _location(chain: Sequence[Cause], problem: Problem) -> str:
+    """The file or URL of a problem, as an error of the chain names it, or as this package's code calls it."""
     for cause in chain:
         for name in ("filename", "filename2"):
             value = getattr(cause.error, name, None)
-            if isinstance(value, str | bytes):
+            if isinstance(value, str | bytes) and not problem.schemes:
                 return os.fsdecode(value)
     for cause in chain:
-        if _ERRNO.search(cause.text) and (match := _QUOTED_PATH.search(cause.text)):
+        if _ERRNO.search(cause.text) and (match := _QUOTED_PATH.search(cause.text)) and not problem.schemes:
             return match["path"]
-    return ""
+    # A failed write of a local file, and most errors of remote stores, do not say which file it was.
+    start = problem.schemes or ("/",)
+    return next((value for value in _called_with(chain) if value.startswith(start)), "")
+
+
+def _called_with(chain: Sequence[Cause]) -> Iterator[str]:
+    """The paths and URLs that the functions of this package which raised a chain were working on, innermost first."""
+    for cause in chain:
+        frames = list(traceback.walk_tb(cause.error.__traceback__)) if cause.error is not None else []
+        for frame, _ in reversed(frames):
+            if frame.f_code.co_filename.startswith(_PACKAGE):
+                for name in ("url", "path", "target", "location", "output"):
+                    if isinstance(value := frame.f_locals.get(name), str | os.PathLike):
+                        yield os.fsdecode(value)
 
 
 def _s3_code(cause: Cause) -> str | None:
@@ -257,10 +166,10 @@ def _s3_code(cause: Cause) -> str | None:
 
 def _s3(cause: Cause, _: Sequence[Cause]) -> Problem | None:
     is_botocore = "botocore" in cause.kind
-    entry = _S3_TYPES.get(cause.name) if is_botocore or cause.error is None else None
+    entry = S3_TYPES.get(cause.name) if is_botocore or cause.error is None else None
     bucket = ""
     if entry is None and (code := _s3_code(cause)) is not None:
-        entry = _S3_CODES.get(code) or (f"S3 refuses the request ({code})", _ENDPOINT)
+        entry = S3_CODES.get(code) or (f"S3 refuses the request ({code})", ENDPOINT)
         if code in ("404", "NoSuchKey"):
             return None
         response = getattr(cause.error, "response", None) or {}
@@ -272,14 +181,14 @@ def _s3(cause: Cause, _: Sequence[Cause]) -> Problem | None:
 
 
 def _hub(cause: Cause, _: Sequence[Cause]) -> Problem | None:
-    entry = _HUB_TYPES.get(cause.name)
+    entry = HUB_TYPES.get(cause.name)
     return None if entry is None else Problem(*entry, schemes=("hf://",))
 
 
 def _ray(cause: Cause, _: Sequence[Cause]) -> Problem | None:
-    entry = _RAY_TYPES.get(cause.name) if "ray" in cause.kind or cause.error is None else None
+    entry = RAY_TYPES.get(cause.name) if "ray" in cause.kind or cause.error is None else None
     if entry is None:
-        entry = next((each for sign, each in _RAY_TEXTS.items() if sign in cause.text), None)
+        entry = next((each for sign, each in RAY_TEXTS.items() if sign in cause.text), None)
     return None if entry is None else Problem(*entry, location="Ray")
 
 
@@ -310,7 +219,7 @@ def _http(cause: Cause, chain: Sequence[Cause]) -> Problem | None:
         remedy = "Check the credentials (HF_TOKEN for the hub)"
         return Problem(f"{_server(chain)} denies access ({status})", remedy, schemes=_REMOTE)
     if isinstance(status, int) and (status == 429 or status >= 500):
-        return Problem(f"{_server(chain)} answers {status}", _LATER, schemes=_REMOTE)
+        return Problem(f"{_server(chain)} answers {status}", LATER, schemes=_REMOTE)
     return None
 
 
@@ -323,12 +232,12 @@ def _disk(cause: Cause, _: Sequence[Cause]) -> Problem | None:
         return _dangling_link(cause)
     if number is None and "No space left on device" in cause.text:
         number = errno.ENOSPC
-    entry = _DISK.get(number) if number is not None else None
+    entry = DISK.get(number) if number is not None else None
     return None if entry is None else Problem(*entry)
 
 
 def _dangling_link(cause: Cause) -> Problem | None:
-    path = _location([cause])
+    path = _location([cause], Problem("", ""))
     try:
         link = Path(path)
         if path and link.is_symlink() and not link.exists():
@@ -363,9 +272,9 @@ def _server(chain: Sequence[Cause]) -> str:
 def _reach(chain: Sequence[Cause]) -> str:
     """How to reach the server of a chain."""
     server = _server(chain)
-    if any(server == host or server.endswith(f".{host}") for host in _HUB) or _is_raised_by("huggingface_hub", chain):
-        return _HUB_REMEDY
-    return _ENDPOINT if _is_raised_by("botocore", chain) else "Check the address and the network"
+    if any(server == host or server.endswith(f".{host}") for host in HUB) or _is_raised_by("huggingface_hub", chain):
+        return HUB_REMEDY
+    return ENDPOINT if _is_raised_by("botocore", chain) else "Check the address and the network"
 
 
 def _is_raised_by(package: str, chain: Sequence[Cause]) -> bool:

@@ -25,7 +25,7 @@ from laclip_ray.rewriting.gate import Gate, build_gate
 from laclip_ray.rewriting.hub import check_hub_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
-from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint
+from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
 
@@ -132,7 +132,7 @@ def check_prompts(backlog: Backlog) -> None:
     """
     experiment = backlog.experiment
     if backlog.to_draw or backlog.to_compare:
-        check_hub_model(required_model(experiment.rewrite), experiment.rewrite.revision)
+        check_hub_model(model_directory(required_model(experiment.rewrite)), experiment.rewrite.revision)
     if experiment.rewrite.mode == "chat":
         build_heads(experiment.rewrite, backlog.prompt_sets.values(), experiment.seed)
     try:

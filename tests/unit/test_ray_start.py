@@ -102,6 +102,13 @@ def test_a_temporary_directory_that_cannot_be_made_is_refused(tmp_path: Path, mo
         check_temporary_directory()
 
 
+def test_an_empty_temporary_directory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with pytest.raises(SurroundingsError, match=r"TMPDIR: is empty\. Unset it"):
+        check_temporary_directory()
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [

@@ -14,6 +14,7 @@ import ray.exceptions
 import s3fs
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from laclip_ray import storage
 from laclip_ray.endings.surroundings import continuation, explain, find_problem
 from tests.cases import case
 from tests.unit.endings.errors import in_task, raised, refused_by_s3
@@ -255,6 +256,30 @@ def test_the_nearest_setting_above_a_file_is_named() -> None:
     assert (explain(error, settings) or "").startswith("train.output: /runs/train/a: permission is denied")
     elsewhere = PermissionError(errno.EACCES, "Permission denied", "/elsewhere")
     assert (explain(elsewhere, settings) or "").startswith("/elsewhere: permission is denied")
+
+
+def test_a_file_that_the_error_does_not_name_is_the_one_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a failed write, which names no file
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    error = raised(lambda: storage.write_json(str(tmp_path / "out" / "state.json"), {}))
+    message = explain(error, {"output": str(tmp_path / "out"), "data.path": str(tmp_path)})
+    assert message is not None
+    assert message.startswith(f"output: {tmp_path}/out/state.json: the disk is full.")
+
+
+def test_a_url_that_the_error_does_not_name_is_the_one_that_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise refused_by_s3("AccessDenied")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "cat_file", refuse)
+    error = raised(lambda: storage.read_json("s3://runs/out/rows.json"))
+    message = explain(error, {**SETTINGS, "output": "s3://runs/out"})
+    assert message is not None
+    assert message.startswith("output: s3://runs/out/rows.json: S3 denies access.")
 
 
 @case("How a run ends", "a port that another program uses", "the message says so", exit_code=4)
