@@ -127,8 +127,7 @@ class VllmEngine:
         self._engine = _start(rewrite, engine_arguments(rewrite, seed))
         # A process that exits ends the engine without `close`; this comes before vLLM's own clean-up.
         atexit.register(_silence_vllm)
-        # A copy: vLLM's threads use the engine's own, and no two threads may use one at the same time.
-        self._encoder = PromptEncoder(copy.deepcopy(self._engine.get_tokenizer()), rewrite.mode)
+        self._encoder = PromptEncoder(_copied(self._engine.get_tokenizer()), rewrite.mode)
 
     async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
@@ -205,6 +204,14 @@ class VllmEngine:
 def _silence_vllm() -> None:
     """Keep vLLM from logging the engine's end as an error, as its output handler does after a requested end too."""
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
+
+
+def _copied(tokenizer: Any) -> Any:
+    """A tokenizer for this thread: vLLM's threads use the engine's own, and native ones serve one thread at a time."""
+    try:
+        return copy.deepcopy(tokenizer)
+    except Exception:  # noqa: BLE001 - a model's own code; written in Python, it serves several threads
+        return tokenizer
 
 
 def _reason_of(error: BaseException) -> str:
