@@ -48,6 +48,14 @@ PACE_S = 0.03
 """Of an answer: a shard takes a second or two."""
 TIMEOUT_S = 240
 _MODULE = "tests.integration.signalled"
+_RAYS_OWN = tuple(
+    f"ray::{name}"
+    for name in (
+        *("IDLE", "JobSupervisor", "SPILL", "DashboardAgent", "RuntimeEnvAgent"),
+        *("ActorLocationTracker", "_AutoscalingCoordinatorActor", "_StatsActor"),  # Ray Data's, one each for a cluster
+    )
+)
+"""Titles of processes that belong to a cluster, and stay when a job ends."""
 _MARK = "LACLIP_SIGNALLED_RUN"
 """Environment variable of a run's driver, and of each process of its local Ray."""
 
@@ -283,7 +291,7 @@ def _workers_left() -> list[str]:
     found = [f"engine {pid}" for pid in engine_processes()]
     for process in psutil.process_iter(["cmdline"]):
         title = " ".join(process.info["cmdline"] or [])
-        if title.startswith("ray::") and not title.startswith(("ray::IDLE", "ray::JobSupervisor", "ray::SPILL")):
+        if title.startswith("ray::") and not title.startswith(_RAYS_OWN):
             found.append(title)
     return found
 
