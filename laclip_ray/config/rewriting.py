@@ -160,11 +160,11 @@ class RewriteConfig(Section):
     """Built-in names or YAML files. Each makes one rewrite set."""
     mode: PromptMode = "completion"
     """`completion` for base models (as in the paper), `chat` for instruct models."""
-    heads: PositiveInt = 32
+    heads: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Prompt heads in a set: few enough that the engine's prefix cache holds all of them."""
     rewrites_per_set: Annotated[int, Field(ge=1, le=MAX_REWRITES_PER_SET)] = 1
     """Rewrites of each caption in each set. After an increase, only the missing ones are drawn."""
-    redraws: NonNegativeInt = 1
+    redraws: Annotated[int, Field(ge=0, le=1_000)] = 1
     """How often a rejected rewrite is drawn again."""
     template: Template = "plain"
     """Layout of completion prompts: `plain`, or `reference`, byte for byte as in the paper's code."""

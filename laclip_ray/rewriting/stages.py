@@ -111,7 +111,8 @@ class ReadShard:
             try:
                 yield self._build_row(unit, shard, described, inputs)
             except Exception as error:  # noqa: BLE001 - as above
-                yield stream_row(unit, failure=f"its earlier draws cannot be read: {one_line(error)}")
+                what = "cannot be read" if unit.previous is None else "its earlier draws cannot be read"
+                yield stream_row(unit, failure=f"{what}: {one_line(error)}")
 
     def _build_row(self, unit: WorkUnit, shard: Shard, described: Mapping[str, list[Any]], inputs: str) -> pa.Table:
         slots = self.rewrite.rewrites_per_set
