@@ -266,7 +266,8 @@ def _server(chain: Sequence[Cause]) -> str:
     match = _HOST.search("\n".join(cause.text for cause in chain))
     if match is None:
         return "the Hugging Face hub" if _is_raised_by("huggingface_hub", chain) else "the server"
-    return next(filter(None, match.groups()))
+    host: str = next(filter(None, match.groups()))
+    return host
 
 
 def _reach(chain: Sequence[Cause]) -> str:
