@@ -12,9 +12,11 @@ from tests.figures.figure import Figure
 from tests.structure import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "cases.md"
+_CELLS = ("given", "happens", "exit_code", "counted_as")
 _HEAD = """# What happens to wrong input
 
-Each row is a test. `make figures AREA=right SHOWS=1` runs the tests and writes this page.
+Each row is a case with a test of its own, or several. `make figures AREA=right SHOWS=1` runs the tests and writes this
+page.
 
 A run does what the config says, or refuses before it starts, or counts and names what it could not do. One row, file,
 shard or server never ends a run that could continue without it. The exit code is given where the case decides it:
@@ -33,8 +35,14 @@ def case_table(show: int) -> Iterator[Figure]:
         )
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     PAGE.write_text(page_of(rows))
-    yield Figure(show, "cases in the table", len(rows), "cases", at_least=80)
+    yield Figure(show, "tests of cases", len(rows), "tests")
+    yield Figure(show, "different cases in the table", len(distinct(rows)), "cases", at_least=80)
     yield Figure(show, "cases whose test fails or is skipped", sum(not row["passed"] for row in rows), "", at_most=0)
+
+
+def distinct(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+    """The section and the cells of each case, once if several tests show it."""
+    return [*dict.fromkeys(tuple(row[name] for name in ("section", *_CELLS)) for row in rows)]
 
 
 def page_of(rows: Sequence[Mapping[str, str]]) -> str:
@@ -42,11 +50,10 @@ def page_of(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [_HEAD]
     for section in SECTIONS:
         lines += [f"## {section}", "", "| input | what happens | exit code | counted as |", "| --- | --- | --- | --- |"]
-        cells = [
-            [row[name] for name in ("given", "happens", "exit_code", "counted_as")]
-            for row in rows
-            if row["section"] == section
+        lines += [
+            f"| {' | '.join(cell.replace('|', '&#124;').replace('<', '&lt;') for cell in cells)} |"
+            for of, *cells in distinct(rows)
+            if of == section
         ]
-        lines += [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in cells]
         lines.append("")
     return "\n".join(lines)

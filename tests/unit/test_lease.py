@@ -163,7 +163,7 @@ def test_a_run_that_waits_gets_the_lease_when_it_is_released(output: str, monkey
     timer.join()
 
 
-@case("Identity", "an output that is a file", "refused", exit_code=2)
+@case("Identity", "a file as the output", "refused", exit_code=2)
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     expected = r"train\.output: .*file' is a file; expected a directory"

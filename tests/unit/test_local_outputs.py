@@ -43,7 +43,7 @@ def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     assert "a link that leads in a circle" in refused(tmp_path / "out")
 
 
-@case("How a run ends", "an output with a name that is too long", "the message names the limit", exit_code=4)
+@case("How a run ends", "an output with too long a name", "the message names the limit", exit_code=4)
 @pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "x" * 255 + "/below" + "y" * 256])
 def test_a_name_that_is_too_long_is_refused(tmp_path: Path, name: str) -> None:
     assert "has a name of more than 255 bytes. Choose a shorter one" in refused(tmp_path / name)

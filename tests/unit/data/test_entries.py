@@ -162,7 +162,10 @@ def test_an_entry_without_a_usable_row_yields_no_block(spec: StreamSpec, tmp_pat
 
 
 @case(
-    "Reading data", "a tar that is no tar, while training", "the others are trained on", counted_as="shard_unreadable"
+    "Reading data",
+    "a file named .tar and no tar, while training",
+    "the others are trained on",
+    counted_as="shard_unreadable",
 )
 def test_an_unreadable_shard_yields_no_block(spec: StreamSpec, tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"<html>" + bytes(9_000))

@@ -83,7 +83,7 @@ def test_only_compressed_tables_are_refused(data_format: str) -> None:
     assert "is a compressed table; unpack it" in refused(data_format=data_format, named=("a.csv.gz",))
 
 
-@case(SECTION, "a directory without data", "refused; the message says what it holds", exit_code=2)
+@case(SECTION, "a directory without data", "refused; the message names its content", exit_code=2)
 def test_a_refusal_says_what_there_is() -> None:
     message = refused("a.jpg", "b.jpg", "c.txt", "README")
     assert "holds no shards (.tar, .parquet, .csv, .tsv, .jsonl, .ndjson)" in message

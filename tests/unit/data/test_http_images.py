@@ -129,7 +129,7 @@ def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 @case(
     SECTION,
-    "an image's host that is unknown, refuses connections, or breaks them off",
+    "an image's host is unknown, refuses connections, or breaks them off",
     "the row is counted",
     counted_as="image_connection_failed",
 )
@@ -176,7 +176,7 @@ def test_an_ipv4_address_is_as_public_in_ipv6(address: ipaddress.IPv4Address) ->
 @case(
     SECTION,
     "a manifest URL of this machine, a private network or a cloud's metadata service",
-    "nothing is requested; the row is counted",
+    "no request is sent; the row is counted",
     counted_as="image_host_refused",
 )
 def test_a_host_with_a_private_address_is_not_asked(host: str) -> None:
@@ -197,7 +197,7 @@ def test_other_spellings_of_a_private_address_are_not_asked(host: str) -> None:
 @case(
     SECTION,
     "a manifest URL whose host's name leads to a private address (DNS rebinding)",
-    "the name is resolved once, and its public addresses are connected to; without any, nothing is requested",
+    "the name is resolved once, and its public addresses are connected to; without any, no request is sent",
     counted_as="image_host_refused",
 )
 def test_a_name_is_resolved_once_to_its_public_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 @case(
     SECTION,
     "a manifest URL with a scheme that is neither the table's own nor in data.image_schemes",
-    "nothing is requested; the row is counted",
+    "no request is sent; the row is counted",
     counted_as="image_scheme_refused",
 )
 def test_a_url_with_another_scheme_is_not_requested(image: str) -> None:

@@ -94,7 +94,7 @@ def test_braces_name_directories_and_globs(root: str) -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 20])
-@case(SECTION, "a range of files of which some do not exist", "refused, with their number and names", exit_code=2)
+@case(SECTION, "a range of files with missing ones", "refused, with their number and names", exit_code=2)
 def test_missing_files_of_braces_are_counted_and_named(root: str, missing: int) -> None:
     make(root, *(f"{number:05d}.tar" for number in range(13)))
     message = refused(storage.join(root, f"{{00000..{12 + missing:05d}}}.tar"))

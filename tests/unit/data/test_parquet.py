@@ -140,7 +140,7 @@ def test_every_type_that_holds_text_gives_captions(arrow_type: str, tmp_path: Pa
 NOT_UTF8 = pa.array([b"caf\xe9", b"good"]).view(pa.string())  # Arrow does not check it
 
 
-@case("Reading data", "a byte that is not UTF-8 in a dictionary or a list", "its row is read", "-", "caption_not_utf8")
+@case("Reading data", "a byte outside UTF-8 in a dictionary or a list", "its row is read", "-", "caption_not_utf8")
 @pytest.mark.parametrize("kind", ["dictionary", "list"])
 def test_a_bad_byte_costs_no_row(kind: str, tmp_path: Path) -> None:
     if kind == "dictionary":

@@ -1,4 +1,4 @@
-"""A dataset without captions or images is refused before work starts, and the message says what it holds."""
+"""A dataset without captions or images is refused before work starts, and the message names its content."""
 
 import json
 from collections.abc import Iterator

@@ -128,7 +128,7 @@ def test_an_unknown_extension_is_refused_until_the_format_is_set(tmp_path: Path)
     assert captions(read(DataConfig(path=str(tmp_path), format="csv"), with_images=False)) == ["one"]
 
 
-@case(SECTION, "an img2dataset folder with format: auto", "the tars are read, and what is left out is logged")
+@case(SECTION, "an img2dataset folder with format: auto", "the tars are read, and the files left out are logged")
 def test_an_img2dataset_folder_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="laclip_ray")
     root = touch(tmp_path, "0.tar")

@@ -83,7 +83,7 @@ def lists_of_captions(directory: Path, kind: str, captions: list[Any]) -> DataCo
     return data.model_copy(update={"image_column": "image"})
 
 
-@case("Reading data", "a list of captions with data.captions: first", "its first text that is not blank is used")
+@case("Reading data", "a list of captions with data.captions: first", "its first text with a word is used")
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_the_first_text_of_a_list_is_the_caption(kind: str, tmp_path: Path) -> None:
     data = lists_of_captions(tmp_path, kind, [["a cat", "the cat"], ["", None, "a dog"], [], None, [" "]])

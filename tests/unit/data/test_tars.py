@@ -154,7 +154,7 @@ def test_a_cut_is_noticed_wherever_it_is(cut: int) -> None:
 @case(
     SECTION,
     "a tar header that claims 1 TiB",
-    "nothing is allocated; the shard ends there",
+    "no memory is allocated; the shard ends there",
     counted_as="member_too_large",
 )
 def test_a_claimed_size_costs_no_memory(size: int) -> None:

@@ -70,7 +70,7 @@ def test_work_that_is_left_because_a_store_refuses_a_shard_keeps_its_code() -> N
 
 @case(
     "How a run ends",
-    "an error that nobody foresaw",
+    "an unforeseen error",
     "type and text in one line; the log has the traceback",
     exit_code=1,
 )

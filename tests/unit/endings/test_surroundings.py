@@ -39,7 +39,7 @@ S3_PREFIX = "data.path: s3://laion/shards: "
     ("error", "message"),
     [
         problem_of_s3(
-            "S3 with a secret key that is wrong",
+            "S3 with a wrong secret key",
             "the message names AWS_SECRET_ACCESS_KEY",
             refused_by_s3("SignatureDoesNotMatch"),
             "S3 refuses the signature: the secret key is wrong. Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -82,7 +82,7 @@ S3_PREFIX = "data.path: s3://laion/shards: "
             "S3 is overloaded and refuses requests, after several attempts. Run the same command again later",
         ),
         problem_of_s3(
-            "an S3 error code that nobody knows",
+            "an unknown S3 error code",
             "the message has the code",
             refused_by_s3("WeatherTooHot"),
             "S3 refuses the request (WeatherTooHot). Check AWS_ENDPOINT_URL",
@@ -94,19 +94,19 @@ S3_PREFIX = "data.path: s3://laion/shards: "
             "the AWS profile or configuration does not exist or is not readable. Check AWS_PROFILE",
         ),
         problem_of_s3(
-            "an endpoint that is no S3",
+            "an endpoint without S3",
             "the message names AWS_ENDPOINT_URL",
             botocore.parsers.ResponseParserError("Unable to parse response (mismatched tag)"),
             "the server at the S3 endpoint does not answer as S3 does. Check AWS_ENDPOINT_URL",
         ),
         problem_of_s3(
-            "an endpoint that is no URL",
+            "an endpoint with a malformed URL",
             "the message names AWS_ENDPOINT_URL",
             ValueError("Invalid endpoint: localhost:9000"),
             "AWS_ENDPOINT_URL is not a URL. Correct it",
         ),
         problem_of_s3(
-            "an S3 endpoint that nobody listens at",
+            "an S3 endpoint without a listener",
             "the message names host and port",
             botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1:9/laion?list-type=2"),
             "127.0.0.1:9 cannot be reached. Check AWS_ENDPOINT_URL and the network",
@@ -230,16 +230,14 @@ def problem_of_disk(given: str, number: int, what: str, happens: str = "the mess
     ("number", "what"),
     [
         problem_of_disk("a full disk", errno.ENOSPC, "the disk is full"),
-        problem_of_disk("a disk quota that is used up", errno.EDQUOT, "the disk quota is used up"),
+        problem_of_disk("an exhausted disk quota", errno.EDQUOT, "the disk quota is used up"),
         problem_of_disk("a read-only file system", errno.EROFS, "the file system is read-only"),
         problem_of_disk("a directory without write permission", errno.EACCES, "permission is denied"),
-        problem_of_disk("a file name that is too long", errno.ENAMETOOLONG, "the name is too long"),
+        problem_of_disk("too long a file name", errno.ENAMETOOLONG, "the name is too long"),
         problem_of_disk("links that lead in a circle", errno.ELOOP, "its links lead in a circle"),
         problem_of_disk("a file as part of a path", errno.ENOTDIR, "a part of the path is a file"),
         problem_of_disk("too many open files", errno.EMFILE, "this process may not open more files"),
-        problem_of_disk(
-            "a network file system that was mounted anew", errno.ESTALE, "the network file system has lost"
-        ),
+        problem_of_disk("a network file system mounted anew", errno.ESTALE, "the network file system has lost"),
     ],
 )
 def test_errors_of_the_disk(number: int, what: str) -> None:

@@ -24,9 +24,7 @@ def read(coverage: Coverage, name: str, count: int, error: Exception | None = No
     return seen
 
 
-@case(
-    "Evaluation", "a set of which no sample can be used", "no result and no number; the reasons are named", exit_code=3
-)
+@case("Evaluation", "a set without a usable sample", "no result and no number; the reasons are named", exit_code=3)
 def test_nothing_used_is_no_result() -> None:
     coverage = Coverage()
     for number in range(5):

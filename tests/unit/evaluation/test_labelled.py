@@ -110,7 +110,7 @@ def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
         pytest.param(
             *("classnames.txt", "renard\nhibou grand-duc\nli\xe8vre\n".encode("latin-1")),
             r"classnames\.txt is not UTF-8 \(line 3\); save it as UTF-8",
-            marks=case("Evaluation", "class names that are not UTF-8", "refused with the line", 2),
+            marks=case("Evaluation", "class names in another encoding than UTF-8", "refused with the line", 2),
         ),
         ("classnames.txt", "renard\n".encode("utf-16"), "is not UTF-8"),
         ("zeroshot_classification_templates.txt", b"\xff{c}", "is not UTF-8"),
@@ -252,7 +252,7 @@ def test_one_label_too_high_among_others_from_0_is_skipped(tmp_path: Path) -> No
     assert coverage.skipped.names == {LABEL_UNUSABLE: ["s2"]}
 
 
-@case("Evaluation", "labels that are class names", "they are found in classnames.txt")
+@case("Evaluation", "class names as labels", "they are found in classnames.txt")
 def test_labels_may_be_class_names(tmp_path: Path) -> None:
     config = label_with(tmp_path, [b"snow owl\n", b"hare", b"0", b"\xef\xbb\xbfred fox"])
     assert labels(config) == [(0, 1), (1, 2), (2, 0), (3, 0)]
@@ -286,7 +286,12 @@ def test_a_tar_that_ends_in_the_middle_is_counted_and_the_next_is_read(tmp_path:
     assert coverage.skipped.names == {SHARD_TRUNCATED: ["0.tar"]}
 
 
-@case("Evaluation", "a tar of a labelled set that is none", "the other tars are measured", counted_as=SHARD_UNREADABLE)
+@case(
+    "Evaluation",
+    "a labelled set with a file named .tar and no tar",
+    "the other tars are measured",
+    counted_as=SHARD_UNREADABLE,
+)
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_a_file_that_is_no_tar_is_counted_and_the_next_is_read(content: bytes, tmp_path: Path) -> None:
     config = make_set(tmp_path)

@@ -210,7 +210,7 @@ def test_more_rewrites_under_new_ids_keep_the_ones_that_exist(rewritten: Experim
     assert slots_to_draw(table_from_bytes(_row(backlog, unit)["samples"])) == [[1]] * ROWS
 
 
-@case("Identity", "rows appended to a table that fits one shard, so that it has two", "only the new rows are rewritten")
+@case("Identity", "rows appended to a table that fits one shard and now has two", "only the new rows are rewritten")
 def test_a_table_that_grows_past_a_range_keeps_its_rewrites(rewritten: Experiment) -> None:
     full = with_overrides(rewritten, {"data.max_rows_per_shard": ROWS, "output": f"{rewritten.output}2"})
     draw(find_backlog(full))

@@ -127,11 +127,11 @@ def vllm_errors() -> dict[str, BaseException]:
         "a task that the engine cancelled": asyncio.CancelledError(),
         "lack of memory": MemoryError(),
         "a refused prompt": VLLMValidationError("the prompt is bad"),
-        "a prompt that is too long": ValueError("The prompt (length 9) is longer than the maximum model length of 8"),
+        "too long a prompt": ValueError("The prompt (length 9) is longer than the maximum model length of 8"),
     }
 
 
-REASONS = {"a refused prompt": tables.REQUEST_REFUSED, "a prompt that is too long": tables.PROMPT_TOO_LONG}
+REASONS = {"a refused prompt": tables.REQUEST_REFUSED, "too long a prompt": tables.PROMPT_TOO_LONG}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ REASONS = {"a refused prompt": tables.REQUEST_REFUSED, "a prompt that is too lon
             marks=case(
                 "Reading data",
                 f"{kind}, for one caption",
-                "the caption has no rewrite; the engine goes on",
+                "the caption has no rewrite; the engine continues",
                 counted_as=REASONS.get(kind, tables.REQUEST_FAILED),
             ),
         )
@@ -154,7 +154,7 @@ REASONS = {"a refused prompt": tables.REQUEST_REFUSED, "a prompt that is too lon
             "a task that the engine cancelled",
             "lack of memory",
             "a refused prompt",
-            "a prompt that is too long",
+            "too long a prompt",
         )
     ],
 )

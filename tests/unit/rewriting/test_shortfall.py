@@ -73,7 +73,7 @@ def test_the_setting_decides(limit: float, failed: int, stops: bool) -> None:
 
 @case(
     "Reading data",
-    "rows of which none gets an accepted rewrite",
+    "rows without any accepted rewrite",
     "the run is incomplete: no rewrite was accepted, by reason",
     exit_code=3,
     counted_as="the gate's reasons",
