@@ -1,8 +1,8 @@
 """Errors that a user can act on, and their exit codes.
 
 `UserError` is bad input. It is raised before any engine or worker starts, and its message names the mistake, its place
-and the remedy. `IncompleteError` is a run that ended with work left. Its results are kept, and the same command
-resumes. `SurroundingsError` is a store, network, cluster or disk that refuses to work.
+and the remedy. `IncompleteError` is a run that ended with work left. Its results are kept, and its message says when
+the same command resumes. `SurroundingsError` is a store, network, cluster or disk that refuses to work.
 Broken invariants of the code are assertions, never one of these.
 """
 
@@ -14,6 +14,8 @@ class ExitCode(IntEnum):
 
     COMPLETE = 0
     """Every caption or sample has an outcome."""
+    FAILED = 1
+    """An error that nobody foresaw; a log file has its traceback."""
     BAD_INPUT = 2
     """Input was refused before anything was started or written."""
     INCOMPLETE = 3

@@ -12,10 +12,8 @@ from laclip_ray.endings import causes, surroundings
 from laclip_ray.errors import ExitCode, IncompleteError, SurroundingsError, UserError
 from laclip_ray.logs import clean
 
-FAILED = 1
-"""Exit code of an error that nobody foresaw."""
-
-_OURS = (UserError, IncompleteError, SurroundingsError)
+_CODES = {kind.__name__: kind.exit_code for kind in (UserError, IncompleteError, SurroundingsError)}
+"""Exit codes by type, for errors of a task that only a traceback's text names."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Report:
     """How a failed run is reported."""
 
     message: str
-    exit_code: int
+    exit_code: ExitCode
     has_traceback: bool
     """Whether the traceback says more than the message."""
 
@@ -35,19 +33,25 @@ def report_of(error: BaseException, settings: Mapping[str, str]) -> Report:
         error: the error that ended the run.
         settings: paths, URLs and names of models by config key, for errors of the surroundings.
     """
-    ours = [each for cause in causes.chain(error) if isinstance(each := cause.error, _OURS)]
-    outermost = ours[0] if ours else None
-    if isinstance(outermost, SurroundingsError):
-        return Report(str(outermost), ExitCode.ENVIRONMENT, outermost.__cause__ is not None)
-    explanation = surroundings.explain(error, settings)
+    ours = [(cause, code) for cause in causes.chain(error) if (code := _exit_code(cause)) is not None]
+    outermost, code = ours[0] if ours else (None, ExitCode.FAILED)
+    explanation = surroundings.explain(error, settings) if code != ExitCode.ENVIRONMENT else None
     # An error that says itself that work is left, such as a shard that its store refuses, keeps its code.
-    is_settled = any(isinstance(each, IncompleteError) for each in ours[1:])
+    is_settled = any(inner == ExitCode.INCOMPLETE for _, inner in ours[1:])
     if explanation is not None and not is_settled:
-        message = str(outermost) if isinstance(outermost, IncompleteError) else explanation
+        message = outermost.text if outermost is not None and code == ExitCode.INCOMPLETE else explanation
         return Report(message, ExitCode.ENVIRONMENT, True)
-    if outermost is not None:
-        return Report(str(outermost), outermost.exit_code, outermost.__cause__ is not None)
-    return Report(f"unexpected error: {causes.describe(error)}", FAILED, True)
+    if outermost is None:
+        return Report(f"unexpected error: {causes.describe(error)}", ExitCode.FAILED, True)
+    is_caused = outermost.error is None or outermost.error.__cause__ is not None
+    return Report(outermost.text, code, is_caused and code != ExitCode.BAD_INPUT)
+
+
+def _exit_code(cause: causes.Cause) -> ExitCode | None:
+    """The exit code of an error of this package; None for any other error."""
+    if isinstance(cause.error, UserError | IncompleteError | SurroundingsError):
+        return cause.error.exit_code
+    return _CODES.get(cause.name) if cause.error is None and cause.is_ours else None
 
 
 def describe_with_log(report: Report, error: BaseException, words: Sequence[str]) -> str:

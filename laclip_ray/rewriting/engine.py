@@ -7,7 +7,6 @@ Guarantees: a control token spelled out in a caption reaches the model as text (
 """
 
 import asyncio
-import atexit
 import copy
 import logging
 import re
@@ -124,9 +123,8 @@ class VllmEngine:
         self._requests: set[asyncio.Task[Any]] = set()
         self._watchdog: asyncio.Task[None] | None = None
         self._is_dead = self._is_closed = False
+        logging.getLogger("vllm.v1.engine.async_llm").addFilter(_says_more_than_the_end)
         self._engine = _start(rewrite, engine_arguments(rewrite, seed))
-        # A process that exits ends the engine without `close`; this comes before vLLM's own clean-up.
-        atexit.register(_silence_vllm)
         self._encoder = PromptEncoder(_copied(self._engine.get_tokenizer()), rewrite.mode)
 
     async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
@@ -197,13 +195,17 @@ class VllmEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._is_closed = True
-        _silence_vllm()
+        logging.getLogger("vllm").setLevel(logging.CRITICAL)  # a requested end is no error
         self._engine.shutdown()
 
 
-def _silence_vllm() -> None:
-    """Keep vLLM from logging the engine's end as an error, as its output handler does after a requested end too."""
-    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+def _says_more_than_the_end(record: logging.LogRecord) -> bool:
+    """Whether to print a record of vLLM.
+
+    Its output handler logs the engine's end as an error with a traceback, also when Ray ends the actor of a good run.
+    If the engine died, `EngineDiedError` says so.
+    """
+    return not record.getMessage().startswith("AsyncLLM output_handler failed")
 
 
 def _copied(tokenizer: Any) -> Any:

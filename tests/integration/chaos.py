@@ -145,9 +145,6 @@ def main() -> None:
     except (UserError, IncompleteError) as error:
         print(f"error: {error}", flush=True)
         raise SystemExit(int(error.exit_code)) from error
-    except KeyboardInterrupt as error:
-        print("interrupted; the same command continues", flush=True)
-        raise SystemExit(3) from error
     print(json.dumps(result.to_json()), flush=True)
 
 

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from laclip_ray.cli.interruptions import interruption_message
 from laclip_ray.config import Experiment, to_yaml, with_overrides
+from laclip_ray.lease import LEASE_FILE
 from laclip_ray.rewriting.pipeline import run_rewriting
+from tests.cases import case
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
 from tests.integration.scripted_engine import SeededEngine
@@ -42,13 +45,14 @@ def test_a_run_with_killed_engine_actor_and_driver_ends_with_the_same_set(
     assert contents(experiment) == contents(undisturbed)
 
 
-def test_sigterm_drops_the_shards_in_flight_and_ends_the_run_as_incomplete(
+@case("How a run ends", "SIGTERM while rewriting", "shards in flight are dropped; one sentence", exit_code=143)
+def test_sigterm_drops_the_shards_in_flight_and_the_message_says_what_is_saved(
     tmp_path: Path, experiment: Experiment
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(to_yaml(experiment))
     # So slow that the first shard would be committed only after 30 s.
-    command = [sys.executable, "-m", "tests.integration.chaos", str(config), "process:0.5"]
+    command = [sys.executable, "-m", "tests.integration.signalled", "0.5", "rewrite", str(config)]
     log = tmp_path / "log"
     with log.open("wb") as file:
         run = subprocess.Popen(command, env=child_environment(), cwd=REPOSITORY, stdout=file, stderr=file)
@@ -56,13 +60,14 @@ def test_sigterm_drops_the_shards_in_flight_and_ends_the_run_as_incomplete(
     assert run.poll() is None, log.read_text()[-3000:]
     # First a shard is in flight, then the signal comes, then the run stops, then it exits.
     assert list(Path(experiment.rewrite_output).glob("*/attempts/*.json")), "no shard is in flight before the signal"
-    assert "interrupted" not in log.read_text()
+    assert "stopped by" not in log.read_text()
     run.send_signal(signal.SIGTERM)
     run.wait(timeout=60)
-    assert run.returncode == 3, log.read_text()[-3000:]
-    assert "interrupted; the same command continues" in log.read_text()
+    assert run.returncode == 143, log.read_text()[-3000:]
+    assert log.read_text().count(interruption_message(signal.SIGTERM, ["rewrite"])) == 1
     assert contents(experiment) == {"crowd": {}}, "a shard was committed between the signal and the exit"
     wait_for(lambda: not engine_processes(), 10, "the end of the engine's processes")
+    assert not Path(experiment.rewrite_output, LEASE_FILE).exists()
 
 
 BUDGETED_RUNS = """

@@ -31,6 +31,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
     run = kill_and_resume(experiment, ids, tmp_path)
     assert run.job_exit_code == 0, run.job_output[-4000:]
     assert "succeeded" in run.job_output
+    assert "EngineDeadError" not in run.job_output, "a good end is logged as an error"
     assert 0 < run.committed_before < run.units, "the kill came too late to show anything"
     assert run.committed_after == run.units - run.committed_before, "committed shards were done again"
     assert (run.missing_ids, run.repeated_ids) == (0, 0)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from ray.exceptions import UserCodeException
 
 from laclip_ray.endings.report import describe_with_log, report_of
 from laclip_ray.errors import IncompleteError, SurroundingsError, UserError
@@ -52,8 +53,10 @@ def test_each_kind_of_error_has_its_code_and_message(error: Exception, code: int
 
 @case("How a run ends", "bad input that only a task discovers", "the task's message, without Ray's pages", exit_code=2)
 def test_bad_input_that_a_task_discovers_is_told_as_before_a_run() -> None:
-    report = report_of(in_task(UserError("evaluate.zero_shot: no images")), {})
-    assert (report.exit_code, report.message) == (2, "evaluate.zero_shot: no images")
+    error = UserError("evaluate.zero_shot: no images")
+    for found in (in_task(error), in_task(error, UserCodeException)):  # the second is known only from a text
+        report = report_of(found, {})
+        assert (report.exit_code, report.message, report.has_traceback) == (2, str(error), False)
 
 
 def test_an_input_that_the_surroundings_keep_from_being_checked_is_not_bad() -> None:
@@ -85,8 +88,8 @@ def test_the_log_has_the_traceback_and_the_command() -> None:
 
 
 def test_an_error_for_users_needs_no_log(tmp_path: Path) -> None:
-    error = UserError("bad")
-    assert describe_with_log(report_of(error, {}), error, []) == "bad"
+    for error in (UserError("bad"), from_cause(UserError("bad"), ValueError("as YAML")), IncompleteError("bad")):
+        assert describe_with_log(report_of(error, {}), error, []) == "bad"
     assert not list(tmp_path.iterdir())
 
 

@@ -1,8 +1,11 @@
 """vLLM's engine: a killed start is recognised, a request's error is its own, and a dead engine answers no request."""
 
 import asyncio
+import importlib.util
+import logging
 from collections.abc import AsyncIterator
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -212,3 +215,22 @@ def test_the_engine_gets_control_tokens_of_a_caption_as_text(mode: Any, monkeypa
     assert isinstance(cut, dict)
     assert tokenizer().convert_tokens_to_ids("<|end|>") not in cut["prompt_token_ids"]
     assert tokenizer().decode(cut["prompt_token_ids"]) == prompts[1]
+
+
+@case("How a run ends", "a good run with a vLLM engine, which Ray ends", "no error line at the end", exit_code=0)
+def test_the_end_of_an_engine_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("vllm.v1.engine.async_llm")
+    logger.addFilter(engine._says_more_than_the_end)
+    try:
+        with caplog.at_level(logging.ERROR):
+            logger.error("AsyncLLM output_handler failed.")
+            logger.error("Engine core initialization failed")
+    finally:
+        logger.removeFilter(engine._says_more_than_the_end)
+    assert "output_handler" not in caplog.text
+
+
+def test_vllm_logs_the_end_of_an_engine_by_this_name_and_text() -> None:
+    source = Path(importlib.util.find_spec("vllm").origin).parent / "v1/engine/async_llm.py"  # type: ignore[union-attr,arg-type]
+    assert 'logger.exception("AsyncLLM output_handler failed.")' in source.read_text()
+    assert "logger = init_logger(__name__)" in source.read_text()
