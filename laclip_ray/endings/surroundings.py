@@ -121,7 +121,8 @@ def concerned_settings(problem: Problem, texts: Sequence[str], settings: Mapping
 def continuation(error: BaseException) -> str:
     """When the same command continues a run that an error ended, as the end of a sentence."""
     if (problem := find_problem(error)) is not None:
-        return f"{problem.remedy[0].lower()}{problem.remedy[1:]}; then the same command continues"
+        remedy = f"{problem.remedy[0].lower()}{problem.remedy[1:]}"
+        return remedy if "same command" in remedy else f"{remedy}; then the same command continues"
     if causes.is_loss(error):
         return "the same command continues"
     return "the same command continues once the cause is removed, and ends in the same way if it is not"

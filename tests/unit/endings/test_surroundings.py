@@ -333,6 +333,7 @@ def test_errors_of_the_program_are_not_explained(error: Exception) -> None:
     ("error", "words"),
     [
         (OSError(errno.ENOSPC, "full", "/x"), "free some space, or choose another directory; then the same command"),
+        (refused_by_s3("SlowDown"), "run the same command again later"),
         (ray.exceptions.ActorDiedError(), "the same command continues"),
         (ValueError("bad"), "the same command continues once the cause is removed, and ends in the same way if it"),
     ],
