@@ -14,6 +14,8 @@ from laclip_ray.logs import clean
 
 _CODES = {kind.__name__: kind.exit_code for kind in (UserError, IncompleteError, SurroundingsError)}
 """Exit codes by type, for errors of a task that only a traceback's text names."""
+_OF_ONE_SHARD = frozenset({"StoreError", "ShardUnreadableError"})
+"""Errors of reading one shard of the data."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ def report_of(error: BaseException, settings: Mapping[str, str]) -> Report:
     ours = [(cause, code) for cause in causes.chain(error) if (code := _exit_code(cause)) is not None]
     outermost, code = ours[0] if ours else (None, ExitCode.FAILED)
     explanation = surroundings.explain(error, settings) if code != ExitCode.ENVIRONMENT else None
-    # An error that says itself that work is left, such as a shard that its store refuses, keeps its code.
-    is_settled = any(inner == ExitCode.INCOMPLETE for _, inner in ours[1:])
+    # A shard that its store refuses is work that is left, and so says an error behind the outermost one.
+    is_settled = any(inner == ExitCode.INCOMPLETE for _, inner in ours[1:]) or (
+        code == ExitCode.INCOMPLETE and any(cause.name in _OF_ONE_SHARD for cause in causes.chain(error))
+    )
     if explanation is not None and not is_settled:
         message = outermost.text if outermost is not None and code == ExitCode.INCOMPLETE else explanation
         return Report(message, ExitCode.ENVIRONMENT, True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import UserCodeException
 
+from laclip_ray.data.image_sources import StoreError
 from laclip_ray.endings.report import describe_with_log, report_of
 from laclip_ray.errors import IncompleteError, SurroundingsError, UserError
 from laclip_ray.redaction import register_secrets
@@ -64,6 +65,14 @@ def test_an_input_that_the_surroundings_keep_from_being_checked_is_not_bad() -> 
     report = report_of(error, {"data.path": "s3://a/b"})
     assert report.exit_code == 4
     assert report.message.startswith("data.path: s3://a/b: S3 denies access.")
+
+
+def test_a_shard_that_its_store_refuses_in_training_is_work_that_is_left() -> None:
+    refused = in_task(
+        from_cause(StoreError("s3://a/b/0.tar: refused"), refused_by_s3("AccessDenied")), UserCodeException
+    )
+    assert report_of(from_cause(IncompleteError("training ended early"), refused), {}).exit_code == 3
+    assert report_of(refused, {}).exit_code == 4, "while planning, no work is begun"
 
 
 def test_work_that_is_left_because_a_store_refuses_a_shard_keeps_its_code() -> None:
