@@ -26,7 +26,7 @@ def zstd(content: bytes) -> bytes:
         (b"<html lang=en>", "an HTML page"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document"),
         (b"PAR1\x15", "a Parquet file"),
-        (gzip.compress(b"x"), "a gzip file"),
+        (gzip.compress(b"x", mtime=0), "a gzip file"),
         (bz2.compress(b"x"), "a bzip2 file"),
         (lzma.compress(b"x"), "an xz file"),
         (zstd(b"x"), "a zstd file"),

@@ -215,8 +215,8 @@ def test_other_bytes_after_the_end_are_damage() -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>", "an HTML page"),
         (b"PAR1" + bytes(600), "a Parquet file"),
-        (gzip.compress(b"<html></html>"), "a gzip file of an HTML page"),
-        (gzip.compress(b"x" * 600)[:11], "a gzip file that cannot be decompressed"),
+        (gzip.compress(b"<html></html>", mtime=0), "a gzip file of an HTML page"),
+        (gzip.compress(b"x" * 600, mtime=0)[:11], "a gzip file that cannot be decompressed"),
         (b"\x1f\x8bnot gzip at all", "a gzip file that cannot be decompressed"),
     ],
 )
