@@ -187,7 +187,7 @@ def interrupt(place: Place, experiment: Experiment, verb: str, number: signal.Si
     start = _submit if way == "submitted job" else _start
     driver = start(place, experiment, verb, words, way, mark)
     wait_for(lambda: _has_saved(experiment, verb) or driver.poll() is not None, TIMEOUT_S, f"a result of {verb}")
-    assert driver.poll() is None, f"{verb} ended before the signal: {driver.output()[-3000:]}"
+    assert driver.poll() is None, f"{verb} ended with {driver.poll()} before the signal: {driver.output()[-3000:]}"
     os.kill(driver.pid(), number)
     wait_for(lambda: driver.poll() is not None, 60, f"the end of {verb} after the signal")
     sentence = interruption_message(number, [verb])
@@ -234,7 +234,8 @@ from ray.job_submission import JobSubmissionClient
 client = JobSubmissionClient(sys.argv[1])
 info = client.get_job_info(sys.argv[2])
 ended = info.status in ("SUCCEEDED", "FAILED", "STOPPED")
-print(json.dumps({"ended": ended, "code": info.driver_exit_code, "logs": client.get_job_logs(sys.argv[2])}))
+logs = f"{client.get_job_logs(sys.argv[2])}\\n{info.status}: {info.message}"
+print(json.dumps({"ended": ended, "code": info.driver_exit_code, "logs": logs}))
 """
 
 
