@@ -234,7 +234,7 @@ from ray.job_submission import JobSubmissionClient
 client = JobSubmissionClient(sys.argv[1])
 info = client.get_job_info(sys.argv[2])
 ended = info.status in ("SUCCEEDED", "FAILED", "STOPPED")
-logs = f"{client.get_job_logs(sys.argv[2])}\\n{info.status}: {info.message}"
+logs = client.get_job_logs(sys.argv[2]) or f"{info.status}: {info.message}"
 print(json.dumps({"ended": ended, "code": info.driver_exit_code, "logs": logs}))
 """
 
