@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test test-full unit check format figures demo-rewriter lock clean
+.PHONY: demo test test-full unit check format figures demo-rewriter models lock clean
 # Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
 UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
 JOBS ?= $(shell nproc)
@@ -17,11 +17,11 @@ JOBS ?= $(shell nproc)
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
-test: check ## All tests
+test: check models ## All tests
 	$(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
-test-full: check ## All tests, with many examples for each property
+test-full: check models ## All tests, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
@@ -43,6 +43,9 @@ figures: $(READY) ## Every figure of an area: make figures AREA=path (or some of
 demo-rewriter: $(READY) ## Train the demo's rewriter again (about 20 minutes on 2 cores)
 	$(BIN)/python -m laclip_ray.demo.train_rewriter --output laclip_ray/demo/rewriter
 
+models: $(READY) | $(UV) ## Small real models for tests, in build/models (45 seconds once)
+	@$(BIN)/python -m tests.real_models
+
 $(UV):
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/python -m pip install --quiet uv
@@ -60,6 +63,8 @@ COMPILE = $(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotat
 lock: $(UV) ## Resolve both locks again
 	$(COMPILE) pyproject.toml requirements/cpu.in --output-file requirements/cpu.lock
 	$(COMPILE) --extra gpu pyproject.toml --output-file requirements/gpu.lock
+	$(UV) pip compile --quiet --upgrade --no-deps --generate-hashes --python-version 3.11 --no-annotate --no-header \
+		--no-emit-index-url requirements/models.in --output-file requirements/models.lock
 
 clean:
 	rm -rf $(VENV) build demo-output
