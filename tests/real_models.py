@@ -11,7 +11,6 @@ temporary directory, so the environment is unchanged. A model's directory appear
 Not covered: the weights of the two models are not trained or judged here; 135 M parameters in four bits write poorly.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def make_missing(directory: Path = DIRECTORY) -> None:
             finished = Path(scratch) / name
             MODELS[name](packages, finished)
             try:
-                os.rename(finished, directory / name)
+                finished.rename(directory / name)
             except OSError:
                 if not (directory / name).exists():  # or else another process was faster
                     raise

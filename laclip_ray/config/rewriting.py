@@ -155,7 +155,7 @@ class RewriteConfig(Section):
         "assistant_concise",
         "assistant_vivid",
         "crowd",
-        "human",
+        "cleaned",
     ]
     """Built-in names or YAML files. Each makes one rewrite set."""
     mode: PromptMode = "completion"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from laclip_ray.demo.scenes import KINDS, PLACES, Scene, choose
 from laclip_ray.randomness import Key, hash64, uniform
 
-STYLES = ("assistant_concise", "assistant_vivid", "crowd", "human")
+STYLES = ("assistant_concise", "assistant_vivid", "crowd", "cleaned")
 """Styles of rewrites, named after the built-in prompt sets that show them."""
 
 NAMES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -133,7 +133,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{Place} there {is} {subject}.",
         "{Place} you can see {subject}.",
     ),
-    "human": (
+    "cleaned": (
         "{Subject} captured{place}.",
         "A snapshot of {subject}{place}.",
         "A close look at {subject}{place}.",

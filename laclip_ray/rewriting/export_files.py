@@ -74,8 +74,8 @@ class RewrittenShard:
 def rewrite_key(name: str, slot: int, slots: int) -> str:
     """The json field of a set's rewrite in an exported WebDataset.
 
-    >>> rewrite_key("human", 0, slots=1), rewrite_key("human", 1, slots=2)
-    ('rewrite_human', 'rewrite_human_1')
+    >>> rewrite_key("cleaned", 0, slots=1), rewrite_key("cleaned", 1, slots=2)
+    ('rewrite_cleaned', 'rewrite_cleaned_1')
     """
     return f"rewrite_{name}" if slots == 1 else f"rewrite_{name}_{slot}"
 

@@ -40,6 +40,8 @@ CHAT_INSTRUCTION = (
 CHAT_TEMPLATE_SETTINGS: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
 """Arguments of a chat template. A template without a thinking mode ignores `enable_thinking`."""
 BUILT_IN_DIRECTORY = Path(__file__).parent / "prompt_sets"
+RENAMED_SETS = {"human": "cleaned"}
+"""Earlier names of built-in prompt sets. `human` is the name of a set of the paper's."""
 _SENTINEL = "Caption \u27e67c1e\u27e7 & <b>'so'</b>, \"S\u00f6\" \\ 100 % {{x}} | #1"
 """Stands for the caption when a chat prompt is split into a head. It contains everything that a template might escape,
 fold or strip, so that such a template is noticed."""
@@ -118,6 +120,11 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
     path = BUILT_IN_DIRECTORY / f"{name_or_path}.yaml"
     if name_or_path not in built_in_prompt_sets():
         path = Path(name_or_path)
+        if name_or_path in RENAMED_SETS:
+            new = RENAMED_SETS[name_or_path]
+            raise UserError(
+                f"rewrite.prompt_sets: the built-in set {name_or_path!r} is called {new!r} now; write {new}"
+            )
         if not path.is_file():
             raise UserError(
                 f"rewrite.prompt_sets: {name_or_path!r} is neither a built-in prompt set "

@@ -91,7 +91,7 @@ def prepare(directory: Path) -> Place:
         "rewrite": {
             "model": "demo-rewriter",
             "gate": {"min_shared_words": 0, "drop_lost_numbers": False},
-            "prompt_sets": ["crowd", "human"],
+            "prompt_sets": ["crowd", "cleaned"],
             "engine": {"args": {"max_num_seqs": 64, "dtype": "bfloat16"}},
         },
         "model": {"name": str(directory / "model.json")},

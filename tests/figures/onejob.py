@@ -65,7 +65,7 @@ def real_engine(directory: Path) -> Iterator[Figure]:
     changes = {
         "train.epochs": epochs,
         "train.workers": 1,
-        "rewrite.prompt_sets": ["crowd", "human"],
+        "rewrite.prompt_sets": ["crowd", "cleaned"],
         "ray.local_cpus": 6,
     }
     base = with_overrides(demo, changes)

@@ -45,7 +45,7 @@ def _write_inputs(directory: Path) -> Path:
     table = "".join(json.dumps({"image": image, "caption": caption}) + "\n" for image, caption in rows)
     (directory / "data.jsonl").write_text(table)
     (directory / "captions.csv").write_text("".join(f"{image},{caption}\n" for image, caption in rows))
-    (directory / "human.txt").write_text("".join(f"thing number {row} in a photo\n" for row in range(ROWS)))
+    (directory / "cleaned.txt").write_text("".join(f"thing number {row} in a photo\n" for row in range(ROWS)))
     config = {
         "name": "lease",
         "output": str(directory / "out"),
@@ -80,7 +80,7 @@ def _pair(directory: Path, random: Random) -> tuple[list[int], int]:
     time.sleep(random.uniform(0, LONGEST_DELAY_S))
     _go(processes[1])
     codes = [process.wait(TIMEOUT_S) for process in processes]
-    return codes, len(storage.list_files(str(directory / "out" / "rewrites" / "human" / "draws")))
+    return codes, len(storage.list_files(str(directory / "out" / "rewrites" / "cleaned" / "draws")))
 
 
 def _taken_over_after_s(directory: Path, machine: str) -> float:

@@ -24,7 +24,7 @@ def main() -> None:
         setattr(lease, "this_machine", lambda: machine)  # noqa: B010 - as above
     print("ready", flush=True)
     sys.stdin.readline()
-    files = [str(directory / name) for name in ("config.yaml", "captions.csv", "human.txt")]
+    files = [str(directory / name) for name in ("config.yaml", "captions.csv", "cleaned.txt")]
     cli.main(["rewrites", "import", *files])
 
 

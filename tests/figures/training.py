@@ -100,7 +100,7 @@ def text_cost(directory: Path) -> Iterator[Figure]:
     spec = ImageSpec(224, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     plan = text_policy(TextConfig(), 1, 4)
     rounds = [list(zip(samples, captions[start:], strict=False)) for start in range(0, len(captions), _TEXT_ROWS)]
-    written = RewriteSet(str(directory / "human"), gate_fingerprint(GateConfig(), "ViT-B-32"))
+    written = RewriteSet(str(directory / "cleaned"), gate_fingerprint(GateConfig(), "ViT-B-32"))
     for number, shown in enumerate(rounds):
         pairs = [(sample.id, caption) for sample, caption in shown]
         texts_of = [Draw(*pair, f"{pair[1]}, version {slot}", slot=slot) for pair in pairs for slot in range(4)]

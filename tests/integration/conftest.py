@@ -76,7 +76,7 @@ def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
             "name": "test",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data")},
-            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["crowd", "human"]},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["crowd", "cleaned"]},
             "model": {"name": str(model)},
             "stream": {"rows_per_block": 16},
             "train": {

@@ -25,7 +25,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
     write_shard(world / "train" / "long.tar", [("long", {"jpg": jpeg(0), "txt": ("雪地里的一只狗" * 100).encode()})])
     experiment = make_experiment(
         data={"path": str(world / "train")},
-        rewrite={"prompt_sets": ["assistant_concise", "human"], "engine": {"shards_in_flight": 1}},
+        rewrite={"prompt_sets": ["assistant_concise", "cleaned"], "engine": {"shards_in_flight": 1}},
     )
     ids = ["long", *(f"train-{number:06d}" for number in range(SHARDS * CAPTIONS))]
     run = kill_and_resume(experiment, ids, tmp_path)

@@ -180,9 +180,9 @@ def test_estimate_prints_and_writes_no_files(tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "config.yaml"
     content = f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n"
     path.write_text(f"{content}rewrite: {{model: demo-rewriter}}\n")
-    main(["estimate", str(path), "rewrite.price=l4", "rewrite.prompt_sets=[human]"])
+    main(["estimate", str(path), "rewrite.price=l4", "rewrite.prompt_sets=[cleaned]"])
     printed = capsys.readouterr().out
-    for expected in ("3 captions in 1 shards", "human", "GPU-hours", "L4-24GB", "throughput: assumed"):
+    for expected in ("3 captions in 1 shards", "cleaned", "GPU-hours", "L4-24GB", "throughput: assumed"):
         assert expected in printed
     assert not (tmp_path / "out").exists()
     with pytest.raises(SystemExit) as stopped:
@@ -212,30 +212,30 @@ def test_rewrites_are_imported_inspected_and_exported(
     config: str, captions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = [f"data.path={captions}", "data.columns=[path, caption]", "data.image_column=path"]
-    (tmp_path / "human.txt").write_text("".join(f"{text}\n" for text in ("the dog 0", "", "the dog 2", "the dog 3")))
+    (tmp_path / "cleaned.txt").write_text("".join(f"{text}\n" for text in ("the dog 0", "", "the dog 2", "the dog 3")))
     (tmp_path / "short.txt").write_text("the dog 0\n")
-    assert exit_code(["rewrites", "import", config, captions, "human.txt", "short.txt", *data]) == 2
+    assert exit_code(["rewrites", "import", config, captions, "cleaned.txt", "short.txt", *data]) == 2
     assert "short.txt has 1 lines, but" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
-    assert exit_code(["rewrites", "import", config, captions, "human.txt", *data]) == 0
+    assert exit_code(["rewrites", "import", config, captions, "cleaned.txt", *data]) == 0
     printed = capsys.readouterr().out
-    assert "human: 4 captions, 3 rewrites accepted; refused: empty 1" in printed
-    sets = f"text.rewrites=[{tmp_path / 'out' / 'rewrites' / 'human'}]"
+    assert "cleaned: 4 captions, 3 rewrites accepted; refused: empty 1" in printed
+    sets = f"text.rewrites=[{tmp_path / 'out' / 'rewrites' / 'cleaned'}]"
     assert sets in printed
 
     assert exit_code(["rewrites", "inspect", config, "--reason", "empty", *data, sets]) == 0
     printed = capsys.readouterr().out
-    assert "1.jpg (human)" in printed
+    assert "1.jpg (cleaned)" in printed
     assert "the dog" not in printed
     assert exit_code(["rewrites", "inspect", config, "--set", "unknown", *data, sets]) == 2
 
     for target, output in (("parquet", "all.parquet"), ("text", "texts")):
         export = ["rewrites", "export", config, output, "--to", target, *data, sets]
         assert exit_code(export) == 0
-        assert "4 samples of 1 shards, 1 without a rewrite; rewrites: human 3" in capsys.readouterr().out
+        assert "4 samples of 1 shards, 1 without a rewrite; rewrites: cleaned 3" in capsys.readouterr().out
         assert exit_code(export) == 2
-    assert (tmp_path / "texts" / "human.txt").read_text() == (tmp_path / "human.txt").read_text()
+    assert (tmp_path / "texts" / "cleaned.txt").read_text() == (tmp_path / "cleaned.txt").read_text()
 
     (tmp_path / "captions.csv").write_text("".join(f"{n}.jpg,a cat {n}\n" for n in range(4)))
     assert exit_code(["rewrites", "export", config, "more", "--to", "text", *data, sets]) == 3

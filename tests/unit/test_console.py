@@ -33,9 +33,9 @@ def printed(console: Console) -> str:
     "printed as escape sequences by every verb",
 )
 def test_ids_captions_and_rewrites_are_escaped_when_they_are_inspected() -> None:
-    shown = [ShownDraw("human", "accepted", HOSTILE, f"{HOSTILE}\nsecond line", HOSTILE)]
+    shown = [ShownDraw("cleaned", "accepted", HOSTILE, f"{HOSTILE}\nsecond line", HOSTILE)]
     counts = Statistics(1, 1)
-    inspection = Inspection({"human": counts}, {"human": 1}, shown, 1, {f"human/{HOSTILE}": 1}, [HOSTILE])
+    inspection = Inspection({"cleaned": counts}, {"cleaned": 1}, shown, 1, {f"cleaned/{HOSTILE}": 1}, [HOSTILE])
     to = console()
     print_inspection(to, inspection)
     text = printed(to)
@@ -47,8 +47,8 @@ def test_ids_captions_and_rewrites_are_escaped_when_they_are_inspected() -> None
 def test_examples_of_reasons_are_escaped() -> None:
     counts = Statistics(1, 0, unfilled=Counter(empty=1), rejected=Counter(empty=1), named={"empty": [HOSTILE]})
     to = console()
-    print_rewriting(to, RewritingResult({"human": counts}), "out")
-    assert f"human: rejected empty 1 ({ESCAPED})" in printed(to)
+    print_rewriting(to, RewritingResult({"cleaned": counts}), "out")
+    assert f"cleaned: rejected empty 1 ({ESCAPED})" in printed(to)
     assert not {*"\x1b\x07\r\u202e"} & {*printed(to)}
 
 

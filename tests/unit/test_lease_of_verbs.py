@@ -25,13 +25,13 @@ def experiment(tmp_path: Path) -> Experiment:
     members = [(f"{row}.{kind}", content) for row in range(4) for kind, content in _sample(row)]
     write_tar(tmp_path / "data" / "0.tar", members)
     (tmp_path / "captions.csv").write_text("".join(f"{row}.jpg,a picture of {row}\n" for row in range(4)))
-    (tmp_path / "human.txt").write_text("a text\n" * 4)
+    (tmp_path / "cleaned.txt").write_text("a text\n" * 4)
     return parse_experiment(
         {
             "name": "lease",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data")},
-            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"]},
             "train": {"batch_size": 2, "epochs": 1},
             "tune": {"p": [0.0]},
             "evaluate": {"retrieval": [{"name": "own", "data": {"path": str(tmp_path / "data")}}]},
@@ -49,7 +49,7 @@ def train_captions(experiment: Experiment) -> None:
 
 def import_texts(experiment: Experiment) -> None:
     directory = Path(experiment.output).parent
-    import_rewrites(experiment, str(directory / "captions.csv"), [str(directory / "human.txt")])
+    import_rewrites(experiment, str(directory / "captions.csv"), [str(directory / "cleaned.txt")])
 
 
 def verb(run: Callable[[Experiment], Any], setting: str, name: str) -> Any:

@@ -49,7 +49,7 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
 
 def test_a_prompts_tokens_are_its_heads_tokens_then_its_rests(tokenizer: Any, prompt_sets: list[PromptSet]) -> None:
     captions = ["", "2", "=> ", "  spaced", "'s", "été ☂", "a\nb", "...", "#12"]
-    captions += [world_pair(TRAINING, "human", index)[0] for index in range(100)]
+    captions += [world_pair(TRAINING, "cleaned", index)[0] for index in range(100)]
     for index, caption in enumerate(captions):
         head = random_head(prompt_sets[index % 4], index)
         prompt = head.prompt(caption)

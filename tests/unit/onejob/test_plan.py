@@ -40,7 +40,7 @@ def experiment(tmp_path: Path) -> Experiment:
             "data": {"path": str(tmp_path / "data")},
             "rewrite": {
                 "model": "demo-rewriter",
-                "prompt_sets": ["human", "crowd"],
+                "prompt_sets": ["cleaned", "crowd"],
                 "price": "l4",
                 "engine": {"actors": {"min": 1, "max": 3}, "gpus_per_actor": 1},
             },

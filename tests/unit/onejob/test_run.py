@@ -26,7 +26,9 @@ def backlog(tmp_path: Path) -> Backlog:
     for name in ("a", "b"):
         write_tar(tmp_path / "data" / f"{name}.tar", [(f"{name}.jpg", picture("JPEG")), (f"{name}.txt", b"a cup")])
     content = {"name": "job", "output": str(tmp_path / "out"), "data": {"path": str(tmp_path / "data")}}
-    return find_backlog(parse_experiment({**content, "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]}}))
+    return find_backlog(
+        parse_experiment({**content, "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"]}})
+    )
 
 
 def no_engine(*_: object) -> Any:

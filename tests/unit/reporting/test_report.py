@@ -96,15 +96,15 @@ REPORT = Report(
             encoded("png"),
             "red cup kitchen",
             (
-                Rewrite("human", "A red cup on a counter.", None),
+                Rewrite("cleaned", "A red cup on a counter.", None),
                 Rewrite("crowd", "red cup kitchen", "copy_of_caption"),
-                Rewrite("human", "Someone's red cup.", None),
+                Rewrite("cleaned", "Someone's red cup.", None),
             ),
         ),
         RewrittenSample("000002", encoded("jpeg"), "blue fish", ()),
     ),
     rewriting=(
-        RewritingSummary("human", 10240, 9001, 1239, {"too_short": 17, "looping": 42}, {"no_caption": 3}),
+        RewritingSummary("cleaned", 10240, 9001, 1239, {"too_short": 17, "looping": 42}, {"no_caption": 3}),
         RewritingSummary("crowd", 10240, 8002, 2238, {"looping": 1111}, {}),
     ),
     results=ONE_SEED,
@@ -234,7 +234,7 @@ def test_refused_rewrites_are_struck_through_with_their_reason() -> None:
     page = Page(render_report(REPORT))
     assert page.inside("del") == ["red cup kitchen"]
     assert "refused: copy_of_caption" in page.inside("span")
-    assert page.inside("h3") == ["human", "crowd"]
+    assert page.inside("h3") == ["cleaned", "crowd"]
     assert page.inside("li")[:2] == ["A red cup on a counter.", "Someone's red cup."]
 
 

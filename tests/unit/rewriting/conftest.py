@@ -13,5 +13,5 @@ from laclip_ray.rewriting.store import RewriteSet
 @pytest.fixture(params=["local", "memory"])
 def rewrite_set(request: pytest.FixtureRequest, tmp_path: Path) -> RewriteSet:
     """An unclaimed set of the default gate, on disk and behind a URL."""
-    location = str(tmp_path / "human") if request.param == "local" else f"memory://unit-{uuid.uuid4().hex}/human"
+    location = str(tmp_path / "cleaned") if request.param == "local" else f"memory://unit-{uuid.uuid4().hex}/cleaned"
     return RewriteSet(location, gate_fingerprint(GateConfig(), "ViT-B-32"))

@@ -41,6 +41,6 @@ def experiment(tmp_path: Path, **rewrite: Any) -> Experiment:
             "name": "test",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data")},
-            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human", "crowd"], **rewrite},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned", "crowd"], **rewrite},
         }
     )

@@ -23,20 +23,20 @@ from laclip_ray.rewriting.prompts import head_pairs, load_prompt_set
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit, slot_numbers
 
-PROMPT_SET = load_prompt_set("human")
+PROMPT_SET = load_prompt_set("cleaned")
 HEADS = 4
 UNANSWERED = "a caption that the engine refuses"
 DEADLY = "a caption that kills the engine"
 CAPTIONS = ["a red dog", "A red dog!", "two cats on a sofa", "a blue house", UNANSWERED]
 EXAMPLE = PROMPT_SET.pairs[0].target
 TEXTS = ["a dog", "the red dog", "The red dog.", "two cats", "cats on the sofa", "the house is blue", EXAMPLE, "x", ""]
-FIRST_UNIT = WorkUnit("human", "0.tar", 0)
+FIRST_UNIT = WorkUnit("cleaned", "0.tar", 0)
 ORIGIN = Origin("file identity", "inputs", 1)
 LENIENT = {"min_words": 0, "min_shared_words": 0, "drop_truncated": False}
 
 
 def experiment_of(**rewrite: Any) -> Experiment:
-    content = {"model": "demo-rewriter", "prompt_sets": ["human"], "heads": HEADS, **rewrite}
+    content = {"model": "demo-rewriter", "prompt_sets": ["cleaned"], "heads": HEADS, **rewrite}
     return parse_experiment({"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": content})
 
 
@@ -73,12 +73,12 @@ class RandomEngine:
 
 
 def generator_of(experiment: Experiment, engine: RandomEngine, location: str) -> ShardGenerator:
-    """A generator for the prompt set `human` with its attempts at `location`."""
+    """A generator for the prompt set `cleaned` with its attempts at `location`."""
     return ShardGenerator(
         engine=engine,
         heads=build_heads(experiment.rewrite, [PROMPT_SET], experiment.seed),
-        gates={"human": gate_of(experiment)},
-        sets={"human": RewriteSet(location, "gate")},
+        gates={"cleaned": gate_of(experiment)},
+        sets={"cleaned": RewriteSet(location, "gate")},
         redraws=useful_redraws(experiment.rewrite),
         max_engine_deaths=experiment.rewrite.max_engine_deaths,
         run="run",
@@ -104,7 +104,7 @@ def samples_of(
     rewrites_per_set: int | None = None,
 ) -> pa.Table:
     """The samples table of a first round, or with `previous` draws of a second one."""
-    unit = FIRST_UNIT if previous is None else WorkUnit("human", "0.tar", 1, previous=0, retry=tuple(retry))
+    unit = FIRST_UNIT if previous is None else WorkUnit("cleaned", "0.tar", 1, previous=0, retry=tuple(retry))
     rewrite = experiment.rewrite
     described = describe_samples(samples, rewrite.max_caption_characters)
     slots = rewrites_per_set or rewrite.rewrites_per_set

@@ -101,7 +101,7 @@ def commit(
     return commit_verdicts(rewrite_set, shard, revision, table, reasons_of(draws), origin)
 
 
-def recipe(seed: int = 0, prompt_set: str = "human", **changes: Any) -> dict[str, Any]:
+def recipe(seed: int = 0, prompt_set: str = "cleaned", **changes: Any) -> dict[str, Any]:
     """The recipe of a model on the hub, with changed settings of rewriting."""
     rewrite = RewriteConfig(**{"model": "org/model", **changes})
     return build_recipe(rewrite, load_prompt_set(prompt_set), seed)
@@ -109,5 +109,5 @@ def recipe(seed: int = 0, prompt_set: str = "human", **changes: Any) -> dict[str
 
 def claimed() -> RewriteSet:
     """An empty rewrite set in memory."""
-    location = f"memory://unit-{uuid.uuid4().hex}/human"
+    location = f"memory://unit-{uuid.uuid4().hex}/cleaned"
     return open_for_writing(location, recipe(), "gate", "rewrite.output")

@@ -80,7 +80,7 @@ def test_an_error_of_one_shard_is_its_failure_and_the_actor_lives() -> None:
     actor = object.__new__(RewritingActor)
     values: dict[str, Any] = {"_engine": None, "_generator": BrokenGenerator()}
     vars(actor).update(values)
-    unit, origin = WorkUnit("human", "a\x1b.tar", 0), Origin("identity", "inputs", 1)
+    unit, origin = WorkUnit("cleaned", "a\x1b.tar", 0), Origin("identity", "inputs", 1)
     (row,) = stream_row(unit, origin, SAMPLES_SCHEMA.empty_table()).to_pylist()
     asyncio.run(actor._generate(row))
     assert row["failure"] == "cannot be rewritten: PermissionError: attempts/a.json"

@@ -48,7 +48,7 @@ def experiment(request: pytest.FixtureRequest, tmp_path: Path) -> Experiment:
         "name": "plans",
         "output": str(tmp_path / "out"),
         "data": {"path": str(tmp_path / "data"), "id_column": "key"},
-        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]},
+        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"]},
     }
     return parse_experiment(content)
 
@@ -122,12 +122,12 @@ def names(experiment: Experiment) -> list[str]:
 
 
 def test_at_first_every_shard_is_drawn_once_for_each_set(experiment: Experiment) -> None:
-    both = with_overrides(experiment, {"rewrite.prompt_sets": ["human", "crowd"]})
+    both = with_overrides(experiment, {"rewrite.prompt_sets": ["cleaned", "crowd"]})
     backlog = find_backlog(both)
     shards = [unit.shard for unit in backlog.to_draw]
     assert sorted(backlog.shards) == shards[::2] == shards[1::2]
     assert {(unit.prompt_set, unit.shard) for unit in backlog.to_draw} == {
-        (name, shard) for name in ("human", "crowd") for shard in backlog.shards
+        (name, shard) for name in ("cleaned", "crowd") for shard in backlog.shards
     }
     assert {(unit.revision, unit.previous) for unit in backlog.to_draw} == {(0, None)}
     assert units_by_kind(backlog).keys() == {"draw"}
@@ -158,7 +158,7 @@ def test_the_backlog_is_empty_when_everything_is_committed(done: Experiment) -> 
     backlog = find_backlog(done)
     assert backlog.units == []
     assert backlog.untouched_shards == 3
-    committed = backlog.committed["human"]
+    committed = backlog.committed["cleaned"]
     assert {name: shard.revision for name, shard in committed.items()} == dict.fromkeys(backlog.shards, 0)
     assert {shard.statistics.accepted for shard in committed.values()} == {ROWS}
 
@@ -167,12 +167,12 @@ def test_only_shards_without_draws_are_drawn(experiment: Experiment) -> None:
     first, *others = names(experiment)
     do(find_backlog(experiment), only=lambda unit: unit.shard == first)
     backlog = find_backlog(experiment)
-    assert units_by_kind(backlog) == {"draw": [WorkUnit("human", shard, 0) for shard in others]}
+    assert units_by_kind(backlog) == {"draw": [WorkUnit("cleaned", shard, 0) for shard in others]}
     assert backlog.untouched_shards == 1
 
 
 def test_a_committed_set_is_not_drawn_again_for_another_set(done: Experiment) -> None:
-    both = with_overrides(done, {"rewrite.prompt_sets": ["human", "crowd"]})
+    both = with_overrides(done, {"rewrite.prompt_sets": ["cleaned", "crowd"]})
     backlog = find_backlog(both)
     assert units_by_kind(backlog) == {"draw": [WorkUnit("crowd", shard, 0) for shard in names(done)]}
     assert backlog.untouched_shards == 0
@@ -191,14 +191,14 @@ def test_after_a_stop_between_draws_and_verdicts_the_newest_draws_are_judged(don
     backlog = find_backlog(raised)
     do(backlog, only=lambda unit: unit.shard in others)
     draw(backlog, next(unit for unit in backlog.to_draw if unit.shard == first), {})
-    assert units_by_kind(find_backlog(raised)) == {"judge": [WorkUnit("human", first, 1)]}
+    assert units_by_kind(find_backlog(raised)) == {"judge": [WorkUnit("cleaned", first, 1)]}
 
 
 def test_another_gate_judges_every_shard_at_its_revision(done: Experiment) -> None:
     first, *others = names(done)
     do(find_backlog(more(done, 2)), only=lambda unit: unit.shard == first)
     strict = with_overrides(done, {"rewrite.gate.min_words": 5})
-    judged = [WorkUnit("human", first, 1), *(WorkUnit("human", shard, 0) for shard in others)]
+    judged = [WorkUnit("cleaned", first, 1), *(WorkUnit("cleaned", shard, 0) for shard in others)]
     assert units_by_kind(find_backlog(strict)) == {"judge": judged}
     do(find_backlog(strict))
     assert find_backlog(strict).units == []
@@ -208,7 +208,7 @@ def test_another_gate_judges_every_shard_at_its_revision(done: Experiment) -> No
 def test_more_rewrites_are_drawn_to_the_next_revision(done: Experiment) -> None:
     raised = more(done, 2)
     assert units_by_kind(find_backlog(raised)) == {
-        "draw": [WorkUnit("human", shard, 1, previous=0) for shard in names(done)]
+        "draw": [WorkUnit("cleaned", shard, 1, previous=0) for shard in names(done)]
     }
     do(find_backlog(raised))
     assert find_backlog(raised).units == []
@@ -241,7 +241,7 @@ def test_a_replaced_file_is_compared(done: Experiment, tmp_path: Path) -> None:
     (replaced,) = (tmp_path / "data").glob("b.*")
     touch(replaced)
     backlog = find_backlog(done)
-    assert units_by_kind(backlog) == {"compare": [WorkUnit("human", replaced.name, 1, previous=0)]}
+    assert units_by_kind(backlog) == {"compare": [WorkUnit("cleaned", replaced.name, 1, previous=0)]}
     assert backlog.untouched_shards == 2
 
 
@@ -250,9 +250,9 @@ def test_a_file_with_the_same_captions_is_compared_once(done: Experiment, tmp_pa
     touch(replaced)
     backlog = find_backlog(done)
     (unit,) = backlog.to_compare
-    origin = backlog.committed["human"][unit.shard].origin
+    origin = backlog.committed["cleaned"][unit.shard].origin
     stamped = replace(origin, file_identity=backlog.shards[unit.shard].file_identity)
-    restamp_verdicts(backlog.sets["human"], unit.shard, 0, stamped)
+    restamp_verdicts(backlog.sets["cleaned"], unit.shard, 0, stamped)
     assert find_backlog(done).units == []
 
 
@@ -267,9 +267,9 @@ def test_a_new_file_is_drawn_and_the_rewrites_of_a_removed_one_stay(done: Experi
     removed.unlink()
     added = write_table(tmp_path / "data" / f"d{removed.suffix}")
     backlog = find_backlog(done)
-    assert units_by_kind(backlog) == {"draw": [WorkUnit("human", added.name, 0)]}
-    assert removed.name not in backlog.committed["human"]
-    assert backlog.sets["human"].accepted(removed.name) is not None
+    assert units_by_kind(backlog) == {"draw": [WorkUnit("cleaned", added.name, 0)]}
+    assert removed.name not in backlog.committed["cleaned"]
+    assert backlog.sets["cleaned"].accepted(removed.name) is not None
 
 
 def test_a_retry_draws_only_in_shards_with_the_reason(experiment: Experiment) -> None:
@@ -277,7 +277,7 @@ def test_a_retry_draws_only_in_shards_with_the_reason(experiment: Experiment) ->
     do(find_backlog(experiment), {"a-0": "engine_died", "b-1": "too_short", "c-1": "looping", "c-2": "too_short"})
 
     def units(retry: tuple[str, ...], *shards: str) -> dict[str, list[WorkUnit]]:
-        return {"draw": [WorkUnit("human", shard, 1, previous=0, retry=retry) for shard in shards]}
+        return {"draw": [WorkUnit("cleaned", shard, 1, previous=0, retry=retry) for shard in shards]}
 
     assert find_backlog(experiment).units == []
     assert units_by_kind(find_backlog(experiment, ["engine_died"])) == units(("engine_died",), a)
@@ -293,9 +293,11 @@ def test_a_refused_draw_with_an_accepted_replacement_is_not_retried(experiment: 
     do(backlog)
     unit = backlog.to_draw[0]
     drawn = [Draw("a-0", "caption 0", "x", "too_short"), Draw("a-0", "caption 0", "a text", attempt=1)]
-    write_draws(backlog.sets["human"], unit.shard, 0, table_of(drawn), origin_of(backlog, unit))
-    commit_verdicts(backlog.sets["human"], unit.shard, 0, table_of(drawn), reasons_of(drawn), origin_of(backlog, unit))
-    assert find_backlog(experiment).committed["human"][unit.shard].statistics.rejected == {"too_short": 1}
+    write_draws(backlog.sets["cleaned"], unit.shard, 0, table_of(drawn), origin_of(backlog, unit))
+    commit_verdicts(
+        backlog.sets["cleaned"], unit.shard, 0, table_of(drawn), reasons_of(drawn), origin_of(backlog, unit)
+    )
+    assert find_backlog(experiment).committed["cleaned"][unit.shard].statistics.rejected == {"too_short": 1}
     assert find_backlog(experiment, ["too_short"]).units == []
 
 
@@ -306,7 +308,7 @@ def test_ranges_of_a_file_are_shards_of_their_own(experiment: Experiment) -> Non
     do(find_backlog(cut), {"c-2": "too_short"})
     assert find_backlog(cut).units == []
     assert units_by_kind(find_backlog(cut, ["too_short"])) == {
-        "draw": [WorkUnit("human", last, 1, previous=0, retry=("too_short",))]
+        "draw": [WorkUnit("cleaned", last, 1, previous=0, retry=("too_short",))]
     }
 
 
@@ -317,8 +319,8 @@ def test_a_directory_of_another_recipe_is_refused(done: Experiment) -> None:
 
 def test_two_sets_of_one_name_are_refused(experiment: Experiment, tmp_path: Path) -> None:
     pairs: list[dict[str, Any]] = [{"source": f"source {n}", "target": f"target {n}"} for n in range(3)]
-    storage.write_json(str(tmp_path / "other.yaml"), {"name": "human", "pairs": pairs})
-    twice = with_overrides(experiment, {"rewrite.prompt_sets": ["human", str(tmp_path / "other.yaml")]})
+    storage.write_json(str(tmp_path / "other.yaml"), {"name": "cleaned", "pairs": pairs})
+    twice = with_overrides(experiment, {"rewrite.prompt_sets": ["cleaned", str(tmp_path / "other.yaml")]})
     with pytest.raises(UserError, match=r"rewrite\.prompt_sets: two sets have the same name"):
         find_backlog(twice)
 

@@ -49,7 +49,7 @@ def rewritten(tmp_path: Path) -> Experiment:
             "name": "changes",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data.jsonl")},
-            "rewrite": {"model": "org/model", "prompt_sets": ["human"], "gate": {"max_context_tokens": None}},
+            "rewrite": {"model": "org/model", "prompt_sets": ["cleaned"], "gate": {"max_context_tokens": None}},
         }
     )
     draw(find_backlog(experiment))
@@ -58,7 +58,7 @@ def rewritten(tmp_path: Path) -> Experiment:
 
 def draw(backlog: Backlog) -> None:
     """Do what the reading task asks for, with a text that names the caption, and commit it as the last task does."""
-    rewrite_set = backlog.sets["human"]
+    rewrite_set = backlog.sets["cleaned"]
     store.open_for_writing(rewrite_set.location, _recipe(backlog), rewrite_set.gate, "rewrite.output")
     for unit in backlog.to_draw:
         row = _row(backlog, unit)
@@ -78,7 +78,7 @@ def draw(backlog: Backlog) -> None:
 def _recipe(backlog: Backlog) -> dict[str, Any]:
     from laclip_ray.rewriting.recipe import build_recipe
 
-    return build_recipe(backlog.experiment.rewrite, backlog.prompt_sets["human"], backlog.experiment.seed)
+    return build_recipe(backlog.experiment.rewrite, backlog.prompt_sets["cleaned"], backlog.experiment.seed)
 
 
 def _row(backlog: Backlog, unit: WorkUnit) -> dict[str, Any]:
@@ -233,8 +233,8 @@ def test_an_edited_caption_is_drawn_also_under_new_ids(rewritten: Experiment) ->
 
 def test_origins_of_earlier_versions_count_as_read_with_the_present_settings(rewritten: Experiment) -> None:
     backlog = find_backlog(rewritten)
-    rewrite_set = backlog.sets["human"]
-    before = backlog.committed["human"]["data.jsonl"].origin
+    rewrite_set = backlog.sets["cleaned"]
+    before = backlog.committed["cleaned"]["data.jsonl"].origin
     store.restamp_verdicts(rewrite_set, "data.jsonl", 0, replace(before, reading=None))
     assert find_backlog(rewritten).units == []
     # The number of rows tells another range.
@@ -248,13 +248,13 @@ def test_origins_of_earlier_versions_count_as_read_with_the_present_settings(rew
 def test_draws_of_another_gate_are_judged_under_new_ids(rewritten: Experiment) -> None:
     other = with_overrides(rewritten, {"data.image_column": "image", "rewrite.gate.min_words": 3})
     backlog = compared(other)
-    assert backlog.to_judge == [WorkUnit("human", "data.jsonl", 0)]
+    assert backlog.to_judge == [WorkUnit("cleaned", "data.jsonl", 0)]
     assert backlog.to_draw == []
 
 
 def test_a_restamped_origin_keeps_what_the_draws_cost(rewritten: Experiment) -> None:
     compared(with_overrides(rewritten, {"data.image_column": "image"}))
-    rewrite_set = find_backlog(rewritten).sets["human"]
+    rewrite_set = find_backlog(rewritten).sets["cleaned"]
     drawn = rewrite_set.origin("data.jsonl", 0)
     stamped: Origin = rewrite_set.describe({"data.jsonl": 0})["data.jsonl"].origin
     assert stamped == replace(drawn, inputs=stamped.inputs, reading=stamped.reading)

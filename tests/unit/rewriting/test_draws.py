@@ -81,7 +81,7 @@ def test_equal_captions_share_the_head_of_the_first(samples: list[Sample]) -> No
     first: dict[str, str] = {}
     for record in samples:
         first.setdefault(record.caption, record.id)
-    expected = [choose_head("human", first[record.caption], HEADS, experiment.seed) for record in samples]
+    expected = [choose_head("cleaned", first[record.caption], HEADS, experiment.seed) for record in samples]
     assert samples_of(samples, experiment).column("head").to_pylist() == expected
 
 

@@ -22,7 +22,7 @@ from laclip_ray.rewriting.prices import Spending, load_prices
 from laclip_ray.rewriting.token_counts import SetTokens
 from tests.unit.rewriting.priced_data import experiment, write_captions, write_prices
 
-TOKENS = SetTokens("human", 1_000, 5_000_000, 3_000_000, 1_000_000, 1.0)
+TOKENS = SetTokens("cleaned", 1_000, 5_000_000, 3_000_000, 1_000_000, 1.0)
 """2,000,000 computed prompt tokens and 1,000,000 output tokens: 200 s of the big GPU."""
 
 
@@ -103,7 +103,7 @@ def test_an_estimate_covers_all_of_the_data_and_writes_nothing(tmp_path: Path) -
         8,
     )
     assert (estimate.captions_read, estimate.captions_sampled, estimate.distinct_share) == (480, 400, 1.0)
-    assert [(tokens.prompt_set, tokens.requests) for tokens in estimate.sets] == [("human", 600), ("crowd", 600)]
+    assert [(tokens.prompt_set, tokens.requests) for tokens in estimate.sets] == [("cleaned", 600), ("crowd", 600)]
     assert (estimate.measured, estimate.spent, estimate.currency) == (False, Spending(0.0, 0.0, "EUR"), "EUR")
     assert [row.name for row in estimate.costs] == ["big"]
     assert any(note.startswith("throughput: assumed, not measured") for note in estimate.notes)
@@ -113,11 +113,13 @@ def test_an_estimate_uses_what_a_run_into_the_same_output_has_measured(tmp_path:
     write_captions(tmp_path / "data", shards=1, rows=20)
     settings = experiment(tmp_path, price="big", prices=write_prices(tmp_path))
     counts = {"prompt_tokens": 100, "cached_tokens": 0, "output_tokens": 10}
-    storage.write_json(f"{settings.rewrite_output}/summary.json", {"gpu_hours": 1.5, "prompt_sets": {"human": counts}})
-    storage.write_json(f"{settings.rewrite_output}/human/recipe.json", {"recipe": {"model": "demo-rewriter"}})
+    storage.write_json(
+        f"{settings.rewrite_output}/summary.json", {"gpu_hours": 1.5, "prompt_sets": {"cleaned": counts}}
+    )
+    storage.write_json(f"{settings.rewrite_output}/cleaned/recipe.json", {"recipe": {"model": "demo-rewriter"}})
     estimate = estimate_rewriting(settings)
     assert (estimate.measured, estimate.spent) == (True, Spending(1.5, 6.0, "EUR"))
-    storage.write_json(f"{settings.rewrite_output}/human/recipe.json", {"recipe": {"model": "another"}})
+    storage.write_json(f"{settings.rewrite_output}/cleaned/recipe.json", {"recipe": {"model": "another"}})
     other = estimate_rewriting(settings)
     assert not other.measured
     assert any("rewrites of another model (another)" in note for note in other.notes)

@@ -131,7 +131,7 @@ def test_the_whole_samples_of_a_truncated_tar_are_copied_and_the_tar_is_named(tm
     path.write_bytes(path.read_bytes()[: 5 * 1024])
     experiment = experiment_of(tmp_path, {"path": str(tmp_path / "data")})
     captions = write_csv(tmp_path / "c.csv", [(f"{n}.jpg", f"text {n}") for n in range(3)])
-    imported = import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["a", "b", "c"])])
+    imported = import_rewrites(experiment, captions, [write_lines(tmp_path / "cleaned.txt", ["a", "b", "c"])])
     exported = export_rewrites(reading(experiment, imported), str(tmp_path / "tars"), "webdataset")
     assert exported.truncated == ["cut.tar"]
     copied = experiment_of(tmp_path, {"path": str(tmp_path / "tars")})
@@ -139,16 +139,21 @@ def test_the_whole_samples_of_a_truncated_tar_are_copied_and_the_tar_is_named(tm
 
 
 def test_json_members_that_hold_no_object_are_replaced_and_counted(tmp_path: Path) -> None:
-    members = [("0.txt", b"text 0"), ("0.json", b"[1]"), ("1.txt", b"text 1"), ("1.json", b'{"rewrite_human": "old"}')]
+    members = [
+        ("0.txt", b"text 0"),
+        ("0.json", b"[1]"),
+        ("1.txt", b"text 1"),
+        ("1.json", b'{"rewrite_cleaned": "old"}'),
+    ]
     write_tar(tmp_path / "data" / "0.tar", members)
     experiment = experiment_of(tmp_path, {"path": str(tmp_path / "data")})
     captions = write_csv(tmp_path / "c.csv", [(f"{n}.jpg", f"text {n}") for n in range(2)])
-    imported = import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["new", ""])])
+    imported = import_rewrites(experiment, captions, [write_lines(tmp_path / "cleaned.txt", ["new", ""])])
     exported = export_rewrites(reading(experiment, imported), str(tmp_path / "tars"), "webdataset")
     assert exported.json_replaced == 1
     written = [json.loads(sample["json"]) for sample in webdataset.WebDataset(exported.files, shardshuffle=False)]
     # The fields of an earlier export are replaced.
-    assert written == [{"original_caption": "text 0", "rewrite_human": "new"}, {"original_caption": "text 1"}]
+    assert written == [{"original_caption": "text 0", "rewrite_cleaned": "new"}, {"original_caption": "text 1"}]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -236,7 +241,7 @@ def test_a_copied_dataset_has_not_changed(tars: Experiment, tmp_path: Path) -> N
 
 def test_a_webdataset_is_not_made_from_tables(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
-    texts = [write_lines(tmp_path / "human.txt", ["text"] * 5)]
+    texts = [write_lines(tmp_path / "cleaned.txt", ["text"] * 5)]
     imported = import_rewrites(experiment, write_csv(tmp_path / "c.csv", ROWS), texts)
     with pytest.raises(UserError, match="WebDataset tars only, not from jsonl"):
         export_rewrites(reading(experiment, imported), str(tmp_path / "export"), "webdataset")
@@ -259,20 +264,20 @@ def test_a_set_cannot_be_a_column_that_is_taken(tmp_path: Path) -> None:
 def test_captions_of_several_lines_are_exported_on_one_and_imported_again(tmp_path: Path) -> None:
     rows = [("a.jpg", "two\r\nlines"), ("b.jpg", "one")]
     experiment = jsonl_experiment(tmp_path, rows)
-    texts = [write_lines(tmp_path / "human.txt", ["rewrite a", "rewrite b"])]
+    texts = [write_lines(tmp_path / "cleaned.txt", ["rewrite a", "rewrite b"])]
     imported = import_rewrites(experiment, write_csv(tmp_path / "c.csv", rows), texts)
     export_rewrites(reading(experiment, imported), str(tmp_path / "export"), "text")
     assert (tmp_path / "export" / "captions.csv").read_bytes() == b"a.jpg,two lines\nb.jpg,one\n"
     elsewhere = with_overrides(experiment, {"output": str(tmp_path / "again")})
-    captions, human = (str(tmp_path / "export" / name) for name in ("captions.csv", "human.txt"))
-    again = import_rewrites(elsewhere, captions, [human])
+    captions, cleaned = (str(tmp_path / "export" / name) for name in ("captions.csv", "cleaned.txt"))
+    again = import_rewrites(elsewhere, captions, [cleaned])
     assert accepted_by_set(reading(elsewhere, again)) == accepted_by_set(reading(experiment, imported))
 
 
 def test_the_csv_is_what_pythons_reader_reads(tmp_path: Path) -> None:
     rows = [("a,b.jpg", 'say "hi", twice'), ("c.jpg", "it's")]
     experiment = jsonl_experiment(tmp_path, rows)
-    texts = [write_lines(tmp_path / "human.txt", ["x", "y"])]
+    texts = [write_lines(tmp_path / "cleaned.txt", ["x", "y"])]
     imported = import_rewrites(experiment, write_csv(tmp_path / "c.csv", rows), texts)
     export_rewrites(reading(experiment, imported), str(tmp_path / "export"), "text")
     text = (tmp_path / "export" / "captions.csv").read_text()

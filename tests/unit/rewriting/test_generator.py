@@ -215,7 +215,7 @@ def test_an_engines_error_for_one_caption_is_its_reason_and_logged_once(
     made = asyncio.run(generator.generate(FIRST_UNIT, ORIGIN, table))
     assert made.column("reason").to_pylist() == [tables.REQUEST_FAILED, None, tables.REQUEST_FAILED]
     assert len(caplog.records) == 1
-    assert caplog.records[0].getMessage().startswith("human/0.tar/")
+    assert caplog.records[0].getMessage().startswith("cleaned/0.tar/")
 
 
 def test_a_cancelled_shard_ends_as_cancelled() -> None:
@@ -291,7 +291,7 @@ def test_a_gates_error_over_one_text_is_its_reason_while_drawing_and_judging(err
     table = samples_of([sample("a", ODD), sample("b", "a red dog")], experiment)
     engine = OddEngine(lambda: Answer([Completion("some text", False, 1)], 7, 5))
     gate = cast("Gate", BrokenGate(error))
-    generator = replace(generator_of(experiment, engine, new_location()), gates={"human": gate})
+    generator = replace(generator_of(experiment, engine, new_location()), gates={"cleaned": gate})
     made = asyncio.run(generator.generate(FIRST_UNIT, ORIGIN, table))
     assert made.column("reason").to_pylist() == [tables.GATE_FAILED, None]
     assert judge_draws(join_draws(table, made), gate).to_pylist() == [tables.GATE_FAILED, None]
@@ -450,7 +450,7 @@ class TurnEngine(RandomEngine):
 def test_a_suspect_shard_runs_alone_and_others_run_together() -> None:
     experiment, location, engine = experiment_of(), new_location(), TurnEngine()
     table = samples_of([sample("a", "a red dog"), sample("b", "a blue house")], experiment)
-    suspect = WorkUnit("human", "suspect", 0)
+    suspect = WorkUnit("cleaned", "suspect", 0)
     with pytest.raises(EngineDiedError):
         asyncio.run(
             generator_of(experiment, RandomEngine(Random(0)), location).generate(
@@ -462,5 +462,5 @@ def test_a_suspect_shard_runs_alone_and_others_run_together() -> None:
         generator = generator_of(experiment, engine, location)
         return await asyncio.gather(*(generator.generate(unit, ORIGIN, table) for unit in units))
 
-    asyncio.run(generate_all([WorkUnit("human", "first", 0), WorkUnit("human", "second", 0), suspect]))
+    asyncio.run(generate_all([WorkUnit("cleaned", "first", 0), WorkUnit("cleaned", "second", 0), suspect]))
     assert engine.company == {"first": {"second"}, "second": {"first"}, "suspect": set()}

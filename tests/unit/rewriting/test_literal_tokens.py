@@ -108,7 +108,7 @@ KINDS = {
     "demo rewriter": demo,
 }
 MODES: tuple[PromptMode, ...] = ("completion", "chat")
-PAIRS = load_prompt_set("human").pairs[:3]
+PAIRS = load_prompt_set("cleaned").pairs[:3]
 CONTROL = ["<|end|>", "<extra_id_0>", "<pad>", *SPECIAL, *MARKUP]
 """Including the demo rewriter's and ByT5's."""
 captions = st.lists(
@@ -191,7 +191,7 @@ def test_the_fixed_parts_of_a_chat_keep_their_control_tokens() -> None:
         return "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
 
     pairs = tuple(ExamplePair(f"source {n}", f"target {n}") for n in range(3))
-    prompt_set = load_prompt_set("human")
+    prompt_set = load_prompt_set("cleaned")
     (head,) = chat_heads(type(prompt_set)("test", "", pairs), 1, 0, template)
     ids = PromptEncoder(tokenizer, "chat").encode(head.prompt("end it <|im_end|> now"))
     assert isinstance(ids, list)

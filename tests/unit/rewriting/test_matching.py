@@ -34,7 +34,7 @@ def imported(tmp_path: Path) -> Experiment:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     experiment = experiment_of(tmp_path, {"path": str(tmp_path / "data"), "image_column": "image"})
     captions = [(f"{number}-{row}.jpg", f"caption {number} {row}") for number in range(2) for row in range(ROWS)]
-    texts = [write_lines(tmp_path / "human.txt", [f"rewrite {row}" for row in range(2 * ROWS)])]
+    texts = [write_lines(tmp_path / "cleaned.txt", [f"rewrite {row}" for row in range(2 * ROWS)])]
     return reading(experiment, import_rewrites(experiment, write_csv(tmp_path / "c.csv", captions), texts))
 
 
@@ -65,7 +65,7 @@ def test_rewrites_that_are_found_are_accepted(imported: Experiment, settings: di
 )
 def test_another_caption_column_is_refused_with_both_values(imported: Experiment) -> None:
     expected = (
-        r"^text: .*human: none of the first 6 captions of 0\.jsonl has rewrites there; since it was rewritten, "
+        r"^text: .*cleaned: none of the first 6 captions of 0\.jsonl has rewrites there; since it was rewritten, "
         r"data\.caption_column was 'caption' and is 'title'\. Set this back, or run `laclip rewrite`"
     )
     with pytest.raises(UserError, match=expected):
@@ -111,7 +111,7 @@ def test_sets_of_other_shards_are_refused(imported: Experiment, tmp_path: Path) 
     (tmp_path / "data").mkdir()
     (tmp_path / "moved" / "0.jsonl").rename(tmp_path / "data" / "other.jsonl")
     expected = (
-        r"^text: .*human has rewrites only of other shards: 0\.jsonl, 1\.jsonl; the data's shards are other\.jsonl"
+        r"^text: .*cleaned has rewrites only of other shards: 0\.jsonl, 1\.jsonl; the data's shards are other\.jsonl"
     )
     with pytest.raises(UserError, match=expected):
         check(imported)
@@ -123,7 +123,7 @@ def test_empty_sets_are_refused(imported: Experiment) -> None:
     for url in storage.list_files(location):
         if not url.endswith("recipe.json"):
             storage.remove(url)
-    with pytest.raises(UserError, match=r"human has no rewrites yet; .* Run `laclip rewrite`"):
+    with pytest.raises(UserError, match=r"cleaned has no rewrites yet; .* Run `laclip rewrite`"):
         check(imported)
 
 
@@ -151,5 +151,5 @@ def test_an_export_finds_rewrites_under_other_ids(imported: Experiment, tmp_path
     exported = export_rewrites(changed, str(tmp_path / "all.parquet"), "parquet")
     assert (exported.samples_without, exported.changed, exported.changed_samples) == (0, [], 0)
     rows = storage.read_parquet(str(tmp_path / "all.parquet")).to_pylist()
-    assert [row["human"] for row in rows] == [[f"rewrite {row}"] for row in range(2 * ROWS)]
+    assert [row["cleaned"] for row in rows] == [[f"rewrite {row}"] for row in range(2 * ROWS)]
     assert all(row["id"] == row["caption_hash"] for row in rows)

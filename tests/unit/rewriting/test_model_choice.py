@@ -71,4 +71,4 @@ def test_verbs_that_rewrite_refuse_without_a_model_and_name_three(
 
 
 def test_training_names_its_rewrite_sets_without_a_model(experiment: Experiment) -> None:
-    assert SetSelection.of(experiment).names == ["assistant_concise", "assistant_vivid", "crowd", "human"]
+    assert SetSelection.of(experiment).names == ["assistant_concise", "assistant_vivid", "crowd", "cleaned"]

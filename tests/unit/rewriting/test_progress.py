@@ -39,7 +39,7 @@ class Reports:
 
 def report(number: int, **fields: Any) -> dict[str, Any]:
     defaults = {"engine": "first", "captions": 5, "accepted": 4, "unfilled": '{"too_short": 1}', "gpu_s": 1.0}
-    return {"shard": SHARDS[number], "prompt_set": "human", **defaults, **fields}
+    return {"shard": SHARDS[number], "prompt_set": "cleaned", **defaults, **fields}
 
 
 def returned(number: int, engine: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def backlog(tmp_path: Path) -> Backlog:
         "name": "progress",
         "output": str(tmp_path / "out"),
         "data": {"path": str(tmp_path / "data")},
-        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"], "engine": {"shards_in_flight": 1}},
+        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"], "engine": {"shards_in_flight": 1}},
     }
     return find_backlog(parse_experiment(content))
 
@@ -75,7 +75,7 @@ def test_commits_and_failures_are_counted_and_settled(backlog: Backlog, start: C
     assert progress.follow(reports, backlog.to_draw) == []
     assert settled == [("0.tar", 4), ("1.tar", None), ("2.tar", 4)]
     assert (progress.result.commits, progress.result.engines) == (2, {"first"})
-    assert progress.result.failures == {"human/1.tar": "cannot be read"}
+    assert progress.result.failures == {"cleaned/1.tar": "cannot be read"}
     assert progress.gpu_s == 3.0
 
 
@@ -183,7 +183,7 @@ def test_the_setting_can_allow_failures(backlog: Backlog) -> None:
 def test_a_rerun_counts_what_is_committed_but_not_what_it_draws_again(backlog: Backlog) -> None:
     origin = Origin("identity", "inputs", 1)
     bad = Statistics(500, 0, unfilled=Counter(truncated=500))
-    committed = {"human": {name: Committed(0, origin, bad, "") for name in SHARDS[:3]}}
+    committed = {"cleaned": {name: Committed(0, origin, bad, "") for name in SHARDS[:3]}}
     rest = replace(backlog, committed=committed, to_draw=backlog.to_draw[3:])
     limit = Progress(rest, RewritingResult(), RunHooks(), gpu_s=0.0).reached_limit()
     assert isinstance(limit, ShortfallError)

@@ -224,8 +224,8 @@ def test_texts_of_several_lines_become_one_and_are_counted(tmp_path: Path) -> No
         ("x = [['a', 'b'], 3]", Selection(), r"`x\[1\]` is not a list"),
         ("x = [['a', 'b'], ['c']]", Selection(), r"x\[1\] needs two captions that differ"),
         ("x = [['a', 'b'], ['c  d', 'c d ']]", Selection(), r"x\[1\] needs two captions that differ"),
-        (AUTHORS_LAYOUT.replace("bard", "human"), Selection("human_source_caption_list", "human_target_caption_list"),
-         "'human' is the name of a built-in prompt set; choose another with --name"),
+        (AUTHORS_LAYOUT.replace("bard", "crowd"), Selection("crowd_source_caption_list", "crowd_target_caption_list"),
+         "'crowd' is the name of a built-in prompt set; choose another with --name"),
     ],
 )  # fmt: skip
 def test_a_file_that_holds_no_clear_set_is_refused_with_the_place(

@@ -56,7 +56,8 @@ def test_a_built_in_set_loads_and_has_pairs_enough_for_varied_heads(name: str) -
     assert prompt_set.name == name
     assert prompt_set.description
     assert len({pair.source for pair in prompt_set.pairs}) == len(prompt_set.pairs) >= 3 * PAIRS_PER_HEAD
-    assert len({head.before for head in completion_heads(prompt_set, 32, 0)}) == 32
+    # Of the 3,360 heads that 16 pairs give, 32 draws may hit one twice.
+    assert len({head.before for head in completion_heads(prompt_set, 32, 0)}) >= 30
 
 
 def test_the_papers_four_styles_come_with_the_package() -> None:
@@ -388,8 +389,13 @@ def test_a_file_that_holds_no_set_is_refused_with_the_part_that_is_wrong(
 
 
 def test_an_unknown_set_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"'nosuch' is neither a built-in prompt set \(.*human.*\)"):
+    with pytest.raises(UserError, match=r"'nosuch' is neither a built-in prompt set \(.*cleaned.*\)"):
         load_prompt_set("nosuch")
+
+
+def test_the_earlier_name_of_a_built_in_set_is_refused_with_its_new_name() -> None:
+    with pytest.raises(UserError, match=r"the built-in set 'human' is called 'cleaned' now; write cleaned"):
+        load_prompt_set("human")
 
 
 @case(

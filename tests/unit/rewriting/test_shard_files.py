@@ -75,7 +75,7 @@ LONG = {
     ],
 )
 def test_a_shard_with_a_long_name_is_committed_and_read(name: str, tmp_path: Path) -> None:
-    rewrite_set = RewriteSet(str(tmp_path / "human"), "0123456789abcdef")
+    rewrite_set = RewriteSet(str(tmp_path / "cleaned"), "0123456789abcdef")
     row = {field.name: 0 for field in DRAWS_SCHEMA} | {"truncated": False, "text": "a cup"}
     row |= dict.fromkeys(("id", "caption_hash", "caption", "problems", "outcome"), "x")
     draws = pa.Table.from_pylist([row], schema=DRAWS_SCHEMA)

@@ -79,7 +79,7 @@ def test_the_setting_decides(limit: float, failed: int, stops: bool) -> None:
     counted_as="the gate's reasons",
 )
 def test_no_accepted_rewrite_is_an_error_that_names_the_reasons_and_a_remedy() -> None:
-    error = nothing_accepted_error({"human": counts(0, unrelated=30, too_short=2), "crowd": counts(0, unrelated=1)})
+    error = nothing_accepted_error({"cleaned": counts(0, unrelated=30, too_short=2), "crowd": counts(0, unrelated=1)})
     assert error is not None
     assert error.exit_code == 3
     message = str(error)
@@ -90,14 +90,14 @@ def test_no_accepted_rewrite_is_an_error_that_names_the_reasons_and_a_remedy() -
 
 
 def test_data_without_captions_is_named_as_the_cause() -> None:
-    error = nothing_accepted_error({"human": counts(0, **{CAPTION_MISSING: 3})})
+    error = nothing_accepted_error({"cleaned": counts(0, **{CAPTION_MISSING: 3})})
     assert "Check data.caption_column" in str(error)
     assert "retry" not in str(error)
 
 
 def test_one_accepted_rewrite_or_no_row_is_no_error() -> None:
-    assert nothing_accepted_error({"human": counts(0, unrelated=9), "crowd": counts(1)}) is None
-    assert nothing_accepted_error({"human": Statistics()}) is None
+    assert nothing_accepted_error({"cleaned": counts(0, unrelated=9), "crowd": counts(1)}) is None
+    assert nothing_accepted_error({"cleaned": Statistics()}) is None
 
 
 @case(
@@ -108,9 +108,9 @@ def test_one_accepted_rewrite_or_no_row_is_no_error() -> None:
     counted_as="the gate's reasons",
 )
 def test_a_set_with_under_half_accepted_gets_a_warning_with_the_commonest_reason() -> None:
-    sets = {"human": counts(49, unrelated=40, too_short=11), "crowd": counts(50, unrelated=50), "vivid": counts(1)}
+    sets = {"cleaned": counts(49, unrelated=40, too_short=11), "crowd": counts(50, unrelated=50), "vivid": counts(1)}
     assert few_accepted_warning(sets) == (
-        "under half of the rewrites were accepted: human 49% (most others are unrelated: 40); `laclip rewrites inspect "
-        "CONFIG` shows examples by reason"
+        "under half of the rewrites were accepted: cleaned 49% (most others are unrelated: 40); `laclip rewrites "
+        "inspect CONFIG` shows examples by reason"
     )
     assert few_accepted_warning({"crowd": sets["crowd"], "none": Statistics()}) is None

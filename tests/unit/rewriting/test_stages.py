@@ -38,8 +38,8 @@ def write_shard(path: Path, captions: Mapping[str, str]) -> Shard:
 
 
 def reader(experiment: Experiment, rewrite_set: RewriteSet, queue: ShardQueue | None = None) -> ReadShard:
-    gates = {"human": lambda: gate_of(experiment)}
-    return ReadShard(experiment.data, experiment.rewrite, experiment.seed, {"human": rewrite_set}, gates, queue)
+    gates = {"cleaned": lambda: gate_of(experiment)}
+    return ReadShard(experiment.data, experiment.rewrite, experiment.seed, {"cleaned": rewrite_set}, gates, queue)
 
 
 def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: WorkUnit) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ def test_the_queue_decides_which_shard_a_ticket_stands_for(tmp_path: Path) -> No
     items: dict[str, dict[str, str]] = {}
     for number in range(2):
         shard = write_shard(tmp_path / str(number) / f"{number}.tar", {f"s{number}": "a red dog"})
-        units.append(WorkUnit("human", shard.name, 0))
+        units.append(WorkUnit("cleaned", shard.name, 0))
         items[shard.name] = shard_row(shard, units[-1:])
     queue.offer(items)
     task = reader(experiment_of(), RewriteSet(str(tmp_path / "set"), "gate"), queue)
@@ -91,7 +91,7 @@ def test_an_edited_shard_keeps_its_largest_number_of_rewrites(tmp_path: Path, th
         store.commit_verdicts(rewrite_set, shard.name, 0, before.draws, before.reasons, origin)
 
     edited = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "a blue house", "c": " "})
-    row = read_unit(edited, second, rewrite_set, WorkUnit("human", "0.tar", 1, previous=0))
+    row = read_unit(edited, second, rewrite_set, WorkUnit("cleaned", "0.tar", 1, previous=0))
     most = max(3, then)
     added = [*range(3, most)]
     assert origin_of(row).rewrites_per_set == most
@@ -108,7 +108,7 @@ def test_an_edited_shard_keeps_its_largest_number_of_rewrites(tmp_path: Path, th
 def test_an_unreadable_shard_is_a_failure_of_each_of_its_units(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "0.tar", {"a": "a red dog"})
     (tmp_path / "0.tar").unlink()
-    units = [WorkUnit("human", shard.name, 0), WorkUnit("crowd", shard.name, 0)]
+    units = [WorkUnit("cleaned", shard.name, 0), WorkUnit("crowd", shard.name, 0)]
     item = {name: [value] for name, value in shard_row(shard, units).items()}
     rows = [
         row for table in reader(experiment_of(), RewriteSet("set", "gate"))(pa.table(item)) for row in table.to_pylist()
@@ -118,7 +118,7 @@ def test_an_unreadable_shard_is_a_failure_of_each_of_its_units(tmp_path: Path) -
 
 
 def failure_of(shard: Shard) -> str:
-    row = read_unit(shard, experiment_of(), RewriteSet("set", "gate"), WorkUnit("human", shard.name, 0))
+    row = read_unit(shard, experiment_of(), RewriteSet("set", "gate"), WorkUnit("cleaned", shard.name, 0))
     failure = row["failure"]
     assert isinstance(failure, str)
     return failure
@@ -169,7 +169,7 @@ def test_a_shard_that_killed_too_many_processes_is_read_by_no_further_one(
     for deaths in range(stages.MAX_STARTS + 1):
         core = SimpleNamespace(get_current_task_attempt_number=lambda deaths=deaths: deaths)
         monkeypatch.setattr(global_worker, "core_worker", core, raising=False)
-        row = read_unit(shard, experiment_of(), RewriteSet("set", "gate"), WorkUnit("human", shard.name, 0))
+        row = read_unit(shard, experiment_of(), RewriteSet("set", "gate"), WorkUnit("cleaned", shard.name, 0))
         batch = pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
         (report,) = CommitShard({}, {}, 0.0)(batch).to_pylist()
         if deaths < stages.MAX_STARTS:
@@ -185,9 +185,9 @@ def test_a_report_counts_slots_without_a_rewrite_by_reason(tmp_path: Path) -> No
     experiment = experiment_of(rewrites_per_set=2, redraws=0)
     shard = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": " "})
     rewrite_set = RewriteSet(str(tmp_path / "set"), "gate")
-    row = dict(read_unit(shard, experiment, rewrite_set, WorkUnit("human", shard.name, 0)))
+    row = dict(read_unit(shard, experiment, rewrite_set, WorkUnit("cleaned", shard.name, 0)))
     row |= {"made": table_to_bytes(run_round(table_from_bytes(row["samples"]), experiment, Random(0)).made)}
-    (report,) = CommitShard({"human": rewrite_set}, {}, 0.0)(
+    (report,) = CommitShard({"cleaned": rewrite_set}, {}, 0.0)(
         pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
     ).to_pylist()
     unfilled = json.loads(report["unfilled"])

@@ -49,7 +49,7 @@ from tests.unit.rewriting.shards import (
 
 
 def in_memory() -> RewriteSet:
-    return RewriteSet(f"memory://unit-{uuid.uuid4().hex}/human", "gate")
+    return RewriteSet(f"memory://unit-{uuid.uuid4().hex}/cleaned", "gate")
 
 
 # --- one shard
@@ -159,7 +159,7 @@ def test_another_gate_sees_the_draws_but_not_the_verdicts(rewrite_set: RewriteSe
 
 
 def test_files_that_are_being_written_are_not_seen(tmp_path: Path) -> None:
-    local = RewriteSet(str(tmp_path / "human"), "gate")
+    local = RewriteSet(str(tmp_path / "cleaned"), "gate")
     commit(local, "0.tar", DRAWS)
     for url in (local.draws_url("1.tar", 0), local.verdicts_url("1.tar", 0)):
         storage.write_bytes(url, b"")

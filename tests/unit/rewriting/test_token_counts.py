@@ -102,21 +102,21 @@ def test_a_shard_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 def test_prompt_tokens_are_those_of_the_prompts_that_rewriting_sends(tokenizer: Any) -> None:
     captions = [(str(number), f"a caption about {number} things  and\nmore") for number in range(40)]
     rewrite = RewriteConfig(heads=4, redraws=0, template="reference")
-    human = load_prompt_set("human")
-    heads = completion_heads(human, 4, 0, "reference")
-    tokens = count_set(human, heads, captions, len(captions), rewrite, 0, tokenizer)
-    prompts = [heads[choose_head("human", sample_id, 4, 0)].prompt(caption) for sample_id, caption in captions]
+    cleaned = load_prompt_set("cleaned")
+    heads = completion_heads(cleaned, 4, 0, "reference")
+    tokens = count_set(cleaned, heads, captions, len(captions), rewrite, 0, tokenizer)
+    prompts = [heads[choose_head("cleaned", sample_id, 4, 0)].prompt(caption) for sample_id, caption in captions]
     assert tokens.requests == len(captions)
     assert tokens.prompt_tokens == sum(len(tokenizer(prompt)["input_ids"]) for prompt in prompts)
 
 
 def test_the_whole_blocks_of_a_head_are_cached_after_its_first_prompt(tokenizer: Any) -> None:
     captions = [(str(number), f"a caption about {number} things") for number in range(40)]
-    human = load_prompt_set("human")
-    (head,) = heads = completion_heads(human, 1, 0)
+    cleaned = load_prompt_set("cleaned")
+    (head,) = heads = completion_heads(cleaned, 1, 0)
     for block in (16, 64):
         rewrite = RewriteConfig.model_validate({"heads": 1, "redraws": 0, "engine": {"args": {"block_size": block}}})
-        tokens = count_set(human, heads, captions, 40, rewrite, 0, tokenizer)
+        tokens = count_set(cleaned, heads, captions, 40, rewrite, 0, tokenizer)
         length = len(tokenizer(head.before)["input_ids"])
         assert tokens.cached_tokens % (39 * block) == 0
         assert length - block - 1 <= tokens.cached_tokens / 39 <= length + 1
@@ -139,12 +139,12 @@ def test_output_tokens_follow_the_pairs_of_the_set_up_to_the_limit(tokenizer: An
 
 
 def test_more_rewrites_take_more_output_but_prompts_only_where_they_are_drawn_again(tokenizer: Any) -> None:
-    human = load_prompt_set("human")
+    cleaned = load_prompt_set("cleaned")
 
     def count(redraws: int, rewrites_per_set: int = 1, temperature: float = 0.9) -> SetTokens:
         sampling = SamplingConfig(temperature=temperature)
         config = RewriteConfig(redraws=redraws, rewrites_per_set=rewrites_per_set, sampling=sampling)
-        return count_set(human, completion_heads(human, 32, 0), [("0", "a box")], 1_000, config, 0, tokenizer)
+        return count_set(cleaned, completion_heads(cleaned, 32, 0), [("0", "a box")], 1_000, config, 0, tokenizer)
 
     once, several = count(redraws=0), count(redraws=0, rewrites_per_set=3)
     assert several.output_tokens == pytest.approx(3 * once.output_tokens, abs=2)  # rounded

@@ -51,7 +51,7 @@ def write_dataset(directory: Path) -> tuple[Experiment, RewriteSets]:
             "name": "golden",
             "output": str(directory / "out"),
             "data": {"path": str(directory / "data")},
-            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["human"]},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"]},
             "text": {"p": 0.5},
             "stream": {"order": "exact", "rows_per_block": 16},
             "model": {"name": str(directory / "model.json")},
@@ -74,7 +74,7 @@ def write_dataset(directory: Path) -> tuple[Experiment, RewriteSets]:
     backlog = find_backlog(experiment)
     claim_sets(backlog)
     for shard_name, rows in rewrites.items():
-        commit(backlog.sets["human"], shard_name, rows)
+        commit(backlog.sets["cleaned"], shard_name, rows)
     return experiment, committed_sets(SetSelection.of(experiment))
 
 

@@ -32,7 +32,7 @@ def begun(tmp_path: Path) -> Experiment:
             "name": "begun",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data")},
-            "rewrite": {"prompt_sets": ["human", "crowd"]},
+            "rewrite": {"prompt_sets": ["cleaned", "crowd"]},
             "train": {"batch_size": 2},
         }
     )
@@ -52,7 +52,7 @@ def begin(experiment: Experiment) -> None:
     [
         ({"seed": 1}, "seed differ"),
         ({"rewrite.gate.min_shared_words": 0}, r"rewrite\.gate differ"),
-        ({"rewrite.prompt_sets": ["human"]}, r"rewrite\.prompt_sets differ"),
+        ({"rewrite.prompt_sets": ["cleaned"]}, r"rewrite\.prompt_sets differ"),
         ({"text.rewrites": ["elsewhere"]}, r"text\.rewrites"),
     ],
 )

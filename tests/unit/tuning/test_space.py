@@ -34,7 +34,7 @@ def test_a_grid_is_every_combination_and_p_comes_first_in_names() -> None:
 
 def test_ramps_uniform_and_weights_are_points_too() -> None:
     ramps = {"start": 0.1, "end": 0.9}
-    points = points_of(p=[ramps, "uniform"], space={"text.weights": {"grid": [{"human": 2}, {}]}})
+    points = points_of(p=[ramps, "uniform"], space={"text.weights": {"grid": [{"cleaned": 2}, {}]}})
     assert len({point.name for point in points}) == 4
     assert points[-1].values["text.p"] == "uniform"
 

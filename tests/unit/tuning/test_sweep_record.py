@@ -14,7 +14,7 @@ from laclip_ray.tuning.sweep_record import SharedSettings, check_sweep, write_re
 from tests.cases import case
 
 EPOCHS = [5, 35]
-SETS: dict[str, int | None] = {"rewrites/crowd": 1, "rewrites/human": None}
+SETS: dict[str, int | None] = {"rewrites/crowd": 1, "rewrites/cleaned": None}
 
 
 def check(experiment: Experiment, epochs: list[int]) -> None:
