@@ -26,6 +26,7 @@ from laclip_ray.rewriting.hub import check_hub_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
+from laclip_ray.rewriting.shard_reading import file_and_start
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
 
@@ -190,14 +191,14 @@ class _Cuts:
         self._by_file: dict[str, list[tuple[int, str, int]]] = {}
         for name, revision in stored.items():
             if name not in unchanged:
-                file, start = store.file_and_start(name)
+                file, start = file_and_start(name)
                 self._by_file.setdefault(file, []).append((start, name, revision))
 
     def sources_of(self, shard: Shard) -> tuple[tuple[str, int], ...]:
         """Other shards that may hold draws of a shard's rows, each with its revision."""
         if shard.row_count is None:
             return ()
-        file, _ = store.file_and_start(shard.name)
+        file, _ = file_and_start(shard.name)
         first, end = shard.start_row - _LARGEST_RANGE_ROWS, shard.start_row + shard.row_count
         return tuple(
             (name, revision)

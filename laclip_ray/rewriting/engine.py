@@ -62,6 +62,8 @@ class Completion:
     truncated: bool
     """Whether the token limit ended it."""
     output_tokens: int
+    log_probability: float | None = None
+    """Mean natural log-probability of its tokens; None: not known."""
 
 
 @dataclass(frozen=True)

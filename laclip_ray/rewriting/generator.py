@@ -47,6 +47,7 @@ from laclip_ray.rewriting.tables import (
     slot_numbers,
     table_from_bytes,
     table_to_bytes,
+    with_columns_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class _Draw(NamedTuple):
     truncated: bool
     output_tokens: int
     reason: str | None
+    log_probability: float | None
 
 
 @dataclass(slots=True)
@@ -281,7 +283,12 @@ class ShardGenerator:
         for slot, completion in zip(slots, answer.completions, strict=True):
             text = parse_completion(completion.text)
             reason = judge_text(gate, text, request.caption, completion.truncated, request.head, accepted)
-            draws.append(_Draw(slot, attempt, text, completion.truncated, completion.output_tokens, reason))
+            draws.append(
+                _Draw(
+                    *(slot, attempt, text, completion.truncated, completion.output_tokens, reason),
+                    completion.log_probability,
+                )
+            )
             if reason is None:
                 accepted.append(text)
         return draws
@@ -290,7 +297,8 @@ class ShardGenerator:
 def _read_kept(url: str) -> pa.Table | None:
     """The kept draws of a finished piece; None if the piece must be drawn: there are none, or the file is damaged."""
     try:
-        return table_from_bytes(storage.read_bytes(url))
+        # Pieces that an earlier version kept have no log-probability.
+        return with_columns_of(table_from_bytes(storage.read_bytes(url)), MADE_SCHEMA)
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
@@ -328,7 +336,7 @@ def _build_draws(requests: Iterable[_Request]) -> pa.Table:
     for request in requests:
         if (outcome := request.outcome) != tables.DRAWN:
             rows.extend(
-                (row, slot, request.attempt, outcome, None, False, 0, 0, 0, outcome)
+                (row, slot, request.attempt, outcome, None, False, 0, 0, 0, outcome, None)
                 for row in request.rows
                 for slot in request.slots
             )
@@ -337,12 +345,12 @@ def _build_draws(requests: Iterable[_Request]) -> pa.Table:
         draws = sorted(request.draws, key=lambda draw: draw[:2]) if len(request.draws) > 1 else request.draws
         prompt_tokens, cached_tokens = request.prompt_tokens, request.cached_tokens
         for row in request.rows:
-            for slot, attempt, text, truncated, output_tokens, reason in draws:
+            for slot, attempt, text, truncated, output_tokens, reason, log_probability in draws:
                 output_tokens = output_tokens if row == request.rows[0] else 0
                 rows.append(
                     (
                         *(row, slot, attempt, tables.DRAWN, text, truncated),
-                        *(prompt_tokens, cached_tokens, output_tokens, reason),
+                        *(prompt_tokens, cached_tokens, output_tokens, reason, log_probability),
                     )
                 )
                 prompt_tokens = cached_tokens = 0

@@ -36,7 +36,16 @@ from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
 from laclip_ray.rewriting.row_errors import log_failure, one_line
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
-from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin, WorkUnit, origin_of, stream_row, table_from_bytes
+from laclip_ray.rewriting.tables import (
+    REPORT_SCHEMA,
+    VERDICTS_SCHEMA,
+    Origin,
+    WorkUnit,
+    origin_of,
+    stream_row,
+    table_from_bytes,
+    with_columns_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +141,8 @@ class ReadShard:
         except FileNotFoundError:
             pass  # the run that drew them ended before it judged them
         draws = rewrite_set.read_draws(shard, revision)
-        return draws.append_column("reason", judge_draws(draws, self.gates[prompt_set]()))
+        judged = draws.append_column("reason", judge_draws(draws, self.gates[prompt_set]()))
+        return with_columns_of(judged, VERDICTS_SCHEMA)
 
 
 @dataclass

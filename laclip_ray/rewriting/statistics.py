@@ -18,7 +18,7 @@ from laclip_ray.rewriting.tables import TOKENS
 from laclip_ray.tally import NAMES_KEPT, Tally
 
 _SUMS = ("captions", "accepted", "captions_without_rewrite", "reused", *TOKENS, "engine_s", "gpu_s")
-_COUNTERS = ("unfilled", "rejected", "problems")
+_COUNTERS = ("unfilled", "rejected", "problems", "scored")
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Statistics:
     """Draws that the gate refused and slots without a draw, by reason."""
     problems: Counter[str] = field(default_factory=Counter)
     """Captions, by the problems of their samples."""
+    scored: Counter[str] = field(default_factory=Counter)
+    """Accepted draws that have a score, by the score's name."""
     named: dict[str, list[str]] = field(default_factory=dict)
     """The ids of the first `NAMES_KEPT` captions for each problem and each reason."""
     prompt_tokens: int = 0
@@ -68,7 +70,8 @@ class Statistics:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Statistics":
         """The inverse of `to_json`."""
-        return cls(**{**content, **{name: Counter(content[name]) for name in _COUNTERS}})
+        # Files of earlier versions have no scores.
+        return cls(**{**content, **{name: Counter(content.get(name, {})) for name in _COUNTERS}})
 
     @classmethod
     def of(cls, draws: pa.Table, reasons: pa.Array) -> "Statistics":

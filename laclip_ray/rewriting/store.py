@@ -19,11 +19,10 @@ join by (shard, id, caption hash), or by the row in place of the id, so an edite
 Not covered: removing old revisions.
 """
 
-import functools
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -36,9 +35,18 @@ from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.ownership import changed_keys, check_owner
 from laclip_ray.rewriting.recipe import fingerprint_of
+from laclip_ray.rewriting.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.shard_files import path_of_shard, shard_of_path
+from laclip_ray.rewriting.shard_reading import read_columns, read_each, read_file, stored_names, values
 from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.tables import DRAWS_SCHEMA, VERDICTS_SCHEMA, Origin
+from laclip_ray.rewriting.tables import (
+    DRAWS_SCHEMA,
+    LOG_PROBABILITY,
+    SCORES,
+    VERDICTS_SCHEMA,
+    Origin,
+    with_columns_of,
+)
 from laclip_ray.versions import package_versions
 
 T = TypeVar("T")
@@ -47,11 +55,9 @@ RECIPE_FILE = "recipe.json"
 _ORIGIN_KEY = b"laclip_ray.origin"
 _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
+_SCORERS_KEY = b"laclip_ray.scorers"
+"""A JSON object: by score, the fingerprint of what computed it."""
 _RECIPE_REMEDY = "Restore it from a copy, or choose another directory: it says which model wrote these rewrites."
-_READS_AT_ONCE = 16
-"""Parquet footers read at the same time."""
-_FIRST_RANGE = ".000000000"
-"""Earlier versions added this to the name of a table's first range if there were more ranges."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Committed:
     origin: Origin
     statistics: Statistics
     digest: str
-    """Digest of the draws and their verdicts."""
+    """Digest of the draws, their verdicts and their scores."""
 
     def is_of(self, samples: Sequence[Sample]) -> bool:
         """Whether the draws were made from these samples, in this order."""
@@ -104,7 +110,7 @@ class RewriteSet:
         return {
             name: revision
             for name, revision in verdicts
-            if any((stored, revision) in draws for stored in _stored_names(name))
+            if any((stored, revision) in draws for stored in stored_names(name))
         }
 
     def _files(self, *parts: str) -> set[tuple[str, int]]:
@@ -131,24 +137,26 @@ class RewriteSet:
         if self.newest_revision is None:
             return self.pinned().committed_revision(shard_name)
         for revision in range(self.newest_revision, -1, -1):
-            if any(storage.exists(self.verdicts_url(name, revision)) for name in _stored_names(shard_name)):
+            if any(storage.exists(self.verdicts_url(name, revision)) for name in stored_names(shard_name)):
                 return revision
         return None
 
     def read(self, shard_name: str, revision: int) -> pa.Table:
-        """The draws of a committed shard with one more column, `reason` (null: accepted).
+        """The draws of a committed shard with the columns `reason` (null: accepted) and `SCORES`.
 
         Raises:
             UserError: the verdicts belong to other draws, or a file is damaged.
         """
         draws = self.read_draws(shard_name, revision)
-        verdicts = _read_file(self.verdicts_url, shard_name, revision, _read_columns(["reason"]))
+        verdicts = read_file(self.verdicts_url, shard_name, revision, read_columns(["reason", *SCORES]))
         if not _belong_together(draws, verdicts):
             raise UserError(
                 f"{self.verdicts_url(shard_name, revision)} belongs to other draws than those in storage: two runs "
                 "wrote this shard at once. Remove the file and run `laclip rewrite` again"
             )
-        return draws.append_column("reason", verdicts.column("reason"))
+        for name in verdicts.column_names:
+            draws = draws.append_column(name, verdicts.column(name))
+        return with_columns_of(draws, VERDICTS_SCHEMA)
 
     def read_draws(self, shard_name: str, revision: int) -> pa.Table:
         """The draws of a shard.
@@ -157,7 +165,44 @@ class RewriteSet:
             UserError: the file is damaged.
             FileNotFoundError: the shard has no draws of this revision.
         """
-        return _read_file(self.draws_url, shard_name, revision, storage.read_parquet)
+        draws = read_file(self.draws_url, shard_name, revision, storage.read_parquet)
+        return with_columns_of(draws, DRAWS_SCHEMA)
+
+    def stored_scores(
+        self, shard_name: str, revision: int, scorers: Mapping[str, str]
+    ) -> Mapping[str, pa.Array] | None:
+        """The scores of a shard's draws that the same scorers computed for any gate of this set.
+
+        A gate with other thresholds reuses them, and so needs no model.
+
+        Args:
+            shard_name: the shard.
+            revision: the revision of its draws.
+            scorers: by score, the fingerprint of what computes it, as given to `commit_verdicts`.
+
+        Returns:
+            For each score in `scorers`, a value for each draw, in the draws' order; null: no gate has scored the draw.
+            None: no gate has stored any of these scores.
+
+        Raises:
+            FileNotFoundError: the shard has no draws of this revision.
+        """
+        draws_id = self.origin(shard_name, revision).draws_id
+
+        def read(url: str) -> pa.Table | None:
+            metadata = storage.read_parquet_metadata(url)
+            stored = json.loads(metadata.get(_SCORERS_KEY, b"{}"))
+            names = [name for name, fingerprint in scorers.items() if stored.get(name) == fingerprint]
+            if not names or Origin.from_json(metadata[_ORIGIN_KEY]).draws_id != draws_id:
+                return None
+            return storage.read_parquet(url, names)
+
+        parts = []
+        for gate in storage.list_directories(storage.join(self.location, "verdicts")):
+            # A damaged file of another gate is as good as a missing one: the scores can be computed again.
+            with contextlib.suppress(FileNotFoundError, UserError):
+                parts.append(read_file(replace(self, gate=gate).verdicts_url, shard_name, revision, read))
+        return merged_scores((part for part in parts if part is not None), scorers)
 
     def accepted(self, shard_name: str) -> dict[SampleKey, list[str]] | None:
         """The accepted rewrites of a shard's samples.
@@ -174,13 +219,13 @@ class RewriteSet:
         revision = self.committed_revision(shard_name)
         if revision is None:
             return None
-        verdicts = _read_file(self.verdicts_url, shard_name, revision, storage.read_parquet)
-        texts = _read_file(self.draws_url, shard_name, revision, _read_columns(["text"]))
+        verdicts = read_file(self.verdicts_url, shard_name, revision, storage.read_parquet)
+        texts = read_file(self.draws_url, shard_name, revision, read_columns(["text"]))
         if not _belong_together(texts, verdicts):
             return None
         by_sample: dict[SampleKey, dict[int, str]] = {}
-        columns = [_values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
-        for sample_id, caption_hash, slot, reason, text in zip(*columns, _values(texts, "text"), strict=True):
+        columns = [values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
+        for sample_id, caption_hash, slot, reason, text in zip(*columns, values(texts, "text"), strict=True):
             text_of_slot = by_sample.setdefault((sample_id, caption_hash), {})
             if reason is None:
                 text_of_slot.setdefault(slot, text)
@@ -188,8 +233,8 @@ class RewriteSet:
 
     def samples(self, shard_name: str, revision: int) -> list[SampleKey]:
         """(id, caption hash) of the samples that a shard's draws were made for, in the shard's order."""
-        draws = _read_file(self.draws_url, shard_name, revision, _read_columns(["id", "caption_hash"]))
-        return list(dict.fromkeys(zip(_values(draws, "id"), _values(draws, "caption_hash"), strict=True)))
+        draws = read_file(self.draws_url, shard_name, revision, read_columns(["id", "caption_hash"]))
+        return list(dict.fromkeys(zip(values(draws, "id"), values(draws, "caption_hash"), strict=True)))
 
     def describe(self, revisions: Mapping[str, int]) -> dict[str, Committed]:
         """Read the metadata of committed shards.
@@ -197,7 +242,7 @@ class RewriteSet:
         Args:
             revisions: the revision of each shard, by name.
         """
-        return _read_each(revisions, self._describe)
+        return read_each(revisions, self._describe)
 
     def _describe(self, shard_name: str, revision: int) -> Committed:
         def read(url: str) -> Committed:
@@ -209,7 +254,7 @@ class RewriteSet:
                 metadata[_DIGEST_KEY].decode(),
             )
 
-        return _read_file(self.verdicts_url, shard_name, revision, read)
+        return read_file(self.verdicts_url, shard_name, revision, read)
 
     def origin(self, shard_name: str, revision: int) -> Origin:
         """The input that a shard's draws were made from."""
@@ -217,7 +262,7 @@ class RewriteSet:
         def read(url: str) -> Origin:
             return Origin.from_json(storage.read_parquet_metadata(url)[_ORIGIN_KEY])
 
-        return _read_file(self.draws_url, shard_name, revision, read)
+        return read_file(self.draws_url, shard_name, revision, read)
 
     def origins(self, revisions: Mapping[str, int]) -> dict[str, Origin]:
         """The input that the draws of shards were made from.
@@ -225,68 +270,13 @@ class RewriteSet:
         Args:
             revisions: the revision of each shard, by name.
         """
-        return _read_each(revisions, self.origin)
+        return read_each(revisions, self.origin)
 
 
 def of_shards(revisions: Mapping[str, int], shard_names: Iterable[str]) -> dict[str, int]:
     """The revisions of shards by their present names, from revisions by the names in storage."""
-    found = {name: [revisions[stored] for stored in _stored_names(name) if stored in revisions] for name in shard_names}
+    found = {name: [revisions[stored] for stored in stored_names(name) if stored in revisions] for name in shard_names}
     return {name: max(of_shard) for name, of_shard in found.items() if of_shard}
-
-
-def file_and_start(shard_name: str) -> tuple[str, int]:
-    """The file of a shard, and its first row, by the shard's name.
-
-    >>> file_and_start("a.csv.000000010"), file_and_start("a.csv")
-    (('a.csv', 10), ('a.csv', 0))
-    """
-    start = shard_name[-9:]
-    is_range = shard_name[-10:-9] == "." and start.isdigit()
-    return (shard_name[:-10], int(start)) if is_range else (shard_name, 0)
-
-
-def _stored_names(shard_name: str) -> tuple[str, ...]:
-    """The names that a shard's files may have."""
-    is_whole = shard_name.endswith(".tar") or file_and_start(shard_name)[0] != shard_name
-    return (shard_name,) if is_whole else (shard_name, shard_name + _FIRST_RANGE)
-
-
-def _read_file(url_of: Callable[[str, int], str], shard_name: str, revision: int, read: Callable[[str], T]) -> T:
-    """Read the file of a shard under the first of its names that is there.
-
-    Raises:
-        UserError: the file is damaged.
-        FileNotFoundError: there is no such file.
-    """
-    for stored in _stored_names(shard_name)[1:]:
-        try:
-            return _read_whole(url_of(shard_name, revision), read)
-        except FileNotFoundError:
-            if storage.exists(url_of(stored, revision)):
-                shard_name = stored
-    return _read_whole(url_of(shard_name, revision), read)
-
-
-def _read_whole(url: str, read: Callable[[str], T]) -> T:
-    remedy = "Remove it, and `laclip rewrite` (of imported texts `laclip rewrites import`) makes it again."
-    with storage.damage_named(url, "this part of a rewrite set", remedy):
-        return read(url)
-
-
-def _read_columns(columns: list[str]) -> Callable[[str], pa.Table]:
-    return functools.partial(storage.read_parquet, columns=columns)
-
-
-def _read_each(revisions: Mapping[str, int], read: Callable[[str, int], T]) -> dict[str, T]:
-    """Call `read` with every (shard, revision), several at a time."""
-    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
-        return dict(zip(revisions, pool.map(read, revisions.keys(), revisions.values()), strict=True))
-
-
-def _values(table: pa.Table, name: str) -> list[Any]:
-    """The values of a column (null: None), in a fraction of the time that `to_pylist` takes."""
-    values: list[Any] = table.column(name).to_numpy().tolist()
-    return values
 
 
 def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:
@@ -369,9 +359,16 @@ def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: 
 
 
 def commit_verdicts(
-    rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, reasons: pa.Array, origin: Origin
+    rewrite_set: RewriteSet,
+    shard_name: str,
+    revision: int,
+    draws: pa.Table,
+    reasons: pa.Array,
+    origin: Origin,
+    scores: Mapping[str, pa.Array] | None = None,
+    scorers: Mapping[str, str] | None = None,
 ) -> Statistics:
-    """Commit a shard: write the gate's verdicts on its draws.
+    """Commit a shard: write the gate's verdicts and scores of its draws.
 
     Args:
         rewrite_set: the set to write to.
@@ -380,19 +377,30 @@ def commit_verdicts(
         draws: the shard's draws, as written.
         reasons: why the gate refused each draw, in the same order; null: accepted.
         origin: the origin that the draws were written with.
+        scores: by name (of `SCORES`), the score of each draw, in the same order; null: not scored.
+        scorers: by score, the fingerprint of what computed it: the model and everything else that decides the values.
+            `stored_scores` finds the scores by it.
 
     Returns:
         The shard's counts, which are in the file's metadata too.
     """
+    draws = with_columns_of(draws, DRAWS_SCHEMA)
+    columns = score_columns(scores, draws.num_rows)
     statistics = Statistics.of(draws, reasons)
+    statistics.scored.update(count_scored(draws, reasons, columns))
     statistics.engine_s, statistics.gpu_s = origin.engine_s, origin.gpu_s
     table = pa.table(
-        [*(draws.column(name) for name in ("id", "caption_hash", "draw", "attempt")), reasons],
+        [
+            *(draws.column(name) for name in ("id", "caption_hash", "draw", "attempt")),
+            reasons,
+            *(columns[name] for name in SCORES),
+        ],
         schema=VERDICTS_SCHEMA.with_metadata(
             {
                 _ORIGIN_KEY: origin.to_json().encode(),
                 _STATISTICS_KEY: json.dumps(statistics.to_json()).encode(),
-                _DIGEST_KEY: _digest(draws, reasons).encode(),
+                _DIGEST_KEY: _digest(draws, reasons, columns).encode(),
+                _SCORERS_KEY: json.dumps(dict(scorers or {}), sort_keys=True).encode(),
             }
         ),
     )
@@ -408,12 +416,13 @@ def restamp_verdicts(rewrite_set: RewriteSet, shard_name: str, revision: int, or
         metadata = {**verdicts.schema.metadata, _ORIGIN_KEY: origin.to_json().encode()}
         storage.write_parquet(url, verdicts.replace_schema_metadata(metadata))
 
-    _read_file(rewrite_set.verdicts_url, shard_name, revision, restamp)
+    read_file(rewrite_set.verdicts_url, shard_name, revision, restamp)
 
 
-def _digest(draws: pa.Table, reasons: pa.Array) -> str:
+def _digest(draws: pa.Table, reasons: pa.Array, scores: Mapping[str, pa.Array]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for column in (draws.column("id"), draws.column("caption_hash"), draws.column("text"), reasons):
         digest.update("\0".join(pc.fill_null(column, "").to_pylist()).encode())
         digest.update(b"\1")
+    digest.update(bytes_of_scores({LOG_PROBABILITY: draws.column(LOG_PROBABILITY), **scores}))
     return digest.hexdigest()

@@ -31,6 +31,11 @@ GATE_FAILED = "gate_failed"
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 
+SCORES = ("meaning", "added", "picture", "caption_picture")
+"""The scores that gates store with their verdicts; see `VERDICTS_SCHEMA`."""
+LOG_PROBABILITY = "log_probability"
+"""The score that the engine gives; it is stored with the draw."""
+
 DRAWS_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -44,23 +49,26 @@ DRAWS_SCHEMA = pa.schema(
         pa.field("text", pa.string()),
         pa.field("truncated", pa.bool_(), nullable=False),
         *(pa.field(name, pa.int32(), nullable=False) for name in TOKENS),
+        pa.field(LOG_PROBABILITY, pa.float32()),
     ]
 )
 """A row per draw, on disk; rows in the order of sample, slot, attempt. Commit and import write it.
 
-    id             string  the sample's id
-    caption_hash   string  hash of the caption (`hash_caption`)
-    caption        string  the original caption; empty if the sample has no caption
-    problems       string  comma-separated problems of the sample (`data.records`); empty: no problem
-    draw           int16   the slot, from 0
-    attempt        int16   0, and one more each time the slot is drawn again
-    head           int16   the prompt head; null: imported, so the prompt is not known
-    outcome        string  `DRAWN`, or why the slot has no text
-    text           string  the completion; null unless the outcome is `DRAWN`
-    truncated      bool    whether the token limit cut the text off
-    prompt_tokens  int32   tokens of the prompt, counted once per request: 0 in all other rows of equal captions
-    cached_tokens  int32   of them, tokens found in the prefix cache
-    output_tokens  int32   tokens of the text; 0 in rows that share another sample's draw, and in imports
+    id               string   the sample's id
+    caption_hash     string   hash of the caption (`hash_caption`)
+    caption          string   the original caption; empty if the sample has no caption
+    problems         string   comma-separated problems of the sample (`data.records`); empty: no problem
+    draw             int16    the slot, from 0
+    attempt          int16    0, and one more each time the slot is drawn again
+    head             int16    the prompt head; null: imported, so the prompt is not known
+    outcome          string   `DRAWN`, or why the slot has no text
+    text             string   the completion; null unless the outcome is `DRAWN`
+    truncated        bool     whether the token limit cut the text off
+    prompt_tokens    int32    tokens of the prompt, counted once per request: 0 in all other rows of equal captions
+    cached_tokens    int32    of them, tokens found in the prefix cache
+    output_tokens    int32    tokens of the text; 0 in rows that share another sample's draw, and in imports
+    log_probability  float32  mean natural log-probability of the text's tokens; null: no text, imported, or written by
+                              an earlier version
 """
 
 VERDICTS_SCHEMA = pa.schema(
@@ -70,13 +78,19 @@ VERDICTS_SCHEMA = pa.schema(
         pa.field("draw", pa.int16(), nullable=False),
         pa.field("attempt", pa.int16(), nullable=False),
         pa.field("reason", pa.string()),
+        *(pa.field(name, pa.float32()) for name in SCORES),
     ]
 )
 """A row per draw, on disk; same rows and order as the shard's draws. Commit and import write it.
 
     id, caption_hash, draw, attempt  as in `DRAWS_SCHEMA`
-    reason                           string  why the gate refused the draw, or the outcome of a slot without text;
-                                             null: accepted
+    reason           string   why the gate refused the draw, or the outcome of a slot without text; null: accepted
+    meaning          float32  similarity of caption and rewrite by a sentence encoder; higher is better
+    added            float32  how far the rewrite's words are from anything in the caption; lower is better
+    picture          float32  cosine similarity of rewrite and picture, by the picture gate
+    caption_picture  float32  cosine similarity of caption and picture, by the picture gate
+
+A score is null where the gate did not compute it.
 """
 
 SAMPLES_SCHEMA = pa.schema(
@@ -101,6 +115,7 @@ MADE_SCHEMA = pa.schema(
         ("row", pa.int32()),
         *(DRAWS_SCHEMA.field(name) for name in ("draw", "attempt", "outcome", "text", "truncated", *TOKENS)),
         ("reason", pa.string()),
+        DRAWS_SCHEMA.field(LOG_PROBABILITY),
     ]
 )
 """A row per draw of a shard, in the order of sample, slot, attempt. Generate writes it; commit reads it. Pieces of a
@@ -109,6 +124,7 @@ suspect shard are kept in storage as such tables until the shard is committed (`
     row     int32   the sample's row in its `SAMPLES_SCHEMA` table
     draw, attempt, outcome, text, truncated, prompt_tokens, cached_tokens, output_tokens  as in `DRAWS_SCHEMA`
     reason  string  why the gate refused the draw, or the outcome of a slot without text; null: accepted
+    log_probability  as in `DRAWS_SCHEMA`
 """
 
 STREAM_SCHEMA = pa.schema(
@@ -264,6 +280,14 @@ def slot_bits(slots: Iterable[int]) -> int:
 def slot_numbers(bits: int) -> tuple[int, ...]:
     """The inverse of `slot_bits`, in ascending order."""
     return tuple(slot for slot in range(MAX_REWRITES_PER_SET) if bits >> slot & 1)
+
+
+def with_columns_of(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns of a schema that it lacks, all null: files of earlier versions lack the scores."""
+    for field in schema:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def table_to_bytes(table: pa.Table) -> bytes:

@@ -1,0 +1,63 @@
+"""Scores as Arrow columns: checked before they are stored, merged from several gates, and hashed. Pure functions.
+
+A score is a float32 for each draw of a shard, in the draws' order. Null: the draw has no score.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laclip_ray.rewriting.tables import LOG_PROBABILITY, SCORES
+
+
+def score_columns(scores: Mapping[str, pa.Array] | None, rows: int) -> dict[str, pa.Array]:
+    """All of `SCORES` as columns of `rows` values; a score that is not given is null, and so is a value of NaN."""
+    given = scores or {}
+    assert not (unknown := given.keys() - set(SCORES)), unknown
+    return {name: _column(given[name]) if name in given else pa.nulls(rows, pa.float32()) for name in SCORES}
+
+
+def _column(score: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(score, pa.ChunkedArray):
+        score = score.combine_chunks()
+    score = score.cast(pa.float32())
+    return pc.if_else(pc.is_nan(score), None, score)
+
+
+def merged_scores(parts: Iterable[pa.Table], names: Iterable[str]) -> dict[str, pa.Array] | None:
+    """Scores of the same draws from several tables: the first value that is not null. None: no table has any.
+
+    Args:
+        parts: tables of the same number of rows, each with some of the columns.
+        names: the scores to find.
+    """
+    tables = list(parts)
+    if not tables:
+        return None
+    merged = {}
+    for name in names:
+        columns = [table.column(name).combine_chunks() for table in tables if name in table.column_names]
+        merged[name] = pc.coalesce(*columns) if columns else pa.nulls(tables[0].num_rows, pa.float32())
+    return merged
+
+
+def count_scored(draws: pa.Table, reasons: pa.Array, scores: Mapping[str, pa.Array]) -> dict[str, int]:
+    """How many accepted draws have each score; scores that no accepted draw has are left out."""
+    accepted = pc.is_null(reasons)
+    columns = {LOG_PROBABILITY: draws.column(LOG_PROBABILITY), **scores}
+    counts = {name: pc.sum(pc.and_(accepted, pc.is_valid(column))).as_py() for name, column in columns.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def bytes_of_scores(scores: Mapping[str, pa.Array | pa.ChunkedArray]) -> bytes:
+    """The scores as bytes, to be hashed; empty if every value is null, as in files of earlier versions."""
+    parts = []
+    for name in sorted(scores):
+        column = scores[name]
+        if column.null_count < len(column):
+            values = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
+            # Adding 0 turns -0.0 into 0.0, its equal.
+            parts.append(name.encode() + b"\0" + (values.astype(np.float32) + np.float32(0)).tobytes())
+    return b"\2".join(parts)
