@@ -148,15 +148,16 @@ class RewriteSet:
             UserError: the verdicts belong to other draws, or a file is damaged.
         """
         draws = self.read_draws(shard_name, revision)
-        verdicts = read_file(self.verdicts_url, shard_name, revision, read_columns(["reason", *SCORES]))
+        verdicts = read_file(self.verdicts_url, shard_name, revision, storage.read_parquet)
         if not _belong_together(draws, verdicts):
             raise UserError(
                 f"{self.verdicts_url(shard_name, revision)} belongs to other draws than those in storage: two runs "
                 "wrote this shard at once. Remove the file and run `laclip rewrite` again"
             )
-        for name in verdicts.column_names:
-            draws = draws.append_column(name, verdicts.column(name))
-        return with_columns_of(draws, VERDICTS_SCHEMA)
+        verdicts = with_columns_of(verdicts, VERDICTS_SCHEMA)
+        for name in ("reason", *SCORES):
+            draws = draws.append_column(VERDICTS_SCHEMA.field(name), verdicts.column(name))
+        return draws
 
     def read_draws(self, shard_name: str, revision: int) -> pa.Table:
         """The draws of a shard.
