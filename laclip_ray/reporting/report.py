@@ -34,11 +34,11 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class RewrittenSample:
-    """A picture with its caption and the caption's rewrites."""
+    """A caption with its rewrites, and its picture if the data has pictures."""
 
     sample_id: str
-    image: bytes
-    """A JPEG or PNG file. The page says that other formats are not shown."""
+    image: bytes | None
+    """A JPEG or PNG file. The page says that other formats are not shown. None: the sample has no picture."""
     caption: str
     rewrites: tuple[Rewrite, ...]
 
@@ -113,8 +113,9 @@ class Card:
     """A sample as the page shows it."""
 
     sample_id: str
+    has_image: bool
     image_url: str | None
-    """A data URL. None: the image has another type than JPEG and PNG."""
+    """A data URL. None: there is no image, or it has another type than JPEG and PNG."""
     caption: str
     rewrites: Mapping[str, Sequence[Rewrite]]
     """By prompt set."""
@@ -143,6 +144,7 @@ def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
         result_tables=[*_result_tables(report.results, several_seeds), *report.tables],
         plots=[*_plots(report, half_width), *map(Markup, report.plots)],
         cards=[_card(sample) for sample in report.samples],
+        has_pictures=any(sample.image is not None for sample in report.samples),
         rewriting_tables=_rewriting_tables(report.rewriting),
         elapsed=[(stage, _duration(seconds)) for stage, seconds in report.elapsed.items()],
         notes=report.notes,
@@ -265,7 +267,8 @@ def _card(sample: RewrittenSample) -> Card:
     rewrites: dict[str, list[Rewrite]] = {}
     for rewrite in sample.rewrites:
         rewrites.setdefault(rewrite.prompt_set, []).append(rewrite)
-    return Card(sample.sample_id, _image_url(sample.image), sample.caption, rewrites)
+    url = None if sample.image is None else _image_url(sample.image)
+    return Card(sample.sample_id, sample.image is not None, url, sample.caption, rewrites)
 
 
 def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:

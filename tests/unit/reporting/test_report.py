@@ -254,6 +254,14 @@ def test_an_image_of_another_type_is_named_as_not_shown(image: bytes) -> None:
     assert "not shown: neither JPEG nor PNG" in page.inside("span")
 
 
+def test_captions_without_pictures_leave_no_gap_for_one() -> None:
+    page = Page(render_report(replace(REPORT, samples=(replace(REPORT.samples[0], image=None),))))
+    assert page.all("img") == []
+    assert "not shown: neither JPEG nor PNG" not in page.inside("span")
+    assert "Captions and rewrites" in page.inside("h2")
+    assert "red cup kitchen" in page.inside("p")
+
+
 def test_empty_sections_are_left_out() -> None:
     page = Page(render_report(Report("Nothing yet")))
     assert page.inside("h1") == ["Nothing yet"]
