@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
+from laclip_ray.cli.settings import remember
+from laclip_ray.errors import UserError
 
 
 def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -77,15 +79,33 @@ def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
 def demo(
     output: Annotated[str, typer.Option(help="Directory for the world, the runs and the report.")] = "demo-output",
     model: Annotated[
-        str | None, typer.Option(help="Rewrite with this model from the hub or a directory; needs a GPU.")
+        str | None, typer.Option(help="Rewrite with this model from the hub or a directory; a large one needs a GPU.")
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="The model is an instruct model.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Train each p this many times.")] = 1,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Train at six values of p from 0 to 1, with Ray Tune.")
     ] = False,
+    real: Annotated[
+        bool,
+        typer.Option(
+            "--real", help="Rewrite captions as the web has them with a real instruct model, and train nothing."
+        ),
+    ] = False,
 ) -> None:
     """Run the whole path on a small drawn world: rewrite, train, evaluate, report."""
+    if real:
+        _demo_real(output, model, trains=sweep or seeds > 1)
+        return
     from laclip_ray.demo.run import run_demo
 
     run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
+
+
+def _demo_real(output: str, model: str | None, trains: bool) -> None:
+    from laclip_ray.demo.real import REAL_MODEL, run_real_demo
+
+    if trains:
+        raise UserError("--real trains nothing; leave out --seeds and --sweep")
+    remember({"--model": model or REAL_MODEL})
+    run_real_demo(console, output, model)

@@ -18,23 +18,15 @@ from rich.table import Table
 from laclip_ray import storage
 from laclip_ray.config import DEMO_REWRITER, Experiment, parse_experiment, with_overrides
 from laclip_ray.console import print_rewriting, print_sweep
-from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.demo.report_parts import rewriting_summaries, rewritten_samples
 from laclip_ray.demo.world import write_world
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.intervals import mean_interval
-from laclip_ray.reporting.report import (
-    Report,
-    ResultRow,
-    Rewrite,
-    RewritingSummary,
-    RewrittenSample,
-    render_report,
-)
+from laclip_ray.reporting.report import Report, ResultRow, RewrittenSample, render_report
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.result import RewritingResult
-from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.paths import REPORT_FILE
@@ -186,7 +178,9 @@ def run_demo(
     rows, curves = _train_and_evaluate(experiment, seeds, stages)
     _print_table(console, rows)
     url = storage.join(output, "report.html")
-    report = _report(_samples(experiment), rewriting, rows, curves, stages.elapsed_s)
+    report = _report(
+        rewritten_samples(experiment, SAMPLES_SHOWN, with_images=True), rewriting, rows, curves, stages.elapsed_s
+    )
     page = render_report(report, half_width=lambda values: mean_interval(values).half_width)
     storage.write_bytes(url, page.encode())
     console.print(f"report: {url}", soft_wrap=True)
@@ -287,38 +281,10 @@ def _report(
             "This world is no evidence about natural images.",
         ],
         samples=samples,
-        rewriting=[
-            RewritingSummary(
-                prompt_set=name,
-                captions=counts.captions,
-                accepted=counts.accepted,
-                captions_without_rewrite=counts.captions_without_rewrite,
-                rejected=counts.rejected,
-                problems=counts.problems,
-            )
-            for name, counts in rewriting.statistics.items()
-        ],
+        rewriting=rewriting_summaries(rewriting),
         results=rows,
         curves=curves,
         elapsed=elapsed_s,
         notes=[],
         versions=package_versions(),
     )
-
-
-def _samples(experiment: Experiment) -> list[RewrittenSample]:
-    """The first samples of the first shard, with their rewrites by each prompt set."""
-    shard = list_shards(experiment.data)[0]
-    rewrites: dict[str, list[Rewrite]] = {}  # by sample
-    for rewrite_set in configured_sets(SetSelection.of(experiment)).sets:
-        revision = rewrite_set.committed_revision(shard.name)
-        assert revision is not None, "the demo's rewriting is complete"
-        for draw in rewrite_set.read(shard.name, revision).to_pylist():
-            rewrites.setdefault(draw["id"], []).append(Rewrite(rewrite_set.name, draw["text"] or "", draw["reason"]))
-    samples: list[RewrittenSample] = []
-    for sample in read_samples(shard, experiment.data, with_images=True):
-        if len(samples) == SAMPLES_SHOWN:
-            break
-        if sample.image is not None:
-            samples.append(RewrittenSample(sample.id, sample.image, sample.caption, tuple(rewrites.get(sample.id, ()))))
-    return samples
