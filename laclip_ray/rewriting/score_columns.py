@@ -4,12 +4,29 @@ A score is a float32 for each draw of a shard, in the draws' order. Null: the dr
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from laclip_ray.rewriting.tables import LOG_PROBABILITY, SCORES
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What gates found about a shard's draws."""
+
+    reasons: pa.Array
+    """Why each draw is refused; null: accepted."""
+    scores: Mapping[str, pa.Array] = field(default_factory=dict)
+    """By name, the score of each draw; null: not scored."""
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    """By score, the fingerprint of what computed it."""
+
+    def refined(self, reasons: pa.Array, scores: Mapping[str, pa.Array], scorers: Mapping[str, str]) -> "Verdicts":
+        """These verdicts after one more gate, with its scores beside the earlier ones."""
+        return Verdicts(reasons, {**self.scores, **scores}, {**self.scorers, **scorers})
 
 
 def score_columns(scores: Mapping[str, pa.Array] | None, rows: int) -> dict[str, pa.Array]:

@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -32,8 +32,16 @@ from laclip_ray.rewriting.attempts import (
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
 from laclip_ray.rewriting.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.picture_gate import PictureGate, read_images, refine
+from laclip_ray.rewriting.picture_gate import (
+    PICTURE_SCORES,
+    PictureScorer,
+    picture_scorer_id,
+    read_images,
+    refuse_unlike,
+    score_draws,
+)
 from laclip_ray.rewriting.row_errors import log_failure, one_line
+from laclip_ray.rewriting.score_columns import Verdicts
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import (
@@ -203,17 +211,21 @@ class CommitShard:
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
         if reasons is None:
             reasons = judge_draws(draws, self.gates[unit.prompt_set]())
-        reasons = self._judge_by_picture(unit, draws, reasons)
-        statistics = store.commit_verdicts(rewrite_set, unit.shard, unit.revision, draws, reasons, origin)
+        verdicts = self._refine(unit, draws, Verdicts(reasons))
+        statistics = store.commit_verdicts(
+            *(rewrite_set, unit.shard, unit.revision, draws, verdicts.reasons, origin),
+            scores=verdicts.scores,
+            scorers=verdicts.scorers,
+        )
         if rewrite_set.origin(unit.shard, unit.revision).draws_id != origin.draws_id:
             return self._commit(unit, row)  # another run wrote its draws in between: judge those
         if row["engine"]:
             _remove_attempts(rewrite_set.location, unit.shard)
         return statistics
 
-    def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
-        """The reasons after the picture gate. This class has no picture gate, so they stay."""
-        return reasons
+    def _refine(self, unit: WorkUnit, draws: pa.Table, verdicts: Verdicts) -> Verdicts:
+        """The verdicts after gates that need a model. This class has no model, so they stay."""
+        return verdicts
 
     def _final_origin(self, unit: WorkUnit, row: Mapping[str, Any]) -> Origin:
         """The row's origin with the engine's time, summed over this and the previous revision."""
@@ -237,7 +249,7 @@ class CommitShardByPicture(CommitShard):
         data: DataConfig,
         shards: Mapping[str, Shard],
     ) -> None:
-        """Load the model.
+        """Load no model yet: a shard whose scores are stored needs none.
 
         Args:
             sets: by prompt set.
@@ -250,21 +262,35 @@ class CommitShardByPicture(CommitShard):
         super().__init__(sets, gates, gpus_per_engine)
         self._data = data
         self._shards = shards
-        self._picture_gate = PictureGate(
-            picture.model, picture.pretrained, picture.margin, picture.batch_size, setting="rewrite.gate.picture",
+        self._picture = picture
+        self._scorer_id = picture_scorer_id(picture, data)
+
+    @cached_property
+    def _picture_scorer(self) -> PictureScorer:
+        picture, data = self._picture, self._data
+        return PictureScorer(
+            picture.model, picture.pretrained, picture.batch_size, setting="rewrite.gate.picture",
             limits=ImageLimits.of(data), exif=data.exif,
         )  # fmt: skip
 
-    def _judge_by_picture(self, unit: WorkUnit, draws: pa.Table, reasons: pa.Array) -> pa.Array:
-        with bounded_starts(self.sets[unit.prompt_set].location, unit.shard, MAX_STARTS):
-            images = read_images(self._shards[unit.shard], self._data)
-            refined, without_picture = refine(draws, reasons, images, self._picture_gate)
+    def _refine(self, unit: WorkUnit, draws: pa.Table, verdicts: Verdicts) -> Verdicts:
+        rewrite_set = self.sets[unit.prompt_set]
+        scorers = dict.fromkeys(PICTURE_SCORES, self._scorer_id)
+        stored = rewrite_set.stored_scores(unit.shard, unit.revision, scorers)
+        with bounded_starts(rewrite_set.location, unit.shard, MAX_STARTS):
+            scores, without_picture = score_draws(
+                draws,
+                verdicts.reasons,
+                lambda: read_images(self._shards[unit.shard], self._data),
+                lambda: self._picture_scorer,
+                stored,
+            )
         if without_picture:
             logger.warning(
                 "%s: %d samples have no readable picture to compare with; their rewrites are kept",
                 printable_line(f"{unit.prompt_set}/{unit.shard}"), without_picture,
             )  # fmt: skip
-        return refined
+        return verdicts.refined(refuse_unlike(verdicts.reasons, scores, self._picture.margin), scores, scorers)
 
 
 def _too_many_deaths() -> str | None:

@@ -99,10 +99,15 @@ def pictures() -> list[bytes]:
 
 def verdicts_of_gate(model: str, directory: Path) -> dict[str, Any]:
     """Whether the picture gate keeps each rewrite, by `picture/rewrite`."""
-    from laclip_ray.rewriting.picture_gate import PictureGate
+    from laclip_ray.rewriting.picture_gate import PictureScorer
 
-    kept, _ = PictureGate(model, None, 0.0, 8).judge(pictures(), CAPTIONS, [REWRITES] * len(CAPTIONS))
-    return {f"{row}/{number}": keep for row, keeps in enumerate(kept) for number, keep in enumerate(keeps)}
+    scored = PictureScorer(model, None, 8).score(pictures(), CAPTIONS, [REWRITES] * len(CAPTIONS))
+    return {
+        f"{row}/{number}": similarity >= scores.caption
+        for row, scores in enumerate(scored)
+        if scores is not None
+        for number, similarity in enumerate(scores.rewrites)
+    }
 
 
 def recalls_of_evaluation(model: str, directory: Path) -> dict[str, Any]:

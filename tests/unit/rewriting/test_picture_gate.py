@@ -1,17 +1,19 @@
 """A rewrite is refused if and only if open_clip finds it less similar to the picture than the margin allows."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from PIL import Image
 
-from laclip_ray.config import DataConfig
+from laclip_ray.config import DataConfig, PictureGateConfig
 from laclip_ray.data.records import hash_caption
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.text_choice import SampleKey
@@ -20,7 +22,15 @@ from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE, PictureGate, read_images, refine
+from laclip_ray.rewriting.picture_gate import (
+    UNLIKE_PICTURE,
+    PictureScorer,
+    PictureScores,
+    picture_scorer_id,
+    read_images,
+    refuse_unlike,
+    score_draws,
+)
 from tests.cases import case
 from tests.unit.conftest import encode, picture, smooth_pixels, write_tar
 
@@ -105,14 +115,34 @@ def images_of(captions: Sequence[str], images: Sequence[bytes | None]) -> list[t
     ]
 
 
+def judge(scorer: PictureScorer, margin: float, images: Sequence[bytes | None] = PICTURES) -> list[list[bool]]:
+    """Whether each rewrite of `REWRITES` is kept, and that samples without similarities keep everything."""
+    scored = scorer.score(images, CAPTIONS, REWRITES)
+    return [
+        [True] * len(texts) if scores is None else [one >= scores.caption - margin for one in scores.rewrites]
+        for scores, texts in zip(scored, REWRITES, strict=True)
+    ]
+
+
+def refine(
+    draws: pa.Table,
+    reasons: pa.Array,
+    images: Iterable[tuple[SampleKey, bytes | None]],
+    scorer: PictureScorer,
+    margin: float = 0.0,
+) -> tuple[pa.Array, int]:
+    """The reasons after the picture gate, and the number of samples without a readable picture."""
+    scores, unjudged = score_draws(draws, reasons, lambda: images, lambda: scorer)
+    return refuse_unlike(reasons, scores, margin), unjudged
+
+
 def accepted(draws: pa.Table) -> pa.Array:
     return pa.nulls(draws.num_rows, pa.string())
 
 
 def test_any_rewrite_is_kept_by_a_margin_beyond_all_cosines(export: str) -> None:
-    kept, unjudged = PictureGate(export, None, 2.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    kept = judge(PictureScorer(export, None, 8), 2.0)
     assert kept == [[True] * len(texts) for texts in REWRITES]
-    assert unjudged == 0
 
 
 def test_decisions_are_those_of_cosines_computed_by_open_clip_alone(
@@ -124,21 +154,21 @@ def test_decisions_are_those_of_cosines_computed_by_open_clip_alone(
     between = [(low + high) / 2 for low, high in zip([0.0, *losses], [*losses, 2.0], strict=True)]
     margins = [margin for margin in between if all(abs(margin - loss) > 1e-5 for loss in losses)]
     assert len(margins) >= 3
-    gate = PictureGate(export, None, 0.0, 8)
+    scorer = PictureScorer(export, None, 8)
     for margin in margins:
-        gate.margin = margin
-        kept, _ = gate.judge(PICTURES, CAPTIONS, REWRITES)
+        kept = judge(scorer, margin)
         assert kept == [[difference >= -margin for difference in row] for row in differences]
 
 
 def test_without_a_margin_the_caption_itself_is_kept(export: str) -> None:
-    kept, _ = PictureGate(export, None, 0.0, 3).judge(PICTURES, CAPTIONS, [[caption] for caption in CAPTIONS])
-    assert kept == [[True]] * 4
+    for scores in PictureScorer(export, None, 3).score(PICTURES, CAPTIONS, [[caption] for caption in CAPTIONS]):
+        assert scores is not None
+        assert scores.rewrites == [scores.caption]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
 def test_the_batch_size_does_not_matter(export: str, differences: list[list[float]], batch_size: int) -> None:
-    kept, _ = PictureGate(export, None, 1e-4, batch_size).judge(PICTURES, CAPTIONS, REWRITES)
+    kept = judge(PictureScorer(export, None, batch_size), 1e-4)
     assert kept == [[difference >= -1e-4 for difference in row] for row in differences]
     assert not all(map(all, kept))
 
@@ -156,13 +186,12 @@ def test_the_batch_size_does_not_matter(export: str, differences: list[list[floa
     ],
     ids=["missing", "empty", "no_image", "cut_jpeg", "cut_png", "unknown_kind_of_pixels", "a_line"],
 )
-def test_without_a_readable_picture_everything_is_kept_and_the_sample_is_counted(
+def test_without_a_readable_picture_a_sample_has_no_scores_and_the_others_do(
     export: str, differences: list[list[float]], image: bytes | None
 ) -> None:
-    gate = PictureGate(export, None, 0.0, 8)
-    kept, unjudged = gate.judge([PICTURES[0], image, image, PICTURES[3]], CAPTIONS, REWRITES)
-    # Two samples have no picture, and only the first of them has rewrites.
-    assert unjudged == 1
+    scorer, images = PictureScorer(export, None, 8), [PICTURES[0], image, image, PICTURES[3]]
+    assert [scores is None for scores in scorer.score(images, CAPTIONS, REWRITES)] == [False, True, True, False]
+    kept = judge(scorer, 0.0, images)
     first, last = ([difference >= 0 for difference in differences[row]] for row in (0, 3))
     assert kept == [first, [True], [], last]
 
@@ -170,10 +199,10 @@ def test_without_a_readable_picture_everything_is_kept_and_the_sample_is_counted
 def test_a_directory_may_have_open_clips_prefix_or_be_a_url_or_relative(
     export: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = PictureGate(export, None, 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    expected = PictureScorer(export, None, 8).score(PICTURES, CAPTIONS, REWRITES)
     monkeypatch.chdir(Path(export).parent)
     for model in (f"local-dir:{export}", "export", f"file://{export}"):
-        assert PictureGate(model, None, 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES) == expected
+        assert PictureScorer(model, None, 8).score(PICTURES, CAPTIONS, REWRITES) == expected
 
 
 def test_a_directory_on_an_object_store_is_copied(export: str) -> None:
@@ -182,11 +211,11 @@ def test_a_directory_on_an_object_store_is_copied(export: str) -> None:
     memory = fsspec.filesystem("memory")
     memory.put(f"{export}/", "/picture_gate/export", recursive=True)
     try:
-        gate = PictureGate("memory://picture_gate/export", None, 0.0, 8)
+        scorer = PictureScorer("memory://picture_gate/export", None, 8)
     finally:
         memory.rm("/picture_gate", recursive=True)
-    expected = PictureGate(export, None, 0.0, 8)
-    assert gate.judge(PICTURES, CAPTIONS, REWRITES) == expected.judge(PICTURES, CAPTIONS, REWRITES)
+    expected = PictureScorer(export, None, 8)
+    assert scorer.score(PICTURES, CAPTIONS, REWRITES) == expected.score(PICTURES, CAPTIONS, REWRITES)
 
 
 def test_a_name_of_open_clip_takes_a_checkpoint_file(
@@ -195,7 +224,7 @@ def test_a_name_of_open_clip_takes_a_checkpoint_file(
     # open_clip has no small model, so this one is registered under a name.
     open_clip.add_model_config(Path(export).parent / "tiny-clip.json")
     torch.save(open_clip.create_model(f"local-dir:{export}").state_dict(), tmp_path / "weights.pt")
-    kept, _ = PictureGate("tiny-clip", str(tmp_path / "weights.pt"), 0.0, 8).judge(PICTURES, CAPTIONS, REWRITES)
+    kept = judge(PictureScorer("tiny-clip", str(tmp_path / "weights.pt"), 8), 0.0)
     assert kept == [[difference >= 0 for difference in row] for row in differences]
 
 
@@ -213,7 +242,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_unrun(export: str, tmp_path
     open_clip.add_model_config(Path(export).parent / "tiny-clip.json")
     torch.save({"state_dict": _Payload(tmp_path / "ran")}, tmp_path / "weights.pt")
     with pytest.raises(UserError, match="cannot be loaded"):
-        PictureGate("tiny-clip", str(tmp_path / "weights.pt"), 0.0, 8)
+        PictureScorer("tiny-clip", str(tmp_path / "weights.pt"), 8)
     assert not (tmp_path / "ran").exists()
 
 
@@ -230,22 +259,22 @@ def test_a_checkpoint_that_would_run_code_is_refused_unrun(export: str, tmp_path
 )
 def test_an_unknown_model_is_refused(model: str, pretrained: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        PictureGate(model, pretrained, 0.1, 8, setting="here")
+        PictureScorer(model, pretrained, 8, setting="here")
 
 
 def test_a_directory_without_weights_or_with_damaged_ones_is_refused(export: str, tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_bytes((Path(export) / "open_clip_config.json").read_bytes())
     with pytest.raises(UserError, match="has no weights"):
-        PictureGate(str(tmp_path), None, 0.1, 8)
+        PictureScorer(str(tmp_path), None, 8)
     weights = (Path(export) / "open_clip_model.safetensors").read_bytes()
     (tmp_path / "open_clip_model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(UserError, match="cannot be loaded"):
-        PictureGate(str(tmp_path), None, 0.1, 8)
+        PictureScorer(str(tmp_path), None, 8)
 
 
 def test_a_directory_takes_no_other_weights(export: str) -> None:
     with pytest.raises(UserError, match="bring their weights"):
-        PictureGate(export, "openai", 0.1, 8)
+        PictureScorer(export, "openai", 8)
 
 
 def test_a_model_that_diverged_is_refused(export: str, tmp_path: Path) -> None:
@@ -255,14 +284,14 @@ def test_a_model_that_diverged_is_refused(export: str, tmp_path: Path) -> None:
         model.get_parameter("text_projection").fill_(float("nan"))
     save_model(tmp_path, model, spec)
     with pytest.raises(UserError, match="similarity of nan"):
-        PictureGate(str(tmp_path), None, 0.1, 8)
+        PictureScorer(str(tmp_path), None, 8)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_refining_refuses_what_is_judged_unlike(export: str, differences: list[list[float]], batch_size: int) -> None:
     draws = draws_of(CAPTIONS, REWRITES)
     reasons, unjudged = refine(
-        draws, accepted(draws), images_of(CAPTIONS, PICTURES), PictureGate(export, None, 0.0, batch_size)
+        draws, accepted(draws), images_of(CAPTIONS, PICTURES), PictureScorer(export, None, batch_size)
     )
     expected = [None if difference >= 0 else UNLIKE_PICTURE for row in differences for difference in row]
     assert reasons.type == pa.string()
@@ -277,7 +306,7 @@ def test_refining_leaves_draws_that_were_refused_as_they_are(export: str, differ
         ["truncated", None, "looping", "empty", *[None] * 4, "unrelated", tables.CAPTION_TOO_LONG], pa.string()
     )
     images = images_of([*CAPTIONS, "too long"], [*PICTURES, None])
-    reasons, unjudged = refine(draws, before, images, PictureGate(export, None, 0.0, 2))
+    reasons, unjudged = refine(draws, before, images, PictureScorer(export, None, 2))
     flat = [difference for row in differences for difference in row] + [0.0]
     assert reasons.to_pylist() == [
         reason or (None if difference >= 0 else UNLIKE_PICTURE)
@@ -296,18 +325,18 @@ def test_pictures_of_samples_with_new_ids_are_found_by_row_and_caption(export: s
     draws = draws_of(CAPTIONS, rewrites)
     images = images_of(CAPTIONS, PICTURES)
     renamed = [((f"new-{row}.png", key[1]), image) for row, (key, image) in enumerate(images)]
-    gate = PictureGate(export, None, 0.0, 2)
-    reasons, unjudged = refine(draws, accepted(draws), renamed, gate)
+    scorer = PictureScorer(export, None, 2)
+    reasons, unjudged = refine(draws, accepted(draws), renamed, scorer)
     assert unjudged == 0
-    assert reasons.to_pylist() == refine(draws, accepted(draws), images, gate)[0].to_pylist()
+    assert reasons.to_pylist() == refine(draws, accepted(draws), images, scorer)[0].to_pylist()
 
 
 def test_refining_counts_samples_without_a_readable_picture(export: str, differences: list[list[float]]) -> None:
     draws = draws_of(CAPTIONS, REWRITES)
-    gate = PictureGate(export, None, 0.0, 2)
+    scorer = PictureScorer(export, None, 2)
     # The first picture is damaged, the second caption was edited, the third sample has no draws, the last is intact.
     images = images_of([CAPTIONS[0], "edited", *CAPTIONS[2:]], [b"damaged", PICTURES[1], None, PICTURES[3]])
-    reasons, unjudged = refine(draws, accepted(draws), images, gate)
+    reasons, unjudged = refine(draws, accepted(draws), images, scorer)
     assert unjudged == 2
     last = [None if difference >= 0 else UNLIKE_PICTURE for difference in differences[3]]
     assert reasons.to_pylist() == [None] * 4 + last
@@ -317,14 +346,14 @@ def test_refining_reads_a_batch_of_pictures_ahead_and_none_in_vain(export: str) 
     read: list[int] = []
     judged: list[tuple[int, int]] = []
 
-    class Watched(PictureGate):
+    class Watched(PictureScorer):
         """Notes how many pictures it gets, and how many were read before."""
 
-        def judge(
+        def score(
             self, images: Sequence[bytes | None], captions: Sequence[str], rewrites: Sequence[Sequence[str]]
-        ) -> tuple[list[list[bool]], int]:
+        ) -> list[PictureScores | None]:
             judged.append((len(images), len(read)))
-            return super().judge(images, captions, rewrites)
+            return super().score(images, captions, rewrites)
 
     captions = [f"caption {number}" for number in range(20)]
     # Every second one of the first ten samples has a draw.
@@ -335,7 +364,7 @@ def test_refining_reads_a_batch_of_pictures_ahead_and_none_in_vain(export: str) 
             read.append(number)
             yield key_and_image
 
-    refine(draws, accepted(draws), images(), Watched(export, None, 2.0, 2))
+    refine(draws, accepted(draws), images(), Watched(export, None, 2))
     assert judged == [(2, 3), (2, 7), (1, 9)]
     assert read == list(range(9))
 
@@ -358,5 +387,65 @@ def test_a_shards_pictures_come_by_id_and_caption_hash_as_its_draws_are_known(ex
         (("s0#2", hash_caption(CAPTIONS[0])), PICTURES[2]),
     ]
     draws = draws_of(CAPTIONS[:2], REWRITES[:2])
-    _, unjudged = refine(draws, accepted(draws), read_images(shard, data), PictureGate(export, None, 2.0, 8))
+    _, unjudged = refine(draws, accepted(draws), read_images(shard, data), PictureScorer(export, None, 8))
     assert unjudged == 1
+
+
+# --- stored scores
+
+
+def unused() -> Any:
+    raise AssertionError("not needed")
+
+
+def stored_of(draws: pa.Table, scorer: PictureScorer) -> Mapping[str, pa.Array]:
+    scores, _ = score_draws(draws, accepted(draws), lambda: images_of(CAPTIONS, PICTURES), lambda: scorer)
+    return scores
+
+
+def test_scores_are_the_cosines_of_rewrite_and_caption_with_the_picture(export: str) -> None:
+    scorer, draws = PictureScorer(export, None, 3), draws_of(CAPTIONS, REWRITES)
+    scores = stored_of(draws, scorer)
+    by_sample = [each for each in scorer.score(PICTURES, CAPTIONS, REWRITES) if each is not None]
+    expected = [similarity for each in by_sample for similarity in each.rewrites]
+    assert scores["picture"].to_pylist() == pytest.approx(expected)
+    expected = [each.caption for each in by_sample for _ in each.rewrites]
+    assert scores["caption_picture"].to_pylist() == pytest.approx(expected)
+
+
+def test_stored_scores_need_neither_pictures_nor_a_model(export: str, differences: list[list[float]]) -> None:
+    draws = draws_of(CAPTIONS, REWRITES)
+    stored = stored_of(draws, PictureScorer(export, None, 8))
+    scores, unjudged = score_draws(draws, accepted(draws), unused, unused, stored)
+    assert (scores, unjudged) == (dict(stored), 0)
+    expected = [None if difference >= 0 else UNLIKE_PICTURE for row in differences for difference in row]
+    assert refuse_unlike(accepted(draws), scores, 0.0).to_pylist() == expected
+
+
+def test_only_draws_without_a_stored_score_are_scored(export: str) -> None:
+    scorer, draws = PictureScorer(export, None, 8), draws_of(CAPTIONS, REWRITES)
+    whole = stored_of(draws, scorer)
+    kept = pa.array([row < 3 for row in range(draws.num_rows)])  # of the first sample
+    partly = {name: pc.if_else(kept, column, None) for name, column in whole.items()}
+    images = images_of(CAPTIONS, [None, *PICTURES[1:]])
+    scores, unjudged = score_draws(draws, accepted(draws), lambda: images, lambda: scorer, partly)
+    assert unjudged == 0
+    for name, column in scores.items():
+        assert column.to_pylist() == pytest.approx(whole[name].to_pylist())
+
+
+def test_a_refused_draw_has_no_score(export: str) -> None:
+    draws = draws_of(CAPTIONS, REWRITES)
+    reasons = pa.array(["looping"] * draws.num_rows, pa.string())
+    scores, unjudged = score_draws(draws, reasons, unused, unused)
+    assert unjudged == 0
+    assert all(column.null_count == draws.num_rows for column in scores.values())
+    assert refuse_unlike(reasons, scores, 0.0).equals(reasons)
+
+
+def test_the_scorer_is_known_by_its_model_and_the_decoding_of_pictures() -> None:
+    data, picture = DataConfig(path="data"), PictureGateConfig(model="ViT-B-32", pretrained="openai")
+    first = picture_scorer_id(picture, data)
+    assert picture_scorer_id(picture.model_copy(update={"margin": 0.5, "batch_size": 1}), data) == first
+    assert picture_scorer_id(picture.model_copy(update={"pretrained": "laion2b"}), data) != first
+    assert picture_scorer_id(picture, data.model_copy(update={"exif": False})) != first
