@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
-from laclip_ray.config import ExportTarget
+from laclip_ray.config import ExportTarget, ImportJoin
 from laclip_ray.printable import printable_line
 from laclip_ray.tally import first_names
 
@@ -114,6 +114,16 @@ def import_rewrites(
     header: Annotated[bool, typer.Option("--header", help="The CSV's first row names its columns.")] = False,
     id_field: Annotated[int, typer.Option(min=1, help="Field of the sample's id in the CSV, from 1.")] = 1,
     caption_field: Annotated[int, typer.Option(min=1, help="Field of the caption in the CSV, from 1.")] = 2,
+    join: Annotated[
+        ImportJoin,
+        typer.Option(
+            help="What joins rows and samples: the id; the caption, for tars whose keys are numbers; or the file name "
+            "of the image."
+        ),
+    ] = "id",
+    captions_only: Annotated[
+        bool, typer.Option("--captions-only", help="The first file has a caption on each line and nothing else.")
+    ] = False,
 ) -> None:
     """Make rewrite sets from line-aligned text files, such as the ones that the paper's authors publish.
 
@@ -122,9 +132,10 @@ def import_rewrites(
     overrides = [word for word in texts if _is_override(word)]
     files = [word for word in texts if not _is_override(word)]
     experiment = read_experiment(config, overrides)
-    from laclip_ray.rewriting.import_texts import import_rewrites
+    from laclip_ray.rewriting.import_texts import CaptionsFile, import_rewrites
 
-    _print_imported(import_rewrites(experiment, captions, files, name or (), header, id_field, caption_field))
+    captions_file = CaptionsFile(captions, join, header, id_field, caption_field, captions_only)
+    _print_imported(import_rewrites(experiment, captions_file, files, name or ()))
 
 
 def _is_override(argument: str) -> bool:
@@ -145,8 +156,14 @@ def _print_imported(imported: "ImportResult") -> None:
     if imported.unused_lines:
         more = ", …" if imported.unused_lines > len(imported.unused_names) else ""
         _echo(
-            f"{imported.unused_lines:,} of {imported.lines:,} rows match no sample by id and caption: "
+            f"{imported.unused_lines:,} of {imported.lines:,} rows match no sample: "
             f"{', '.join(imported.unused_names)}{more}"
+        )
+    if imported.ambiguous_samples:
+        more = ", …" if imported.ambiguous_samples > len(imported.ambiguous_names) else ""
+        _echo(
+            f"{imported.ambiguous_samples:,} samples match several rows equally, and each took the next of them: "
+            f"{', '.join(imported.ambiguous_names)}{more}"
         )
     _echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
 

@@ -35,6 +35,9 @@ PromptMode = Literal["completion", "chat"]
 Template = Literal["plain", "reference"]
 """Layout of a completion prompt: this package's own, or the one in the paper's code."""
 
+HeadChoice = Literal["aligned", "any"]
+"""Which example pairs prompt heads show; see `RewriteConfig.head_choice`."""
+
 Delivery = Literal["ahead", "inline", "follow"]
 """How `laclip run` brings rewrites to training; see `RewriteConfig.delivery`."""
 
@@ -58,6 +61,9 @@ Search = Literal["grid", "random", "optuna"]
 
 ExportTarget = Literal["parquet", "text", "webdataset"]
 """File format of exported rewrites."""
+
+ImportJoin = Literal["id", "caption", "basename"]
+"""What joins the rows of imported texts to samples; see `rewriting.line_index`."""
 
 ModelLayout = Literal["open_clip", "hugging_face"]
 """Library that an exported model is for."""

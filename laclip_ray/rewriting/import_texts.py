@@ -1,13 +1,12 @@
 """Import of line-aligned text files (`line_files`) as rewrite sets, judged by the experiment's gate.
 
-Guarantees: the counts of lines are checked before anything is written. A line is imported only for a sample with its id
-and caption (`line_index`); lines and samples without a counterpart are counted and named. The same command continues
-an interrupted import. Importing a text export again gives equal accepted rewrites.
+Guarantees: the counts of lines are checked before anything is written. A line is imported only for a sample that it
+belongs to (`line_index`); lines and samples without a counterpart are counted and named, and samples with several. The
+same command continues an interrupted import. Importing a text export again gives equal accepted rewrites.
 
-Memory: the index of the CSV, 8 bytes per line of each text file (65 MB per million rows with four files), and one shard
-of the data. Text files are mapped; remote ones are first copied to a temporary directory.
-
-Not covered: original captions in files without ids.
+Memory: the index of the captions (37 bytes a row, 70 while it is built), 8 bytes per line of each text file, and one
+shard of the data: 10 million rows with four files take 0.7 GB, and 1 GB at the peak. Text files are mapped; remote ones
+are first copied to a temporary directory.
 """
 
 import contextlib
@@ -20,17 +19,18 @@ from typing import Any
 import pyarrow as pa
 
 from laclip_ray import lease, storage
-from laclip_ray.config import DataConfig, Experiment, GateConfig
+from laclip_ray.config import DataConfig, Experiment, GateConfig, ImportJoin
 from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import store, tables
+from laclip_ray.rewriting.captions_table import CaptionsTable, CsvTable, PlainCaptions
 from laclip_ray.rewriting.draws import judge_draws
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.line_files import Lines, group_files, open_lines
-from laclip_ray.rewriting.line_index import CaptionsTable, LineIndex
+from laclip_ray.rewriting.line_index import Keys, LineIndex
 from laclip_ray.rewriting.prompts import prompt_texts
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.statistics import Statistics
@@ -56,37 +56,61 @@ class ImportResult:
     commits_before: int = 0
     """Shards times sets committed by an earlier import."""
     unused_lines: int = 0
-    """Lines whose id and caption no sample has."""
+    """Lines that belong to no sample."""
     unused_names: list[str] = field(default_factory=list)
     """The ids of the first few unused lines."""
+    ambiguous_samples: int = 0
+    """Samples that several lines belong to equally; each took the next of them."""
+    ambiguous_names: list[str] = field(default_factory=list)
+    """The ids of the first few of them."""
+
+
+@dataclass(frozen=True)
+class CaptionsFile:
+    """The file of captions that the text files rewrite, and how its rows join samples."""
+
+    url: str
+    """A CSV (TSV by its extension) of ids and captions."""
+    join: ImportJoin = "id"
+    header: bool = False
+    """Whether the first row names the columns."""
+    id_field: int = 1
+    """Number of the field with the ids, from 1. For WebDataset keys, an image's extension is removed from them."""
+    caption_field: int = 2
+    """Number of the field with the captions, from 1."""
+    captions_only: bool = False
+    """The file has a caption on each line and nothing else; needs `join: caption`."""
+
+    def open(self) -> CaptionsTable:
+        """Open the file.
+
+        Raises:
+            UserError: there is no such file, or it has no such fields, or the join needs ids that it does not have.
+        """
+        if not self.captions_only:
+            return CsvTable.open(self.url, self.header, self.id_field, self.caption_field)
+        if self.join != "caption":
+            raise UserError(f"--captions-only: {self.url} has no ids then, so say --join caption too")
+        return PlainCaptions.open(self.url, self.header)
 
 
 def import_rewrites(
-    experiment: Experiment,
-    captions: str,
-    texts: Sequence[str],
-    names: Sequence[str] = (),
-    header: bool = False,
-    id_field: int = 1,
-    caption_field: int = 2,
+    experiment: Experiment, captions: str | CaptionsFile, texts: Sequence[str], names: Sequence[str] = ()
 ) -> ImportResult:
     """Make rewrite sets from line-aligned text files, and judge them by the experiment's gate.
 
     Args:
         experiment: says where the samples are and where the sets go (one directory each below `rewrite.output`).
-        captions: the CSV (TSV by its extension) of ids and captions.
+        captions: the captions that the files rewrite. A plain name is a CSV of ids and captions, joined by id.
         texts: the text files. Each makes a set; `NAME.0.txt`, `NAME.1.txt` make one with several rewrites per caption.
         names: names of the sets, in the order of the files. Empty: the files' names without their extension.
-        header: whether the CSV's first row names its columns.
-        id_field: number of the CSV's field with the samples' ids, from 1. For WebDataset keys, an image's extension is
-            removed from it.
-        caption_field: number of the CSV's field with the captions, from 1.
 
     Raises:
-        UserError: a file is missing, counts differ, a set's directory holds something else, or no line's id is in the
-            data. No file was written.
+        UserError: a file is missing, counts differ, a set's directory holds something else, or no line belongs to a
+            sample. No file was written.
         IncompleteError: a shard could not be read; all others are committed.
     """
+    captions = CaptionsFile(captions) if isinstance(captions, str) else captions
     files = group_files(texts, names)
     shards = list_shards(experiment.data)
     gate = experiment.rewrite.gate
@@ -94,17 +118,18 @@ def import_rewrites(
         raise UserError(
             "rewrite.gate.picture: an import does not look at pictures; import with rewrite.gate.picture=null"
         )
-    strip_extension = shards[0].format == "webdataset" and experiment.data.id_column is None
-    table = CaptionsTable.open(captions, header, id_field, caption_field, strip_extension)
+    has_tar_keys = shards[0].format == "webdataset" and experiment.data.id_column is None
+    table = captions.open()
     with contextlib.ExitStack() as stack:
         opened = {name: [stack.enter_context(open_lines(url)) for url in urls] for name, urls in files.items()}
-        index = LineIndex.build(table, {lines.url: len(lines) for group in opened.values() for lines in group})
+        line_counts = {lines.url: len(lines) for group in opened.values() for lines in group}
+        index = LineIndex.build(table, line_counts, Keys(captions.join, strip_extension=has_tar_keys))
         storage.check_output(experiment.rewrite_output, OUTPUT_SETTING, False, 1, [])
         stack.enter_context(lease.hold(experiment.rewrite_output, OUTPUT_SETTING, "rewrites import"))
         judge = _build_gate(gate, experiment.model.name)
         sets = []
         for name, group in opened.items():
-            location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group)
+            location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group, captions.join)
             store.check_location(location, recipe, OUTPUT_SETTING)
             rewrite_set = RewriteSet(location, gate_fingerprint(gate, experiment.model.name))
             sets.append(_ImportedSet(rewrite_set, recipe, group, experiment.data, judge))
@@ -112,19 +137,21 @@ def import_rewrites(
         locations = {rewrite_set.name: rewrite_set.location for rewrite_set in rewrite_sets}
         result = ImportResult(locations, len(index))
         _import_shards(experiment.data, shards, index, sets, result)
+        result.ambiguous_samples, result.ambiguous_names = index.ambiguous_samples, index.ambiguous_names
     result.unused_lines = int((~index.used).sum())
     if result.unused_lines:
         result.unused_names = index.unused_names(table)
     return result
 
 
-def _recipe(table: CaptionsTable, files: Sequence[Lines]) -> dict[str, Any]:
+def _recipe(table: CaptionsTable, files: Sequence[Lines], join: ImportJoin) -> dict[str, Any]:
     digests = "".join([table.digest, *(lines.digest for lines in files)])
     return {
         "imported_from": [storage.name_of(lines.url) for lines in files],
         "captions": storage.name_of(table.url),
         "lines": len(files[0]),
         "digest": hashlib.sha256(digests.encode()).hexdigest(),
+        **({"join": join} if join != "id" else {}),  # earlier versions knew only this join
     }
 
 
@@ -159,7 +186,7 @@ def _import_shards(
             result.statistics.setdefault(imported.rewrite_set.name, Statistics()).add(statistics)
 
     without_lines: list[Shard] = []
-    first_id = None
+    first_sample: Sample | None = None
     for shard in shards:
         samples = read(shard)
         lines = index.find(samples)
@@ -167,13 +194,9 @@ def _import_shards(
             commit(shard, samples, lines)
         elif shard.name not in failures:
             without_lines.append(shard)
-            first_id = first_id or next((sample.id for sample in samples), None)
+            first_sample = first_sample or next(iter(samples), None)
     if without_lines and not index.used.any():
-        raise UserError(
-            f"none of the {len(index):,} rows is in the data with an equal id and caption; the first id there is "
-            f"{index.first_id!r}, in the data {first_id!r}. Choose another field by --id-field or --caption-field, or "
-            "another data.id_column"
-        )
+        raise UserError(index.explain_no_match(first_sample))
     for shard in without_lines:
         samples = read(shard)
         commit(shard, samples, index.find(samples))

@@ -11,7 +11,7 @@ from laclip_ray.data.records import DUPLICATE_ID, hash_caption
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.import_texts import import_rewrites
+from laclip_ray.rewriting.import_texts import CaptionsFile, import_rewrites
 from laclip_ray.rewriting.line_index import CAPTION_DIFFERS, NOT_IN_IMPORT
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.sets import SetSelection, committed_sets
@@ -85,10 +85,10 @@ def test_the_fields_of_id_and_caption_can_be_others(tmp_path: Path) -> None:
     experiment = jsonl_experiment(tmp_path, ROWS)
     captions = write_csv(tmp_path / "c.tsv.csv", [("url", caption, path) for path, caption in ROWS])
     texts = [write_lines(tmp_path / "a.txt", [f"new {n}" for n in range(5)])]
-    imported = import_rewrites(experiment, captions, texts, id_field=3)
+    imported = import_rewrites(experiment, CaptionsFile(captions, id_field=3), texts)
     assert imported.unused_lines == 0
     with pytest.raises(UserError, match="3 fields; --id-field 4 and --caption-field 2"):
-        import_rewrites(experiment, captions, texts, id_field=4)
+        import_rewrites(experiment, CaptionsFile(captions, id_field=4), texts)
 
 
 @pytest.mark.parametrize("lines", [4, 6, 0])
@@ -108,7 +108,7 @@ def test_a_header_is_skipped_on_request_or_if_its_row_has_no_image_path(tmp_path
     for name, rows, header in (("images", images, False), ("urls", urls, True)):
         experiment = jsonl_experiment(tmp_path / name, rows)
         captions = write_csv(tmp_path / f"{name}.csv", [("path", "title"), *rows])
-        imported = import_rewrites(experiment, captions, texts, header=header)
+        imported = import_rewrites(experiment, CaptionsFile(captions, header=header), texts)
         assert (imported.lines, imported.unused_lines) == (5, 0)
         (accepted,) = accepted_by_set(reading(experiment, imported)).values()
         assert list(accepted.values()) == [[f"rewrite {n}"] for n in range(5)]
@@ -212,6 +212,14 @@ def test_other_texts_do_not_go_into_an_existing_set(tmp_path: Path) -> None:
     import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["text"] * 5)])
     with pytest.raises(UserError, match=r"another rewrite set .digest differ"):
         import_rewrites(experiment, captions, [write_lines(tmp_path / "human.txt", ["other"] * 5)])
+
+
+def test_another_join_does_not_go_into_an_existing_set(tmp_path: Path) -> None:
+    experiment = jsonl_experiment(tmp_path, ROWS)
+    captions, texts = write_csv(tmp_path / "c.csv", ROWS), [write_lines(tmp_path / "human.txt", ["text"] * 5)]
+    import_rewrites(experiment, captions, texts)
+    with pytest.raises(UserError, match=r"another rewrite set .join differ"):
+        import_rewrites(experiment, CaptionsFile(captions, "caption"), texts)
 
 
 def test_numbered_files_are_one_set_and_names_can_be_given(tmp_path: Path) -> None:
