@@ -65,7 +65,16 @@ from laclip_ray.config.rewriting import (
     RewriteConfig,
     SamplingConfig,
 )
-from laclip_ray.config.training import CheckpointConfig, ModelConfig, RampConfig, StreamConfig, TextConfig, TrainConfig
+from laclip_ray.config.training import (
+    CheckpointConfig,
+    ModelConfig,
+    RampConfig,
+    ScoreChoiceConfig,
+    ScoreRampConfig,
+    StreamConfig,
+    TextConfig,
+    TrainConfig,
+)
 from laclip_ray.config.tuning import HalvingConfig, SpaceConfig, TuneConfig
 
 __all__ = [
@@ -92,13 +101,13 @@ __all__ = [
     "InputPath",
     "LossKind",
     "MayChangeOnResume",
+    "MeaningGateConfig",
     "ModelConfig",
     "ModelLayout",
     "NonFiniteLoss",
     "NonNegativeFloat",
     "NonNegativeInt",
     "OutputPath",
-    "MeaningGateConfig",
     "PictureGateConfig",
     "PositiveFloat",
     "PositiveInt",
@@ -112,6 +121,8 @@ __all__ = [
     "RetrievalDataConfig",
     "RewriteConfig",
     "SamplingConfig",
+    "ScoreChoiceConfig",
+    "ScoreRampConfig",
     "Search",
     "Section",
     "SharedBySweep",

@@ -1,6 +1,6 @@
 """Complete the configuration of an earlier version, for comparisons with a present one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -28,11 +28,21 @@ def with_defaults(section: type[Section], content: Mapping[str, Any]) -> dict[st
 
 
 def _complete(annotation: Any, value: Any) -> Any:
-    for mark, section in sections_of(annotation):
-        if mark == ITEM and isinstance(value, list):
-            return [with_defaults(section, item) if isinstance(item, Mapping) else item for item in value]
-        if mark == ITEM and isinstance(value, Mapping):
-            return {key: with_defaults(section, item) for key, item in value.items() if isinstance(item, Mapping)}
-        if not mark and isinstance(value, Mapping):
-            return with_defaults(section, value)
+    marked = list(sections_of(annotation))
+    of_items = [section for mark, section in marked if mark == ITEM]
+    alone = [section for mark, section in marked if not mark]
+    if of_items and isinstance(value, list):
+        return [_with_defaults_of_one(of_items, item) if isinstance(item, Mapping) else item for item in value]
+    if of_items and isinstance(value, Mapping):
+        return {key: _with_defaults_of_one(of_items, item) for key, item in value.items() if isinstance(item, Mapping)}
+    if alone and isinstance(value, Mapping):
+        return _with_defaults_of_one(alone, value)
     return value
+
+
+def _with_defaults_of_one(sections: Sequence[type[Section]], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with the defaults of the alternative of a union that it belongs to: the first that it completes."""
+    for section in sections:
+        if all(name in content for name, field in section.model_fields.items() if field.is_required()):
+            return with_defaults(section, content)
+    return with_defaults(sections[0], content)

@@ -44,6 +44,15 @@ Delivery = Literal["ahead", "inline", "follow"]
 TextMode = Literal["sample", "both", "multi"]
 """Texts shown with one image; see `TextConfig.mode`."""
 
+ChoiceScore = Literal["meaning", "added", "picture", "log_probability"]
+"""A stored score that differs between the rewrites of one caption."""
+
+PairScore = Literal["meaning", "added", "picture", "caption_picture", "log_probability", "caption_words"]
+"""A score of a caption and a rewrite; see `ScoreRampConfig.by`."""
+
+RefusedShare = Literal["others", "caption"]
+"""Where a refused rewrite's share of the epochs goes; see `TextConfig.refused`."""
+
 StreamOrder = Literal["fast", "exact"]
 """Guarantee on the order of training samples; see `StreamConfig.order`."""
 
@@ -74,9 +83,15 @@ def number_or_mapping(value: object) -> str:
     return "<mapping>" if isinstance(value, Mapping | BaseModel) else "<number>"
 
 
-def number_name_or_mapping(value: object) -> str:
-    """Like `number_or_mapping`, for unions that also take a name."""
-    return "<name>" if isinstance(value, str) else number_or_mapping(value)
+def number_name_mapping_or_score(value: object) -> str:
+    """Like `number_or_mapping`, for unions of a number, a name, and two kinds of mappings: one has the key `by`."""
+    has_score = "by" in value if isinstance(value, Mapping) else hasattr(value, "by")
+    return "<score>" if has_score else "<name>" if isinstance(value, str) else number_or_mapping(value)
+
+
+def name_or_mapping(value: object) -> str:
+    """Like `number_or_mapping`, for unions of a name and a mapping."""
+    return "<mapping>" if isinstance(value, Mapping | BaseModel) else "<name>"
 
 
 class Section(BaseModel):

@@ -5,19 +5,23 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from laclip_ray.config.fields import (
+    ChoiceScore,
     LossKind,
     NonFiniteLoss,
     NonNegativeFloat,
     NonNegativeInt,
+    PairScore,
     PositiveFloat,
     PositiveInt,
     Precision,
     Probability,
+    RefusedShare,
     Section,
     StreamOrder,
     TextMode,
     WorkerRange,
-    number_name_or_mapping,
+    name_or_mapping,
+    number_name_mapping_or_score,
     number_or_mapping,
 )
 from laclip_ray.config.markers import (
@@ -41,20 +45,71 @@ class RampConfig(Section):
     """Length of the ramp in epochs, the first and the last included. None: the whole run."""
 
 
+class ScoreRampConfig(Section):
+    """A probability that changes linearly with a score, such that poor captions are replaced and good ones stay."""
+
+    by: PairScore
+    """A score of the caption and the rewrite that the draw picks: `meaning`, `added`, `picture` or `log_probability`.
+    Or a score of the caption: `caption_picture`, or `caption_words`, its number of words (split at spaces)."""
+    low: float
+    """Score at and below which p is `p_low`."""
+    high: float
+    """Score at and above which p is `p_high`. Between the two, p is linear in the score."""
+    p_low: Probability
+    """p at and below `low`."""
+    p_high: Probability
+    """p at and above `high`."""
+    unscored: Probability | None = None
+    """p where the drawn rewrite has no such score; such samples are counted. Required, except with `caption_words`,
+    which every caption has."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ScoreRampConfig":
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) is not smaller than high ({self.high})")
+        if self.unscored is None and self.by != "caption_words":
+            raise ValueError(f"unscored is missing: give the p of samples without the score {self.by}")
+        return self
+
+
+TextProbability = Annotated[
+    Annotated[Probability, Tag("<number>")]
+    | Annotated[Literal["uniform"], Tag("<name>")]
+    | Annotated[RampConfig, Tag("<mapping>")]
+    | Annotated[ScoreRampConfig, Tag("<score>")],
+    Discriminator(number_name_mapping_or_score),
+]
+"""The probability that an image shows a rewrite; see `TextConfig.p`."""
+
+
+class ScoreChoiceConfig(Section):
+    """A choice among a sample's accepted rewrites that prefers good scores."""
+
+    by: ChoiceScore
+    """A rewrite's weight is exp(score / `temperature`); with `added`, where lower is better, exp(-score /
+    `temperature`). A rewrite without the score counts like the mean of the sample's others."""
+    temperature: PositiveFloat
+    """In units of the score: a rewrite that is better by this much is shown 2.7 times as often. A large value is
+    `uniform`."""
+
+
 class TextConfig(Section):
     """Choice of the text for each image."""
 
     mode: TextMode = "sample"
     """`sample`: one text, a rewrite with probability p. `both`: the caption and a rewrite, each with its own loss.
     `multi`: all texts (LaCLIP-MT); p chooses the text of the text-to-image loss."""
-    p: Annotated[
-        Annotated[Probability, Tag("<number>")]
-        | Annotated[Literal["uniform"], Tag("<name>")]
-        | Annotated[RampConfig, Tag("<mapping>")],
-        Discriminator(number_name_or_mapping),
-    ] = 0.8
-    """Probability of a rewrite (with `both`, every image shows one). A number, a ramp, or `uniform`: the paper's choice
-    among 1 + M texts, M / (M + 1), with M rewrites of a sample in all sets together."""
+    p: TextProbability = 0.8
+    """Probability of a rewrite (with `both`, every image shows one). A number, a ramp over epochs or over a score, or
+    `uniform`: the paper's choice among 1 + M texts, M / (M + 1), with M rewrites of a sample in all sets together."""
+    choice: Annotated[
+        Annotated[Literal["uniform"], Tag("<name>")] | Annotated[ScoreChoiceConfig, Tag("<mapping>")],
+        Discriminator(name_or_mapping),
+    ] = "uniform"
+    """Choice among the accepted rewrites of a sample: all are equally likely (`uniform`), or weighted by a score."""
+    refused: RefusedShare = "others"
+    """Where the share of a refused rewrite goes. `others`: to the sample's accepted rewrites. `caption` (the paper):
+    with M rewrites, each accepted one has p / M, and the caption has the rest."""
     rewrites: Annotated[list[str] | None, InputPath()] = None
     """Directories or URLs of the rewrite sets to read. None: the sets of all `rewrite.prompt_sets`."""
     weights: dict[str, NonNegativeFloat] = {}
@@ -68,7 +123,25 @@ class TextConfig(Section):
         """Whether any text can be a rewrite."""
         if self.mode != "sample" or isinstance(self.p, str):
             return True
+        if isinstance(self.p, ScoreRampConfig):
+            return max(self.p.p_low, self.p.p_high, self.p.unscored or 0.0) > 0
         return self.p.start > 0 or self.p.end > 0 if isinstance(self.p, RampConfig) else self.p > 0
+
+    @property
+    def scores(self) -> dict[str, str]:
+        """The stored scores that decide the texts: by config key, the name of the score."""
+        scores: dict[str, str] = {}
+        if isinstance(self.p, ScoreRampConfig) and self.p.by != "caption_words":
+            scores["text.p.by"] = self.p.by
+        if isinstance(self.choice, ScoreChoiceConfig):
+            scores["text.choice.by"] = self.choice.by
+        return scores
+
+    @model_validator(mode="after")
+    def _p_has_an_effect(self) -> "TextConfig":
+        if self.mode == "both" and isinstance(self.p, ScoreRampConfig):
+            raise ValueError("p.by has no effect with mode=both, where every image shows a rewrite; remove p")
+        return self
 
 
 class StreamConfig(Section):

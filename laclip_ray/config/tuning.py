@@ -1,6 +1,6 @@
 """A sweep over p and other settings of training."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,12 +9,11 @@ from laclip_ray.config.fields import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Probability,
     Search,
     Section,
 )
 from laclip_ray.config.markers import OutputPath
-from laclip_ray.config.training import RampConfig
+from laclip_ray.config.training import TextProbability
 
 
 class SpaceConfig(Section):
@@ -58,10 +57,10 @@ class TuneConfig(Section):
 
     output: Annotated[str | None, OutputPath()] = None
     """Directory or URL of the runs and the table. None: `tune` under `output`."""
-    p: Annotated[list[Probability | Literal["uniform"] | RampConfig], Field(min_length=1)] | None = [
+    p: Annotated[list[TextProbability], Field(min_length=1)] | None = [
         *(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     ]
-    """A grid of `text.p`: numbers, `uniform`, ramps. None: `space` sweeps p, or p is fixed."""
+    """A grid of `text.p`: numbers, `uniform`, ramps over epochs or scores. None: `space` sweeps p, or p is fixed."""
     space: dict[str, SpaceConfig] = {}
     """Values of further keys, such as `train.learning_rate: {log_uniform: [1e-4, 1e-2]}`."""
     search: Search = "grid"
