@@ -55,6 +55,13 @@ MODELS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
+def real_model(name: str) -> Path:
+    """The directory of a model, for a test. A test makes none itself: it would count a download as its own time."""
+    directory = DIRECTORY / name
+    assert directory.is_dir(), f"{directory} is missing; run `make models`"
+    return directory
+
+
 def make_missing(directory: Path = DIRECTORY) -> None:
     """Make each model that `directory` lacks.
 

@@ -37,6 +37,8 @@ PRINTED = 8
 """Captions in the table."""
 ON_PAGE = 120
 """Captions on the page."""
+_HEADS = 8
+"""Few captions pay for few prompt heads: each of these serves 35 captions."""
 _CAPTIONS_PER_SHARD = 48
 """Small shards: an interrupted demo loses little, and a finished one has passed the whole pipeline several times."""
 
@@ -64,6 +66,7 @@ def real_experiment(output: str, model: str | None = None, captions: str = str(C
                 "model": model or REAL_MODEL,
                 "revision": None if model else REAL_REVISION,
                 "mode": "chat",
+                "heads": _HEADS,
             },
         },
         where="demo",
