@@ -48,12 +48,15 @@ def import_prompts(
     pairs: Annotated[str | None, typer.Option(help="Name of the list of (source, target).")] = None,
     seed: Annotated[int, typer.Option(help="Decides which pair is drawn from each group.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output file.")] = False,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Take all ordered pairs of each group, not one drawn pair.")
+    ] = False,
 ) -> None:
     """Make a prompt set from a Python file that lists captions."""
     from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set
 
     selection = Selection(source=source, target=target, groups=groups, pairs=pairs)
-    imported, path = import_prompt_set(file, selection, output=output, name=name, seed=seed, force=force)
+    imported, path = import_prompt_set(file, selection, output, name, seed, force, all_pairs)
     if imported.joined_texts:
         typer.echo(f"{imported.joined_texts} texts had several lines; line breaks became spaces")
     typer.echo(f"{path}: {len(imported.prompt_set.pairs)} pairs; use it with 'rewrite.prompt_sets=[{path}]'")

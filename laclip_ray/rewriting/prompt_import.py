@@ -2,19 +2,18 @@
 
 Three shapes are supported:
 - texts: two lists of equal length, sources and targets;
-- groups: a list of lists, each with several captions of one picture; an ordered pair of each is drawn;
+- groups: a list of lists, each with several captions of one picture; an ordered pair of each is drawn, or all ordered
+  pairs are taken, and a prompt never shows two pairs of one group;
 - pairs: a list of (source, target) tuples or {"source": ..., "target": ...} dicts.
 
-Guarantees: the file is parsed and never executed, and a list that its code changes later is refused. The written YAML
-loads to the same pairs. Draws are functions of the seed and the group's number.
-Not covered: literals built by operators or calls (`[...] + [...]`, f-strings), and lists inside classes or functions.
+Guarantees: the file is parsed and never executed, and a list that its code changes later is refused
+(`python_literals`). The written YAML loads to the same pairs. Draws are functions of the seed and the group's number.
 """
 
-import ast
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from laclip_ray.rewriting.prompts import (
     clean_caption,
     parse_prompt_set,
 )
+from laclip_ray.rewriting.python_literals import Variable, read_variables
 
 Shape = Literal["texts", "groups", "pairs"]
 
@@ -69,17 +69,6 @@ class ImportedPrompts:
     """Number of texts whose lines were joined into one."""
 
 
-@dataclass(frozen=True)
-class _Variable:
-    """A name that a file assigns at its top level."""
-
-    line: int
-    value: object
-    """None if it is not a literal."""
-    problem: str | None
-    """Why the file may give the name another value at run time. None: it cannot."""
-
-
 def import_prompt_set(
     path: str,
     selection: Selection,
@@ -87,6 +76,7 @@ def import_prompt_set(
     name: str | None = None,
     seed: int = 0,
     force: bool = False,
+    all_pairs: bool = False,
 ) -> tuple[ImportedPrompts, Path]:
     """Read a prompt set from a Python file and write it as YAML.
 
@@ -97,6 +87,7 @@ def import_prompt_set(
         name: the set's name. None: from the lists' names, else the file's name.
         seed: decides the pairs drawn from groups.
         force: replace an existing file at `output`.
+        all_pairs: take every ordered pair of each group, as the paper's code can draw them, instead of one.
 
     Returns:
         The prompt set and the YAML file.
@@ -104,7 +95,7 @@ def import_prompt_set(
     Raises:
         UserError: the file cannot be read, lacks the selected lists, or the output is refused.
     """
-    imported = read_prompt_set(path, selection, name, seed)
+    imported = read_prompt_set(path, selection, name, seed, all_pairs)
     target = Path(output if output is not None else f"{imported.prompt_set.name}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"--output {target}: the name of a prompt set's file ends with .yaml or .yml")
@@ -117,16 +108,22 @@ def import_prompt_set(
     return imported, target
 
 
-def read_prompt_set(path: str, selection: Selection, name: str | None = None, seed: int = 0) -> ImportedPrompts:
+def read_prompt_set(
+    path: str, selection: Selection, name: str | None = None, seed: int = 0, all_pairs: bool = False
+) -> ImportedPrompts:
     """Read a prompt set from a Python file; see `import_prompt_set` for the arguments."""
-    variables = _read_variables(path)
+    variables = read_variables(path)
     selection = _complete(selection, variables, path)
     values = {option: _value(variables, variable, path) for option, variable in selection.names().items()}
     reader = _TextReader(path)
     description = f"Imported from {Path(path).name}: {', '.join(selection.names().values())}."
+    if all_pairs and selection.groups is None:
+        raise UserError(f"{path}: --all-pairs takes every pair of groups of captions; choose a list by --groups NAME")
     if selection.groups is not None:
-        pairs = _draw_pairs(reader.groups(values["groups"], selection.groups), selection.groups, path, seed)
-        description += f" An ordered pair of each group, drawn with seed {seed}."
+        groups = _distinct_captions(reader.groups(values["groups"], selection.groups), selection.groups, path)
+        pairs = _all_pairs(groups) if all_pairs else _draw_pairs(groups, seed)
+        drawn = "All ordered pairs" if all_pairs else "An ordered pair"
+        description += f" {drawn} of each group" + ("." if all_pairs else f", drawn with seed {seed}.")
     elif selection.pairs is not None:
         pairs = reader.pairs(values["pairs"], selection.pairs)
     else:
@@ -148,76 +145,14 @@ def _content_of(prompt_set: PromptSet) -> dict[str, object]:
     return {
         "name": prompt_set.name,
         "description": prompt_set.description,
-        "pairs": [{"source": pair.source, "target": pair.target} for pair in prompt_set.pairs],
+        "pairs": [
+            {"source": pair.source, "target": pair.target} | ({} if pair.group is None else {"group": pair.group})
+            for pair in prompt_set.pairs
+        ],
     }
 
 
-def _read_variables(path: str) -> dict[str, _Variable]:
-    """Read the names that a file assigns at its top level, in the file's order."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in the file's strings
-            tree = ast.parse(Path(path).read_bytes(), filename=path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{path}: not readable as Python: {error}") from error
-    variables: dict[str, _Variable] = {}
-    changed: dict[str, int] = {}
-    for statement in tree.body:
-        assigned, expression = _assignment(statement)
-        for variable in assigned:
-            if variable in variables:
-                changed.setdefault(variable, statement.lineno)
-            elif expression is not None:
-                variables[variable] = _variable(expression, statement.lineno)
-        for variable in set(_names_at_risk(statement)) - set(assigned):
-            changed.setdefault(variable, statement.lineno)
-    for variable, line in changed.items():
-        if variable in variables and variables[variable].problem is None:
-            first = variables[variable]
-            problem = f"line {line} uses or changes it; code is not run, so leave its literal alone"
-            variables[variable] = _Variable(first.line, first.value, problem)
-    return variables
-
-
-def _assignment(statement: ast.stmt) -> tuple[list[str], ast.expr | None]:
-    """The plain names that a statement assigns, and the expression. Other statements give no names."""
-    match statement:
-        case ast.Assign(targets=targets, value=value) if all(isinstance(target, ast.Name) for target in targets):
-            return [target.id for target in targets if isinstance(target, ast.Name)], value
-        case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-            return [name], value
-    return [], None
-
-
-def _variable(expression: ast.expr, line: int) -> _Variable:
-    try:
-        return _Variable(line, ast.literal_eval(expression), None)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return _Variable(line, None, "not a literal: it holds calls, names or operators, and code is not run")
-
-
-def _names_at_risk(statement: ast.stmt) -> Iterator[str]:
-    """Names whose values a statement may change when the file is imported.
-
-    In files of this kind, the bodies of functions, classes and `if __name__ == "__main__"` only read the lists. An
-    assertion cannot change one.
-    """
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name
-        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-            yield from ((alias.asname or alias.name).partition(".")[0] for alias in aliases)
-        case ast.Assert() | ast.AnnAssign(value=None):
-            pass
-        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
-            pass
-        case _:
-            yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
-
-
-def _value(variables: dict[str, _Variable], name: str, path: str) -> object:
+def _value(variables: dict[str, Variable], name: str, path: str) -> object:
     if name not in variables:
         raise UserError(f"{path}: the top level assigns no `{name}`; {_inventory(variables)}")
     variable = variables[name]
@@ -226,7 +161,7 @@ def _value(variables: dict[str, _Variable], name: str, path: str) -> object:
     return variable.value
 
 
-def _complete(selection: Selection, variables: dict[str, _Variable], path: str) -> Selection:
+def _complete(selection: Selection, variables: dict[str, Variable], path: str) -> Selection:
     """Return the selection, or the only possible one if it is empty."""
     if (selection.source is None) != (selection.target is None):
         raise UserError("--source and --target belong together: give both")
@@ -247,7 +182,7 @@ def _complete(selection: Selection, variables: dict[str, _Variable], path: str) 
     return choices[0]
 
 
-def _choices(variables: dict[str, _Variable]) -> list[Selection]:
+def _choices(variables: dict[str, Variable]) -> list[Selection]:
     """All prompt sets that the file can hold, in the file's order."""
     shapes = {name: _shape(variable.value) for name, variable in variables.items()}
     texts = [name for name, shape in shapes.items() if shape == "texts"]
@@ -291,10 +226,10 @@ def _shape(value: object) -> Shape | None:
     return None
 
 
-def _inventory(variables: dict[str, _Variable]) -> str:
+def _inventory(variables: dict[str, Variable]) -> str:
     """List the file's assignments for a message."""
 
-    def kind(variable: _Variable) -> str:
+    def kind(variable: Variable) -> str:
         if variable.value is None and variable.problem is not None:
             return "not a literal"
         shape = _shape(variable.value)
@@ -372,18 +307,34 @@ def _pair_up(reader: _TextReader, values: dict[str, object], selection: Selectio
     return [ExamplePair(source, target) for source, target in zip(sources, targets, strict=True)]
 
 
-def _draw_pairs(groups: list[list[str]], name: str, path: str, seed: int) -> list[ExamplePair]:
-    """Draw two different captions of each group, in order. All ordered pairs are equally likely."""
-    pairs = []
+def _distinct_captions(groups: list[list[str]], name: str, path: str) -> list[list[str]]:
+    """The captions of each group. Captions that differ only by spaces count as one."""
+    distinct = []
     for number, group in enumerate(groups):
-        # Captions that differ only by spaces count as one.
         captions = list({clean_caption(caption): caption for caption in reversed(group)}.values())[::-1]
         if len(captions) < 2:
             raise UserError(f"{path}: {name}[{number}] needs two captions that differ to draw a pair from")
+        distinct.append(captions)
+    return distinct
+
+
+def _draw_pairs(groups: list[list[str]], seed: int) -> list[ExamplePair]:
+    """Draw two different captions of each group, in order. All ordered pairs are equally likely."""
+    pairs = []
+    for number, captions in enumerate(groups):
         draw = hash64("pair of a group", seed, number) % (len(captions) * (len(captions) - 1))
         first, second = divmod(draw, len(captions) - 1)
         pairs.append(ExamplePair(captions[first], captions[second + (second >= first)]))
     return pairs
+
+
+def _all_pairs(groups: list[list[str]]) -> list[ExamplePair]:
+    """Every ordered pair of different captions of each group; a pair knows the number of its group."""
+    return [
+        ExamplePair(source, target, group=number)
+        for number, captions in enumerate(groups)
+        for source, target in permutations(captions, 2)
+    ]
 
 
 def _name_from(selection: Selection, path: str) -> str:

@@ -63,6 +63,8 @@ class ExamplePair:
 
     source: str
     target: str
+    group: int | None = None
+    """Number of the picture that both texts describe, if several pairs describe it: a head shows one of them."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,14 @@ def parse_prompt_set(content: object, default_name: str, where: str) -> PromptSe
                 raise UserError(f"prompt set {where}: pairs[{number}] needs a text `source` and a text `target`")
             if text.splitlines() != [text] or SEPARATOR in text:
                 raise UserError(f"prompt set {where}: pairs[{number}] holds a line break or {SEPARATOR!r}")
-        pairs.append(ExamplePair(str(texts[0]), str(texts[1])))
-    if len(pairs) < PAIRS_PER_HEAD:
-        raise UserError(f"prompt set {where}: {len(pairs)} pairs, at least {PAIRS_PER_HEAD} are needed")
+        group = entry.get("group")
+        if group is not None and (isinstance(group, bool) or not isinstance(group, int)):
+            raise UserError(f"prompt set {where}: pairs[{number}]: `group` must be a whole number, got {group!r}")
+        pairs.append(ExamplePair(str(texts[0]), str(texts[1]), group))
+    pictures = len({number if pair.group is None else f"group {pair.group}" for number, pair in enumerate(pairs)})
+    if pictures < PAIRS_PER_HEAD:
+        kind = "pairs" if pictures == len(pairs) else "groups of pairs"
+        raise UserError(f"prompt set {where}: {pictures} {kind}, at least {PAIRS_PER_HEAD} are needed")
     return PromptSet(name, str(content.get("description", "")), tuple(pairs))
 
 

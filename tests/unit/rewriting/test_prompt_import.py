@@ -90,6 +90,21 @@ def test_every_ordered_pair_of_a_group_is_drawn_as_often(tmp_path: Path) -> None
     )
 
 
+def test_all_ordered_pairs_of_each_group_can_be_taken_and_know_their_group(tmp_path: Path) -> None:
+    output = tmp_path / "coco.yaml"
+    imported, _ = import_prompt_set(write(tmp_path, AUTHORS_LAYOUT), COCO, str(output), all_pairs=True)
+    assert [(pair.source, pair.target, pair.group) for pair in imported.prompt_set.pairs] == [
+        (source, target, number)
+        for number, group in enumerate(GROUPS)
+        for source in group
+        for target in group
+        if source != target
+    ]
+    assert load_prompt_set(str(output)) == imported.prompt_set
+    with pytest.raises(UserError, match="choose a list by --groups NAME"):
+        import_prompt_set(write(tmp_path, AUTHORS_LAYOUT), CHATGPT, str(output), all_pairs=True)
+
+
 def test_lists_are_named_after_what_tells_them_apart(tmp_path: Path) -> None:
     path = write(tmp_path, AUTHORS_LAYOUT)
     chatgpt, coco = (read_prompt_set(path, selection).prompt_set for selection in (CHATGPT, COCO))
@@ -222,6 +237,7 @@ def test_texts_of_several_lines_become_one_and_are_counted(tmp_path: Path) -> No
         ("x = 3", Selection(pairs="x"), "`x` is not a list of pairs"),
         ("x = 3", Selection(groups="x"), "`x` is not a list of groups"),
         ("x = [['a', 'b'], 3]", Selection(), r"`x\[1\]` is not a list"),
+        ("x = [['a', 'b'], ['c', 'd']]", Selection(), "2 pairs, at least 3 are needed"),
         ("x = [['a', 'b'], ['c']]", Selection(), r"x\[1\] needs two captions that differ"),
         ("x = [['a', 'b'], ['c  d', 'c d ']]", Selection(), r"x\[1\] needs two captions that differ"),
         (AUTHORS_LAYOUT.replace("bard", "crowd"), Selection("crowd_source_caption_list", "crowd_target_caption_list"),

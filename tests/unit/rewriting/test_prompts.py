@@ -377,6 +377,11 @@ def test_the_texts_of_a_file_are_kept_as_they_are_written(tmp_path: Path) -> Non
         (f'pairs:\n{PAIRS}- {{source: a, target: "b\\Lc"}}', r"pairs\[3\] holds a line break"),
         (f'pairs:\n{PAIRS}- {{source: a, target: "b\\r"}}', r"pairs\[3\] holds a line break"),
         ("pairs:\n- {source: a, target: b}", "1 pairs, at least 3 are needed"),
+        (
+            "pairs:\n" + "- {source: a, target: b, group: 1}\n" * 5 + "- {source: a, target: b}",
+            "2 groups of pairs, at least 3 are needed",
+        ),
+        (f"pairs:\n{PAIRS}- {{source: a, target: b, group: x}}", r"pairs\[3\]: `group` must be a whole number, got 'x'"),
     ],
 )
 def test_a_file_that_holds_no_set_is_refused_with_the_part_that_is_wrong(
