@@ -5,7 +5,7 @@ at least one row, in the shard's order.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -164,8 +164,14 @@ def judge_text(
         return tables.GATE_FAILED
 
 
-def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
-    """The gate's reason to refuse each draw; null: accepted. A caption without a draw has its outcome as the reason."""
+def judge_draws(draws: pa.Table, gate: Gate, refuse: Callable[[int], str | None] = lambda _: None) -> pa.Array:
+    """The gate's reason to refuse each draw; null: accepted. A caption without a draw has its outcome as the reason.
+
+    Args:
+        draws: rows of `DRAWS_SCHEMA`.
+        gate: checks the texts.
+        refuse: gives a further reason to refuse the draw in a row that the gate accepts.
+    """
     reasons: list[str | None] = list(draws.column("outcome").to_pylist())
     names = ("id", "text", "caption", "truncated", "head", "draw", "attempt")
     columns = {name: draws.column(name).to_pylist() for name in names}
@@ -180,7 +186,7 @@ def judge_draws(draws: pa.Table, gate: Gate) -> pa.Array:
             head = columns["head"][row] or 0  # null: imported, and the gate was made without examples
             others = [*accepted.values()]
             reason = judge_text(gate, text, columns["caption"][row], columns["truncated"][row], head, others)
-            reasons[row] = reason
+            reason = reasons[row] = reason or refuse(row)
             if reason is None:
                 accepted.setdefault(columns["draw"][row], text)  # training reads only the first accepted text of a slot
     return pa.array(reasons, pa.string())

@@ -35,6 +35,8 @@ from laclip_ray.rewriting.attempts import (
 from laclip_ray.rewriting.draws import judge_text
 from laclip_ray.rewriting.engine import Answer, Engine, EngineDiedError, RequestError
 from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.meaning import MeaningScores, refusal
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.prompts import Head, parse_completion
 from laclip_ray.rewriting.recipe import fingerprint_of
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop, one_line
@@ -56,6 +58,13 @@ REQUESTS_IN_FLIGHT = 1024
 """Requests of one shard in flight: more than an engine runs at once, so its queue never runs dry."""
 
 
+_NO_SCORES = (None,) * len(MeaningScores._fields)
+
+
+class EncoderError(Exception):
+    """The encoders of the meaning gate gave no scores. The message says why."""
+
+
 class ShardGivenUpError(Exception):
     """Too many captions of a shard killed their engines. The message says what to do."""
 
@@ -73,6 +82,7 @@ class _Draw(NamedTuple):
     output_tokens: int
     reason: str | None
     log_probability: float | None
+    scores: MeaningScores | None
 
 
 @dataclass(slots=True)
@@ -154,6 +164,8 @@ class ShardGenerator:
     """Ray's id of this node."""
     alive_nodes: Callable[[], Collection[str]]
     """Gives Ray's ids of the alive nodes."""
+    meaning: MeaningGate | None = None
+    """Judges the meaning of texts that the gates accept. None: off."""
     _turns: _Turns = field(default_factory=_Turns, init=False, repr=False)
     _errors: FirstErrors = field(default_factory=FirstErrors, init=False, repr=False)
 
@@ -171,6 +183,7 @@ class ShardGenerator:
         Raises:
             EngineDiedError: the engine died. The attempt stays recorded for the next one.
             ShardGivenUpError: too many captions killed their engines.
+            EncoderError: the meaning gate gave no scores.
         """
         url = attempts_url(self.sets[unit.prompt_set].location, unit.shard)
         log = await self._read_log(unit, origin, url)
@@ -242,7 +255,7 @@ class ShardGenerator:
         name = f"{unit.prompt_set}/{unit.shard}/{request.rows[0]}"
         try:
             await self._draw_slots(unit.prompt_set, request, name)
-        except EngineDiedError:
+        except (EngineDiedError, EncoderError):
             raise
         except BaseException as error:
             if is_request_to_stop(error):
@@ -260,7 +273,7 @@ class ShardGenerator:
         slots: Sequence[int] = request.slots
         for attempt in range(request.attempt, request.attempt + self.redraws + 1):
             answer = await self.engine.generate(prompt, len(slots), f"{name}/{attempt}")
-            draws = self._judge(prompt_set, request, attempt, slots, answer, accepted)
+            draws = await self._judge(prompt_set, request, attempt, slots, answer, accepted)
             request.prompt_tokens += answer.prompt_tokens
             request.cached_tokens += answer.cached_tokens
             request.draws += draws
@@ -268,7 +281,7 @@ class ShardGenerator:
             if not slots:
                 return
 
-    def _judge(
+    async def _judge(
         self,
         prompt_set: str,
         request: _Request,
@@ -278,26 +291,49 @@ class ShardGenerator:
         accepted: list[str],
     ) -> list[_Draw]:
         """Judge the completions for `slots`, in order; accepted texts are added to `accepted`."""
-        gate = self.gates[prompt_set]
+        gate, caption, head = self.gates[prompt_set], request.caption, request.head
+        texts = [parse_completion(completion.text) for completion in answer.completions]
+        reasons = [
+            judge_text(gate, text, caption, completion.truncated, head)
+            for text, completion in zip(texts, answer.completions, strict=True)
+        ]
+        scores = await self._score(
+            caption, [None if reason else text for text, reason in zip(texts, reasons, strict=True)]
+        )
         draws = []
-        for slot, completion in zip(slots, answer.completions, strict=True):
-            text = parse_completion(completion.text)
-            reason = judge_text(gate, text, request.caption, completion.truncated, request.head, accepted)
+        for slot, completion, text, reason, pair_scores in zip(
+            slots, answer.completions, texts, reasons, scores, strict=True
+        ):
+            if reason is None and accepted:
+                reason = judge_text(gate, text, caption, completion.truncated, head, accepted)
+            if reason is None and pair_scores is not None and self.meaning is not None:
+                reason = refusal(pair_scores, self.meaning.config)
             draws.append(
                 _Draw(
                     *(slot, attempt, text, completion.truncated, completion.output_tokens, reason),
-                    completion.log_probability,
+                    *(completion.log_probability, pair_scores),
                 )
             )
             if reason is None:
                 accepted.append(text)
         return draws
 
+    async def _score(self, caption: str, texts: Sequence[str | None]) -> list[MeaningScores | None]:
+        """The scores of texts; None where there is no text, or no meaning gate."""
+        pairs = [(caption, text) for text in texts if text is not None]
+        if self.meaning is None or not pairs:
+            return [None] * len(texts)
+        try:
+            scores = iter(await self.meaning.encoders.score(pairs))
+        except Exception as error:
+            raise EncoderError(one_line(error)) from error
+        return [None if text is None else next(scores) for text in texts]
+
 
 def _read_kept(url: str) -> pa.Table | None:
     """The kept draws of a finished piece; None if the piece must be drawn: there are none, or the file is damaged."""
     try:
-        # Pieces that an earlier version kept have no log-probability.
+        # Pieces that an earlier version kept have no scores.
         return with_columns_of(table_from_bytes(storage.read_bytes(url)), MADE_SCHEMA)
     except FileNotFoundError:
         return None
@@ -336,7 +372,7 @@ def _build_draws(requests: Iterable[_Request]) -> pa.Table:
     for request in requests:
         if (outcome := request.outcome) != tables.DRAWN:
             rows.extend(
-                (row, slot, request.attempt, outcome, None, False, 0, 0, 0, outcome, None)
+                (row, slot, request.attempt, outcome, None, False, 0, 0, 0, outcome, None, None, None)
                 for row in request.rows
                 for slot in request.slots
             )
@@ -345,12 +381,13 @@ def _build_draws(requests: Iterable[_Request]) -> pa.Table:
         draws = sorted(request.draws, key=lambda draw: draw[:2]) if len(request.draws) > 1 else request.draws
         prompt_tokens, cached_tokens = request.prompt_tokens, request.cached_tokens
         for row in request.rows:
-            for slot, attempt, text, truncated, output_tokens, reason, log_probability in draws:
+            for slot, attempt, text, truncated, output_tokens, reason, log_probability, scores in draws:
                 output_tokens = output_tokens if row == request.rows[0] else 0
                 rows.append(
                     (
                         *(row, slot, attempt, tables.DRAWN, text, truncated),
                         *(prompt_tokens, cached_tokens, output_tokens, reason, log_probability),
+                        *(scores or _NO_SCORES),
                     )
                 )
                 prompt_tokens = cached_tokens = 0

@@ -116,6 +116,7 @@ MADE_SCHEMA = pa.schema(
         *(DRAWS_SCHEMA.field(name) for name in ("draw", "attempt", "outcome", "text", "truncated", *TOKENS)),
         ("reason", pa.string()),
         DRAWS_SCHEMA.field(LOG_PROBABILITY),
+        *(VERDICTS_SCHEMA.field(name) for name in ("meaning", "added")),
     ]
 )
 """A row per draw of a shard, in the order of sample, slot, attempt. Generate writes it; commit reads it. Pieces of a
@@ -125,6 +126,7 @@ suspect shard are kept in storage as such tables until the shard is committed (`
     draw, attempt, outcome, text, truncated, prompt_tokens, cached_tokens, output_tokens  as in `DRAWS_SCHEMA`
     reason  string  why the gate refused the draw, or the outcome of a slot without text; null: accepted
     log_probability  as in `DRAWS_SCHEMA`
+    meaning, added   as in `VERDICTS_SCHEMA`
 """
 
 STREAM_SCHEMA = pa.schema(
