@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from laclip_ray.config.fields import (
     BudgetConfig,
     Delivery,
+    HeadChoice,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -104,6 +105,28 @@ class PictureGateConfig(Section):
     """GPUs (or a share of one) for each scoring process."""
 
 
+class MeaningGateConfig(Section):
+    """A gate that compares the meaning of caption and rewrite with a sentence encoder. `docs/gate.md` has the scores and
+    the measurements behind the defaults.
+    """
+
+    model: Annotated[str, InputPath(exists)] = "sentence-transformers/all-MiniLM-L6-v2"
+    """The sentence encoder: a Hugging Face name or a directory that sentence-transformers loads."""
+    revision: str | None = None
+    """The model's revision on the Hub. None: the newest."""
+    added_weight: NonNegativeFloat = 0.2
+    """What a word costs that nothing in the caption is close to, in cosine similarity."""
+    min_faithfulness: Annotated[float, Field(ge=-10.0, le=1.0)] = 0.65
+    """Least similarity of caption and rewrite, after the cost of what is added. Below it a rewrite is `meaning_lost` if
+    the similarity alone is lower, else `meaning_added`."""
+    batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
+    """Pairs in a scoring batch."""
+    actors: Annotated[WorkerRange, ChangesNoVerdict()] = WorkerRange()
+    """Number of scoring processes. Each holds one encoder."""
+    gpus_per_actor: Annotated[NonNegativeFloat, ChangesNoVerdict()] = 0.0
+    """GPUs (or a share of one) for each scoring process. 0: on a CPU."""
+
+
 class GateConfig(Section):
     """Checks that a rewrite must pass before training shows it. Each can be switched off.
 
@@ -137,6 +160,8 @@ class GateConfig(Section):
     min_shared_words: NonNegativeInt = 1
     """A rewrite with fewer content words in common with the caption is `unrelated`. 0: off, for one-word captions that
     are rewritten by synonyms and for scripts without spaces."""
+    meaning: MeaningGateConfig | None = None
+    """Also compare the meaning of the accepted rewrites with their captions'. None: no encoder is needed."""
     picture: PictureGateConfig | None = None
     """Also score the accepted rewrites by their picture. None: no pictures are read."""
 
@@ -162,6 +187,10 @@ class RewriteConfig(Section):
     """`completion` for base models (as in the paper), `chat` for instruct models."""
     heads: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Prompt heads in a set: few enough that the engine's prefix cache holds all of them."""
+    head_choice: HeadChoice = "aligned"
+    """Which example pairs the heads show. `aligned`: triples whose tokens end on a block boundary of the engine's
+    prefix cache, or close behind one; an engine computes a partial block again for every caption. `any`: any triples,
+    as in the paper. With `aligned`, a rewrite set that exists keeps its heads."""
     rewrites_per_set: Annotated[int, Field(ge=1, le=MAX_REWRITES_PER_SET)] = 1
     """Rewrites of each caption in each set. After an increase, only the missing ones are drawn."""
     redraws: Annotated[int, Field(ge=0, le=1_000)] = 1
