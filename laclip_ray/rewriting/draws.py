@@ -17,7 +17,7 @@ from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop
-from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits
+from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits, with_columns_of
 
 SEPARATOR_IN_CAPTION = "separator_in_caption"
 """A problem without consequences: the prompt shows the separator in another form."""
@@ -120,16 +120,17 @@ def _histories(previous: pa.Table) -> dict[tuple[str, str], _History]:
 
 
 def join_draws(samples: pa.Table, made: pa.Table) -> pa.Table:
-    """The draws table of a shard: each row of `made` with its sample's columns."""
+    """The draws of a shard: each row of `made` with its sample's columns, in `SCORED_DRAWS_SCHEMA`."""
     rows = samples.take(made.column("row"))
-    columns = [(made if name in made.column_names else rows).column(name) for name in tables.DRAWS_SCHEMA.names]
-    return pa.table(columns, schema=tables.DRAWS_SCHEMA)
+    columns = [(made if name in made.column_names else rows).column(name) for name in tables.SCORED_DRAWS_SCHEMA.names]
+    return pa.table(columns, schema=tables.SCORED_DRAWS_SCHEMA)
 
 
 def merge_draws(samples: pa.Table, before: pa.Table, new: pa.Table) -> pa.Table:
     """Old and new draws of the current samples, in their order. Draws of other samples are dropped."""
     order = {key: row for row, key in enumerate(_keys(samples))}
-    both = pa.concat_tables([before.select(tables.DRAWS_SCHEMA.names), new])
+    schema = tables.SCORED_DRAWS_SCHEMA
+    both = pa.concat_tables([with_columns_of(table, schema).select(schema.names) for table in (before, new)])
     slots, attempts = both.column("draw").to_pylist(), both.column("attempt").to_pylist()
     # A new attempt replaces an old row without a text.
     redrawn = {*zip(_keys(new), new.column("draw").to_pylist(), strict=True)}

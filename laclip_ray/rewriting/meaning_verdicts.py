@@ -6,21 +6,25 @@ each draw had been judged when it was drawn (`generator`).
 Guarantees: a draw whose scores are known is not scored again, so a gate with other thresholds needs no encoder.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
 from laclip_ray.config import MeaningGateConfig
-from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.draws import judge_draws, judge_text
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.meaning import MeaningScores, Pair, refusal
 from laclip_ray.rewriting.score_columns import Verdicts
-
-MEANING_SCORES = MeaningScores._fields
-"""The names of the scores, as columns."""
+from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.tables import (
+    DRAWN,
+    MEANING_SCORES,
+    SCORED_DRAWS_SCHEMA,
+    VERDICTS_SCHEMA,
+    with_columns_of,
+)
 
 
 class ScoresPairs(Protocol):
@@ -43,44 +47,65 @@ class MeaningGate:
     encoders: ScoresPairs
 
 
-def judge_by_meaning(
-    draws: pa.Table, gate: Gate, meaning: MeaningGate | None, known: Mapping[Pair, MeaningScores]
-) -> Verdicts:
+def read_scored_draws(rewrite_set: RewriteSet, shard: str, revision: int, meaning: MeaningGate | None) -> pa.Table:
+    """The draws of a shard with the scores that any gate stored, if they are of the same scorers.
+
+    Returns:
+        A table of `SCORED_DRAWS_SCHEMA`.
+
+    Raises:
+        UserError: the file is damaged.
+        FileNotFoundError: the shard has no draws of this revision.
+    """
+    draws = rewrite_set.read_draws(shard, revision)
+    stored = rewrite_set.stored_scores(shard, revision, meaning.scorers) if meaning else None
+    for name, scores in (stored or {}).items():
+        draws = draws.append_column(VERDICTS_SCHEMA.field(name), scores)
+    return with_columns_of(draws, SCORED_DRAWS_SCHEMA)
+
+
+def verdicts_of(made: pa.Table, meaning: MeaningGate | None) -> Verdicts:
+    """The verdicts that the generator gave: in a table of `MADE_SCHEMA`."""
+    scores = {name: made.column(name).combine_chunks() for name in MEANING_SCORES} if meaning else {}
+    return Verdicts(made.column("reason").combine_chunks(), scores, meaning.scorers if meaning else {})
+
+
+def judge_by_meaning(draws: pa.Table, gate: Gate, meaning: MeaningGate | None) -> Verdicts:
     """Judge a shard's draws.
 
     Args:
-        draws: rows of `DRAWS_SCHEMA`.
+        draws: rows of `SCORED_DRAWS_SCHEMA`.
         gate: checks the texts.
         meaning: checks the meaning. None: off, so nothing is scored.
-        known: scores that the same scorers computed before.
     """
     if meaning is None:
         return Verdicts(judge_draws(draws, gate))
+    known = _known_scores(draws)
     pairs = _pairs_to_score(draws, gate)
     missing = [pair for pair in dict.fromkeys(pairs.values()) if pair not in known]
-    scores_of = {**known, **dict(zip(missing, meaning.encoders.score_now(missing), strict=True))}
-    by_row = {row: scores_of[pair] for row, pair in pairs.items()}
+    if missing:
+        known.update(zip(missing, meaning.encoders.score_now(missing), strict=True))
+    by_row = {row: known[pair] for row, pair in pairs.items()}
     # A row without scores is refused by its text.
     reasons = judge_draws(draws, gate, lambda row: refusal(by_row[row], meaning.config) if row in by_row else None)
-    return Verdicts(reasons, columns_of(by_row, draws.num_rows), meaning.scorers)
+    return Verdicts(reasons, _columns_of(by_row, draws.num_rows), meaning.scorers)
 
 
-def columns_of(scores: Mapping[int, MeaningScores], rows: int) -> dict[str, pa.Array]:
+def _columns_of(scores: Mapping[int, MeaningScores], rows: int) -> dict[str, pa.Array]:
     """Scores as columns of `rows` values, by name; null: not scored."""
     values = [scores.get(row, (None,) * len(MEANING_SCORES)) for row in range(rows)]
     columns = zip(*values, strict=True) if values else [()] * len(MEANING_SCORES)
     return {name: pa.array(column, pa.float32()) for name, column in zip(MEANING_SCORES, columns, strict=True)}
 
 
-def known_scores(parts: Iterable[pa.Table]) -> dict[Pair, MeaningScores]:
-    """The scores in tables with the columns caption, text, meaning and added, by pair."""
-    known: dict[Pair, MeaningScores] = {}
-    for part in parts:
-        columns = (part.column(name).to_pylist() for name in ("caption", "text", *MEANING_SCORES))
-        for caption, text, meaning, added in zip(*columns, strict=True):
-            if meaning is not None and added is not None:
-                known[caption, text] = MeaningScores(meaning, added)
-    return known
+def _known_scores(draws: pa.Table) -> dict[Pair, MeaningScores]:
+    """The scores in draws, by pair."""
+    columns = (draws.column(name).to_pylist() for name in ("caption", "text", *MEANING_SCORES))
+    return {
+        (caption, text): MeaningScores(meaning, added)
+        for caption, text, meaning, added in zip(*columns, strict=True)
+        if meaning is not None and added is not None
+    }
 
 
 def _pairs_to_score(draws: pa.Table, gate: Gate) -> dict[int, Pair]:
@@ -89,6 +114,6 @@ def _pairs_to_score(draws: pa.Table, gate: Gate) -> dict[int, Pair]:
     columns = (draws.column(name).to_pylist() for name in names)
     pairs = {}
     for row, (outcome, text, caption, truncated, head) in enumerate(zip(*columns, strict=True)):
-        if outcome == tables.DRAWN and judge_text(gate, text, caption, truncated, head or 0) is None:
+        if outcome == DRAWN and judge_text(gate, text, caption, truncated, head or 0) is None:
             pairs[row] = (caption, text)
     return pairs

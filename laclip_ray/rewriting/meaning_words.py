@@ -16,6 +16,8 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _SPLIT_APOSTROPHE = re.compile(r"\s+(?=(?:'s|'re|'ve|'ll|n't)\b)")
 """Tokenised captions (CC3M's) write "woman 's" and "is n't"."""
 _SUFFIXES = ("'s", "ing", "ies", "ied", "ed", "es", "s", "ly", "er", "y", "e")
+_DOUBLED = re.compile(r"([bdgmnprt])\1$")
+"""Letters that English doubles before an ending ("running"), and hardly elsewhere ("falling")."""
 _SHORTEST_STEM_LETTERS = 3
 _SHORTEST_PREFIX_LETTERS = 4
 
@@ -100,14 +102,14 @@ def is_number(word: str) -> bool:
 def stem(word: str) -> str:
     """A word without its commonest English endings; a number word as digits.
 
-    >>> stem("pouring"), stem("ponies"), stem("woman's"), stem("three")
-    ('pour', 'pon', 'woman', '3')
+    >>> stem("pouring"), stem("running"), stem("ponies"), stem("woman's"), stem("three")
+    ('pour', 'run', 'pon', 'woman', '3')
     """
     if word in _NUMBER_WORDS:
         return _NUMBER_WORDS[word]
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= _SHORTEST_STEM_LETTERS:
-            return word[: -len(suffix)]
+            return _DOUBLED.sub(r"\1", word[: -len(suffix)])
     return word
 
 

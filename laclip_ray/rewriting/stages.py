@@ -29,9 +29,10 @@ from laclip_ray.rewriting.attempts import (
     read_attempts,
     remove_pieces,
 )
-from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws, merge_draws
+from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, merge_draws
 from laclip_ray.rewriting.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate, judge_by_meaning, read_scored_draws, verdicts_of
 from laclip_ray.rewriting.picture_gate import (
     PICTURE_SCORES,
     PictureScorer,
@@ -105,6 +106,8 @@ class ReadShard:
     """By prompt set."""
     gates: Mapping[str, Callable[[], Gate]]
     """By prompt set, builds its gate."""
+    meaning: MeaningGate | None = None
+    """Judges the meaning of earlier draws without verdicts. None: off."""
     queue: ShardQueue | None = None
     """If given, a task's input is a ticket, and the queue decides which shard it reads."""
 
@@ -148,9 +151,9 @@ class ReadShard:
             return rewrite_set.read(shard, revision)
         except FileNotFoundError:
             pass  # the run that drew them ended before it judged them
-        draws = rewrite_set.read_draws(shard, revision)
-        judged = draws.append_column("reason", judge_draws(draws, self.gates[prompt_set]()))
-        return with_columns_of(judged, VERDICTS_SCHEMA)
+        draws = read_scored_draws(rewrite_set, shard, revision, self.meaning)
+        verdicts = judge_by_meaning(draws, self.gates[prompt_set](), self.meaning)
+        return with_columns_of(draws.append_column("reason", verdicts.reasons), VERDICTS_SCHEMA)
 
 
 @dataclass
@@ -162,6 +165,8 @@ class CommitShard:
     gates: Mapping[str, Callable[[], Gate]]
     """By prompt set, builds its gate."""
     gpus_per_engine: float
+    meaning: MeaningGate | None = None
+    """Judges the meaning of draws without reasons. None: off."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Commit one stream row; gives a row of `REPORT_SCHEMA`."""
@@ -195,8 +200,8 @@ class CommitShard:
 
     def _commit(self, unit: WorkUnit, row: Mapping[str, Any]) -> Statistics:
         rewrite_set = self.sets[unit.prompt_set]
-        reasons: pa.Array | None = None
-        draws = _read_draws(rewrite_set, unit)
+        verdicts: Verdicts | None = None
+        draws = self._read_draws(unit)
         if draws is not None:
             # Judged by another gate, or written by an earlier attempt at this commit: readers may have seen them.
             origin = rewrite_set.origin(unit.shard, unit.revision)
@@ -204,14 +209,17 @@ class CommitShard:
             origin = self._final_origin(unit, row)
             samples, made = table_from_bytes(row["samples"]), table_from_bytes(row["made"])
             draws = join_draws(samples, made)
-            reasons = made.column("reason").combine_chunks()
-            before = read_earlier_draws(unit, samples.to_pydict(), rewrite_set.read_draws)
-            if before is not None:
-                draws, reasons = merge_draws(samples, before, draws), None
+            before = read_earlier_draws(
+                unit, samples.to_pydict(), partial(read_scored_draws, rewrite_set, meaning=self.meaning)
+            )
+            if before is None:
+                verdicts = verdicts_of(made, self.meaning)
+            else:
+                draws = merge_draws(samples, before, draws)
             store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
-        if reasons is None:
-            reasons = judge_draws(draws, self.gates[unit.prompt_set]())
-        verdicts = self._refine(unit, draws, Verdicts(reasons))
+        if verdicts is None:
+            verdicts = judge_by_meaning(draws, self.gates[unit.prompt_set](), self.meaning)
+        verdicts = self._refine(unit, draws, verdicts)
         statistics = store.commit_verdicts(
             *(rewrite_set, unit.shard, unit.revision, draws, verdicts.reasons, origin),
             scores=verdicts.scores,
@@ -222,6 +230,13 @@ class CommitShard:
         if row["engine"]:
             _remove_attempts(rewrite_set.location, unit.shard)
         return statistics
+
+    def _read_draws(self, unit: WorkUnit) -> pa.Table | None:
+        """The unit's draws in storage, with the scores that are known; None if it has no draws yet."""
+        try:
+            return read_scored_draws(self.sets[unit.prompt_set], unit.shard, unit.revision, self.meaning)
+        except FileNotFoundError:
+            return None
 
     def _refine(self, unit: WorkUnit, draws: pa.Table, verdicts: Verdicts) -> Verdicts:
         """The verdicts after gates that need a model. This class has no model, so they stay."""
@@ -245,6 +260,7 @@ class CommitShardByPicture(CommitShard):
         sets: Mapping[str, RewriteSet],
         gates: Mapping[str, Callable[[], Gate]],
         gpus_per_engine: float,
+        meaning: MeaningGate | None,
         picture: PictureGateConfig,
         data: DataConfig,
         shards: Mapping[str, Shard],
@@ -255,11 +271,12 @@ class CommitShardByPicture(CommitShard):
             sets: by prompt set.
             gates: by prompt set, builds its gate.
             gpus_per_engine: GPUs of one engine.
+            meaning: judges the meaning of draws without reasons. None: off.
             picture: the model and its margin.
             data: says where a shard's pictures are.
             shards: by name.
         """
-        super().__init__(sets, gates, gpus_per_engine)
+        super().__init__(sets, gates, gpus_per_engine, meaning)
         self._data = data
         self._shards = shards
         self._picture = picture
@@ -307,14 +324,6 @@ def _too_many_deaths() -> str | None:
     if deaths < MAX_STARTS:
         return None
     return killed_message(deaths)
-
-
-def _read_draws(rewrite_set: RewriteSet, unit: WorkUnit) -> pa.Table | None:
-    """The unit's draws in storage; None if it has no draws yet."""
-    try:
-        return rewrite_set.read_draws(unit.shard, unit.revision)
-    except FileNotFoundError:
-        return None
 
 
 def _remove_attempts(location: str, shard_name: str) -> None:

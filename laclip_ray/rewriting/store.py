@@ -37,7 +37,8 @@ from laclip_ray.ownership import changed_keys, check_owner
 from laclip_ray.rewriting.recipe import fingerprint_of
 from laclip_ray.rewriting.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.shard_files import path_of_shard, shard_of_path
-from laclip_ray.rewriting.shard_reading import read_columns, read_each, read_file, stored_names, values
+from laclip_ray.rewriting.shard_reading import read_columns, read_each, read_file, stored_names
+from laclip_ray.rewriting.slots import Slots, column_values, slots_of_samples
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.tables import (
     DRAWS_SCHEMA,
@@ -208,8 +209,6 @@ class RewriteSet:
     def accepted(self, shard_name: str) -> dict[SampleKey, list[str]] | None:
         """The accepted rewrites of a shard's samples.
 
-        The first accepted draw of each slot counts, so a sample has at most one rewrite per slot.
-
         Returns:
             Texts in the order of their slots, by (id, caption hash) in the shard's order; a sample without an accepted
             rewrite has an empty list. None if the shard is not committed.
@@ -217,25 +216,39 @@ class RewriteSet:
         Raises:
             UserError: a file is damaged.
         """
+        slots = self.slots(shard_name)
+        if slots is None:
+            return None
+        return {
+            key: [rewrite.text for rewrite in of_sample.values() if rewrite is not None]
+            for key, of_sample in slots.items()
+        }
+
+    def slots(self, shard_name: str, scores: Sequence[str] = ()) -> dict[SampleKey, Slots] | None:
+        """The slots of a shard's samples, each with its accepted rewrite.
+
+        Args:
+            shard_name: the shard.
+            scores: names of the scores to read.
+
+        Returns:
+            By (id, caption hash), in the shard's order. None if the shard is not committed.
+
+        Raises:
+            UserError: a file is damaged.
+        """
         revision = self.committed_revision(shard_name)
         if revision is None:
             return None
-        verdicts = read_file(self.verdicts_url, shard_name, revision, storage.read_parquet)
-        texts = read_file(self.draws_url, shard_name, revision, read_columns(["text"]))
-        if not _belong_together(texts, verdicts):
-            return None
-        by_sample: dict[SampleKey, dict[int, str]] = {}
-        columns = [values(verdicts, name) for name in ("id", "caption_hash", "draw", "reason")]
-        for sample_id, caption_hash, slot, reason, text in zip(*columns, values(texts, "text"), strict=True):
-            text_of_slot = by_sample.setdefault((sample_id, caption_hash), {})
-            if reason is None:
-                text_of_slot.setdefault(slot, text)
-        return {key: list(text_of_slot.values()) for key, text_of_slot in by_sample.items()}
+        columns = ["id", "caption_hash", "draw", "reason", *scores]
+        verdicts = read_file(self.verdicts_url, shard_name, revision, read_columns(columns))
+        draws = read_file(self.draws_url, shard_name, revision, read_columns(["text", *scores]))
+        return slots_of_samples(verdicts, draws, scores) if _belong_together(draws, verdicts) else None
 
     def samples(self, shard_name: str, revision: int) -> list[SampleKey]:
         """(id, caption hash) of the samples that a shard's draws were made for, in the shard's order."""
         draws = read_file(self.draws_url, shard_name, revision, read_columns(["id", "caption_hash"]))
-        return list(dict.fromkeys(zip(values(draws, "id"), values(draws, "caption_hash"), strict=True)))
+        return list(dict.fromkeys(zip(column_values(draws, "id"), column_values(draws, "caption_hash"), strict=True)))
 
     def describe(self, revisions: Mapping[str, int]) -> dict[str, Committed]:
         """Read the metadata of committed shards.
@@ -352,10 +365,14 @@ def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: 
         rewrite_set: the set to write to.
         shard_name: the shard.
         revision: the revision to write.
-        draws: rows of `DRAWS_SCHEMA`, in the order of sample, slot, attempt.
+        draws: rows of `DRAWS_SCHEMA`, perhaps with more columns, in the order of sample, slot, attempt.
         origin: the input that the draws were made from.
     """
-    table = draws.cast(DRAWS_SCHEMA).replace_schema_metadata({_ORIGIN_KEY: origin.to_json().encode()})
+    table = (
+        draws.select(DRAWS_SCHEMA.names)
+        .cast(DRAWS_SCHEMA)
+        .replace_schema_metadata({_ORIGIN_KEY: origin.to_json().encode()})
+    )
     storage.write_parquet(rewrite_set.draws_url(shard_name, revision), table)
 
 

@@ -93,6 +93,12 @@ VERDICTS_SCHEMA = pa.schema(
 A score is null where the gate did not compute it.
 """
 
+MEANING_SCORES = ("meaning", "added")
+"""The scores of the meaning gate."""
+
+SCORED_DRAWS_SCHEMA = pa.schema([*DRAWS_SCHEMA, *(VERDICTS_SCHEMA.field(name) for name in MEANING_SCORES)])
+"""Draws in memory, with the scores that are known; null: the draw must be scored if its text is accepted."""
+
 SAMPLES_SCHEMA = pa.schema(
     [
         *(DRAWS_SCHEMA.field(name) for name in ("id", "caption_hash", "caption", "problems", "head", "outcome")),
@@ -116,7 +122,7 @@ MADE_SCHEMA = pa.schema(
         *(DRAWS_SCHEMA.field(name) for name in ("draw", "attempt", "outcome", "text", "truncated", *TOKENS)),
         ("reason", pa.string()),
         DRAWS_SCHEMA.field(LOG_PROBABILITY),
-        *(VERDICTS_SCHEMA.field(name) for name in ("meaning", "added")),
+        *(VERDICTS_SCHEMA.field(name) for name in MEANING_SCORES),
     ]
 )
 """A row per draw of a shard, in the order of sample, slot, attempt. Generate writes it; commit reads it. Pieces of a

@@ -251,7 +251,7 @@ def test_merged_draws_are_those_of_the_current_samples_in_their_order(case: Case
     previous = first_round(case)
     again = run_round(second_samples(case, previous), case.second, case.random)
     merged = merge_draws(again.samples, previous, again.draws)
-    assert merged.schema == tables.DRAWS_SCHEMA
+    assert merged.schema == tables.SCORED_DRAWS_SCHEMA
     keys = [(record.id, record.caption_hash) for record in case.now]
     old, new, merged_rows = (by_key(table.to_pylist()) for table in (previous, again.draws, merged))
     assert [*merged_rows] == keys
@@ -259,7 +259,7 @@ def test_merged_draws_are_those_of_the_current_samples_in_their_order(case: Case
         redrawn = {row["draw"] for row in new.get(key, [])}
         # Only a row without a text goes, and only if its slot was drawn again.
         stay = [row for row in old.get(key, []) if row["outcome"] == tables.DRAWN or row["draw"] not in redrawn]
-        expected = [{name: row[name] for name in tables.DRAWS_SCHEMA.names} for row in stay] + new.get(key, [])
+        expected = [{name: row[name] for name in tables.SCORED_DRAWS_SCHEMA.names} for row in stay] + new.get(key, [])
         assert merged_rows[key] == sorted(expected, key=lambda row: (row["draw"], row["attempt"]))
 
 

@@ -60,7 +60,7 @@ def test_every_sample_has_rows_and_they_stand_together_in_order(
 ) -> None:
     round_ = run_round(samples_of(samples, experiment), experiment, random)
     assert round_.made.schema == MADE_SCHEMA
-    assert round_.draws.schema == tables.DRAWS_SCHEMA
+    assert round_.draws.schema == tables.SCORED_DRAWS_SCHEMA
     rows = round_.draws.to_pylist()
     ids = [record.id for record in samples]
     assert [*dict.fromkeys(row["id"] for row in rows)] == ids
