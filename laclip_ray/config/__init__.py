@@ -15,6 +15,7 @@ from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
     BudgetConfig,
     CaptionChoice,
+    CompletionRule,
     Delivery,
     EqualCaptions,
     ExportTarget,
@@ -85,6 +86,7 @@ __all__ = [
     "CaptionChoice",
     "ChangesNoVerdict",
     "CheckpointConfig",
+    "CompletionRule",
     "DataConfig",
     "Delivery",
     "EngineConfig",

@@ -38,6 +38,15 @@ Template = Literal["plain", "reference"]
 HeadChoice = Literal["aligned", "any"]
 """Which example pairs prompt heads show; see `RewriteConfig.head_choice`."""
 
+CompletionRule = Literal["normalised", "reference"]
+"""How a rewrite is taken from a completion; see `RewriteConfig.completions`."""
+
+WordCount = Literal["words", "spaces"]
+"""How the gate counts a rewrite's words; see `GateConfig.word_count`."""
+
+Preset = Literal["paper"]
+"""One name for many values; see `config.presets`."""
+
 Delivery = Literal["ahead", "inline", "follow"]
 """How `laclip run` brings rewrites to training; see `RewriteConfig.delivery`."""
 

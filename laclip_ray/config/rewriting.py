@@ -6,16 +6,19 @@ from pydantic import Field, model_validator
 
 from laclip_ray.config.fields import (
     BudgetConfig,
+    CompletionRule,
     Delivery,
     HeadChoice,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Preset,
     Probability,
     PromptMode,
     Section,
     Template,
+    WordCount,
     WorkerRange,
 )
 from laclip_ray.config.markers import (
@@ -28,6 +31,7 @@ from laclip_ray.config.markers import (
     is_clip_directory,
     is_file,
 )
+from laclip_ray.config.presets import fill_gate, fill_rewrite
 from laclip_ray.errors import UserError
 
 DEMO_REWRITER = "demo-rewriter"
@@ -133,8 +137,14 @@ class GateConfig(Section):
     The name in backticks is the recorded reason. `docs/gate.md` argues the defaults.
     """
 
+    preset: Annotated[Preset | None, ChangesNoVerdict()] = None
+    """Other defaults for this section. `paper`: the authors' only check, two words between spaces; all others are off.
+    It also sets `rewrite.redraws: 0` and `rewrite.completions: reference`. A value that you write wins."""
     min_words: NonNegativeInt = 2
     """A rewrite with fewer words is `too_short` (the paper drops rewrites of one word). 0: off."""
+    word_count: WordCount = "words"
+    """How `min_words` counts. `words`: words with a letter or digit. `spaces`: the parts between single spaces, as the
+    paper's code counts."""
     max_context_tokens: PositiveInt | None = 77
     """A rewrite with more tokens in CLIP's tokeniser is `too_long`. None: off."""
     drop_truncated: bool = True
@@ -165,10 +175,18 @@ class GateConfig(Section):
     picture: PictureGateConfig | None = None
     """Also score the accepted rewrites by their picture. None: no pictures are read."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        return fill_gate(content, cls)
+
 
 class RewriteConfig(Section):
     """How captions are rewritten."""
 
+    preset: Preset | None = None
+    """Other defaults for this section. `paper`: prompts, sampling and gate as in the paper and its authors' code, with
+    a base model and prompt sets of your choice (`docs/reproducing.md`). A value that you write wins."""
     output: Annotated[str | None, OutputPath()] = None
     """Directory or URL of the rewrite sets, one directory for each prompt set. None: `rewrites` under `output`."""
     model: Annotated[str | None, InputPath(_is_local_model)] = None
@@ -197,6 +215,9 @@ class RewriteConfig(Section):
     """How often a rejected rewrite is drawn again."""
     template: Template = "plain"
     """Layout of completion prompts: `plain`, or `reference`, byte for byte as in the paper's code."""
+    completions: CompletionRule = "normalised"
+    """How a rewrite is taken from a completion. `normalised`: one line without marks, labels and quotes around it
+    (`docs/gate.md`). `reference`: the first line up to the separator, as in the paper's code."""
     max_caption_characters: PositiveInt = 1_000
     """Longer captions are not rewritten. They are recorded as `caption_too_long`, and training shows the caption."""
     sampling: SamplingConfig = SamplingConfig()
@@ -219,6 +240,20 @@ class RewriteConfig(Section):
     """YAML file of the price list. None: the list in this package."""
     budget: BudgetConfig = BudgetConfig()
     """Limit on the cost of rewriting."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        return fill_rewrite(content)
+
+    @model_validator(mode="after")
+    def _preset_fits(self) -> "RewriteConfig":
+        if self.preset == "paper" and self.mode == "chat":
+            raise ValueError(
+                "preset: paper writes the paper's prompts for a base model, and mode: chat does not use them; leave "
+                "out mode, or the preset"
+            )
+        return self
 
     @model_validator(mode="after")
     def _draws_differ(self) -> "RewriteConfig":

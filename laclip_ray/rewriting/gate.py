@@ -157,7 +157,7 @@ class Gate:
         bracket = "<" in text or "[" in text
         if config.drop_prompt_echo and self._echoes_prompt(text, plain, bracket):
             return Rejection.PROMPT_ECHO
-        if len(words) < config.min_words or (len(pieces) < config.min_words and not UNSPACED.search(text)):
+        if _is_too_short(text, pieces, words, config):
             return Rejection.TOO_SHORT
         if config.max_context_tokens is not None and self._exceeds(text, pieces, config.max_context_tokens):
             return Rejection.TOO_LONG
@@ -221,6 +221,12 @@ class Gate:
     @cached_property
     def _special_tokens(self) -> int:
         return self._count_tokens("")
+
+
+def _is_too_short(text: str, pieces: list[str], words: list[str], config: GateConfig) -> bool:
+    if config.word_count == "spaces":
+        return text.count(" ") + 1 < config.min_words
+    return len(words) < config.min_words or (len(pieces) < config.min_words and not UNSPACED.search(text))
 
 
 def build_gate(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, clip_model: str) -> Gate:

@@ -115,6 +115,7 @@ def _other_tokenizer(clip_model: str) -> dict[str, Any] | None:
 
 def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate's configuration, as JSON, without settings that change no verdict."""
+    gate = {key: value for key, value in gate.items() if key not in marked_keys(GateConfig, ChangesNoVerdict)}
     left_out = marked_keys(PictureGateConfig, ChangesNoVerdict)
     picture = gate["picture"] and {key: value for key, value in gate["picture"].items() if key not in left_out}
     return {**gate, "picture": picture}
@@ -140,6 +141,7 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> di
         "sampling": rewrite.sampling.model_dump(mode="json"),
         "engine": engine,
         "seed": seed,
+        **({"completions": rewrite.completions} if rewrite.completions != "normalised" else {}),
     }
 
 

@@ -133,7 +133,13 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
                 *("evaluate.zero_shot", "evaluate.retrieval"),
             },
         ),
-        (ChangesNoVerdict, {f"rewrite.gate.picture.{name}" for name in ("batch_size", "actors", "gpus_per_actor")}),
+        (
+            ChangesNoVerdict,
+            {
+                "rewrite.gate.preset",
+                *(f"rewrite.gate.picture.{name}" for name in ("batch_size", "actors", "gpus_per_actor")),
+            },
+        ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
