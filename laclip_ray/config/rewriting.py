@@ -125,8 +125,8 @@ class MeaningGateConfig(Section):
     the similarity alone is lower, else `meaning_added`."""
     batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
     """Pairs in a scoring batch."""
-    actors: Annotated[WorkerRange, ChangesNoVerdict()] = WorkerRange()
-    """Number of scoring processes. Each holds one encoder."""
+    actors: Annotated[PositiveInt | None, ChangesNoVerdict()] = None
+    """Number of scoring processes. Each holds one encoder. None: one for each engine that rewriting starts with."""
     gpus_per_actor: Annotated[NonNegativeFloat, ChangesNoVerdict()] = 0.0
     """GPUs (or a share of one) for each scoring process. 0: on a CPU."""
 

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +23,12 @@ import pyarrow as pa
 from laclip_ray import cluster
 from laclip_ray.config import RewriteConfig
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens
-from laclip_ray.rewriting.engine import BuildEngine, Engine, EngineDiedError, EngineStartError, build_heads
+from laclip_ray.rewriting.engine import BuildEngine, Engine, EngineDiedError, EngineStartError
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import ShardGenerator, ShardGivenUpError, useful_redraws
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
-from laclip_ray.rewriting.prompts import PromptSet
+from laclip_ray.rewriting.prompts import Head
 from laclip_ray.rewriting.row_errors import log_failure, one_line
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import STREAM_SCHEMA, WorkUnit, origin_of, table_from_bytes, table_to_bytes
@@ -79,11 +80,12 @@ class RewritingActor:
         rewrite: RewriteConfig,
         seed: int,
         tokenizer: TokenizerSpec,
-        prompt_sets: Mapping[str, PromptSet],
+        heads: Mapping[str, Sequence[Head]],
         gates: Mapping[str, Callable[[], Gate]],
         sets: Mapping[str, RewriteSet],
         run: str,
         build_engine: BuildEngine,
+        meaning: MeaningGate | None,
         *,
         is_first_round: bool,
     ) -> None:
@@ -91,13 +93,14 @@ class RewritingActor:
 
         Args:
             rewrite: the rewriting configuration.
-            seed: decides the prompt heads and the engine's sampling.
+            seed: decides the engine's sampling.
             tokenizer: CLIP's tokeniser, used by the gates.
-            prompt_sets: by name.
+            heads: by prompt set, its prompt heads.
             gates: by prompt set, builds its gate.
             sets: by prompt set, where its rewrites go.
             run: names the driver's run.
             build_engine: starts the engine.
+            meaning: judges the meaning of rewrites. None: off.
             is_first_round: whether this is the run's first pool of engines. A failed start there is not retried.
         """
         import ray
@@ -110,7 +113,6 @@ class RewritingActor:
         kill_children_when_gone()
         count_tokens(tokenizer, "")  # loads the tokeniser before the first shard needs it
         built_gates = {name: build_gate() for name, build_gate in gates.items()}
-        heads = build_heads(rewrite, prompt_sets.values(), seed)
         is_restart = not is_first_round or _was_restarted(context)
         timeout_s = rewrite.engine.restart_timeout_s if is_restart else 0.0
         self._engine: Engine | None = None
@@ -130,6 +132,7 @@ class RewritingActor:
                 run=run,
                 node=context.get_node_id(),
                 alive_nodes=_alive_nodes,
+                meaning=meaning,
             )
         _collect_garbage_rarely()
 

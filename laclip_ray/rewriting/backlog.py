@@ -19,10 +19,11 @@ from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
 from laclip_ray.models.loading import check_model
 from laclip_ray.rewriting import store
-from laclip_ray.rewriting.engine import build_heads
 from laclip_ray.rewriting.engine_arguments import check_engine
 from laclip_ray.rewriting.gate import Gate, build_gate
-from laclip_ray.rewriting.hub import check_hub_model
+from laclip_ray.rewriting.head_choice import HeadNumbers, pairs_of
+from laclip_ray.rewriting.heads import build_heads, choose_heads
+from laclip_ray.rewriting.hub import check_encoder, check_hub_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
@@ -42,6 +43,8 @@ class Backlog:
     shards: dict[str, Shard]
     """All shards of the dataset, by name."""
     prompt_sets: dict[str, PromptSet]
+    heads: dict[str, HeadNumbers]
+    """By prompt set."""
     sets: dict[str, RewriteSet]
     """By prompt set."""
     committed: dict[str, dict[str, Committed]]
@@ -68,9 +71,9 @@ class Backlog:
     @property
     def gates(self) -> dict[str, Callable[[], Gate]]:
         """By prompt set, a picklable function that builds its gate."""
-        rewrite, seed, clip_model = self.experiment.rewrite, self.experiment.seed, self.experiment.model.name
+        rewrite, clip_model = self.experiment.rewrite, self.experiment.model.name
         return {
-            name: partial(build_gate, rewrite, prompt_set, seed, clip_model)
+            name: partial(build_gate, rewrite, pairs_of(prompt_set, self.heads[name]), clip_model)
             for name, prompt_set in self.prompt_sets.items()
         }
 
@@ -95,11 +98,12 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
         _check_picture_gate(rewrite.gate.picture, has_pictures)
     gate = gate_fingerprint(rewrite.gate, experiment.model.name)
     sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in prompt_sets}
+    heads = choose_heads(rewrite, prompt_sets, experiment.seed, experiment.rewrite_output)
     for name, prompt_set in prompt_sets.items():
-        recipe = build_recipe(rewrite, prompt_set, experiment.seed)
+        recipe = build_recipe(rewrite, prompt_set, experiment.seed, heads[name])
         store.check_location(sets[name].location, recipe, "rewrite.output")
     spent_gpu_s = _spent_gpu_s(experiment.rewrite_output) if rewrite.budget != BudgetConfig() else 0.0
-    backlog = Backlog(experiment, shards, prompt_sets, sets, {}, spent_gpu_s)
+    backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, spent_gpu_s)
     for name in sets:
         _add_units(backlog, name, tuple(sorted(retry)))
     # Shard by shard: each shard is complete for all prompt sets as early as possible.
@@ -128,14 +132,16 @@ def check_prompts(backlog: Backlog) -> None:
     """Refuse settings that would stop the engine actors before their first shard.
 
     Raises:
-        UserError: the hub has no such language model, its chat template cannot ask for rewrites, or `model.name` has
-            no tokeniser.
+        UserError: the hub has no such language model or sentence encoder, the model's chat template cannot ask for
+            rewrites, or `model.name` has no tokeniser.
     """
     experiment = backlog.experiment
     if backlog.to_draw or backlog.to_compare:
         check_hub_model(model_directory(required_model(experiment.rewrite)), experiment.rewrite.revision)
+        if (meaning := experiment.rewrite.gate.meaning) is not None:
+            check_encoder(meaning)
     if experiment.rewrite.mode == "chat":
-        build_heads(experiment.rewrite, backlog.prompt_sets.values(), experiment.seed)
+        build_heads(experiment.rewrite, backlog.prompt_sets, backlog.heads)
     try:
         load_clip_tokenizer(tokenizer_spec(experiment.model.name))
     except Exception as error:

@@ -10,26 +10,16 @@ import asyncio
 import copy
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.config.rewriting import required_model
-from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import engine_arguments, prepare_environment
 from laclip_ray.rewriting.literal_tokens import PromptEncoder
-from laclip_ray.rewriting.prompts import (
-    Head,
-    Prompt,
-    PromptSet,
-    chat_heads,
-    chat_template_of,
-    completion_heads,
-)
-from laclip_ray.rewriting.recipe import model_directory
+from laclip_ray.rewriting.prompts import Prompt
 from laclip_ray.rewriting.row_errors import is_request_to_stop, one_line
 from laclip_ray.rewriting.tables import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED
 
@@ -256,26 +246,3 @@ def _start_advice(rewrite: RewriteConfig, error: Exception) -> str:
         "example to fp8), spread the model over more GPUs with rewrite.engine.tensor_parallel_size, or on a CPU lower "
         "rewrite.engine.cpu_kv_cache_gib"
     )
-
-
-def load_llm_tokenizer(rewrite: RewriteConfig) -> Any:
-    """The language model's own tokeniser.
-
-    Raises:
-        UserError: no model is set, or its tokeniser cannot be loaded.
-    """
-    from transformers import AutoTokenizer
-
-    model = required_model(rewrite)
-    try:
-        return AutoTokenizer.from_pretrained(model_directory(model), revision=rewrite.revision)
-    except (OSError, ValueError) as error:
-        raise UserError(f"rewrite.model: the tokeniser of {model!r} cannot be loaded: {error}") from error
-
-
-def build_heads(rewrite: RewriteConfig, prompt_sets: Iterable[PromptSet], seed: int) -> dict[str, tuple[Head, ...]]:
-    """The prompt heads of each prompt set, in the configured mode and template."""
-    if rewrite.mode == "chat":
-        template = chat_template_of(load_llm_tokenizer(rewrite))
-        return {prompts.name: chat_heads(prompts, rewrite.heads, seed, template) for prompts in prompt_sets}
-    return {prompts.name: completion_heads(prompts, rewrite.heads, seed, rewrite.template) for prompts in prompt_sets}

@@ -10,6 +10,12 @@ from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.recipe import model_directory
 
+GPU_BLOCK_TOKENS = 16
+"""vLLM's cache block on a GPU, for nearly all kinds of attention."""
+
+_CPU_BLOCK_TOKENS = 32
+"""The smallest block that vLLM's attention on a CPU is made for."""
+
 _IN_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 """vLLM's executor that runs the model in the process of the scheduler."""
 
@@ -64,7 +70,7 @@ def _defaults(engine: EngineConfig) -> dict[str, Any]:
         return defaults
     # Compilation does not pay off for the short runs and small models of a CPU.
     # The prefix cache shares whole blocks only, and vLLM's block on a CPU is 128 tokens, most of a prompt head.
-    defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": 32}
+    defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": _CPU_BLOCK_TOKENS}
     if engine.tensor_parallel_size == 1:
         # By default vLLM runs the model in a process of its own, and its scheduler then busy-waits: it takes a core
         # from the model.
@@ -82,6 +88,17 @@ def _check_type(key: str, value: Any, expected: Any) -> None:
         raise UserError(f"rewrite.engine.args.{key}: {value!r} is not what vLLM takes: {reasons}") from error
     except (PydanticSchemaGenerationError, PydanticUserError, NameError):
         return  # Pydantic cannot check this type of vLLM's own; vLLM does when the engine starts
+
+
+def cache_block_tokens(engine: EngineConfig) -> int:
+    """Tokens of a block of the engine's prefix cache, as far as they are known before it starts.
+
+    Without a GPU here, it is the block of an engine on a CPU. Text that ends on its boundary also ends on one of a GPU.
+    """
+    configured = engine.args.get("block_size")
+    if configured is not None:
+        return int(configured)
+    return GPU_BLOCK_TOKENS if has_gpu() else _CPU_BLOCK_TOKENS
 
 
 def has_gpu() -> bool:

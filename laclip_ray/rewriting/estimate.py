@@ -19,7 +19,7 @@ from laclip_ray.config import Experiment, RewriteConfig
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.engine import build_heads, load_llm_tokenizer
+from laclip_ray.rewriting.heads import build_heads, choose_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
@@ -96,21 +96,19 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
     model = required_model(rewrite)
     check_budget(rewrite)
     prices = load_prices(rewrite.prices)
-    prompt_sets = [load_prompt_set(name) for name in rewrite.prompt_sets]
+    prompt_sets = {prompt_set.name: prompt_set for prompt_set in map(load_prompt_set, rewrite.prompt_sets)}
     tokenizer, billions = load_llm_tokenizer(rewrite), _load_size(rewrite)
-    heads = build_heads(rewrite, prompt_sets, seed)
+    heads = build_heads(rewrite, prompt_sets, choose_heads(rewrite, prompt_sets, seed, experiment.rewrite_output))
     shards = list_shards(experiment.data)
     sample = sample_captions(shards, experiment.data, rewrite, seed)
     captions = count_captions(shards, sample)
     distinct_share = sample.distinct / sample.rows if sample.rows else 0.0
     distinct_captions = captions * distinct_share
     sets = tuple(
-        count_set(prompt_set, heads[prompt_set.name], sample.captions, distinct_captions, rewrite, seed, tokenizer)
-        for prompt_set in prompt_sets
+        count_set(prompt_set, heads[name], sample.captions, distinct_captions, rewrite, seed, tokenizer)
+        for name, prompt_set in prompt_sets.items()
     )
-    measured, measurement_notes = _measured_before(
-        experiment.rewrite_output, model, [prompt_set.name for prompt_set in prompt_sets]
-    )
+    measured, measurement_notes = _measured_before(experiment.rewrite_output, model, list(prompt_sets))
     costs = price_tokens(sets, rewrite, prices, billions, measured)
     return Estimate(
         model=model,

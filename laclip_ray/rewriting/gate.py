@@ -30,7 +30,7 @@ from laclip_ray.rewriting.gate_text import (
     recognisable_sentences,
     words_of,
 )
-from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, PromptSet, head_pairs, prompt_texts
+from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, prompt_texts
 
 VERSION = 2
 """Part of the gate's fingerprint. Every change of a check's behaviour raises it."""
@@ -229,18 +229,17 @@ def _is_too_short(text: str, pieces: list[str], words: list[str], config: GateCo
     return len(words) < config.min_words or (len(pieces) < config.min_words and not UNSPACED.search(text))
 
 
-def build_gate(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, clip_model: str) -> Gate:
+def build_gate(rewrite: RewriteConfig, heads: Sequence[tuple[ExamplePair, ...]], clip_model: str) -> Gate:
     """Build the gate that judges the rewrites of one prompt set.
 
     Args:
         rewrite: the rewriting configuration.
-        prompt_set: the prompt set whose rewrites are judged.
-        seed: the experiment's seed, which decides the prompt heads.
+        heads: the example pairs of each of the set's prompt heads (`head_choice.pairs_of`).
         clip_model: name of the CLIP model whose tokeniser counts tokens.
     """
     return Gate(
         rewrite.gate,
-        head_pairs(prompt_set, rewrite.heads, seed),
+        heads,
         partial(count_tokens, tokenizer_spec(clip_model)),
         prompt_texts(rewrite.mode, rewrite.template),
     )

@@ -2,6 +2,7 @@
 
     backlog -> read -> generate, judge, redraw -> commit
                tasks   engine actors              tasks, or actors with the picture model
+               all three ask the actors with the sentence encoder for scores of meaning
 
 Guarantees: a rerun does only the work left. A caption that cannot be rewritten is committed with its reason. An
 unreadable shard is named, and the run is incomplete. However a run ends, it leaves only whole shards. A run that
@@ -23,8 +24,12 @@ from laclip_ray.rewriting.actor import RewritingActor
 from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
 from laclip_ray.rewriting.changes import compare_replaced_files
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
+from laclip_ray.rewriting.heads import build_heads
 from laclip_ray.rewriting.hooks import NO_HOOKS, RunHooks
+from laclip_ray.rewriting.meaning_pool import encoder_group, start_meaning_gate
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.progress import Progress
+from laclip_ray.rewriting.prompts import Head
 from laclip_ray.rewriting.recipe import build_recipe
 from laclip_ray.rewriting.result import RewritingResult, count_committed, find_incomplete
 from laclip_ray.rewriting.shortfall import (
@@ -71,7 +76,13 @@ class Stage:
 
 
 def pipeline_stages(
-    backlog: Backlog, build_engine: BuildEngine, queue: ShardQueue | None, run: str, is_first_round: bool
+    backlog: Backlog,
+    heads: Mapping[str, Sequence[Head]],
+    build_engine: BuildEngine,
+    queue: ShardQueue | None,
+    meaning: MeaningGate | None,
+    run: str,
+    is_first_round: bool,
 ) -> tuple[Stage, Stage, Stage]:
     """The stages of rewriting: read, generate, commit."""
     import ray
@@ -80,7 +91,7 @@ def pipeline_stages(
     rewrite, engine = experiment.rewrite, experiment.rewrite.engine
     gpus_per_engine = cluster.gpus_per_process(configured_gpus(engine))
     read = Stage(
-        ReadShard(experiment.data, rewrite, experiment.seed, sets, gates, queue),
+        ReadShard(experiment.data, rewrite, experiment.seed, sets, gates, meaning, queue),
         # A task mostly waits for storage. Other resources than the actor's keep Ray from fusing the two stages. Tasks
         # that wait for a turn in the queue reserve no CPU: the commit that they wait for may need it.
         cpus=0.5 if queue is None else 0,
@@ -100,24 +111,25 @@ def pipeline_stages(
             "rewrite": rewrite,
             "seed": experiment.seed,
             "tokenizer": tokenizer_spec(experiment.model.name),
-            "prompt_sets": backlog.prompt_sets,
+            "heads": heads,
             "gates": gates,
             "sets": sets,
             "run": run,
             "build_engine": build_engine,
+            "meaning": meaning,
             "is_first_round": is_first_round,
         },
         placement=_placement(engine),
     )
-    return read, generate, _commit_stage(backlog, gpus_per_engine)
+    return read, generate, _commit_stage(backlog, gpus_per_engine, meaning)
 
 
-def _commit_stage(backlog: Backlog, gpus_per_engine: float) -> Stage:
+def _commit_stage(backlog: Backlog, gpus_per_engine: float, meaning: MeaningGate | None) -> Stage:
     import ray
 
     picture = backlog.experiment.rewrite.gate.picture
     if picture is None:
-        return Stage(CommitShard(backlog.sets, backlog.gates, gpus_per_engine), cpus=1)
+        return Stage(CommitShard(backlog.sets, backlog.gates, gpus_per_engine, meaning), cpus=1)
     return Stage(
         CommitShardByPicture,
         cpus=1,
@@ -127,6 +139,7 @@ def _commit_stage(backlog: Backlog, gpus_per_engine: float) -> Stage:
             "sets": backlog.sets,
             "gates": backlog.gates,
             "gpus_per_engine": gpus_per_engine,
+            "meaning": meaning,
             "picture": picture,
             "data": backlog.experiment.data,
             "shards": backlog.shards,
@@ -167,6 +180,12 @@ def scorer_group(picture: PictureGateConfig | None) -> cluster.ResourceGroup:
     return cluster.ResourceGroup("picture models", picture.actors.min, 1.0, picture.gpus_per_actor)
 
 
+def rewriting_groups(backlog: Backlog) -> tuple[cluster.ResourceGroup, ...]:
+    """All processes that rewriting holds from its start."""
+    rewrite = backlog.experiment.rewrite
+    return engine_group(backlog), scorer_group(rewrite.gate.picture), encoder_group(rewrite)
+
+
 def run_rewriting(
     experiment: Experiment, build_engine: BuildEngine = VllmEngine, retry: Collection[str] = ()
 ) -> RewritingResult:
@@ -187,8 +206,8 @@ def run_rewriting(
         backlog = find_backlog(experiment, retry)
         if backlog.units:
             check_prompts(backlog)
-            groups = (engine_group(backlog), scorer_group(experiment.rewrite.gate.picture))
-            cluster.connect(experiment.ray, cluster.Reservation("rewrite", groups), {"rewrite.output": output})
+            reservation = cluster.Reservation("rewrite", rewriting_groups(backlog))
+            cluster.connect(experiment.ray, reservation, {"rewrite.output": output})
             claim_sets(backlog)
         result = finish_rewriting(backlog, build_engine)
     if result.incomplete is not None:
@@ -204,7 +223,7 @@ def claim_sets(backlog: Backlog) -> None:
     """
     rewrite = backlog.experiment.rewrite
     for name, prompt_set in backlog.prompt_sets.items():
-        recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed)
+        recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed, backlog.heads[name])
         store.open_for_writing(backlog.sets[name].location, recipe, backlog.sets[name].gate, "rewrite.output")
 
 
@@ -259,15 +278,19 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
     from laclip_ray.data.executor_throttle import limit_overhead
 
     limit_overhead(ray.data.DataContext.get_current())
-    run = uuid.uuid4().hex
+    experiment, run = backlog.experiment, uuid.uuid4().hex
     progress = Progress(backlog, result, hooks, gpu_s=backlog.spent_gpu_s)
     # A reached limit forbids new draws, but existing draws are still judged.
     reached = progress.reached_limit() if backlog.to_draw else None
     to_draw, to_judge = [] if reached else backlog.to_draw, backlog.to_judge
     progress.units = len(to_draw) + len(to_judge)
+    heads = build_heads(experiment.rewrite, backlog.prompt_sets, backlog.heads) if to_draw else {}
+    meaning = start_meaning_gate(experiment.rewrite)
     is_first_round = True
     while to_draw or to_judge:
-        read, generate, commit = pipeline_stages(backlog, build_engine, hooks.queue, run, is_first_round)
+        read, generate, commit = pipeline_stages(
+            backlog, heads, build_engine, hooks.queue, meaning, run, is_first_round
+        )
         streams = []
         if to_judge:
             streams.append(Stage(emit_units, cpus=0.5).apply(_shard_rows(backlog, to_judge)))

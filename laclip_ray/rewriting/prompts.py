@@ -2,7 +2,7 @@
 
 In-context rewriting as in LaCLIP (Fan et al., NeurIPS 2023, section 3.2): the prompt shows three captions with a
 rewrite of each, then the caption. A base model continues the last of a few `source => target` lines
-(`completion_heads`). An instruct model sees the same pairs as turns of a conversation (`chat_heads`).
+(`completion_head`). An instruct model sees the same pairs as turns of a conversation (`chat_head`).
 
 The paper draws three random pairs for each caption. Here a prompt set has a fixed number of *heads* (everything in the
 prompt before the caption), and a hash of the sample's id and the set's name chooses the head. The engine's prefix cache
@@ -174,18 +174,6 @@ def parse_prompt_set(content: object, default_name: str, where: str) -> PromptSe
     return PromptSet(name, str(content.get("description", "")), tuple(pairs))
 
 
-def head_pairs(prompt_set: PromptSet, count: int, seed: int) -> tuple[tuple[ExamplePair, ...], ...]:
-    """Choose three distinct pairs for each of `count` heads, as a function of the arguments alone."""
-
-    def pairs(index: int) -> tuple[ExamplePair, ...]:
-        order = sorted(
-            range(len(prompt_set.pairs)), key=lambda pair: hash64("head", seed, prompt_set.name, index, pair)
-        )
-        return tuple(prompt_set.pairs[pair] for pair in order[:PAIRS_PER_HEAD])
-
-    return tuple(pairs(index) for index in range(count))
-
-
 def completion_head(pairs: tuple[ExamplePair, ...], template: Template = "plain") -> Head:
     """Build a head for a base model: the instruction, then a line `source => target` for each pair.
 
@@ -201,32 +189,19 @@ def completion_head(pairs: tuple[ExamplePair, ...], template: Template = "plain"
     return Head(pairs, before, f" {SEPARATOR}")
 
 
-def completion_heads(prompt_set: PromptSet, count: int, seed: int, template: Template = "plain") -> tuple[Head, ...]:
-    """Build the `count` heads of a prompt set for a base model."""
-    return tuple(completion_head(pairs, template) for pairs in head_pairs(prompt_set, count, seed))
-
-
-def chat_heads(
-    prompt_set: PromptSet, count: int, seed: int, apply_chat_template: Callable[[Messages], str]
-) -> tuple[Head, ...]:
-    """Build the `count` heads of a prompt set for an instruct model.
+def chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Messages], str]) -> Head:
+    """Build a head for an instruct model.
 
     The conversation is the system text, a user turn (source) and an assistant turn (target) for each pair, and a user
     turn with the caption. If the template does not support a system text, the text opens the first user turn.
 
     Args:
-        prompt_set: the set.
-        count: number of heads.
-        seed: decides the pairs of each head.
+        pairs: the example pairs.
         apply_chat_template: turns a conversation into the text that the model continues (`chat_template_of`).
 
     Raises:
         UserError: the template refuses the conversation, or drops or alters a part of it.
     """
-    return tuple(_chat_head(pairs, apply_chat_template) for pairs in head_pairs(prompt_set, count, seed))
-
-
-def _chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Messages], str]) -> Head:
     problem = ""
     for system_turn in (True, False):
         messages = _chat_messages(pairs, _SENTINEL, system_turn)

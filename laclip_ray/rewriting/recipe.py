@@ -10,16 +10,21 @@ from laclip_ray.config import (
     DEMO_REWRITER,
     ChangesNoVerdict,
     GateConfig,
+    MeaningGateConfig,
     PictureGateConfig,
     RewriteConfig,
     marked_keys,
 )
+from laclip_ray.config.fields import Section
 from laclip_ray.config.markers import DIRECTORY_PREFIX
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
+from laclip_ray.rewriting.head_choice import HeadNumbers, unaligned_heads
+from laclip_ray.rewriting.meaning import VERSION as MEANING_VERSION
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
+from laclip_ray.rewriting.tables import MEANING_SCORES
 
 # fmt: off
 HARMLESS_ENGINE_ARGUMENTS = frozenset({
@@ -61,6 +66,8 @@ HARMLESS_ENGINE_ARGUMENTS = frozenset({
     # Caching. A cached prefix saves computing the same values again.
     "block_size", "prefix_cache_retention_interval", "prefix_match_unit", "mamba_block_size", "mamba_cache_mode",
     "enable_mamba_shared_prefix_checkpoint",
+    # Defaults of the arguments above for scheduling and start-up.
+    "performance_mode",
     # Logging, metrics and names.
     "disable_log_stats", "aggregate_engine_logging", "show_hidden_metrics_for_version", "otlp_traces_endpoint",
     "collect_detailed_traces", "per_request_spec_decode_metrics", "kv_cache_metrics", "kv_cache_metrics_sample",
@@ -74,6 +81,11 @@ HARMLESS_ENGINE_ARGUMENTS = frozenset({
 # fmt: on
 """Arguments of vLLM's engine known not to change the model's texts. The recipe contains every other argument, including
 arguments that a later version of vLLM adds."""
+
+_CHANGES_NO_VERDICT = marked_keys(GateConfig, ChangesNoVerdict)
+
+HEAD_PAIRS = "head_pairs"
+"""The key of a recipe that lists the numbers of each head's pairs."""
 
 _HASHED_WHOLE_BYTES = 16 << 20
 """Larger files of a model count in its digest by name and size only."""
@@ -98,6 +110,8 @@ def gate_fingerprint(gate: GateConfig, clip_model: str) -> str:
     """
     weights = model_digest(gate.picture.model.removeprefix(DIRECTORY_PREFIX)) if gate.picture else None
     content = {"version": GATE_VERSION, **deciding_gate(gate.model_dump(mode="json")), "picture_weights": weights}
+    if gate.meaning is not None:
+        content["scorers"] = meaning_scorers(gate.meaning)
     if gate.max_context_tokens is not None and (tokenizer := _other_tokenizer(clip_model)):
         content["tokenizer"] = tokenizer
     return fingerprint_of(content)
@@ -115,20 +129,40 @@ def _other_tokenizer(clip_model: str) -> dict[str, Any] | None:
 
 def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate's configuration, as JSON, without settings that change no verdict."""
-    gate = {key: value for key, value in gate.items() if key not in marked_keys(GateConfig, ChangesNoVerdict)}
-    left_out = marked_keys(PictureGateConfig, ChangesNoVerdict)
-    picture = gate["picture"] and {key: value for key, value in gate["picture"].items() if key not in left_out}
-    return {**gate, "picture": picture}
+    return {
+        **gate,
+        "meaning": _deciding(gate["meaning"], MeaningGateConfig),
+        "picture": _deciding(gate["picture"], PictureGateConfig),
+    }
 
 
-def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> dict[str, Any]:
+def _deciding(section: Mapping[str, Any] | None, kind: type[Section]) -> dict[str, Any] | None:
+    if section is None:
+        return None
+    left_out = marked_keys(kind, ChangesNoVerdict)
+    return {key: value for key, value in section.items() if key not in left_out}
+
+
+def meaning_scorers(config: MeaningGateConfig) -> dict[str, str]:
+    """By score of the meaning gate, the fingerprint of what computes it: the encoder, and how words are compared."""
+    content = {
+        "version": MEANING_VERSION,
+        "model": config.model,
+        "revision": config.revision,
+        "weights": model_digest(config.model),
+    }
+    return dict.fromkeys(MEANING_SCORES, fingerprint_of(content))
+
+
+def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, heads: HeadNumbers) -> dict[str, Any]:
     """Everything that decides the model's texts for one prompt set, as a JSON object.
 
-    The numbers of rewrites and of redraws are not part of it: more of them only add to a set.
+    The numbers of rewrites and of redraws are not part of it: more of them only add to a set. Heads that follow from
+    the seed alone are not listed.
     """
     model = required_model(rewrite)
     engine = {key: value for key, value in rewrite.engine.args.items() if key not in HARMLESS_ENGINE_ARGUMENTS}
-    return {
+    recipe: dict[str, Any] = {
         "model": model,
         "revision": rewrite.revision,
         "weights": model_digest(model),
@@ -141,8 +175,12 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int) -> di
         "sampling": rewrite.sampling.model_dump(mode="json"),
         "engine": engine,
         "seed": seed,
-        **({"completions": rewrite.completions} if rewrite.completions != "normalised" else {}),
     }
+    if rewrite.completions != "normalised":
+        recipe["completions"] = rewrite.completions
+    if heads != unaligned_heads(prompt_set, rewrite.heads, seed):
+        recipe[HEAD_PAIRS] = [list(numbers) for numbers in heads]
+    return recipe
 
 
 def model_directory(model: str) -> str:

@@ -34,7 +34,7 @@ from laclip_ray.data.records import Sample
 from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.ownership import changed_keys, check_owner
-from laclip_ray.rewriting.recipe import fingerprint_of
+from laclip_ray.rewriting.recipe import HEAD_PAIRS, fingerprint_of
 from laclip_ray.rewriting.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.shard_files import path_of_shard, shard_of_path
 from laclip_ray.rewriting.shard_reading import read_columns, read_each, read_file, stored_names
@@ -339,7 +339,9 @@ def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bo
     def changed(record: Mapping[str, Any]) -> list[str]:
         if record["fingerprint"] == fingerprint_of(recipe):
             return []
-        return changed_keys(record["recipe"], dict(recipe)) or ["fingerprint"]
+        keys = changed_keys(record["recipe"], dict(recipe))
+        # Other pairs of the heads mostly follow from another change.
+        return [key for key in keys if key != HEAD_PAIRS] or keys or ["fingerprint"]
 
     return check_owner(location, RECIPE_FILE, changed, setting=setting, content="rewrite set", remedy=_RECIPE_REMEDY)
 

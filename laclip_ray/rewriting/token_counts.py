@@ -10,7 +10,6 @@ import heapq
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from laclip_ray.config import DataConfig, RewriteConfig
@@ -18,6 +17,8 @@ from laclip_ray.data.records import NO_CAPTION, Shard, ShardUnreadableError
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
+from laclip_ray.rewriting.engine_arguments import GPU_BLOCK_TOKENS
+from laclip_ray.rewriting.heads import shared_tokens
 from laclip_ray.rewriting.prompts import Head, PromptSet, choose_head
 
 SAMPLED_SHARDS = 8
@@ -27,9 +28,6 @@ SAMPLED_CAPTIONS = 400
 
 REJECTED_SHARE = 0.1
 """Assumed share of draws that the gate rejects. The summary of a run has the true share."""
-
-DEFAULT_BLOCK_TOKENS = 16
-"""vLLM's cache block on a GPU without `rewrite.engine.args.block_size`. Prompts share whole blocks only."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +160,10 @@ def count_set(
     """
     # A chat template writes its special tokens itself. For completion prompts the engine's tokenizer adds them.
     special = rewrite.mode == "completion"
-    block = int(rewrite.engine.args.get("block_size") or DEFAULT_BLOCK_TOKENS)
+    # The estimate is of engines on GPUs.
+    block = int(rewrite.engine.args.get("block_size") or GPU_BLOCK_TOKENS)
     head_numbers = [choose_head(prompt_set.name, sample_id, len(heads), seed) for sample_id, _ in captions]
-    cacheable_tokens = {
-        number: _shared_tokens(tokenizer, heads[number], special) // block * block for number in set(head_numbers)
-    }
+    cacheable_tokens = [count // block * block for count in shared_tokens(tokenizer, heads, special)]
     prompts = [heads[number].prompt(caption) for number, (_, caption) in zip(head_numbers, captions, strict=True)]
     prompt_lengths = [len(ids) for ids in _token_ids(tokenizer, prompts, special)]
     expansion = _token_count(tokenizer, (pair.target for pair in prompt_set.pairs)) / _token_count(
@@ -187,12 +184,6 @@ def count_set(
         output_tokens=round(total_captions * (rewrite.rewrites_per_set + redraws) * _mean(outputs)),
         expansion=expansion,
     )
-
-
-def _shared_tokens(tokenizer: Any, head: Head, special: bool) -> int:
-    """Tokens that two prompts of a head share. A tokenizer may join a head's last characters with the caption's."""
-    first, second = _token_ids(tokenizer, [head.prompt(word) for word in ("a", "7")], special)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], special: bool) -> list[list[int]]:

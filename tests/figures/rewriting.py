@@ -23,6 +23,7 @@ from laclip_ray.config import Experiment, load_experiment, parse_experiment, to_
 from laclip_ray.demo.language import alt_text
 from laclip_ray.demo.scenes import draw_scene
 from laclip_ray.rewriting.gate import build_gate
+from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
 from laclip_ray.rewriting.prompts import load_prompt_set
 from tests.figures import gate
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
@@ -202,7 +203,9 @@ def against_published_way(directory: Path) -> Iterator[Figure]:
     rewrite = {"prompt_sets": ["crowd"], "redraws": 0, "gate": {"min_shared_words": 0}}
     experiment = experiment_on(directory, "bare", **rewrite)
     config = to_bare(experiment, directory)
-    judge = build_gate(experiment.rewrite, load_prompt_set("crowd"), experiment.seed, experiment.model.name).judge
+    crowd = load_prompt_set("crowd")
+    heads = pairs_of(crowd, unaligned_heads(crowd, experiment.rewrite.heads, experiment.seed))
+    judge = build_gate(experiment.rewrite, heads, experiment.model.name).judge
     accepted = []
     with peer("published", config) as published, peer("bare", config) as bare:
         for run in range(3):

@@ -14,7 +14,8 @@ from typing import Any
 
 from laclip_ray.config import Experiment, load_experiment
 from laclip_ray.config.rewriting import required_model
-from laclip_ray.rewriting.engine import VllmEngine, build_heads, load_llm_tokenizer
+from laclip_ray.rewriting.engine import VllmEngine
+from laclip_ray.rewriting.heads import build_heads, choose_heads, load_llm_tokenizer
 from laclip_ray.rewriting.prompts import choose_head, completion_head, load_prompt_set, parse_completion
 from laclip_ray.rewriting.recipe import model_directory
 
@@ -28,7 +29,9 @@ class Bare:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._set = load_prompt_set(experiment.rewrite.prompt_sets[0])
-        self._heads = build_heads(experiment.rewrite, [self._set], experiment.seed)[self._set.name]
+        name, rewrite = self._set.name, experiment.rewrite
+        chosen = choose_heads(rewrite, {name: self._set}, experiment.seed, experiment.rewrite_output)
+        self._heads = build_heads(rewrite, {name: self._set}, chosen)[name]
         self._engine: Any = VllmEngine(experiment.rewrite, experiment.seed)._engine
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.data.records import Sample
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws
-from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError, build_heads
+from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import ShardGenerator, useful_redraws
-from laclip_ray.rewriting.prompts import head_pairs, load_prompt_set
+from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
+from laclip_ray.rewriting.heads import build_heads
+from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit, slot_numbers
 
@@ -42,7 +44,7 @@ def experiment_of(**rewrite: Any) -> Experiment:
 
 def gate_of(experiment: Experiment) -> Gate:
     """The experiment's gate, with a tokeniser that takes no time to load."""
-    heads = head_pairs(PROMPT_SET, experiment.rewrite.heads, experiment.seed)
+    heads = pairs_of(PROMPT_SET, unaligned_heads(PROMPT_SET, experiment.rewrite.heads, experiment.seed))
     return Gate(experiment.rewrite.gate, heads, lambda text: len(text.split()) + 2)
 
 
@@ -74,9 +76,10 @@ class RandomEngine:
 
 def generator_of(experiment: Experiment, engine: RandomEngine, location: str) -> ShardGenerator:
     """A generator for the prompt set `cleaned` with its attempts at `location`."""
+    numbers = unaligned_heads(PROMPT_SET, experiment.rewrite.heads, experiment.seed)
     return ShardGenerator(
         engine=engine,
-        heads=build_heads(experiment.rewrite, [PROMPT_SET], experiment.seed),
+        heads=build_heads(experiment.rewrite, {"cleaned": PROMPT_SET}, {"cleaned": numbers}),
         gates={"cleaned": gate_of(experiment)},
         sets={"cleaned": RewriteSet(location, "gate")},
         redraws=useful_redraws(experiment.rewrite),

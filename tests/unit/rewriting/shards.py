@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from laclip_ray.config import RewriteConfig
 from laclip_ray.data.records import hash_caption
 from laclip_ray.rewriting import tables
+from laclip_ray.rewriting.head_choice import HeadNumbers, unaligned_heads
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe
 from laclip_ray.rewriting.statistics import Statistics
@@ -101,10 +102,13 @@ def commit(
     return commit_verdicts(rewrite_set, shard, revision, table, reasons_of(draws), origin)
 
 
-def recipe(seed: int = 0, prompt_set: str = "cleaned", **changes: Any) -> dict[str, Any]:
+def recipe(
+    seed: int = 0, prompt_set: str = "cleaned", chosen: HeadNumbers | None = None, **changes: Any
+) -> dict[str, Any]:
     """The recipe of a model on the hub, with changed settings of rewriting."""
     rewrite = RewriteConfig(**{"model": "org/model", **changes})
-    return build_recipe(rewrite, load_prompt_set(prompt_set), seed)
+    loaded = load_prompt_set(prompt_set)
+    return build_recipe(rewrite, loaded, seed, chosen or unaligned_heads(loaded, rewrite.heads, seed))
 
 
 def claimed() -> RewriteSet:

@@ -74,7 +74,7 @@ def origin_of(backlog: Backlog, unit: WorkUnit) -> Origin:
 def draw(backlog: Backlog, unit: WorkUnit, refused: Reasons) -> None:
     """Write the draws of a unit, as a run does: its recipe claims the directory first."""
     rewrite, prompt_set = backlog.experiment.rewrite, backlog.prompt_sets[unit.prompt_set]
-    recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed)
+    recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed, backlog.heads[unit.prompt_set])
     rewrite_set = backlog.sets[unit.prompt_set]
     open_for_writing(rewrite_set.location, recipe, rewrite_set.gate, "rewrite.output")
     write_draws(

@@ -49,7 +49,7 @@ def rewritten(tmp_path: Path) -> Experiment:
             "name": "changes",
             "output": str(tmp_path / "out"),
             "data": {"path": str(tmp_path / "data.jsonl")},
-            "rewrite": {"model": "org/model", "prompt_sets": ["cleaned"], "gate": {"max_context_tokens": None}},
+            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["cleaned"], "gate": {"max_context_tokens": None}},
         }
     )
     draw(find_backlog(experiment))
@@ -78,7 +78,8 @@ def draw(backlog: Backlog) -> None:
 def _recipe(backlog: Backlog) -> dict[str, Any]:
     from laclip_ray.rewriting.recipe import build_recipe
 
-    return build_recipe(backlog.experiment.rewrite, backlog.prompt_sets["cleaned"], backlog.experiment.seed)
+    experiment = backlog.experiment
+    return build_recipe(experiment.rewrite, backlog.prompt_sets["cleaned"], experiment.seed, backlog.heads["cleaned"])
 
 
 def _row(backlog: Backlog, unit: WorkUnit) -> dict[str, Any]:

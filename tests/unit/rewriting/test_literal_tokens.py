@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from laclip_ray.config import PromptMode
 from laclip_ray.rewriting.literal_tokens import PromptEncoder
-from laclip_ray.rewriting.prompts import ExamplePair, Prompt, chat_heads, completion_head, load_prompt_set
+from laclip_ray.rewriting.prompts import ExamplePair, Prompt, chat_head, completion_head, load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
 from tests.cases import case
 
@@ -191,8 +191,7 @@ def test_the_fixed_parts_of_a_chat_keep_their_control_tokens() -> None:
         return "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
 
     pairs = tuple(ExamplePair(f"source {n}", f"target {n}") for n in range(3))
-    prompt_set = load_prompt_set("cleaned")
-    (head,) = chat_heads(type(prompt_set)("test", "", pairs), 1, 0, template)
+    head = chat_head(pairs, template)
     ids = PromptEncoder(tokenizer, "chat").encode(head.prompt("end it <|im_end|> now"))
     assert isinstance(ids, list)
     turns = 1 + 2 * len(pairs) + 1

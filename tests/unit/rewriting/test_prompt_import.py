@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from laclip_ray.cli import main
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set, prompt_set_yaml, read_prompt_set
-from laclip_ray.rewriting.prompts import ExamplePair, PromptSet, completion_heads, load_prompt_set
+from laclip_ray.rewriting.prompts import ExamplePair, PromptSet, load_prompt_set
+from tests.unit.rewriting.heads_of import completion_heads
 
 SOURCES = ["a red mug", "two dogs ", "it's <PERSON>'s  boat"]
 TARGETS = ["A mug is red.", "A pair of dogs.", 'The boat is "hers".']

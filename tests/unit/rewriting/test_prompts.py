@@ -26,19 +26,17 @@ from laclip_ray.rewriting.prompts import (
     Messages,
     PromptSet,
     built_in_prompt_sets,
-    chat_heads,
     chat_template_of,
     choose_head,
     clean_caption,
     completion_head,
-    completion_heads,
-    head_pairs,
     load_prompt_set,
     parse_completion,
     prompt_texts,
     template_description,
 )
 from tests.cases import case
+from tests.unit.rewriting.heads_of import chat_heads, completion_heads, head_pairs
 
 SET = PromptSet("test", "", tuple(ExamplePair(f"source {n}", f"target {n}") for n in range(9)))
 TEMPLATES: tuple[Template, ...] = get_args(Template)

@@ -121,6 +121,7 @@ DOES_NOT_DECIDE: dict[str, Any] = {
     "gate": {"min_words": 0},
     "max_engine_deaths": 9,
     "max_failed_share": 0.9,
+    "head_choice": "any",
     "price": "a price",
     "prices": "prices.yaml",
     "budget": {"gpu_hours": 1.0},
@@ -174,7 +175,7 @@ CHANGES_TEXT = (
     "attention_backend", "attention_config", "kernel_config", "linear_backend", "moe_backend", "ir_op_priority",
     "sparse_indexer_topk_backend", "enable_flashinfer_autotune", "mamba_backend", "mamba_config",
     "mamba_ssu_algorithm", "use_replayssm", "replayssm_buffer_len", "gdn_prefill_backend", "kda_prefill_backend",
-    "kda_decode_backend", "compilation_config", "optimization_level", "performance_mode", "engram_config",
+    "kda_decode_backend", "compilation_config", "optimization_level", "engram_config",
     # Sampling.
     "generation_config", "override_generation_config", "logits_processors", "watermark_config", "speculative_config",
     "spec_method", "spec_model", "spec_tokens", "diffusion_config", "structured_outputs_config", "reasoning_config",

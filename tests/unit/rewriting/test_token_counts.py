@@ -12,7 +12,7 @@ from laclip_ray.config import RewriteConfig, SamplingConfig
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.prompts import choose_head, completion_heads, load_prompt_set
+from laclip_ray.rewriting.prompts import choose_head, load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
 from laclip_ray.rewriting.token_counts import (
     REJECTED_SHARE,
@@ -23,6 +23,7 @@ from laclip_ray.rewriting.token_counts import (
     sample_captions,
 )
 from tests.cases import case
+from tests.unit.rewriting.heads_of import completion_heads
 from tests.unit.rewriting.priced_data import experiment, write_captions
 
 
