@@ -5,6 +5,7 @@ holds the merged position of all workers at its step. Counts in metrics and chec
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,11 +27,14 @@ from laclip_ray.training.batches import made_ahead, prefetched_batches, worker_b
 from laclip_ray.training.checkpoint import TrainingState, export_model, load_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.metrics import MetricsLog
+from laclip_ray.training.mixing import Mixing, count_shards
 from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.saver import Saver
 from laclip_ray.training.step import Stepper
 from laclip_ray.training.worker_reports import NonFinite, RunReport, Window, gather, merge_reports
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ class TrainingLoop:
         self._global_batch_size = global_batch_size
         self._consumption = Consumption(Position(), inputs.shard_count)
         self._window = Window(global_batch_size)
+        self._mixing = Mixing(inputs.shard_count)
+        self._has_judged_mixing = False
         self._metrics = MetricsLog(inputs.paths, state.step) if rank == 0 else None
         self._position = state.position
         """Of all workers, at the newest checkpoint."""
@@ -161,6 +167,7 @@ class TrainingLoop:
             supply.record_event("the first step of a start of training")
         loss, is_trained = self._stepper.step(batch, self._step)
         self._consumption.add(batch, is_trained)
+        self._mixing.add(batch)
         self._step += 1
         self._window.add(self._step, loss, is_trained, batch["id"])
 
@@ -208,9 +215,19 @@ class TrainingLoop:
 
     def _log(self, report: RunReport) -> None:
         row = self._row(report)
+        shards = gather(self._mixing.shards())
+        row["shards_in_batch"] = count_shards(shards)
         if self._metrics is not None:
+            self._judge_mixing(shards)
             supply = self._inputs.supply
             self._metrics.append({**row, **(supply.progress(row["epoch"]) if supply is not None else {})})
+
+    def _judge_mixing(self, shards: list[list[int]]) -> None:
+        """Warn once if the batches are poorly mixed."""
+        warning = self._mixing.warning(shards, self._global_batch_size, self._inputs.experiment.stream)
+        if warning is not None and not self._has_judged_mixing:
+            logger.warning("stream: %s", warning)
+        self._has_judged_mixing = True
 
     def _row(self, report: RunReport) -> dict[str, Any]:
         """A line of metrics; starts the next window."""

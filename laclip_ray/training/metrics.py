@@ -14,12 +14,13 @@ logger = logging.getLogger(__name__)
 
 _METRICS_FLUSH_S = 20.0
 """Time between two writes of `metrics.jsonl`."""
-_SCALARS = ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share")
+_SCALARS = ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share", "shards_in_batch")
 """Numbers of a line that TensorBoard shows."""
 _GAUGES = {
     "loss": "Mean loss since the last line",
     "images_per_s": "Images trained per second, all workers",
     "waiting_share": "Share of its time that the first worker waits for data",
+    "shards_in_batch": "Shards that the samples of the newest batch come from",
     "p_effective": "Share of samples that showed a rewrite",
     "p_effective_in_epoch": "Share of the newest epoch's samples that showed a rewrite",
     "late_share_in_epoch": "Share of the newest epoch's rewrites that came too late, so that the caption was shown",

@@ -20,6 +20,7 @@ ROW: dict[str, Any] = {
     "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 30},
     "images_per_s": 99.6,
     "waiting_share": 0.02,
+    "shards_in_batch": 12,
 }
 
 
