@@ -114,7 +114,7 @@ class MeaningGateConfig(Section):
     the measurements behind the defaults.
     """
 
-    model: Annotated[str, InputPath(exists)] = "sentence-transformers/all-MiniLM-L6-v2"
+    model: Annotated[str, InputPath(_is_local_model)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence encoder: a Hugging Face name or a directory that sentence-transformers loads."""
     revision: str | None = None
     """The model's revision on the Hub. None: the newest."""
@@ -151,25 +151,38 @@ class GateConfig(Section):
     """A rewrite that hit `sampling.max_tokens` is `truncated`."""
     drop_copies: bool = True
     """A rewrite equal to the caption, except for case and punctuation, is `copy_of_caption`."""
+    drop_near_copies: bool = True
+    """A rewrite that differs from the caption only in articles, punctuation or inflection is `near_copy`."""
     drop_prompt_echo: bool = True
     """A rewrite with the prompt's separator or instruction is `prompt_echo`; a copy of a target in the prompt is
     `copy_of_example`."""
+    drop_from_example: bool = True
+    """A rewrite with words that stand in its prompt's example pairs and not in the caption (rare ones, numbers, names)
+    is `from_example`."""
     drop_repeats: bool = True
     """A rewrite equal to another one of the same caption and set is `copy_of_rewrite`."""
     drop_chat_phrases: bool = True
     """A refusal is `refusal`; an assistant's remark around the rewrite ("Sure, here is") is `chat_phrase`."""
+    drop_broken_characters: bool = True
+    """A rewrite with wrongly decoded characters (U+FFFD, `â€™`, `<0x0A>`) that the caption does not have is
+    `broken_characters`."""
+    drop_markup: bool = True
+    """A rewrite with Markdown, tags, JSON or addresses that the caption does not have is `markup_left`."""
     drop_wrong_script: bool = True
     """A rewrite is `wrong_script` if a fifth of its letters belong to a script that the caption hardly uses."""
     drop_lost_numbers: bool = True
     """A rewrite that lacks a number of the caption, as digits and as a word, is `numbers_lost`."""
     drop_changed_placeholders: bool = True
     """A rewrite that loses or invents a placeholder such as `<PERSON>` is `placeholders_changed`."""
+    drop_wordless_captions: bool = True
+    """A caption without a word (`###`, `12.5`, `DSC_0087.jpg`) costs no engine call: it is `nothing_to_rewrite`, and
+    training shows the caption."""
     max_repeated_phrases: NonNegativeInt = 4
     """A rewrite is `looping` if one word occurs more often than this in a row, or a phrase of two to eight words more
     than half as often. 0: off."""
     min_shared_words: NonNegativeInt = 1
-    """A rewrite with fewer content words in common with the caption is `unrelated`. 0: off, for one-word captions that
-    are rewritten by synonyms and for scripts without spaces."""
+    """A rewrite with fewer content words in common with the caption is `unrelated`. In scripts without spaces, pairs of
+    characters count as words. 0: off, for one-word captions that are rewritten by synonyms."""
     meaning: MeaningGateConfig | None = None
     """Also compare the meaning of the accepted rewrites with their captions'. None: no encoder is needed."""
     picture: PictureGateConfig | None = None

@@ -7,7 +7,8 @@ from typing import Any
 from laclip_ray import cluster
 from laclip_ray.config import RewriteConfig, with_overrides
 from laclip_ray.rewriting.backlog import Backlog
-from laclip_ray.rewriting.pipeline import engine_group, scorer_group
+from laclip_ray.rewriting.meaning_pool import encoder_group
+from laclip_ray.rewriting.pipeline import engine_group, rewriting_groups, scorer_group
 from laclip_ray.training.run import worker_group
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def reservations(backlog: Backlog) -> list[cluster.Reservation]:
     """The reservations of the job's phases, the one with the most CPUs first."""
     experiment = backlog.experiment
     workers = worker_group(experiment.train)
-    rewriting = (engine_group(backlog), scorer_group(experiment.rewrite.gate.picture)) if backlog.units else ()
+    rewriting = rewriting_groups(backlog) if backlog.units else ()
     if runs_beside(backlog):
         return [cluster.Reservation("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
     phases = [cluster.Reservation("run", rewriting), cluster.Reservation("run", (workers,))]
@@ -53,8 +54,11 @@ def fit_to_cluster(backlog: Backlog) -> Backlog:
 
     actors, picture = experiment.rewrite.engine.actors, experiment.rewrite.gate.picture
     engines, workers, scorers = engine_group(backlog), worker_group(experiment.train), scorer_group(picture)
-    cpus = ray.cluster_resources().get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS - scorers.processes * scorers.cpus
-    nodes = cluster.nodes_without(scorers, scorers.processes, cluster.alive_nodes())
+    cpus = ray.cluster_resources().get("CPU", 0) - _STREAM_CPUS - _REWRITING_CPUS
+    nodes = cluster.alive_nodes()
+    for group in (scorers, encoder_group(experiment.rewrite)):
+        cpus -= group.processes * group.cpus
+        nodes = cluster.nodes_without(group, group.processes, nodes)
 
     def room_beside(group: cluster.ResourceGroup, most: int, other: cluster.ResourceGroup, others: int) -> int:
         """Processes of a group, at most `most`, that fit beside `others` of another. Tasks may use any node's CPUs."""

@@ -27,15 +27,16 @@ from laclip_ray.data.tokens import count_tokens, tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.captions_table import CaptionsTable, CsvTable, PlainCaptions
-from laclip_ray.rewriting.draws import judge_draws
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.line_files import Lines, group_files, open_lines
 from laclip_ray.rewriting.line_index import Keys, LineIndex
+from laclip_ray.rewriting.meaning_pool import local_meaning_gate
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate, judge_by_meaning, read_scored_draws
 from laclip_ray.rewriting.prompts import prompt_texts
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
-from laclip_ray.rewriting.tables import Origin
+from laclip_ray.rewriting.tables import SCORED_DRAWS_SCHEMA, Origin, with_columns_of
 from laclip_ray.tally import first_names
 
 OUTPUT_SETTING = "rewrite.output"
@@ -126,13 +127,13 @@ def import_rewrites(
         index = LineIndex.build(table, line_counts, Keys(captions.join, strip_extension=has_tar_keys))
         storage.check_output(experiment.rewrite_output, OUTPUT_SETTING, False, 1, [])
         stack.enter_context(lease.hold(experiment.rewrite_output, OUTPUT_SETTING, "rewrites import"))
-        judge = _build_gate(gate, experiment.model.name)
+        judge, meaning = _build_gate(gate, experiment.model.name), local_meaning_gate(gate.meaning)
         sets = []
         for name, group in opened.items():
             location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group, captions.join)
             store.check_location(location, recipe, OUTPUT_SETTING)
             rewrite_set = RewriteSet(location, gate_fingerprint(gate, experiment.model.name))
-            sets.append(_ImportedSet(rewrite_set, recipe, group, experiment.data, judge))
+            sets.append(_ImportedSet(rewrite_set, recipe, group, experiment.data, judge, meaning))
         rewrite_sets = [imported.rewrite_set for imported in sets]
         locations = {rewrite_set.name: rewrite_set.location for rewrite_set in rewrite_sets}
         result = ImportResult(locations, len(index))
@@ -209,13 +210,19 @@ class _ImportedSet:
     """A set under import."""
 
     def __init__(
-        self, rewrite_set: RewriteSet, recipe: Mapping[str, Any], files: Sequence[Lines], data: DataConfig, gate: Gate
+        self,
+        rewrite_set: RewriteSet,
+        recipe: Mapping[str, Any],
+        files: Sequence[Lines],
+        data: DataConfig,
+        gate: Gate,
+        meaning: MeaningGate | None,
     ) -> None:
         self.rewrite_set = rewrite_set
         self._recipe = recipe
         self._files = files
         self._data = data
-        self._gate = gate
+        self._gate, self._meaning = gate, meaning
         self._is_claimed = False
         self._drawn_revisions = self.rewrite_set.drawn_revisions()
         self._next_revision = max(self._drawn_revisions.values(), default=-1) + 1
@@ -237,7 +244,7 @@ class _ImportedSet:
         if revision is not None and (origin := rewrite_set.origin(name, revision)).inputs == inputs:
             with contextlib.suppress(FileNotFoundError):
                 return True, rewrite_set.describe({name: revision})[name].statistics
-            draws = rewrite_set.read_draws(name, revision)
+            draws = read_scored_draws(rewrite_set, name, revision, self._meaning)
         else:
             self._claim()
             # A shard whose rows changed goes to a newer revision: readers keep the old one.
@@ -245,8 +252,13 @@ class _ImportedSet:
             origin = Origin(shard.file_identity, inputs, len(self._files), reading=reading_of(shard, self._data))
             draws = pa.Table.from_pylist(list(self._draws(samples, lines)), schema=tables.DRAWS_SCHEMA)
             store.write_draws(rewrite_set, name, revision, draws, origin)
-        reasons = judge_draws(draws, self._gate)
-        return False, store.commit_verdicts(rewrite_set, name, revision, draws, reasons, origin)
+        verdicts = judge_by_meaning(with_columns_of(draws, SCORED_DRAWS_SCHEMA), self._gate, self._meaning)
+        statistics = store.commit_verdicts(
+            *(rewrite_set, name, revision, draws, verdicts.reasons, origin),
+            scores=verdicts.scores,
+            scorers=verdicts.scorers,
+        )
+        return False, statistics
 
     def _claim(self) -> None:
         if not self._is_claimed:

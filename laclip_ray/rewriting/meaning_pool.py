@@ -15,14 +15,20 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from laclip_ray.config import MeaningGateConfig
+from laclip_ray import cluster
+from laclip_ray.config import MeaningGateConfig, RewriteConfig
+from laclip_ray.rewriting.hub import ENCODER_SETTING
 from laclip_ray.rewriting.meaning import MeaningScorer, MeaningScores, Pair
+from laclip_ray.rewriting.meaning_verdicts import MeaningGate
+from laclip_ray.rewriting.recipe import meaning_scorers
 
 BATCHES_IN_FLIGHT = 2
 """Of one process at one encoder: one is scored while the next one travels."""
-_SETTING = "rewrite.gate.meaning"
+_CPUS = 1.0
+"""Logical CPUs of an encoder."""
 
 
 def load_scorer(config: MeaningGateConfig) -> MeaningScorer:
@@ -33,20 +39,45 @@ def load_scorer(config: MeaningGateConfig) -> MeaningScorer:
     """
     from laclip_ray.models.sentence_encoder import SentenceEncoder
 
-    encoder = SentenceEncoder(config.model, config.revision, config.batch_size, _SETTING)
+    encoder = SentenceEncoder(config.model, config.revision, config.batch_size, ENCODER_SETTING)
     return MeaningScorer(encoder.encode)
+
+
+class LocalEncoders:
+    """An encoder in this process, loaded for its first pair."""
+
+    def __init__(self, config: MeaningGateConfig) -> None:
+        """Load no model yet."""
+        self._config = config
+
+    @cached_property
+    def _scorer(self) -> MeaningScorer:
+        return load_scorer(self._config)
+
+    async def score(self, pairs: Sequence[Pair]) -> list[MeaningScores]:
+        """The scores of each pair, computed in a thread."""
+        return await asyncio.to_thread(self.score_now, pairs)
+
+    def score_now(self, pairs: Sequence[Pair]) -> list[MeaningScores]:
+        """The scores of each pair."""
+        return self._scorer.score(pairs)
+
+
+def local_meaning_gate(config: MeaningGateConfig | None) -> MeaningGate | None:
+    """The meaning gate with its encoder in this process; None if it is off."""
+    return MeaningGate(config, meaning_scorers(config), LocalEncoders(config)) if config else None
 
 
 class MeaningActor:
     """Ray actor that holds an encoder."""
 
     def __init__(self, config: MeaningGateConfig) -> None:
-        """Load the encoder."""
-        self._scorer = load_scorer(config)
+        """Load no model yet: judging again with other thresholds needs none."""
+        self._encoders = LocalEncoders(config)
 
     def score(self, pairs: Sequence[Pair]) -> list[MeaningScores]:
         """The scores of each pair."""
-        return self._scorer.score(pairs)
+        return self._encoders.score_now(pairs)
 
 
 @dataclass
@@ -122,17 +153,29 @@ class MeaningPool:
             start += len(pairs)
 
 
-def start_pool(config: MeaningGateConfig, processes: int, cpus: float) -> MeaningPool:
-    """Start encoders. The pool's actors end when no process holds a handle of them any more.
+def encoder_group(rewrite: RewriteConfig) -> cluster.ResourceGroup:
+    """The encoders that rewriting holds."""
+    meaning = rewrite.gate.meaning
+    if meaning is None:
+        return cluster.ResourceGroup("sentence encoders", 0, _CPUS)
+    return cluster.ResourceGroup(
+        "sentence encoders", meaning.actors or rewrite.engine.actors.min, _CPUS, meaning.gpus_per_actor
+    )
 
-    Args:
-        config: the gate.
-        processes: number of encoders.
-        cpus: logical CPUs of each.
+
+def start_meaning_gate(rewrite: RewriteConfig) -> MeaningGate | None:
+    """Start the encoders of the meaning gate; None if it is off.
+
+    An encoder loads its model for its first pair. The actors end when no process holds their handles any more.
     """
+    meaning = rewrite.gate.meaning
+    if meaning is None:
+        return None
     import ray
 
+    group = encoder_group(rewrite)
     actor = ray.remote(MeaningActor).options(
-        num_cpus=cpus, num_gpus=config.gpus_per_actor, max_restarts=-1, max_task_retries=-1
+        num_cpus=group.cpus, num_gpus=group.gpus, max_restarts=-1, max_task_retries=-1
     )
-    return MeaningPool([actor.remote(config) for _ in range(processes)], config.batch_size)
+    pool = MeaningPool([actor.remote(meaning) for _ in range(group.processes)], meaning.batch_size)
+    return MeaningGate(meaning, meaning_scorers(meaning), pool)

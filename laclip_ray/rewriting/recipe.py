@@ -130,7 +130,7 @@ def _other_tokenizer(clip_model: str) -> dict[str, Any] | None:
 def deciding_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate's configuration, as JSON, without settings that change no verdict."""
     return {
-        **gate,
+        **(_deciding(gate, GateConfig) or {}),
         "meaning": _deciding(gate["meaning"], MeaningGateConfig),
         "picture": _deciding(gate["picture"], PictureGateConfig),
     }

@@ -24,6 +24,7 @@ INPUT_PATHS = {
     "rewrite.model",
     "rewrite.prompt_sets",
     "rewrite.prices",
+    "rewrite.gate.meaning.model",
     "rewrite.gate.picture.model",
     "rewrite.gate.picture.pretrained",
     "text.rewrites",
@@ -44,6 +45,7 @@ NO_PATHS = {
         for key in ("image_column", "caption_column", "id_column", "columns", "image_schemes")
     ),
     "rewrite.revision",
+    "rewrite.gate.meaning.revision",
     "rewrite.price",
     "rewrite.engine.accelerator_type",
     "train.accelerator_type",
@@ -137,7 +139,11 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
             ChangesNoVerdict,
             {
                 "rewrite.gate.preset",
-                *(f"rewrite.gate.picture.{name}" for name in ("batch_size", "actors", "gpus_per_actor")),
+                *(
+                    f"rewrite.gate.{gate}.{name}"
+                    for gate in ("meaning", "picture")
+                    for name in ("batch_size", "actors", "gpus_per_actor")
+                ),
             },
         ),
     ],

@@ -78,6 +78,10 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "rewrite.prompt_sets": (("sets/mine.yaml", "mine.yml"), ("cleaned", "/sets/mine.yaml")),
     "rewrite.prices": (("prices.yaml",), ("s3://bucket/prices.yaml",)),
+    "rewrite.gate.meaning.model": (
+        ("./encoder", "models/clip", "bare"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "s3://bucket/encoder"),
+    ),
     f"{PICTURE}.model": (("models/clip", "./clip", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/clip")),
     f"{PICTURE}.pretrained": (("weights.pt", "./weights.pt"), ("openai", "laion2b_s34b_b79k")),
     "text.rewrites": (("out/rewrites/cleaned",), ("s3://bucket/rewrites/cleaned",)),

@@ -157,8 +157,8 @@ def test_both_halves_are_reserved_at_once_only_if_they_run_at_once(experiment: E
         phases = reservations(find_backlog(with_overrides(experiment, {"rewrite.delivery": delivery})))
         return [([group.name for group in phase.groups], phase.cpus) for phase in phases]
 
-    assert of("inline") == of("follow") == [(["engines", "picture models", "workers"], 1 + 2 + 4)]
-    assert of("ahead") == [(["workers"], 3), (["engines", "picture models"], 2)]
+    assert of("inline") == of("follow") == [(["engines", "picture models", "sentence encoders", "workers"], 1 + 2 + 4)]
+    assert of("ahead") == [(["workers"], 3), (["engines", "picture models", "sentence encoders"], 2)]
 
 
 def test_models_of_the_picture_gate_are_reserved_with_their_gpus(experiment: Experiment) -> None:

@@ -41,5 +41,5 @@ class FakeEncoders:
         return self.scorer.score(pairs)
 
 
-def meaning_gate(**config: float) -> MeaningGate:
-    return MeaningGate(MeaningGateConfig(**config), SCORERS, FakeEncoders())
+def meaning_gate(min_faithfulness: float = 0.6) -> MeaningGate:
+    return MeaningGate(MeaningGateConfig(min_faithfulness=min_faithfulness), SCORERS, FakeEncoders())

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from laclip_ray import storage
-from laclip_ray.config import EngineConfig, GateConfig, PictureGateConfig, RewriteConfig, SamplingConfig
+from laclip_ray.config import EngineConfig, GateConfig, MeaningGateConfig, PictureGateConfig, RewriteConfig, SamplingConfig
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import engine_arguments
 from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of, gate_fingerprint
@@ -53,6 +53,7 @@ def test_every_setting_of_a_gate_changes_its_fingerprint() -> None:
         if not isinstance(value, str)
     }
     changed["word_count"] = "spaces"
+    changed["meaning"] = MeaningGateConfig()
     changed["picture"] = PictureGateConfig(model="ViT-B-32", pretrained="openai")
     gates = [GateConfig(), *(GateConfig(**{**defaults, name: value}) for name, value in changed.items())]
     assert len({gate_fingerprint(gate, "ViT-B-32") for gate in gates}) == len(defaults) + 1

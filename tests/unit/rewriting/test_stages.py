@@ -39,7 +39,7 @@ def write_shard(path: Path, captions: Mapping[str, str]) -> Shard:
 
 def reader(experiment: Experiment, rewrite_set: RewriteSet, queue: ShardQueue | None = None) -> ReadShard:
     gates = {"cleaned": lambda: gate_of(experiment)}
-    return ReadShard(experiment.data, experiment.rewrite, experiment.seed, {"cleaned": rewrite_set}, gates, queue)
+    return ReadShard(experiment.data, experiment.rewrite, experiment.seed, {"cleaned": rewrite_set}, gates, queue=queue)
 
 
 def read_unit(shard: Shard, experiment: Experiment, rewrite_set: RewriteSet, unit: WorkUnit) -> Mapping[str, Any]:
