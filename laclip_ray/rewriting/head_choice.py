@@ -8,6 +8,7 @@ Guarantees: all functions are pure. A head is named by the numbers of its pairs 
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations, permutations
 from math import comb
 
@@ -28,6 +29,7 @@ _MOST_USES = 2
 """A pair stands in at most this many times its even share of the heads, where other triples can stand in."""
 
 
+@cache
 def unaligned_heads(prompt_set: PromptSet, count: int, seed: int) -> HeadNumbers:
     """Choose three distinct pairs for each of `count` heads, without regard to their tokens."""
 

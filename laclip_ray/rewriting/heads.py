@@ -56,7 +56,8 @@ def _load_tokenizer(model: str, revision: str | None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
-        raise UserError(f"rewrite.model: the tokeniser of {model!r} cannot be loaded: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"rewrite.model: the tokeniser of {model!r} cannot be loaded: {reason}") from error
 
 
 def choose_heads(
