@@ -37,7 +37,7 @@ def unaligned_heads(prompt_set: PromptSet, count: int, seed: int) -> HeadNumbers
         order = sorted(
             range(len(prompt_set.pairs)), key=lambda pair: hash64("head", seed, prompt_set.name, index, pair)
         )
-        return tuple(order[:PAIRS_PER_HEAD])
+        return _of_distinct_pictures(prompt_set, order)
 
     return tuple(numbers(index) for index in range(count))
 
@@ -61,7 +61,7 @@ def aligned_heads(prompt_set: PromptSet, count: int, seed: int, tokens: Sequence
         return round(sum(tokens[pair] for pair in triple)) % block
 
     ranked = sorted(
-        (lost(triple), hash64("aligned_head", *key, *triple), triple) for triple in _triples(len(tokens), key)
+        (lost(triple), hash64("aligned_head", *key, *triple), triple) for triple in _triples(prompt_set, key)
     )
     aligned = sum(1 for loss, _, _ in ranked if not loss)
     pool = [triple for _, _, triple in ranked[: max(aligned, len(ranked) // _BEST_SHARE, 1)]]
@@ -81,8 +81,24 @@ def aligned_heads(prompt_set: PromptSet, count: int, seed: int, tokens: Sequence
     return tuple(heads)
 
 
-def _triples(pairs: int, key: tuple[int, str]) -> list[tuple[int, ...]]:
+def _of_distinct_pictures(prompt_set: PromptSet, numbers: Sequence[int]) -> tuple[int, ...]:
+    """The first pairs of a list, at most one of each group, as in the paper's code."""
+    pictures: dict[str, int] = {}
+    for number in numbers:
+        group = prompt_set.pairs[number].group
+        pictures.setdefault(f"pair {number}" if group is None else f"group {group}", number)
+        if len(pictures) == PAIRS_PER_HEAD:
+            break
+    return tuple(pictures.values())
+
+
+def _triples(prompt_set: PromptSet, key: tuple[int, str]) -> list[tuple[int, ...]]:
     """The triples to compare, each in ascending order."""
+    triples = _any_triples(len(prompt_set.pairs), key)
+    return [triple for triple in triples if len(_of_distinct_pictures(prompt_set, triple)) == PAIRS_PER_HEAD]
+
+
+def _any_triples(pairs: int, key: tuple[int, str]) -> list[tuple[int, ...]]:
     if comb(pairs, PAIRS_PER_HEAD) <= MAX_TRIPLES:
         return list(combinations(range(pairs), PAIRS_PER_HEAD))
     drawn = (

@@ -169,7 +169,9 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, heads
         "prompt": template_description(rewrite.mode, rewrite.template),
         "pairs_per_head": PAIRS_PER_HEAD,
         "prompt_set": prompt_set.name,
-        "pairs": [[pair.source, pair.target] for pair in prompt_set.pairs],
+        "pairs": [
+            [pair.source, pair.target] + ([] if pair.group is None else [pair.group]) for pair in prompt_set.pairs
+        ],
         "heads": rewrite.heads,
         "max_caption_characters": rewrite.max_caption_characters,
         "sampling": rewrite.sampling.model_dump(mode="json"),

@@ -38,6 +38,16 @@ def test_every_head_shows_three_distinct_pairs_of_the_set(tokens: list[int], cou
         assert shown[0] == tuple(prompt_set.pairs[pair] for pair in heads[0])
 
 
+@given(groups=st.lists(st.integers(0, 5), min_size=9, max_size=60), count=counts, seed=seeds, block=blocks)
+def test_a_head_shows_at_most_one_pair_of_a_group(groups: list[int], count: int, seed: int, block: int) -> None:
+    groups = [0, 1, 2, *groups]
+    pairs = tuple(ExamplePair(f"source {n}", f"target {n}", group) for n, group in enumerate(groups))
+    prompt_set = PromptSet("test", "", pairs)
+    tokens = [20 + number for number in range(len(groups))]
+    heads = (*aligned_heads(prompt_set, count, seed, tokens, block), *unaligned_heads(prompt_set, count, seed))
+    assert all(len({groups[pair] for pair in head}) == PAIRS_PER_HEAD for head in heads)
+
+
 @given(tokens=lengths, count=counts, seed=seeds, block=blocks)
 def test_the_choice_is_a_function_of_its_arguments(tokens: list[int], count: int, seed: int, block: int) -> None:
     prompt_set = set_of(len(tokens))
