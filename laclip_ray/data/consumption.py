@@ -22,6 +22,8 @@ class Consumption:
     """Shards in the schedule. Entry `index` belongs to epoch `index // shard_count`."""
     shown_counts: dict[int, Counter[int]] = field(default_factory=dict)
     """Trained rows by epoch and `ShownText`."""
+    requested_p: dict[int, float] = field(default_factory=dict)
+    """By epoch, the sum of the trained rows' p."""
     skipped: Tally = field(default_factory=Tally)
     """Skipped rows by reason, with the first sample ids of each reason."""
 
@@ -35,8 +37,11 @@ class Consumption:
         """
         epochs = np.asarray(batch["schedule_index"]) // self.shard_count
         for epoch in np.unique(epochs).tolist() if is_trained else ():
-            shown = np.asarray(batch["shown_text"])[epochs == epoch].tolist()
+            rows_of_epoch = epochs == epoch
+            shown = np.asarray(batch["shown_text"])[rows_of_epoch].tolist()
             self.shown_counts.setdefault(epoch, Counter()).update(shown)
+            requested = float(np.asarray(batch["requested_p"])[rows_of_epoch].sum(dtype=np.float64))
+            self.requested_p[epoch] = self.requested_p.get(epoch, 0.0) + requested
         columns = (np.asarray(batch[name]).tolist() for name in ("schedule_index", "row", "row_count", "skipped"))
         for index, row, row_count, skipped_json in zip(*columns, strict=True):
             rows = [row]

@@ -41,6 +41,7 @@ Batch = dict[str, np.ndarray]
 | `text_count` | int16 | [N] | how many of the S texts are distinct (`TextChoice.distinct`) |
 | `text_sampled` | int16 | [N] | which of the S texts was drawn (`TextChoice.sampled`) |
 | `shown_text` | int8 | [N] | why that text was drawn (`ShownText`) |
+| `requested_p` | float32 | [N] | the probability of a rewrite that was asked for (`TextChoice.p`) |
 | `id` | str | [N] | the sample's id |
 | `schedule_index` | int64 | [N] | the schedule entry that the row belongs to |
 | `row` | int32 | [N] | the row's number in its shard |
@@ -211,6 +212,7 @@ class _BlockBuilder:
             "row": np.array([sample.row for sample in self._samples], np.int32),
             "row_count": np.array([-1] * (len(self) - 1) + [row_count], np.int32),
             "shown_text": np.array([choice.shown for choice in self._choices], np.int8),
+            "requested_p": np.array([choice.p for choice in self._choices], np.float32),
             "skipped": np.array(skipped, object),
         }
 

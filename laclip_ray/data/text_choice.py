@@ -1,19 +1,23 @@
 """The text choice: which of a sample's texts its image is shown with in an epoch.
 
 LaCLIP (Fan et al., NeurIPS 2023, section 3.3) shows the caption or one of M rewrites, chosen uniformly. Here the
-probability of a rewrite is p; the paper's choice is p = M / (M + 1).
+probability of a rewrite is p; the paper's choice is p = M / (M + 1). p may depend on the epoch, or on a score of the
+caption and the drawn rewrite.
 
-Guarantees: the choice is a function of (seed, epoch, id, texts) alone. It is nested in p: a sample that shows a
-rewrite at some p shows the same rewrite at every larger p (example at `choose_rewrite`).
+Guarantees: the choice is a function of (seed, epoch, id, texts, scores) alone. It is nested in p: a sample that shows a
+rewrite at some p shows the same rewrite at every larger p (example at `TextPolicy.choose`). Two draws make it so: one,
+which does not depend on p, picks the rewrite; the other is compared with the p of that rewrite.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
-from laclip_ray.config import RampConfig, TextConfig, TextMode
+from laclip_ray.config import RampConfig, ScoreChoiceConfig, ScoreRampConfig, TextConfig, TextMode
 from laclip_ray.randomness import uniform
 
 
@@ -27,10 +31,27 @@ class ShownText(IntEnum):
     NO_ACCEPTED_REWRITE = 2
     """The draw chose a rewrite, but the gate accepted no rewrite: falls back to the caption."""
     NOT_REWRITTEN = 3
-    """The draw chose a rewrite, but the sample has no committed rewrites: falls back to the caption."""
+    """The draw chose a rewrite, but it is not committed: falls back to the caption."""
+    REWRITE_REFUSED = 4
+    """The draw chose a rewrite that the gate refused, though it accepted others: shows the caption (`text.refused:
+    caption`)."""
+    CAPTION_UNSCORED = 5
+    """As `CAPTION`, and p was `text.p.unscored`: the drawn rewrite has no score."""
+    REWRITE_UNSCORED = 6
+    """As `REWRITE`, and the rewrite has no score for `text.p` or `text.choice`."""
 
 
-FALLBACKS = (ShownText.NO_ACCEPTED_REWRITE, ShownText.NOT_REWRITTEN)
+FALLBACKS = (ShownText.NO_ACCEPTED_REWRITE, ShownText.NOT_REWRITTEN, ShownText.REWRITE_REFUSED)
+
+SHOWS_REWRITE = (ShownText.REWRITE, ShownText.REWRITE_UNSCORED)
+
+UNSCORED = (ShownText.CAPTION_UNSCORED, ShownText.REWRITE_UNSCORED)
+
+LOWER_IS_BETTER = ("added",)
+"""Scores whose small values are the good ones."""
+
+_CAPTION_PICTURE = "caption_picture"
+_CAPTION_WORDS = "caption_words"
 
 ShownCounts = Mapping[int, Mapping[int, int]]
 """Number of samples by epoch and `ShownText`."""
@@ -41,7 +62,13 @@ class Rewrites(NamedTuple):
 
     texts: Sequence[str]
     weights: Sequence[float] = ()
-    """Relative weight of each text; empty: equal weights."""
+    """Relative weight of each text; empty: 1 each."""
+    refused: float = 0.0
+    """Relative weight of the refused rewrites together. 0: their share goes to the accepted ones."""
+    missing: float = 0.0
+    """Relative weight of the rewrites that are not committed, together."""
+    scores: Mapping[str, Sequence[float | None]] = {}
+    """By the name of a score, its value for each text; None: not scored. Only the scores that the policy reads."""
 
 
 SampleKey = tuple[str, str]
@@ -110,6 +137,8 @@ class TextChoice(NamedTuple):
     sampled: int
     """Index of the drawn text in `texts`."""
     shown: ShownText
+    p: float
+    """The requested probability of a rewrite."""
 
     @property
     def text(self) -> str:
@@ -130,15 +159,25 @@ class TextPolicy:
     """p in the ramp's last epoch, and in all later ones."""
     ramp_epochs: int
     """Epochs of the ramp from `start` to `end`, both included."""
+    by_score: ScoreRampConfig | None = None
+    """p as a function of a score, in every epoch. None: p is a function of the epoch."""
+    choice: ScoreChoiceConfig | None = None
+    """Prefers rewrites with good scores. None: only weights count."""
 
     def p(self, epoch: int) -> float:
-        """The probability of a rewrite in an epoch (from 0)."""
+        """The probability of a rewrite in an epoch (from 0), if it does not depend on a score."""
         if self.ramp_epochs < 2:
             return self.end
         return self.start + (self.end - self.start) * min(1.0, epoch / (self.ramp_epochs - 1))
 
     def choose(self, caption: str, rewrites: Rewrites | None, seed: int, epoch: int, sample_id: str) -> TextChoice:
         """Choose the texts of a sample's image.
+
+        This sample draws 0.776, and shows rewrite "b" at every p above that:
+
+        >>> policies = [TextPolicy("sample", 1, p, p, 1) for p in (0.3, 0.8, 1.0)]
+        >>> [policy.choose("caption", Rewrites(["a", "b"]), 0, 0, "c").text for policy in policies]
+        ['caption', 'b', 'b']
 
         Args:
             caption: the sample's caption.
@@ -147,16 +186,42 @@ class TextPolicy:
             epoch: the epoch, from 0.
             sample_id: the sample's id.
         """
-        slot, shown = choose_rewrite(rewrites, self.p(epoch), seed, epoch, sample_id)
+        slot, shown, p = self._draw(caption, rewrites, seed, epoch, sample_id)
         chosen = caption if slot is None or rewrites is None else rewrites.texts[slot]
         if self.mode == "sample":
-            return TextChoice((chosen,), distinct=1, sampled=0, shown=shown)
+            return TextChoice((chosen,), distinct=1, sampled=0, shown=shown, p=p)
         if self.mode == "both":
-            return TextChoice((caption, chosen), distinct=2, sampled=0, shown=shown)
+            return TextChoice((caption, chosen), distinct=2, sampled=0, shown=shown, p=p)
         own = (caption, *(rewrites.texts if rewrites is not None else ()))[: self.slots]
         repeated = tuple(own[number % len(own)] for number in range(self.slots))
         sampled = 0 if slot is None else min(slot + 1, len(own) - 1)
-        return TextChoice(repeated, distinct=len(own), sampled=sampled, shown=shown)
+        return TextChoice(repeated, distinct=len(own), sampled=sampled, shown=shown, p=p)
+
+    def _draw(
+        self, caption: str, rewrites: Rewrites | None, seed: int, epoch: int, sample_id: str
+    ) -> tuple[int | None, ShownText, float]:
+        """Draw a rewrite, or the caption.
+
+        Returns:
+            The number of the rewrite in `rewrites.texts`, None for the caption; which kind of text is shown; and p.
+        """
+        draw = uniform("text", seed, epoch, sample_id)
+        if self.by_score is None:
+            p, is_unscored = self.p(epoch), False
+            if draw >= p:
+                return None, ShownText.CAPTION, p
+            slot, shown = _pick(rewrites, self.choice, seed, epoch, sample_id)
+        else:
+            slot, shown = _pick(rewrites, self.choice, seed, epoch, sample_id)
+            score = _score_of(self.by_score.by, caption, rewrites, slot)
+            p, is_unscored = p_of_score(self.by_score, score), slot is not None and score is None
+            if draw >= p:
+                return None, ShownText.CAPTION_UNSCORED if is_unscored else ShownText.CAPTION, p
+        if slot is None or rewrites is None:
+            return None, shown, p
+        if self.choice is not None and not is_unscored:
+            is_unscored = _scores(rewrites, self.choice.by)[slot] is None
+        return slot, ShownText.REWRITE_UNSCORED if is_unscored else ShownText.REWRITE, p
 
 
 def text_policy(text: TextConfig, epochs: int, rewrites: int) -> TextPolicy:
@@ -168,40 +233,97 @@ def text_policy(text: TextConfig, epochs: int, rewrites: int) -> TextPolicy:
         rewrites: M, the most rewrites of any sample.
     """
     slots = {"sample": 1, "both": 2, "multi": 1 + rewrites}[text.mode]
+    choice = text.choice if isinstance(text.choice, ScoreChoiceConfig) else None
     if text.mode == "both":
-        return TextPolicy(text.mode, slots, 1.0, 1.0, 1)
+        return TextPolicy(text.mode, slots, 1.0, 1.0, 1, choice=choice)
     if isinstance(text.p, RampConfig):
-        return TextPolicy(text.mode, slots, text.p.start, text.p.end, text.p.epochs or epochs)
+        return TextPolicy(text.mode, slots, text.p.start, text.p.end, text.p.epochs or epochs, choice=choice)
+    if isinstance(text.p, ScoreRampConfig):
+        return TextPolicy(text.mode, slots, text.p.p_low, text.p.p_high, 1, by_score=text.p, choice=choice)
     p = rewrites / (rewrites + 1) if isinstance(text.p, str) else text.p
-    return TextPolicy(text.mode, slots, p, p, 1)
+    return TextPolicy(text.mode, slots, p, p, 1, choice=choice)
 
 
-def choose_rewrite(
-    rewrites: Rewrites | None, p: float, seed: int, epoch: int, sample_id: str
+def p_of_score(ramp: ScoreRampConfig, score: float | None) -> float:
+    """The probability of a rewrite whose pair has this score.
+
+    >>> ramp = ScoreRampConfig(by="caption_words", low=2, high=6, p_low=0.9, p_high=0.1)
+    >>> [round(p_of_score(ramp, words), 2) for words in (1, 2, 4, 5, 6, 20)]
+    [0.9, 0.9, 0.5, 0.3, 0.1, 0.1]
+    """
+    if score is None:
+        return ramp.unscored or 0.0
+    share = min(1.0, max(0.0, (score - ramp.low) / (ramp.high - ramp.low)))
+    return ramp.p_low * (1 - share) + ramp.p_high * share
+
+
+def _score_of(by: str, caption: str, rewrites: Rewrites | None, slot: int | None) -> float | None:
+    """The score of a caption and a drawn rewrite; None if there is none."""
+    if by == _CAPTION_WORDS:
+        return float(len(caption.split()))
+    if rewrites is None or not rewrites.texts:
+        return None
+    scores = _scores(rewrites, by)
+    if by == _CAPTION_PICTURE:  # the same for all rewrites, but a set may lack it
+        return next((score for score in scores if score is not None), None)
+    return None if slot is None else scores[slot]
+
+
+def _scores(rewrites: Rewrites, by: str) -> Sequence[float | None]:
+    return rewrites.scores.get(by) or (None,) * len(rewrites.texts)
+
+
+def _pick(
+    rewrites: Rewrites | None, choice: ScoreChoiceConfig | None, seed: int, epoch: int, sample_id: str
 ) -> tuple[int | None, ShownText]:
-    """Draw a rewrite, or the caption.
-
-    One draw, compared with p, decides between caption and rewrite. Another, which does not depend on p, picks the
-    rewrite. So the choice is nested in p: this sample draws 0.776, and shows rewrite 1 at every p above that.
-
-    >>> [choose_rewrite(Rewrites(["a", "b"]), p, seed=0, epoch=0, sample_id="c")[0] for p in (0.3, 0.8, 1.0)]
-    [None, 1, 1]
+    """Draw one of a sample's rewrites, in proportion to their weights.
 
     Returns:
-        The slot of the rewrite in `rewrites.texts`, None for the caption; and which kind of text is shown.
+        Its number in `rewrites.texts`, or None and the reason why the caption is shown instead.
     """
-    if uniform("text", seed, epoch, sample_id) >= p:
-        return None, ShownText.CAPTION
     if rewrites is None:
         return None, ShownText.NOT_REWRITTEN
     if not rewrites.texts:
         return None, ShownText.NO_ACCEPTED_REWRITE
     draw = uniform("rewrite", seed, epoch, sample_id)
-    if not rewrites.weights:
+    left_out = rewrites.refused + rewrites.missing
+    if not rewrites.weights and not left_out and choice is None:
         return int(draw * len(rewrites.texts)), ShownText.REWRITE
-    bounds = list(accumulate(rewrites.weights))
-    threshold = draw * bounds[-1]
-    return next(slot for slot, bound in enumerate(bounds) if threshold < bound), ShownText.REWRITE
+    weights = rewrites.weights or (1.0,) * len(rewrites.texts)
+    if choice is not None:
+        weights = weighted_by_score(weights, _scores(rewrites, choice.by), choice)
+    bounds = list(accumulate(weights))
+    threshold = draw * (bounds[-1] + left_out)
+    if threshold >= bounds[-1] and left_out:
+        is_refused = threshold < bounds[-1] + rewrites.refused
+        return None, ShownText.REWRITE_REFUSED if is_refused else ShownText.NOT_REWRITTEN
+    return min(bisect_right(bounds, threshold), len(bounds) - 1), ShownText.REWRITE
+
+
+def weighted_by_score(
+    weights: Sequence[float], scores: Sequence[float | None], choice: ScoreChoiceConfig
+) -> Sequence[float]:
+    """Weights of a sample's rewrites, multiplied by exp(score / temperature). Their sum stays.
+
+    >>> choice = ScoreChoiceConfig(by="meaning", temperature=0.5)
+    >>> [round(weight, 2) for weight in weighted_by_score([1, 1, 1], [0.9, 0.4, None], choice)]
+    [1.52, 0.56, 0.92]
+
+    Args:
+        weights: of the rewrites.
+        scores: of the rewrites; None: not scored, and counts like the mean of the others.
+        choice: the score and the temperature.
+    """
+    sign = -1.0 if choice.by in LOWER_IS_BETTER else 1.0
+    known = [sign * score / choice.temperature for score in scores if score is not None]
+    if not known or not any(weights):
+        return weights
+    mean = sum(known) / len(known)
+    values = [mean if score is None else sign * score / choice.temperature for score in scores]
+    top = max(value for value, weight in zip(values, weights, strict=True) if weight)
+    raised = [weight * math.exp(value - top) if weight else 0.0 for value, weight in zip(values, weights, strict=True)]
+    scale = sum(weights) / sum(raised)
+    return [scale * weight for weight in raised]
 
 
 def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
@@ -213,7 +335,7 @@ def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
     """
     counts = counts_by_epoch[max(counts_by_epoch)] if counts_by_epoch else {}
     total = sum(counts.values())
-    rewritten = counts.get(ShownText.REWRITE, 0)
+    rewritten = sum(counts.get(shown, 0) for shown in SHOWS_REWRITE)
     wanted = rewritten + sum(counts.get(shown, 0) for shown in FALLBACKS)
     return {
         "p_effective_in_epoch": rewritten / total if total else 0.0,
@@ -221,17 +343,28 @@ def newest_shares(counts_by_epoch: ShownCounts) -> dict[str, float]:
     }
 
 
-def text_shares(counts_by_epoch: ShownCounts, policy: TextPolicy) -> dict[str, Any]:
-    """The requested p, the share of samples that showed a rewrite, and the number of fallbacks by reason.
+def text_shares(
+    counts_by_epoch: ShownCounts, policy: TextPolicy, requested_p: Mapping[int, float] | None = None
+) -> dict[str, Any]:
+    """The requested p, the share of samples that showed a rewrite, and counts of fallbacks and of missing scores.
 
     Over several epochs, p is the mean over samples.
+
+    Args:
+        counts_by_epoch: samples by epoch and `ShownText`.
+        policy: how their texts were chosen.
+        requested_p: by epoch, the sum of the samples' p. Only read if p depends on a score.
     """
     totals = {epoch: sum(counts.values()) for epoch, counts in counts_by_epoch.items()}
     total = sum(totals.values())
     by_shown = {shown: sum(counts.get(shown, 0) for counts in counts_by_epoch.values()) for shown in ShownText}
-    requested = sum(count * policy.p(epoch) for epoch, count in totals.items())
+    if policy.by_score is None:
+        requested = sum(count * policy.p(epoch) for epoch, count in totals.items())
+    else:
+        requested = sum((requested_p or {}).get(epoch, 0.0) for epoch in totals)
     return {
         "p": requested / total if total else policy.p(0),
-        "p_effective": by_shown[ShownText.REWRITE] / total if total else 0.0,
+        "p_effective": sum(by_shown[shown] for shown in SHOWS_REWRITE) / total if total else 0.0,
         "fallbacks": {shown.name.lower(): by_shown[shown] for shown in FALLBACKS},
+        "unscored": sum(by_shown[shown] for shown in UNSCORED),
     }

@@ -9,18 +9,20 @@ The exception is `grow`: training beside rewriting reads the newest revision of 
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, RefusedShare
 from laclip_ray.data.text_choice import Rewrites, SampleKey, ShardRewrites, renamed_samples
 from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.slots import Slots, merge_accepted, merge_slots
 from laclip_ray.rewriting.store import RECIPE_FILE, Committed, RewriteSet
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,10 @@ class SetSelection:
     """Upper bound on the rewrites read per sample, all sets together. None: no bound."""
     rewrites_per_set: int = 1
     """Rewrites per sample that rewriting makes in each set."""
+    scores: tuple[str, ...] = ()
+    """The stored scores that decide which texts are shown."""
+    refused: RefusedShare = "others"
+    """Where the share of a refused rewrite goes."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "SetSelection":
@@ -53,7 +59,10 @@ class SetSelection:
             storage.join(experiment.rewrite_output, load_prompt_set(name).name) for name in rewrite.prompt_sets
         ]
         gate = gate_fingerprint(rewrite.gate, experiment.model.name)
-        return cls(tuple(locations), gate, text.weights, text.max_rewrites, rewrite.rewrites_per_set)
+        scores = tuple(dict.fromkeys(text.scores.values()))
+        return cls(
+            *(tuple(locations), gate, text.weights, text.max_rewrites, rewrite.rewrites_per_set, scores, text.refused)
+        )
 
     @property
     def names(self) -> list[str]:
@@ -76,6 +85,12 @@ class RewriteSets:
     """Upper bound on the rewrites read per sample. None: no bound."""
     expected_rewrites: int = 0
     """Rewrites per sample that each set will have, if rewriting still runs; else 0."""
+    scores: tuple[str, ...] = ()
+    """The stored scores to read with each rewrite."""
+    refused: RefusedShare = "others"
+    """Where the share of a refused rewrite goes."""
+    counts: tuple[int, ...] | None = None
+    """Of each set, the most rewrites that a sample can have (`counted`). None: not known yet."""
 
     def rewrites(self, shard_name: str) -> ShardRewrites | None:
         """The accepted rewrites of a shard, from all sets.
@@ -83,31 +98,38 @@ class RewriteSets:
         Returns:
             Rewrites by (id, caption hash); None if no set has committed the shard.
         """
-        joined: dict[SampleKey, list[tuple[str, list[str]]]] = {}
+        joined: dict[SampleKey, dict[int, Slots]] = {}
         is_committed = False
-        for rewrite_set in self.sets:
-            accepted = _accepted(rewrite_set, shard_name)
-            if accepted is None:
+        for number, rewrite_set in enumerate(self.sets):
+            slots = _slots(rewrite_set, shard_name, self.scores)
+            if slots is None:
                 continue
             # Sets made with other settings may know a sample by another id.
-            renamed = renamed_samples([*accepted], [*joined]) if is_committed else {}
+            renamed = renamed_samples([*slots], [*joined]) if is_committed else {}
             is_committed = True
-            for key, texts in accepted.items():
-                joined.setdefault(renamed.get(key, key), []).append((rewrite_set.name, texts))
-        return ShardRewrites({key: self._merge(parts) for key, parts in joined.items()}) if is_committed else None
+            for key, of_sample in slots.items():
+                joined.setdefault(renamed.get(key, key), {})[number] = of_sample
+        if not is_committed:
+            return None
+        merge = self._merger()
+        return ShardRewrites({key: merge(of_sets) for key, of_sets in joined.items()})
 
-    def _merge(self, parts: Sequence[tuple[str, list[str]]]) -> Rewrites:
-        """Merge a sample's rewrites, given as (set name, texts); the texts of a set share its weight equally."""
-        merged = [text for _, texts in parts for text in texts][: self.max_rewrites]
-        if not self.weights:
-            return Rewrites(merged)
-        names = [name for name, texts in parts for _ in texts][: self.max_rewrites]
-        sizes = Counter(names)
-        return Rewrites(merged, [self.weights.get(name, 1.0) / sizes[name] for name in names])
+    def _merger(self) -> Callable[[Mapping[int, Slots]], Rewrites]:
+        """Merges a sample's slots, given by the number of the set, into its rewrites."""
+        weights = [self.weights.get(rewrite_set.name, 1.0) for rewrite_set in self.sets] if self.weights else None
+        if self.refused == "others":
+            return partial(merge_accepted, weights=weights, scores=self.scores, limit=self.max_rewrites)
+        assert self.counts is not None, "the sets' rewrites are counted before any is shown"
+        return partial(merge_slots, counts=self.counts, weights=weights, scores=self.scores, limit=self.max_rewrites)
+
+    def counted(self) -> "RewriteSets":
+        """These sets with their `counts`; reads the origins of all shards."""
+        return replace(self, counts=tuple(self._most_of(rewrite_set) for rewrite_set in self.sets))
 
     def most_rewrites(self) -> int:
         """M: the largest number of rewrites that a sample can have."""
-        most = sum(self._most_of(rewrite_set) for rewrite_set in self.sets)
+        counts = self.counted().counts if self.counts is None else self.counts
+        most = sum(counts or ())
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
 
     def _most_of(self, rewrite_set: RewriteSet) -> int:
@@ -146,10 +168,10 @@ class RewriteSets:
         return [_lineage(rewrite_set, shards) for rewrite_set, shards in zip(self.sets, described, strict=True)]
 
 
-def _accepted(rewrite_set: RewriteSet, shard_name: str) -> dict[SampleKey, list[str]] | None:
-    """The accepted rewrites of a shard; None if it is not committed, or if a file is damaged."""
+def _slots(rewrite_set: RewriteSet, shard_name: str, scores: Sequence[str]) -> dict[SampleKey, Slots] | None:
+    """The slots of a shard's samples; None if it is not committed, or if a file is damaged."""
     try:
-        return rewrite_set.accepted(shard_name)
+        return rewrite_set.slots(shard_name, scores)
     except UserError as error:
         logger.warning("%s: its samples show captions: %s", shard_name, error)
         return None
@@ -184,7 +206,9 @@ def check_weights(selection: SetSelection) -> None:
 def configured_sets(selection: SetSelection) -> RewriteSets:
     """The selected sets at their current revisions: revisions written later are not read."""
     sets = tuple(RewriteSet(location, selection.gate).pinned() for location in selection.locations)
-    return RewriteSets(sets, selection.weights, selection.max_rewrites)
+    return RewriteSets(
+        sets, selection.weights, selection.max_rewrites, scores=selection.scores, refused=selection.refused
+    )
 
 
 def committed_sets(selection: SetSelection, grow: bool = False) -> RewriteSets:

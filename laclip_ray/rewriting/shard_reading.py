@@ -1,11 +1,11 @@
 """Reads the files of shards in a rewrite set: under their earlier names too, several at once, and with damage named."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from laclip_ray import storage
 
@@ -56,18 +56,19 @@ def _read_whole(url: str, read: Callable[[str], T]) -> T:
         return read(url)
 
 
-def read_columns(columns: list[str]) -> Callable[[str], pa.Table]:
-    """Reads the named columns of a Parquet file."""
-    return functools.partial(storage.read_parquet, columns=columns)
+def read_columns(columns: Sequence[str]) -> Callable[[str], pa.Table]:
+    """Reads the named columns of a Parquet file, apart from columns that it lacks."""
+
+    def read(url: str) -> pa.Table:
+        fs, path = storage.filesystem(url)
+        with fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            return parquet.read([name for name in columns if name in parquet.schema_arrow.names])
+
+    return read
 
 
 def read_each(revisions: Mapping[str, int], read: Callable[[str, int], T]) -> dict[str, T]:
     """Call `read` with every (shard, revision), several at a time."""
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
         return dict(zip(revisions, pool.map(read, revisions.keys(), revisions.values()), strict=True))
-
-
-def values(table: pa.Table, name: str) -> list[Any]:
-    """The values of a column (null: None), in a fraction of the time that `to_pylist` takes."""
-    found: list[Any] = table.column(name).to_numpy().tolist()
-    return found

@@ -39,6 +39,8 @@ class TrainingState:
     """Rows of the schedule that all workers together have consumed."""
     shown_counts: dict[int, dict[int, int]] = field(default_factory=dict)
     """Samples by epoch and `ShownText`."""
+    requested_p: dict[int, float] = field(default_factory=dict)
+    """By epoch, the sum of the samples' p."""
     skipped: Tally = field(default_factory=Tally)
     """Skipped rows by reason, with the ids of the first few."""
     skipped_batches: int = 0
@@ -55,6 +57,7 @@ class TrainingState:
             "skipped_batches": self.skipped_batches,
             # The stored name of the shown counts.
             "sources": self.shown_counts,
+            "requested_p": self.requested_p,
         }
 
     @classmethod
@@ -65,6 +68,8 @@ class TrainingState:
             samples=content["samples"],
             position=Position.from_json(content["position"]),
             shown_counts=shown_counts_from_json(content["sources"]),
+            # Earlier versions had no p that differs between samples.
+            requested_p={int(epoch): requested for epoch, requested in content.get("requested_p", {}).items()},
             skipped=Tally(Counter(content["skipped"]), {**content["skipped_names"]}),
             skipped_batches=content["skipped_batches"],
         )

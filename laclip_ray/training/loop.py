@@ -242,7 +242,7 @@ class TrainingLoop:
             "loss": report.loss,
             "learning_rate": learning_rate(self._step - 1, inputs.total_steps, inputs.experiment.train),
             "logit_scale": self._stepper.logit_scale,
-            **text_shares(state.shown_counts, inputs.text),
+            **text_shares(state.shown_counts, inputs.text, state.requested_p),
             **newest_shares(state.shown_counts),
             "skipped": dict(state.skipped.counts),
             "skipped_batches": state.skipped_batches,

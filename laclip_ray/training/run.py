@@ -230,6 +230,8 @@ def describe_stream(
 ) -> StreamSpec:
     """Everything that the stream's tasks need."""
     train = experiment.train
+    if rewrites is not None:
+        rewrites = rewrites.counted()
     return StreamSpec(
         data=experiment.data,
         stream=experiment.stream,

@@ -82,7 +82,7 @@ class Saver:
         self._wait_for_upload()
         directory = Path(tempfile.mkdtemp())  # Ray removes it after the upload
         self._uploading = directory
-        shares = text_shares(state.shown_counts, self._text)
+        shares = text_shares(state.shown_counts, self._text, state.requested_p)
         save_checkpoint(directory, self._model, self._spec, self._optimiser, state, self._lineage, shares)
         ray.train.report(
             metrics,

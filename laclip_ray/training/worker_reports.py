@@ -39,6 +39,8 @@ class WorkerReport:
 
     shown_counts: dict[int, Counter[int]]
     """Samples trained on, by epoch and `ShownText`."""
+    requested_p: dict[int, float]
+    """By epoch, the sum of these samples' p."""
     skipped: Tally
     """Skipped rows by reason."""
     skipped_batches: int
@@ -128,6 +130,7 @@ class Window:
         """This worker's report. Waits for the device."""
         return WorkerReport(
             shown_counts=consumption.shown_counts,
+            requested_p=consumption.requested_p,
             skipped=consumption.skipped,
             skipped_batches=self.skipped_batches,
             loss=_mean(self._losses),
@@ -175,11 +178,14 @@ def merge_reports(start: TrainingState, reports: Sequence[WorkerReport], step: i
         step: steps done.
     """
     counts_by_epoch = {epoch: Counter(counts) for epoch, counts in start.shown_counts.items()}
+    requested_p = dict(start.requested_p)
     skipped = Tally()
     skipped.merge(start.skipped.counts, start.skipped.names)
     for report in reports:
         for epoch, counts in report.shown_counts.items():
             counts_by_epoch.setdefault(epoch, Counter()).update(counts)
+        for epoch, requested in report.requested_p.items():
+            requested_p[epoch] = requested_p.get(epoch, 0.0) + requested
         skipped.merge(report.skipped.counts, report.skipped.names)
     losses = [report.loss for report in reports if report.loss is not None]
     state = TrainingState(
@@ -187,6 +193,7 @@ def merge_reports(start: TrainingState, reports: Sequence[WorkerReport], step: i
         samples=sum(counts.total() for counts in counts_by_epoch.values()),
         position=start.position,
         shown_counts={epoch: dict(counts) for epoch, counts in sorted(counts_by_epoch.items())},
+        requested_p=dict(sorted(requested_p.items())),
         skipped=skipped,
         skipped_batches=start.skipped_batches + reports[0].skipped_batches,
     )

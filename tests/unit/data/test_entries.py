@@ -50,6 +50,7 @@ def test_rows_come_in_blocks_of_the_configured_size_with_the_documented_columns(
             "text_count": ("int16", (count,)),
             "text_sampled": ("int16", (count,)),
             "shown_text": ("int8", (count,)),
+            "requested_p": ("float32", (count,)),
             "id": ("object", (count,)),
             "schedule_index": ("int64", (count,)),
             "row": ("int32", (count,)),

@@ -23,7 +23,7 @@ def report_of(
     """A report on one epoch, with samples by `ShownText`; its loss is their number."""
     tally = Tally(Counter(image_unreadable=skipped), {"image_unreadable": ["a"]}) if skipped else Tally()
     loss = float(sum(counts.values()))
-    return WorkerReport({0: Counter(counts)}, tally, skipped_batches, loss, non_finite, is_save_due)
+    return WorkerReport({0: Counter(counts)}, {0: 0.5 * loss}, tally, skipped_batches, loss, non_finite, is_save_due)
 
 
 def test_totals_are_the_state_at_the_start_and_the_reports_of_all_workers() -> None:
@@ -31,12 +31,14 @@ def test_totals_are_the_state_at_the_start_and_the_reports_of_all_workers() -> N
         step=4,
         samples=2,
         shown_counts={0: {ShownText.CAPTION: 2}},
+        requested_p={0: 0.25},
         skipped=Tally(Counter(image_unreadable=2)),
         skipped_batches=3,
     )
     reports = [report_of({ShownText.REWRITE: 3}, skipped_batches=1), report_of({ShownText.CAPTION: 1}, skipped=1)]
     total = merge_reports(start, reports, 8)
     assert total.state.shown_counts == {0: {ShownText.CAPTION: 3, ShownText.REWRITE: 3}}
+    assert total.state.requested_p == {0: 0.25 + 1.5 + 0.5}
     assert (total.state.step, total.state.samples, total.state.skipped_batches) == (8, 6, 4)
     assert total.state.skipped.counts == {"image_unreadable": 3}
     assert total.state.skipped.names == {"image_unreadable": ["a"]}
@@ -45,10 +47,11 @@ def test_totals_are_the_state_at_the_start_and_the_reports_of_all_workers() -> N
 
 
 def test_a_window_reports_what_its_worker_consumed() -> None:
-    consumption = Consumption(Position(), 1, {0: Counter({ShownText.REWRITE: 3})})
+    consumption = Consumption(Position(), 1, {0: Counter({ShownText.REWRITE: 3})}, {0: 2.5})
     consumption.skipped.add("image_unreadable", "a")
     report = Window(2).report(consumption, is_save_due=True)
     assert report.shown_counts == {0: {ShownText.REWRITE: 3}}
+    assert report.requested_p == {0: 2.5}
     assert report.skipped.counts == {"image_unreadable": 1}
     assert (report.loss, report.non_finite, report.is_save_due) == (None, None, True)
 
