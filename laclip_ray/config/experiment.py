@@ -29,6 +29,10 @@ class RayConfig(Section):
     """Local directories that every node sees (NFS, for example). On several nodes, other local outputs are refused."""
 
 
+_GATE_OF_SCORE = {"meaning": "meaning", "added": "meaning", "picture": "picture", "caption_picture": "picture"}
+"""By stored score, the section of `rewrite.gate` that computes it. The engine gives `log_probability`."""
+
+
 class Experiment(Section):
     """One experiment: all settings of all verbs."""
 
@@ -85,6 +89,17 @@ class Experiment(Section):
                 "text.mode: multi averages the image-to-text half of the loss, and train.loss: siglip has no halves; "
                 "use text.mode: both, or train.loss: clip"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_made(self) -> "Experiment":
+        for key, score in self.text.scores.items() if self.text.reads_rewrites else ():
+            gate = _GATE_OF_SCORE.get(score)
+            if gate is not None and getattr(self.rewrite.gate, gate) is None:
+                raise ValueError(
+                    f"{key}: the score {score} comes from rewrite.gate.{gate}, which is off; set it, or choose another "
+                    "score"
+                )
         return self
 
     @property

@@ -21,6 +21,7 @@ from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
 from laclip_ray.rewriting.matching import check_joins
+from laclip_ray.rewriting.score_checks import check_scores
 from laclip_ray.rewriting.sets import RewriteSets, SetSelection, check_weights, committed_sets
 from laclip_ray.rewriting.store import Committed
 from laclip_ray.training.batches import worker_batch_size
@@ -106,6 +107,7 @@ def _begin(
     if rewrites is not None and supply is None:
         described = rewrites.describe()
         check_joins(rewrites, described, shards, experiment.data)
+        check_scores(experiment.text.scores, rewrites, described, [shard.name for shard in shards])
     spec = describe_stream(experiment, model, shards, rewrites)
     inputs = LoopInput(
         experiment=experiment,

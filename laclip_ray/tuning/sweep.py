@@ -16,6 +16,7 @@ from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import check_evaluation
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.prices import load_prices
+from laclip_ray.rewriting.score_checks import check_scores
 from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets
 from laclip_ray.training.rows import find_rows, write_rows
 from laclip_ray.training.run import check_training
@@ -111,10 +112,19 @@ def _readers(tune: TuneConfig, variants: Sequence[Experiment]) -> list[Experimen
 
 
 def _make_rewrites(experiment: Experiment, readers: Sequence[Experiment]) -> list[RewriteSets]:
-    """Make the rewrites that a run reads, and open the sets of each run."""
+    """Make the rewrites that a run reads, and open the sets of each run.
+
+    Raises:
+        UserError: a set does not exist, or no rewrite has a score that a run's texts depend on.
+    """
     if any(reader.text.rewrites is None for reader in readers):
         run_rewriting(experiment)
-    return [committed_sets(SetSelection.of(reader)) for reader in readers]
+    sets = [committed_sets(SetSelection.of(reader)) for reader in readers]
+    shard_names = [shard.name for shard in list_shards(experiment.data)]
+    for reader, rewrites in zip(readers, sets, strict=True):
+        if reader.text.scores:
+            check_scores(reader.text.scores, rewrites, rewrites.describe(), shard_names)
+    return sets
 
 
 def _unfinished(sweep: Sweep, points: Sequence[Point], failures: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.config import Experiment, TextConfig, TuneConfig, parse_experiment
 from laclip_ray.config.defaults import with_defaults
 
 CONTENT: dict[str, Any] = {
@@ -57,3 +57,13 @@ def test_a_key_that_an_earlier_version_did_not_have_has_its_default(key: str) ->
 def test_keys_that_no_longer_exist_stay() -> None:
     earlier = {**dumped(), "data": {**dumped()["data"], "gone": 1}}
     assert with_defaults(Experiment, earlier)["data"]["gone"] == 1
+
+
+def test_of_several_sections_the_one_that_a_value_belongs_to_is_completed() -> None:
+    by = {"by": "caption_words", "low": 1.0, "high": 8.0, "p_low": 0.9, "p_high": 0.1}
+    content = {"p": by, "choice": {"by": "meaning", "temperature": 1.0}}
+    complete = with_defaults(TextConfig, content)
+    assert complete["p"] == {**by, "unscored": None}
+    assert complete["choice"] == content["choice"]
+    points = with_defaults(TuneConfig, {"p": [0.5, "uniform", by, {"start": 0.0, "end": 1.0}]})["p"]
+    assert points == [0.5, "uniform", {**by, "unscored": None}, {"start": 0.0, "end": 1.0, "epochs": None}]
