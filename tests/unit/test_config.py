@@ -354,3 +354,8 @@ def test_every_value_of_the_papers_training_says_how_it_is_known(name: str) -> N
 def test_the_training_of_cc12m_is_the_papers_by_default() -> None:
     ours, papers = (load_experiment(str(CONFIGS / path)).train for path in ("cc12m.yaml", "paper/cc12m.yaml"))
     assert ours.model_copy(update={"workers": papers.workers}) == papers
+
+
+def test_every_stored_score_can_decide_p_and_every_score_of_a_rewrite_its_choice() -> None:
+    assert {*get_args(PairScore)} == {*SCORES, LOG_PROBABILITY, "caption_words"}
+    assert {*get_args(ChoiceScore)} == {*SCORES, LOG_PROBABILITY} - {"caption_picture"}
