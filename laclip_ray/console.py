@@ -16,6 +16,7 @@ from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.printable import printable_line
 from laclip_ray.rewriting.estimate import Estimate
 from laclip_ray.rewriting.inspection import Inspection
+from laclip_ray.rewriting.probe import ProbeResult, Trial
 from laclip_ray.rewriting.result import RewritingResult
 from laclip_ray.training.summary import TrainingResult
 from laclip_ray.tuning.comparison import differences
@@ -78,6 +79,40 @@ def print_rewriting(console: Console, result: RewritingResult, output: str) -> N
         hours = f"{costs['engine_hours']:.2f} engine-hours, {costs['gpu_hours']:.2f} GPU-hours"
         tokens = f"{costs['prompt_tokens']:,} prompt tokens ({costs['cached_share']:.0%} cached)"
         console.print(f"all runs: {hours}{money}{per_thousand}; {tokens}, {costs['output_tokens']:,} written")
+    if (speed := result.speed.tokens_per_s) is not None:
+        share = ""
+        if result.bare_tokens_per_s is not None:
+            share = f", {speed / result.bare_tokens_per_s:.0%} of the bare engine's {result.bare_tokens_per_s:,.0f}"
+            share += " (laclip rewrites probe)"
+        console.print(f"this run: {speed:,.0f} output tokens/s an engine{share}")
+
+
+def print_trial(console: Console, trial: Trial) -> None:
+    """Print a setting of the engine as soon as it is measured."""
+    settings = ", ".join(f"{name} {value:,}" for name, value in trial.settings.items()) or "as configured"
+    outcome = f"{trial.tokens_per_s:,.0f} tokens/s" if trial.problem is None else trial.problem
+    _print_data(console, f"{settings}: {outcome} (started in {trial.start_s:.0f} s)")
+
+
+def print_probe(console: Console, result: ProbeResult) -> None:
+    """Print the trials of a probe, and how to use the best setting."""
+    names = list(result.trials[0].settings)
+    table = _table(
+        f"{result.record.model} on {result.record.hardware}", *names, "tokens/s", "requests/s", "cached prompt", ""
+    )
+    for trial in result.trials:
+        speed = [f"{trial.tokens_per_s:,.0f}", f"{trial.requests_per_s:,.1f}", f"{trial.cached_share:.0%}"]
+        if trial.problem is not None:
+            speed = [Text("did not run"), "", ""]
+        table.add_row(*(f"{trial.settings[name]:,}" for name in names), *speed, "best" if trial is result.best else "")
+    console.print(table)
+    if result.overrides:
+        _print_data(console, f"the best setting: {' '.join(result.overrides)}")
+    else:
+        console.print("the configuration as it is is the best of these settings")
+    _print_data(
+        console, f"written: {', '.join(result.files)}; later runs of this recipe print their share of this speed"
+    )
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
@@ -166,7 +201,9 @@ def print_training(console: Console, result: TrainingResult) -> None:
         "incomplete batch)"
     )
     fallbacks = ", ".join(f"{reason} {count:,}" for reason, count in summary["fallbacks"].items())
-    console.print(f"p {summary['p']:g} asked for, {summary['p_effective']:.4f} shown; fallbacks: {fallbacks}")
+    # Summaries of earlier versions count no missing scores.
+    unscored = f"; without the score {count:,}" if (count := summary.get("unscored", 0)) else ""
+    console.print(f"p {summary['p']:g} asked for, {summary['p_effective']:.4f} shown; fallbacks: {fallbacks}{unscored}")
     for reason, count in summary["skipped"].items():
         examples = ", ".join(summary["skipped_names"][reason][:3])
         _print_data(console, f"  skipped {reason} {count:,} ({examples})", highlight=True)

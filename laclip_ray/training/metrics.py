@@ -56,7 +56,7 @@ def console_line(row: Mapping[str, Any]) -> str:
     loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # None: every batch was skipped
     return (
         f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
-        f"(effective {row['p_effective']:.3f}{_fallbacks(row['fallbacks'])})  {row['images_per_s']:.0f} images/s  "
+        f"(effective {row['p_effective']:.3f}{_reasons({**row['fallbacks'], 'unscored': row['unscored']})})  {row['images_per_s']:.0f} images/s  "
         f"waiting {row['waiting_share']:.0%}{_rewriting_progress(row)}"
     )
 
@@ -72,8 +72,8 @@ def _rewriting_progress(row: Mapping[str, Any]) -> str:
     )
 
 
-def _fallbacks(counts: Mapping[str, int]) -> str:
-    """Why the effective p is lower than the requested p, apart from chance."""
+def _reasons(counts: Mapping[str, int]) -> str:
+    """Why the effective p is lower than the requested p, apart from chance, and how often a score was missing."""
     reasons = [f"{count} {reason.replace('_', ' ')}" for reason, count in counts.items() if count]
     return f", {', '.join(reasons)}" if reasons else ""
 

@@ -17,7 +17,8 @@ ROW: dict[str, Any] = {
     "loss": 2.5,
     "p": 0.8,
     "p_effective": 0.5,
-    "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 30},
+    "fallbacks": {"no_accepted_rewrite": 0, "not_rewritten": 30, "rewrite_refused": 0},
+    "unscored": 0,
     "images_per_s": 99.6,
     "waiting_share": 0.02,
     "shards_in_batch": 12,
@@ -28,6 +29,12 @@ def test_a_line_says_why_the_effective_p_is_lower_than_requested() -> None:
     assert console_line(ROW) == (
         "step 8  epoch 1.25  loss 2.5000  p 0.8 (effective 0.500, 30 not rewritten)  100 images/s  waiting 2%"
     )
+
+
+def test_a_line_counts_refused_rewrites_and_missing_scores() -> None:
+    fallbacks = {"no_accepted_rewrite": 0, "not_rewritten": 0, "rewrite_refused": 7}
+    line = console_line(ROW | {"fallbacks": fallbacks, "unscored": 3})
+    assert "(effective 0.500, 7 rewrite refused, 3 unscored)" in line
 
 
 def test_a_line_of_skipped_batches_has_no_loss() -> None:
