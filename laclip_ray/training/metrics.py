@@ -54,9 +54,10 @@ def _parse_object(line: str) -> dict[str, Any] | None:
 def console_line(row: Mapping[str, Any]) -> str:
     """A line of metrics, as the console shows it."""
     loss = "none" if row["loss"] is None else f"{row['loss']:.4f}"  # None: every batch was skipped
+    counts = {**row["fallbacks"], "unscored": row["unscored"]}
     return (
         f"step {row['step']}  epoch {row['epoch']:.2f}  loss {loss}  p {row['p']:g} "
-        f"(effective {row['p_effective']:.3f}{_reasons({**row['fallbacks'], 'unscored': row['unscored']})})  {row['images_per_s']:.0f} images/s  "
+        f"(effective {row['p_effective']:.3f}{_reasons(counts)})  {row['images_per_s']:.0f} images/s  "
         f"waiting {row['waiting_share']:.0%}{_rewriting_progress(row)}"
     )
 
