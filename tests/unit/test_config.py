@@ -359,3 +359,21 @@ def test_the_training_of_cc12m_is_the_papers_by_default() -> None:
 def test_every_stored_score_can_decide_p_and_every_score_of_a_rewrite_its_choice() -> None:
     assert {*get_args(PairScore)} == {*SCORES, LOG_PROBABILITY, "caption_words"}
     assert {*get_args(ChoiceScore)} == {*SCORES, LOG_PROBABILITY} - {"caption_picture"}
+
+
+RAMP = {"by": "log_probability", "low": 0.2, "high": 0.8, "p_low": 1.0, "p_high": 0.0, "unscored": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": 0.8}, r"low \(0\.8\) is not smaller than high \(0\.8\)"),
+        ({"unscored": None}, "unscored is missing: give the p of samples without the score log_probability"),
+        ({"by": "beauty"}, r"text\.p\.by: input should be 'meaning'"),
+        ({"p_low": 2.0}, r"text\.p\.p_low: input should be less than or equal to 1"),
+    ],
+)
+def test_a_ramp_over_a_score_that_means_nothing_is_refused(changes: dict[str, Any], message: str) -> None:
+    parse_experiment(minimal(text={"p": RAMP}))
+    with pytest.raises(UserError, match=message):
+        parse_experiment(minimal(text={"p": {**RAMP, **changes}}))
