@@ -1,4 +1,4 @@
-"""Confidence intervals for means of few values, by Student's t distribution, computed exactly without tables."""
+"""Confidence intervals: for means of few values by Student's t distribution, for proportions by Wilson's score."""
 
 import math
 import statistics
@@ -78,3 +78,36 @@ def t_probability(t: float, degrees: int) -> float:
         total += term
         term *= cosine_squared * (number + 1) / (number + 2)
     return 2 / math.pi * (angle + sine * total) if is_odd else sine * total
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of cases, with its confidence interval."""
+
+    cases: int
+    """Cases that count."""
+    of: int
+    """All cases."""
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float | None:
+        """The share; None of no cases."""
+        return self.cases / self.of if self.of else None
+
+    def __str__(self) -> str:
+        share = "-" if self.share is None else f"{self.share:.3f}"
+        return f"{share} ({self.low:.2f} to {self.high:.2f}), {self.cases} of {self.of}"
+
+
+def proportion_interval(cases: int, of: int, confidence: float = CONFIDENCE) -> Proportion:
+    """A share with its interval by Wilson's score, which holds near 0 and 1 and for few cases (Wilson, 1927)."""
+    if not of:
+        return Proportion(0, 0, 0.0, 1.0)
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    share = cases / of
+    centre = share + z * z / (2 * of)
+    half_width = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    scale = 1 + z * z / of
+    return Proportion(cases, of, max(0.0, (centre - half_width) / scale), min(1.0, (centre + half_width) / scale))

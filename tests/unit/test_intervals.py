@@ -1,4 +1,4 @@
-"""Student's t agrees with its density, and intervals hold as often as stated."""
+"""Student's t agrees with its density, and intervals hold what they state."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.intervals import mean_interval, t_probability, t_quantile
+from laclip_ray.intervals import mean_interval, proportion_interval, t_probability, t_quantile
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
@@ -52,3 +52,18 @@ def test_joint_intervals_of_noise_exclude_zero_as_seldom_as_stated() -> None:
     # Expected: 1 - 0.95^5 of the sweeps without the correction, at most 0.05 with it.
     assert 0.19 < alone / 2_000 < 0.26
     assert 0.03 < together / 2_000 < 0.066
+
+
+@given(of=st.integers(1, 500), data=st.data())
+def test_the_interval_of_a_share_holds_the_share(of: int, data: st.DataObject) -> None:
+    cases = data.draw(st.integers(0, of))
+    found = proportion_interval(cases, of)
+    assert 0 <= found.low <= cases / of + 1e-9
+    assert cases / of - 1e-9 <= found.high <= 1
+    assert found.share == cases / of
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    found = proportion_interval(8, 10)
+    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert proportion_interval(0, 0).share is None
