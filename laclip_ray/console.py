@@ -103,7 +103,7 @@ def print_probe(console: Console, result: ProbeResult) -> None:
     for trial in result.trials:
         speed = [f"{trial.tokens_per_s:,.0f}", f"{trial.requests_per_s:,.1f}", f"{trial.cached_share:.0%}"]
         if trial.problem is not None:
-            speed = [Text("did not run"), "", ""]
+            speed = ["did not run", "", ""]
         table.add_row(*(f"{trial.settings[name]:,}" for name in names), *speed, "best" if trial is result.best else "")
     console.print(table)
     if result.overrides:

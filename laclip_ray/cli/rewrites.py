@@ -98,6 +98,22 @@ def retry_rewrites(
     print_rewriting(console, run_rewriting(experiment, retry=reason), experiment.rewrite_output)
 
 
+@rewrites_app.command("probe")
+def probe_engine(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    seconds: Annotated[
+        float, typer.Option(min=5.0, help="Time that engines write in all, without their starts.")
+    ] = 120.0,
+) -> None:
+    """Measure the engine alone at a few settings, on these captions and prompts. Writes no rewrites."""
+    experiment = read_experiment(config, overrides)
+    from laclip_ray.console import print_probe, print_trial
+    from laclip_ray.rewriting.probe import run_probe
+
+    print_probe(console, run_probe(experiment, seconds, lambda trial: print_trial(console, trial)))
+
+
 @rewrites_app.command("import")
 def import_rewrites(
     config: ConfigArgument,

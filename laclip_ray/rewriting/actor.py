@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,9 @@ import pyarrow as pa
 from laclip_ray import cluster
 from laclip_ray.config import RewriteConfig
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens
-from laclip_ray.rewriting.engine import BuildEngine, Engine, EngineDiedError, EngineStartError
+from laclip_ray.rewriting.engine import BuildEngine, Engine, EngineDiedError, EngineStartError, cache_block_of
+from laclip_ray.rewriting.engine_arguments import hardware
+from laclip_ray.rewriting.engine_work import EngineWork
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import ShardGenerator, ShardGivenUpError, useful_redraws
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
@@ -122,6 +125,8 @@ class RewritingActor:
             # A row of the stream reports it: for an exception here Ray would print pages.
             self._start_failure = str(error)
         else:
+            start_s = time.monotonic() - self._signed_s
+            self._work = EngineWork(hardware(rewrite.engine), cache_block_of(self._engine), start_s=start_s)
             self._generator = ShardGenerator(
                 engine=self._engine,
                 heads=heads,
@@ -144,9 +149,11 @@ class RewritingActor:
             return
         if self._engine is None:
             await self._give_back(row)
+            self._sign(row)
         else:
-            await self._generate(row)
-        self._sign(row)
+            made = await self._generate(row)
+            self._sign(row)
+            self._count(row, made)
         yield pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
 
     async def _give_back(self, row: dict[str, Any]) -> None:
@@ -158,7 +165,8 @@ class RewritingActor:
             os._exit(1)
         row["engine_start_failure"] = self._start_failure
 
-    async def _generate(self, row: dict[str, Any]) -> None:
+    async def _generate(self, row: dict[str, Any]) -> pa.Table | None:
+        """Draw the rewrites of a row; None: its failure is in the row."""
         unit = WorkUnit.from_json(row["unit"])
         try:
             made = await self._generator.generate(unit, origin_of(row), table_from_bytes(row["samples"]))
@@ -173,12 +181,20 @@ class RewritingActor:
             row["failure"] = f"cannot be rewritten: {one_line(error)}"
         else:
             row["made"] = table_to_bytes(made)
+            return made
+        return None
 
     def _sign(self, row: dict[str, Any]) -> None:
         """Record this actor as the row's engine, with the seconds since its last row."""
         now_s = time.monotonic()
         row["engine"], row["engine_s"] = self._name, now_s - self._signed_s
         self._signed_s = now_s
+
+    def _count(self, row: dict[str, Any], made: pa.Table | None) -> None:
+        """Record what the engine did for a signed row."""
+        work = replace(self._work, engine_s=row["engine_s"])
+        row["engine_work"] = (work if made is None else work.with_tokens_of(made)).to_json()
+        self._work = replace(self._work, start_s=0.0)
 
     def __del__(self) -> None:
         """Close the engine: Ray Data drops the instance when the pool releases the actor."""

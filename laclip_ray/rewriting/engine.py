@@ -184,11 +184,27 @@ class VllmEngine:
                 task.cancel()
             await asyncio.sleep(_WATCH_PERIOD_S)
 
+    @property
+    def cache_block_tokens(self) -> int:
+        """Tokens of a block of the prefix cache; prompts share whole blocks."""
+        return int(self._engine.vllm_config.cache_config.block_size)
+
+    @property
+    def batching(self) -> dict[str, int]:
+        """What the engine decided about its batches: values of the engine arguments of the same names."""
+        scheduler = self._engine.vllm_config.scheduler_config
+        return {name: int(getattr(scheduler, name)) for name in ("max_num_seqs", "max_num_batched_tokens")}
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._is_closed = True
         logging.getLogger("vllm").setLevel(logging.CRITICAL)  # a requested end is no error
         self._engine.shutdown()
+
+
+def cache_block_of(engine: Engine) -> int | None:
+    """Tokens of a block of an engine's prefix cache; None if it is not vLLM's."""
+    return engine.cache_block_tokens if isinstance(engine, VllmEngine) else None
 
 
 def _says_more_than_the_end(record: logging.LogRecord) -> bool:
@@ -219,11 +235,13 @@ def _reason_of(error: BaseException) -> str:
 
 
 def _start(rewrite: RewriteConfig, arguments: Any) -> Any:
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     for start in range(1, _STARTS + 1):
         try:
-            return AsyncLLM.from_engine_args(arguments)
+            # vLLM's defaults for batches follow from the use: offline, no user waits for a single answer.
+            return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as error:
             if start == _STARTS or not was_killed(error):
                 raise EngineStartError(_start_advice(rewrite, error)) from error

@@ -63,6 +63,8 @@ def aligned_heads(prompt_set: PromptSet, count: int, seed: int, tokens: Sequence
     ranked = sorted(
         (lost(triple), hash64("aligned_head", *key, *triple), triple) for triple in _triples(prompt_set, key)
     )
+    if not ranked:  # a very large set, nearly all of one picture
+        return unaligned_heads(prompt_set, count, seed)
     aligned = sum(1 for loss, _, _ in ranked if not loss)
     pool = [triple for _, _, triple in ranked[: max(aligned, len(ranked) // _BEST_SHARE, 1)]]
     limit = -(-_MOST_USES * PAIRS_PER_HEAD * count // len(tokens))

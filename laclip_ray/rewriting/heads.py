@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
+from statistics import fmean
 from typing import Any
 
 from laclip_ray import storage
@@ -16,6 +17,7 @@ from laclip_ray.config import RewriteConfig
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import cache_block_tokens
+from laclip_ray.rewriting.engine_work import CacheWatch
 from laclip_ray.rewriting.head_choice import HeadNumbers, aligned_heads, pairs_of, unaligned_heads
 from laclip_ray.rewriting.hub import check_hub_model
 from laclip_ray.rewriting.prompts import (
@@ -49,12 +51,13 @@ def load_llm_tokenizer(rewrite: RewriteConfig) -> Any:
 
 
 @cache
-def _load_tokenizer(model: str, revision: str | None) -> Any:
+def _load_tokenizer(model: str, revision: str | None, is_local: bool = False) -> Any:
     from transformers import AutoTokenizer
 
-    check_hub_model(model, revision)
+    if not is_local:
+        check_hub_model(model, revision)
     try:
-        return AutoTokenizer.from_pretrained(model, revision=revision)
+        return AutoTokenizer.from_pretrained(model, revision=revision, local_files_only=is_local)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"rewrite.model: the tokeniser of {model!r} cannot be loaded: {reason}") from error
@@ -155,6 +158,25 @@ def shared_tokens(tokenizer: Any, heads: Sequence[Head], special: bool) -> list[
     # All heads of a template end alike, so one of them shows how many tokens at its end depend on the caption.
     seam = len(alone[0]) - min(_common(alone[0], ids) for ids in with_caption)
     return [max(len(ids) - seam, 0) for ids in alone]
+
+
+def watch_cache(rewrite: RewriteConfig, heads: Mapping[str, Sequence[Head]]) -> CacheWatch | None:
+    """A watch over the use of the prefix cache, which knows how many tokens of each prompt set's heads it can hold.
+
+    None without heads, or if this machine does not hold the model's tokenizer; it is not fetched for this.
+    """
+    if not heads:
+        return None
+    try:
+        tokenizer = _load_tokenizer(model_directory(required_model(rewrite)), rewrite.revision, is_local=True)
+    except UserError:
+        return None
+    block, special = cache_block_tokens(rewrite.engine), rewrite.mode == "completion"
+    promised = {
+        name: fmean(count // block * block for count in shared_tokens(tokenizer, of_set, special))
+        for name, of_set in heads.items()
+    }
+    return CacheWatch(promised, rewrite.heads)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

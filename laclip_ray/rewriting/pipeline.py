@@ -19,18 +19,21 @@ from typing import Any
 from laclip_ray import cluster, lease, storage
 from laclip_ray.config import EngineConfig, Experiment, PictureGateConfig
 from laclip_ray.data.tokens import tokenizer_spec
+from laclip_ray.errors import UserError
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.actor import RewritingActor
 from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
 from laclip_ray.rewriting.changes import compare_replaced_files
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
-from laclip_ray.rewriting.heads import build_heads
+from laclip_ray.rewriting.engine_work import EngineSpeed
+from laclip_ray.rewriting.heads import build_heads, watch_cache
 from laclip_ray.rewriting.hooks import NO_HOOKS, RunHooks
 from laclip_ray.rewriting.meaning_pool import encoder_group, start_meaning_gate
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
+from laclip_ray.rewriting.probe_record import read_probe
 from laclip_ray.rewriting.progress import Progress
 from laclip_ray.rewriting.prompts import Head
-from laclip_ray.rewriting.recipe import build_recipe
+from laclip_ray.rewriting.recipe import build_recipe, fingerprint_of
 from laclip_ray.rewriting.result import RewritingResult, count_committed, find_incomplete
 from laclip_ray.rewriting.shortfall import (
     ShortfallError,
@@ -246,6 +249,8 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
         except Exception as failure:  # noqa: BLE001 - Ray Data raises many types; committed shards must be counted
             error = failure
     count_committed(backlog, result)
+    if hooks.queue is None:  # else engines wait for training
+        result.bare_tokens_per_s = _bare_tokens_per_s(backlog, result.speed)
     result.elapsed_s = time.monotonic() - started_s
     summary_url = storage.join(backlog.experiment.rewrite_output, "summary.json")
     storage.write_json(summary_url, result.to_json())
@@ -258,6 +263,23 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
     elif warning := few_accepted_warning(result.statistics):
         logger.warning("%s", warning)
     return result
+
+
+def _bare_tokens_per_s(backlog: Backlog, speed: EngineSpeed) -> float | None:
+    """The speed of the bare engine, by a probe of this run's recipes on its hardware; None: not measured."""
+    output, rewrite, seed = backlog.experiment.rewrite_output, backlog.experiment.rewrite, backlog.experiment.seed
+    probe = None
+    try:
+        probe = read_probe(output)
+    except UserError as error:
+        logger.warning("%s", error)
+    if probe is None:
+        return None
+    recipes = {
+        name: fingerprint_of(build_recipe(rewrite, prompt_set, seed, backlog.heads[name]))
+        for name, prompt_set in backlog.prompt_sets.items()
+    }
+    return probe.tokens_per_s if probe.is_of(recipes, speed) else None
 
 
 def _find_shortfall(backlog: Backlog, result: RewritingResult) -> ShortfallError | None:
@@ -285,6 +307,7 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
     to_draw, to_judge = [] if reached else backlog.to_draw, backlog.to_judge
     progress.units = len(to_draw) + len(to_judge)
     heads = build_heads(experiment.rewrite, backlog.prompt_sets, backlog.heads) if to_draw else {}
+    progress.cache = watch_cache(experiment.rewrite, heads)
     meaning = start_meaning_gate(experiment.rewrite)
     is_first_round = True
     while to_draw or to_judge:

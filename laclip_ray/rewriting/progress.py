@@ -9,6 +9,7 @@ from typing import Any
 
 from laclip_ray.rewriting.backlog import Backlog
 from laclip_ray.rewriting.engine import EngineStartError
+from laclip_ray.rewriting.engine_work import CacheWatch, EngineWork
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.prices import budget_reached, spending
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult, StoppedError
@@ -42,6 +43,8 @@ class Progress:
     """Units drawn and committed in this round."""
     returned: int = 0
     """Units given back since the last commit of a drawn unit, in this round."""
+    cache: CacheWatch | None = None
+    """Watches the use of the prefix cache. None: the heads' tokens are not known here."""
     start_failure: EngineStartError | None = None
     """The last engine in this round that did not start."""
 
@@ -142,11 +145,22 @@ class Progress:
             self.returned = 0
             self.engines.add(report["engine"])
             self.result.engines.add(report["engine"])
+            self._count_work(report)
         logger.info(
             "committed %d of %d: %s/%s, %d captions, %d accepted rewrites",
             self.result.commits, self.units, report["prompt_set"], report["shard"], report["captions"],
             report["accepted"],
         )  # fmt: skip
+
+    def _count_work(self, report: Mapping[str, Any]) -> None:
+        if report["engine_work"] is None:
+            return
+        work = EngineWork.from_json(report["engine_work"])
+        self.result.speed.add(work)
+        if self.cache is not None:
+            self.cache.add(report["prompt_set"], report["engine"], work)
+            if warning := self.cache.warning():
+                logger.warning("%s: %s", self.backlog.experiment.rewrite.model, warning)
 
 
 def _iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from laclip_ray.errors import IncompleteError
 from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.backlog import Backlog
 from laclip_ray.rewriting.engine import EngineStartError
+from laclip_ray.rewriting.engine_work import EngineSpeed
 from laclip_ray.rewriting.prices import cost_per_thousand, spending
 from laclip_ray.rewriting.shortfall import ShortfallError
 from laclip_ray.rewriting.statistics import Statistics
@@ -44,6 +45,10 @@ class RewritingResult:
     missing: dict[str, str] = field(default_factory=dict)
     """The reason for each uncommitted unit, by `prompt set/shard`."""
     elapsed_s: float = 0.0
+    speed: EngineSpeed = field(default_factory=EngineSpeed)
+    """Of this run's engines."""
+    bare_tokens_per_s: float | None = None
+    """Output tokens a second of the bare engine, by a probe of these recipes on this hardware. None: not measured."""
     costs: dict[str, Any] = field(default_factory=dict)
     """GPU-hours, money, and the price of a thousand accepted rewrites, over all committed shards."""
     incomplete: IncompleteError | None = None
@@ -66,6 +71,8 @@ class RewritingResult:
             "commits": self.commits,
             "engines": len(self.engines),
             "elapsed_s": round(self.elapsed_s, 3),
+            "engine_tokens_per_s": self.speed.tokens_per_s,
+            "bare_engine_tokens_per_s": self.bare_tokens_per_s,
             **self.costs,
             "missing": self.missing,
             "prompt_sets": {name: statistics.to_json() for name, statistics in self.statistics.items()},

@@ -121,7 +121,9 @@ class ReadShard:
             return
         try:
             samples = list(read_samples(shard, self.data, with_images=False))
-            described = describe_samples(samples, self.rewrite.max_caption_characters)
+            described = describe_samples(
+                samples, self.rewrite.max_caption_characters, self.rewrite.gate.drop_wordless_captions
+            )
             inputs = store.digest_inputs(described["id"], described["caption_hash"])
         except Exception as error:  # noqa: BLE001 - file systems raise many types, and other shards must go through
             for unit in units:
@@ -182,6 +184,7 @@ class CommitShard:
             "accepted": 0,
             "unfilled": "{}",
             "gpu_s": row["engine_s"] * self.gpus_per_engine,
+            "engine_work": row["engine_work"],
         }
         if killed := _too_many_deaths():
             report["failure"] = row["failure"] or f"cannot be committed: {killed}"

@@ -19,6 +19,8 @@ from laclip_ray.config import MAX_REWRITES_PER_SET
 DRAWN = "drawn"
 """The outcome of a slot with text. Every other outcome is a reason without text: these, or one of `NO_CAPTION`."""
 CAPTION_TOO_LONG = "caption_too_long"
+NOTHING_TO_REWRITE = "nothing_to_rewrite"
+"""The caption has no word. The gate refuses texts for it by the same name."""
 PROMPT_TOO_LONG = "prompt_too_long"
 REQUEST_REFUSED = "request_refused"
 """The engine refused this prompt, for another reason than its length."""
@@ -145,6 +147,7 @@ STREAM_SCHEMA = pa.schema(
         ("engine_start_failure", pa.string()),
         ("engine", pa.string()),
         ("engine_s", pa.float64()),
+        ("engine_work", pa.string()),
     ]
 )
 """The row that travels read -> generate -> commit: one shard's work for one prompt set. Its tables are Arrow streams in
@@ -162,6 +165,7 @@ binary columns, so Ray Data cannot split them.
     engine                string        generate        id of the actor; null: the row passed no actor, or read failed
     engine_s              float64       generate        seconds of the actor's life since its last row (its start for
                                                         the first); 0 where engine is null; never null
+    engine_work           string        generate        JSON of an `EngineWork`; null where engine is null
 """
 
 REPORT_SCHEMA = pa.schema(
@@ -175,6 +179,7 @@ REPORT_SCHEMA = pa.schema(
         ("accepted", pa.int64()),
         ("unfilled", pa.string()),
         ("gpu_s", pa.float64()),
+        ("engine_work", pa.string()),
     ]
 )
 """A row per unit that passed commit. Commit writes it; the driver reads it.
@@ -187,6 +192,7 @@ REPORT_SCHEMA = pa.schema(
     unfilled                      string   JSON object: slots without an accepted rewrite, by reason; empty unless
                                            committed
     gpu_s                         float64  `engine_s` times the GPUs of an engine
+    engine_work                   string   as in `STREAM_SCHEMA`
 """
 
 
@@ -267,6 +273,7 @@ def stream_row(
         "engine_start_failure": None,
         "engine": None,
         "engine_s": 0.0,
+        "engine_work": None,
     }
     return pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
 
