@@ -138,6 +138,7 @@ class RewritingActor:
                 node=context.get_node_id(),
                 alive_nodes=_alive_nodes,
                 meaning=meaning,
+                completions=rewrite.completions,
             )
         _collect_garbage_rarely()
 

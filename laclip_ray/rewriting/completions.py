@@ -115,9 +115,10 @@ def reference_completion(completion: str) -> str:
     """The rewrite as the paper's code takes it: the rest of the caption's line, up to the next separator.
 
     `rewrite/llama_rewrite.py` in github.com/LijieFan/LaCLIP splits the text at line breaks, takes the line of the
-    caption, and of that line the part behind the first separator.
+    caption, and of that line the part behind the first separator. Surrogates, which no file can store, become U+FFFD.
     """
-    return completion.split("\n", 1)[0].split(SEPARATOR, 1)[0].strip()
+    text = completion.split("\n", 1)[0].split(SEPARATOR, 1)[0].strip()
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def parse_completion(completion: str, caption: str = "") -> str:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from laclip_ray import storage
-from laclip_ray.config import RewriteConfig
+from laclip_ray.config import CompletionRule, RewriteConfig
 from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.attempts import (
@@ -32,6 +32,7 @@ from laclip_ray.rewriting.attempts import (
     remove_pieces,
     write_attempts,
 )
+from laclip_ray.rewriting.completions import reference_completion
 from laclip_ray.rewriting.draws import judge_text
 from laclip_ray.rewriting.engine import Answer, Engine, EngineDiedError, RequestError
 from laclip_ray.rewriting.gate import Gate
@@ -166,6 +167,8 @@ class ShardGenerator:
     """Gives Ray's ids of the alive nodes."""
     meaning: MeaningGate | None = None
     """Judges the meaning of texts that the gates accept. None: off."""
+    completions: CompletionRule = "normalised"
+    """How a rewrite is taken from a completion (`RewriteConfig.completions`)."""
     _turns: _Turns = field(default_factory=_Turns, init=False, repr=False)
     _errors: FirstErrors = field(default_factory=FirstErrors, init=False, repr=False)
 
@@ -292,7 +295,7 @@ class ShardGenerator:
     ) -> list[_Draw]:
         """Judge the completions for `slots`, in order; accepted texts are added to `accepted`."""
         gate, caption, head = self.gates[prompt_set], request.caption, request.head
-        texts = [parse_completion(completion.text) for completion in answer.completions]
+        texts = [self._take(completion.text, caption) for completion in answer.completions]
         reasons = [
             judge_text(gate, text, caption, completion.truncated, head)
             for text, completion in zip(texts, answer.completions, strict=True)
@@ -317,6 +320,10 @@ class ShardGenerator:
             if reason is None:
                 accepted.append(text)
         return draws
+
+    def _take(self, completion: str, caption: str) -> str:
+        """The rewrite in a completion."""
+        return reference_completion(completion) if self.completions == "reference" else parse_completion(completion)
 
     async def _score(self, caption: str, texts: Sequence[str | None]) -> list[MeaningScores | None]:
         """The scores of texts; None where there is no text, or no meaning gate."""

@@ -87,6 +87,7 @@ def generator_of(experiment: Experiment, engine: RandomEngine, location: str) ->
         run="run",
         node="node",
         alive_nodes=lambda: {"node"},
+        completions=experiment.rewrite.completions,
     )
 
 
