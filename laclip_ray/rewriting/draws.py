@@ -15,6 +15,7 @@ import pyarrow as pa
 from laclip_ray.data.records import NO_CAPTION, Sample
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.gate_text import is_wordless
 from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop
 from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits, with_columns_of
@@ -23,10 +24,13 @@ SEPARATOR_IN_CAPTION = "separator_in_caption"
 """A problem without consequences: the prompt shows the separator in another form."""
 
 
-def describe_samples(samples: Sequence[Sample], max_caption_characters: int) -> dict[str, list[Any]]:
+def describe_samples(
+    samples: Sequence[Sample], max_caption_characters: int, drop_wordless_captions: bool
+) -> dict[str, list[Any]]:
     """The columns of `SAMPLES_SCHEMA` that all prompt sets share.
 
-    A longer caption than `max_caption_characters` is not rewritten; its outcome says so.
+    A longer caption than `max_caption_characters` is not rewritten, and neither is one without a word if
+    `drop_wordless_captions`; its outcome says so.
     """
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "caption_hash", "caption", "problems", "outcome")}
     for sample in samples:
@@ -36,6 +40,8 @@ def describe_samples(samples: Sequence[Sample], max_caption_characters: int) -> 
             outcome = min(unusable)
         elif len(sample.caption) > max_caption_characters:
             outcome = tables.CAPTION_TOO_LONG
+        elif drop_wordless_captions and is_wordless(sample.caption):
+            outcome = tables.NOTHING_TO_REWRITE
         elif SEPARATOR in sample.caption:
             problems = (*problems, SEPARATOR_IN_CAPTION)
         columns["id"].append(sample.id)

@@ -2,27 +2,34 @@
 
 All checks are pure functions over text. They run in the order of `Rejection`, and the first check that a rewrite fails
 is its reason. Checks are cheap for rewrites that pass: a check first tests a necessary condition of failing, such as a
-word that every refusal contains. The checks themselves are in `gate_text`, `gate_talk` and `gate_numbers`.
+word that every refusal contains. The checks themselves are in the modules `gate_*`.
 
 Not covered: whether a rewrite is true of the picture or keeps every fact of the caption; invented numbers; refusals,
-chat phrases and number words in other languages than English. `docs/gate.md` has the measurements.
+chat phrases, number words and inflection in other languages than English. `docs/gate.md` has the measurements.
 """
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from laclip_ray.config import GateConfig, RewriteConfig
 from laclip_ray.data.tokens import count_tokens, tokenizer_spec
+from laclip_ray.rewriting import tables
+from laclip_ray.rewriting.gate_examples import Examples
+from laclip_ray.rewriting.gate_marks import has_broken_characters, has_markup, is_suspicious
 from laclip_ray.rewriting.gate_numbers import lacks_number, numbers_to_keep
 from laclip_ray.rewriting.gate_talk import find_talk
 from laclip_ray.rewriting.gate_text import (
     MARKUP,
     UNSPACED,
+    Cache,
+    bases_of,
+    character_pairs,
     content_words_of,
     has_other_script,
     is_unrelated,
+    is_wordless,
     loops,
     phrase_limit,
     placeholders_of,
@@ -32,25 +39,28 @@ from laclip_ray.rewriting.gate_text import (
 )
 from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, prompt_texts
 
-VERSION = 2
+VERSION = 3
 """Part of the gate's fingerprint. Every change of a check's behaviour raises it."""
-
-_Value = TypeVar("_Value")
 
 
 class Rejection(StrEnum):
     """Why the gate refuses a rewrite."""
 
+    NOTHING_TO_REWRITE = tables.NOTHING_TO_REWRITE
     EMPTY = "empty"
     TRUNCATED = "truncated"
     REFUSAL = "refusal"
     CHAT_PHRASE = "chat_phrase"
     PROMPT_ECHO = "prompt_echo"
+    BROKEN_CHARACTERS = "broken_characters"
+    MARKUP_LEFT = "markup_left"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     COPY_OF_CAPTION = "copy_of_caption"
+    NEAR_COPY = "near_copy"
     COPY_OF_REWRITE = "copy_of_rewrite"
     COPY_OF_EXAMPLE = "copy_of_example"
+    FROM_EXAMPLE = "from_example"
     LOOPING = "looping"
     WRONG_SCRIPT = "wrong_script"
     NUMBERS_LOST = "numbers_lost"
@@ -58,26 +68,15 @@ class Rejection(StrEnum):
     UNRELATED = "unrelated"
 
 
-class _Cache(dict[str, _Value]):
-    """Results of a function of a text. A full cache is emptied, which costs less than keeping an order."""
-
-    def __init__(self, function: Callable[[str], _Value], size: int) -> None:
-        super().__init__()
-        self._function = function
-        self._size = size
-
-    def __missing__(self, key: str) -> _Value:
-        if len(self) >= self._size:
-            self.clear()
-        value = self[key] = self._function(key)
-        return value
-
-
 class _Caption(NamedTuple):
     """A caption as rewrites are compared with it."""
 
     plain: str
+    joined_bases: str
+    """The words without articles and inflection, joined without spaces (for "do n't" and "don't")."""
+    bases: frozenset[str]
     is_ascii: bool
+    is_wordless: bool
     content_words: frozenset[str]
     numbers: tuple[frozenset[str], ...]
     """For each number that must be kept, the values that keep it."""
@@ -86,16 +85,21 @@ class _Caption(NamedTuple):
     @classmethod
     def of(cls, caption: str) -> "_Caption":
         words = words_of(caption)
+        bases = bases_of(words)
+        is_ascii = caption.isascii()
         return cls(
             plain=" ".join(words),
-            is_ascii=caption.isascii(),
-            content_words=content_words_of(words),
+            joined_bases="".join(bases),
+            bases=frozenset(bases if is_ascii else [*bases, *character_pairs(words)]),
+            is_ascii=is_ascii,
+            is_wordless=is_wordless(caption),
+            content_words=content_words_of(words, is_ascii),
             numbers=numbers_to_keep(caption, words),
             placeholders=placeholders_of(caption),
         )
 
 
-_CAPTIONS = _Cache(_Caption.of, size=2**15)
+_CAPTIONS = Cache(_Caption.of, size=2**15)
 """The captions of a few shards: each has several draws, and the gates of all prompt sets share it."""
 
 
@@ -121,14 +125,15 @@ class Gate:
             instructions: the other texts of the prompt, which a rewrite must not repeat.
         """
         self._config = config
-        self._examples = [
+        self._example_texts = [
             frozenset(plain_text(text) for pair in head for text in (pair.source, pair.target)) for head in heads
         ]
+        self._examples = [Examples(head) for head in heads] if config.drop_from_example else []
         self._echoes = tuple(
             dict.fromkeys(f" {echo} " for text in instructions for echo in recognisable_sentences(text))
         )
         self._count_tokens = count_tokens
-        self._tokens_of_word = _Cache(self._count_word, size=2**17)
+        self._tokens_of_word = Cache(self._count_word, size=2**17)
         # Every text that loops has at least this many more words than distinct words.
         self._looping_excess = min(config.max_repeated_phrases, 2 * phrase_limit(config.max_repeated_phrases))
 
@@ -145,52 +150,84 @@ class Gate:
             others: the other accepted rewrites of this caption in the set.
         """
         config = self._config
+        original = _CAPTIONS[caption]
+        if original.is_wordless and config.drop_wordless_captions:
+            return Rejection.NOTHING_TO_REWRITE
         pieces = text.split()
         if not pieces:
             return Rejection.EMPTY
         if truncated and config.drop_truncated:
             return Rejection.TRUNCATED
         words = words_of(text)
-        plain = " ".join(words)
+        return self._fault_of_text(text, pieces, words, caption) or self._fault_of_pair(
+            text, words, caption, original, head, others
+        )
+
+    def _fault_of_text(self, text: str, pieces: list[str], words: list[str], caption: str) -> Rejection | None:
+        """Checks of the text, for faults that the caption does not have too."""
+        config = self._config
         if config.drop_chat_phrases and (talk := find_talk(text, words, caption)):
             return Rejection(talk)
-        bracket = "<" in text or "[" in text
-        if config.drop_prompt_echo and self._echoes_prompt(text, plain, bracket):
+        if config.drop_prompt_echo and self._echoes_prompt(text, words):
             return Rejection.PROMPT_ECHO
+        if is_suspicious(text):
+            if config.drop_broken_characters and has_broken_characters(text, caption):
+                return Rejection.BROKEN_CHARACTERS
+            if config.drop_markup and has_markup(text, caption):
+                return Rejection.MARKUP_LEFT
         if _is_too_short(text, pieces, words, config):
             return Rejection.TOO_SHORT
         if config.max_context_tokens is not None and self._exceeds(text, pieces, config.max_context_tokens):
             return Rejection.TOO_LONG
+        return None
 
-        original = _CAPTIONS[caption]
+    def _fault_of_pair(
+        self, text: str, words: list[str], caption: str, original: _Caption, head: int, others: Sequence[str]
+    ) -> Rejection | None:
+        """Checks of the text against the caption, the other rewrites and the prompt's examples."""
+        config = self._config
+        plain = " ".join(words)
         if config.drop_copies and plain == original.plain:
             return Rejection.COPY_OF_CAPTION
+        bases = bases_of(words)
+        if config.drop_near_copies and "".join(bases) == original.joined_bases and plain != original.plain:
+            return Rejection.NEAR_COPY
         if others and config.drop_repeats and any(plain == plain_text(other) for other in others):
             return Rejection.COPY_OF_REWRITE
-        if config.drop_prompt_echo and self._examples and plain in self._examples[head]:
+        if config.drop_prompt_echo and self._example_texts and plain in self._example_texts[head]:
             return Rejection.COPY_OF_EXAMPLE
+        both_ascii = original.is_ascii and text.isascii()
+        if self._examples and self._is_from_example(text, words, bases, original, head, both_ascii):
+            return Rejection.FROM_EXAMPLE
         limit = config.max_repeated_phrases
         if limit and len(words) - len(set(words)) >= self._looping_excess and loops(words, limit):
             return Rejection.LOOPING
-        both_ascii = original.is_ascii and text.isascii()
         if config.drop_wrong_script and not both_ascii and has_other_script(text, caption):
             return Rejection.WRONG_SCRIPT
         if original.numbers and config.drop_lost_numbers and lacks_number(original.numbers, text, words):
             return Rejection.NUMBERS_LOST
         if (
             config.drop_changed_placeholders
-            and (bracket or original.placeholders)
+            and (original.placeholders or "<" in text or "[" in text)
             and placeholders_of(text) != original.placeholders
         ):
             return Rejection.PLACEHOLDERS_CHANGED
-        if config.min_shared_words and is_unrelated(original.content_words, words, config.min_shared_words):
+        if config.min_shared_words and is_unrelated(original.content_words, words, config.min_shared_words, both_ascii):
             return Rejection.UNRELATED
         return None
 
-    def _echoes_prompt(self, text: str, plain: str, bracket: bool) -> bool:
-        if SEPARATOR in text or (bracket and MARKUP.search(text)):
+    def _is_from_example(
+        self, text: str, words: list[str], bases: list[str], original: _Caption, head: int, is_ascii: bool
+    ) -> bool:
+        if not is_ascii:
+            bases = bases + character_pairs(words)
+        examples = self._examples[head]
+        return not examples.rare.isdisjoint(bases) and examples.leaked(text, bases, original.bases, original.numbers)
+
+    def _echoes_prompt(self, text: str, words: list[str]) -> bool:
+        if SEPARATOR in text or (("<" in text or "[" in text) and MARKUP.search(text)):
             return True
-        spaced = f" {plain} "
+        spaced = f" {' '.join(words)} "
         for echo in self._echoes:  # noqa: SIM110 - runs for every rewrite, and `any` costs more than the search
             if echo in spaced:
                 return True

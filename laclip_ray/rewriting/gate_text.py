@@ -1,13 +1,15 @@
 """Compare texts by their words, letters and placeholders; part of the gate.
 
 A word is in lower case and has no punctuation. In scripts without spaces (Chinese, Japanese, Thai ...) each character
-is a word.
+is a word, and two texts are compared by their pairs of characters.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from operator import eq
+from typing import TypeVar
 from unicodedata import name as character_name
 from unicodedata import normalize
 
@@ -45,6 +47,42 @@ _FUNCTION_WORDS = frozenset(
         "under was were while who with",
     )
 )
+_ENDINGS = ("ing", "ed", "es", "s")
+_PLURALS = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot"}
+_ARTICLES = frozenset({"a", "an", "the", "s", *"\u7684\u4e86\u7740\u8457\u4e4b"})
+"""Articles, the rest of "the dog 's", and Chinese particles."""
+_FUNCTION_CHARACTERS = re.compile(
+    "[\u3040-\u309f\u7684\u4e86\u7740\u8457\u4e4b\u5728\u4e00\u662f\u548c\u8207\u4e0e\u53ca\u6709\u4e2a\u500b\u53ea\u96bb"
+    "\u4e0a\u4e0b\u91cc\u88e1\u4e2d\u8fd9\u9019\u90a3\u5176\u4ed6\u5979\u5b83\u4eec\u5011]"
+)
+"""Hiragana, and Chinese characters such as "a", "in", "and": a pair with one of them says little."""
+
+_PICTURE_FILE = r"\.(?:jpe?g|png|gif|webp|bmp|tiff?|heic|svg)"
+_FILE_NAME = re.compile(
+    rf"(?:img|dsc[nf]?|pict?|pxl|mvi|gopr|p|(?=[a-f-]*\d)[\da-f-]{{8,}})?[\W\d_]*(?:{_PICTURE_FILE})?"
+    rf"|(?:image|photo|picture|screenshot|untitled|unnamed|download|file|[\da-f-]*\d[\da-f-]*)[\W\d_]*{_PICTURE_FILE}",
+    re.IGNORECASE,
+)
+"""Names that cameras and programs give: letters of a list, or the digits of a hash."""
+_LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff\u0e31-\u0e4e])")
+"""Two letters, or a letter with a sign."""
+
+_Value = TypeVar("_Value")
+
+
+class Cache(dict[str, _Value]):
+    """Results of a function of a text. A full cache is emptied, which costs less than keeping an order."""
+
+    def __init__(self, function: Callable[[str], _Value], size: int) -> None:
+        super().__init__()
+        self._function = function
+        self._size = size
+
+    def __missing__(self, key: str) -> _Value:
+        if len(self) >= self._size:
+            self.clear()
+        value = self[key] = self._function(key)
+        return value
 
 
 def words_of(text: str) -> list[str]:
@@ -123,12 +161,57 @@ def _script(letter: str) -> str:
     return "CJK" if first_word in _EAST_ASIAN else first_word
 
 
-def content_words_of(words: Sequence[str]) -> frozenset[str]:
-    """The words of three letters or more, without function words."""
-    return frozenset([word for word in words if len(word) > 2]) - _FUNCTION_WORDS
+def bases_of(words: Sequence[str]) -> list[str]:
+    """The words in their base form (`base_of`), in order."""
+    return list(map(_BASES.__getitem__, words))
 
 
-def is_unrelated(caption_content_words: frozenset[str], words: Sequence[str], least: int) -> bool:
+def base_of(word: str) -> str:
+    """A word without its English inflection; empty for an article.
+
+    The form is not always a word ("pos" for "pose", "poses", "posed", "posing"), and a few unrelated words share one.
+    """
+    if word in _ARTICLES:
+        return ""
+    word = _PLURALS.get(word, word)
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 2:
+            word = word[: -len(ending)]
+            break
+    if len(word) > 2 and word[-1] in "ey":
+        word = word[:-1] + ("i" if word[-1] == "y" else "")
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+
+
+_BASES = Cache(base_of, size=2**17)
+
+
+def character_pairs(words: Sequence[str]) -> list[str]:
+    """The pairs of neighbours in scripts without spaces, without pairs that say little."""
+    return [
+        first + second
+        for first, second in pairwise(words)
+        if len(first) == len(second) == 1
+        and UNSPACED.match(first)
+        and UNSPACED.match(second)
+        and not _FUNCTION_CHARACTERS.search(first + second)
+    ]
+
+
+def is_wordless(caption: str) -> bool:
+    """Whether a caption has no word: only signs, digits or single letters, or the name of a file that names nothing."""
+    if UNSPACED.search(caption):
+        return False
+    return _LETTERS.search(caption) is None or _FILE_NAME.fullmatch(caption.strip()) is not None
+
+
+def content_words_of(words: Sequence[str], is_ascii: bool = True) -> frozenset[str]:
+    """The words of three letters or more, without function words, and in scripts without spaces the pairs."""
+    content = frozenset([word for word in words if len(word) > 2]) - _FUNCTION_WORDS
+    return content if is_ascii else content.union(character_pairs(words))
+
+
+def is_unrelated(caption_content_words: frozenset[str], words: Sequence[str], least: int, is_ascii: bool) -> bool:
     """Whether a rewrite shares fewer than `least` content words with its caption.
 
     Words are compared by their first four letters, so plurals and tenses are the same word, and so are a few unrelated
@@ -136,7 +219,7 @@ def is_unrelated(caption_content_words: frozenset[str], words: Sequence[str], le
     """
     if not caption_content_words or (least == 1 and not caption_content_words.isdisjoint(words)):
         return False
-    stems = {_stem(word) for word in content_words_of(words)}
+    stems = {_stem(word) for word in content_words_of(words, is_ascii)}
     return len({_stem(word) for word in caption_content_words} & stems) < least
 
 

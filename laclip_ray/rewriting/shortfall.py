@@ -1,7 +1,7 @@
 """Rewriting that yields little: when a run ends early, is incomplete, or warns.
 
-A rewrite *fails* if it has no whole text: the row has no caption, the engine gave no completion, or an empty or
-truncated one. A text that the gate refuses for its content does not fail.
+A rewrite *fails* if it has no whole text: the row has no caption or none with a word, the engine gave no completion, or
+an empty or truncated one. A text that the gate refuses for its content does not fail.
 
 Guarantees: the verdict depends on the counts alone, so a rerun that has no work left gives the same one.
 """
@@ -20,6 +20,7 @@ FAILURES = frozenset(
     {
         *NO_CAPTION,
         tables.CAPTION_TOO_LONG,
+        tables.NOTHING_TO_REWRITE,
         *tables.FAILED_REQUESTS,
         tables.GATE_FAILED,
         Rejection.EMPTY.value,
@@ -109,7 +110,7 @@ def _listed(reasons: Counter[str]) -> str:
 def _advice(reasons: Counter[str]) -> str:
     """What to do about the most frequent reason, as sentences without a full stop at the end."""
     ((reason, _),) = reasons.most_common(1)
-    if reason in NO_CAPTION:
+    if reason in NO_CAPTION or reason == tables.NOTHING_TO_REWRITE:
         first = "Check data.caption_column and the data's files"
     elif reason == tables.CAPTION_TOO_LONG:
         first = "Check data.caption_column, or raise rewrite.max_caption_characters"
@@ -122,6 +123,6 @@ def _advice(reasons: Counter[str]) -> str:
     else:
         first = "Use another rewrite.model, rewrite.mode or rewrite.gate"
     advice = f"{first}. `laclip rewrites inspect CONFIG` shows examples by reason"
-    if reason in RETRYABLE:
+    if reason in RETRYABLE and reason != tables.NOTHING_TO_REWRITE:
         advice += f", and `laclip rewrites retry CONFIG --reason {reason}` draws these rewrites again"
     return advice

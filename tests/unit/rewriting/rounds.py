@@ -31,7 +31,10 @@ UNANSWERED = "a caption that the engine refuses"
 DEADLY = "a caption that kills the engine"
 CAPTIONS = ["a red dog", "A red dog!", "two cats on a sofa", "a blue house", UNANSWERED]
 EXAMPLE = PROMPT_SET.pairs[0].target
-TEXTS = ["a dog", "the red dog", "The red dog.", "two cats", "cats on the sofa", "the house is blue", EXAMPLE, "x", ""]
+TEXTS = [
+    *("a dog", "the dog is red", "The dog is red.", "a dog, all red", "two cats", "cats on the sofa", "two sofa cats"),
+    *("the house is blue", EXAMPLE, "x", ""),
+]
 FIRST_UNIT = WorkUnit("cleaned", "0.tar", 0)
 ORIGIN = Origin("file identity", "inputs", 1)
 LENIENT = {"min_words": 0, "min_shared_words": 0, "drop_truncated": False}
@@ -110,7 +113,7 @@ def samples_of(
     """The samples table of a first round, or with `previous` draws of a second one."""
     unit = FIRST_UNIT if previous is None else WorkUnit("cleaned", "0.tar", 1, previous=0, retry=tuple(retry))
     rewrite = experiment.rewrite
-    described = describe_samples(samples, rewrite.max_caption_characters)
+    described = describe_samples(samples, rewrite.max_caption_characters, rewrite.gate.drop_wordless_captions)
     slots = rewrites_per_set or rewrite.rewrites_per_set
     return build_samples(described, unit, rewrite.heads, experiment.seed, slots, previous)
 

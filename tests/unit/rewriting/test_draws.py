@@ -48,6 +48,8 @@ from tests.unit.rewriting.rounds import (
         (sample("a", "", "caption_missing"), "caption_missing", "caption_missing"),
         (sample("a", "", "caption_empty", "image_missing"), "caption_empty", "caption_empty,image_missing"),
         (sample("a", "", "shard_truncated"), "shard_truncated", "shard_truncated"),
+        (sample("a", "12.5"), "nothing_to_rewrite", ""),
+        (sample("a", "img_2034.jpg", "duplicate_id"), "nothing_to_rewrite", "duplicate_id"),
         (sample("a", "x" * 20), "drawn", ""),
         (sample("a", "x" * 21), "caption_too_long", ""),
         (sample("a", "one => two", "duplicate_id"), "drawn", "duplicate_id,separator_in_caption"),
@@ -56,13 +58,18 @@ from tests.unit.rewriting.rounds import (
 def test_a_sample_is_described_by_its_problems_and_why_it_is_not_drawn(
     record: Sample, outcome: str, problems: str
 ) -> None:
-    assert describe_samples([record], max_caption_characters=20) == {
+    assert describe_samples([record], max_caption_characters=20, drop_wordless_captions=True) == {
         "id": ["a"],
         "caption_hash": [hash_caption(record.caption)],
         "caption": [record.caption],
         "problems": [problems],
         "outcome": [outcome],
     }
+
+
+def test_a_caption_without_a_word_is_drawn_if_it_shall_be() -> None:
+    described = describe_samples([sample("a", "12.5")], max_caption_characters=20, drop_wordless_captions=False)
+    assert described["outcome"] == ["drawn"]
 
 
 @given(samples=some_samples, experiment=experiments)
@@ -111,12 +118,12 @@ def reasons_of_texts(texts: Iterable[tuple[int, int, str]]) -> list[str | None]:
 
 
 def test_of_two_equal_texts_the_one_drawn_first_is_accepted() -> None:
-    texts = [(0, 0, "x"), (0, 1, "the red dog"), (1, 0, "The red dog."), (2, 0, "a big dog"), (2, 1, "the RED dog")]
+    texts = [(0, 0, "x"), (0, 1, "my red dog"), (1, 0, "My red dog."), (2, 0, "a big dog"), (2, 1, "my RED dog")]
     assert reasons_of_texts(texts) == ["too_short", "copy_of_rewrite", None, None, "copy_of_rewrite"]
 
 
 def test_only_copies_of_the_first_accepted_text_of_a_slot_are_refused() -> None:
-    texts = [(0, 0, "the red dog"), (0, 1, "a big dog"), (1, 1, "A big dog."), (2, 1, "The red dog."), (2, 2, "my dog")]
+    texts = [(0, 0, "my red dog"), (0, 1, "a big dog"), (1, 1, "A big dog."), (2, 1, "My red dog."), (2, 2, "my dog")]
     assert reasons_of_texts(texts) == [None, None, None, "copy_of_rewrite", None]
 
 

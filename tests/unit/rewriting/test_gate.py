@@ -14,15 +14,24 @@ from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, bu
 HEADS = (
     (ExamplePair("two cats asleep", "Cats are sleeping."),),
     (ExamplePair("IMG_1 red car!", "A red car stands in the street."),),
+    (
+        ExamplePair("25 guests at Leo birthday cake", "A birthday cake for 25 guests in Oslo."),
+        ExamplePair("Adopt Biscuit today", "Biscuit is up for adoption."),
+    ),
 )
 OFF = GateConfig(
     min_words=0,
     max_context_tokens=None,
     drop_truncated=False,
     drop_copies=False,
+    drop_near_copies=False,
     drop_prompt_echo=False,
+    drop_from_example=False,
     drop_repeats=False,
     drop_chat_phrases=False,
+    drop_broken_characters=False,
+    drop_markup=False,
+    drop_wordless_captions=False,
     drop_wrong_script=False,
     drop_lost_numbers=False,
     drop_changed_placeholders=False,
@@ -60,7 +69,7 @@ CASES = [
     (Rejection.REFUSAL, Case("“I can’t help with a dog”"), Case("“I love my dog”"), "drop_chat_phrases"),
     (Rejection.CHAT_PHRASE, Case("Sure, here is a dog"), Case("Here is a dog"), "drop_chat_phrases"),
     (Rejection.CHAT_PHRASE, Case("Here is my version of a dog"), Case("Here is my old dog"), "drop_chat_phrases"),
-    (Rejection.CHAT_PHRASE, Case("**Rewritten caption:** a dog"), Case("Caption on a dog"), "drop_chat_phrases"),
+    (Rejection.CHAT_PHRASE, Case("(Rewritten caption:) a dog"), Case("Caption on a dog"), "drop_chat_phrases"),
     (Rejection.CHAT_PHRASE, Case("A dog. Let me know!"), Case("A dog. Let me in!"), "drop_chat_phrases"),
     (Rejection.CHAT_PHRASE, Case("A dog (rewritten) lies"), Case("A dog (brown) lies"), "drop_chat_phrases"),
     (Rejection.PROMPT_ECHO, Case("a dog => a cat"), Case("a dog = a cat"), "drop_prompt_echo"),
@@ -75,11 +84,85 @@ CASES = [
     (Rejection.TOO_SHORT, Case("dog-"), Case("dog - sled"), "min_words"),
     (
         Rejection.TOO_LONG,
-        Case(" ".join(LONG), "w10"),
-        Case(" ".join(LONG[1:]), "w10"),
+        Case(" ".join(LONG), "word w10"),
+        Case(" ".join(LONG[1:]), "word w10"),
         "max_context_tokens",
     ),
-    (Rejection.COPY_OF_CAPTION, Case("A Dog in snow!"), Case("a dog in the snow"), "drop_copies"),
+    (Rejection.COPY_OF_CAPTION, Case("A Dog in snow!"), Case("a dog in deep snow"), "drop_copies"),
+    (Rejection.NEAR_COPY, Case("The dog in the snow."), Case("The dog in their snow."), "drop_near_copies"),
+    (
+        Rejection.NEAR_COPY,
+        Case("Women posed with the dog's sled", "a woman poses with dogs sled"),
+        Case("Women posed by the dog's sled", "a woman poses with dogs sled"),
+        "drop_near_copies",
+    ),
+    (
+        Rejection.NEAR_COPY,
+        Case("Dogs don't walk.", "the dog do n't walk"),
+        Case("Dogs won't walk.", "the dog do n't walk"),
+        "drop_near_copies",
+    ),
+    (Rejection.BROKEN_CHARACTERS, Case("a dog\ufffds life"), Case("a dog’s life"), "drop_broken_characters"),
+    (Rejection.BROKEN_CHARACTERS, Case("a dogâ€™s life"), Case("un pâté de dog"), "drop_broken_characters"),
+    (Rejection.BROKEN_CHARACTERS, Case("a cafÃ© for a dog"), Case("um CÃO, a dog"), "drop_broken_characters"),
+    (Rejection.BROKEN_CHARACTERS, Case("a dog plays<0x0A>"), Case("a dog plays <3"), "drop_broken_characters"),
+    (
+        Rejection.BROKEN_CHARACTERS,
+        Case("aĠdogĠplays and eats"),
+        Case("a dog in Ħaż-Żebbuġ, Ġgantija"),
+        "drop_broken_characters",
+    ),
+    (Rejection.BROKEN_CHARACTERS, Case("▁a▁dog plays"), Case("_a dog plays"), "drop_broken_characters"),
+    (
+        Rejection.BROKEN_CHARACTERS,
+        Case("a dogâ€™s life", "a dog\ufffds life"),
+        Case("a dogâ€™s life", "the dogâ€™s lives are good"),
+        "drop_broken_characters",
+    ),
+    (Rejection.MARKUP_LEFT, Case("a **dog plays"), Case("a 5* dog plays"), "drop_markup"),
+    (Rejection.MARKUP_LEFT, Case("a dog <i>plays"), Case("a dog <3 plays"), "drop_markup"),
+    (Rejection.MARKUP_LEFT, Case("<think>a dog plays"), Case("I think a dog plays"), "drop_markup"),
+    (Rejection.MARKUP_LEFT, Case('{"a": "dog", "b": "cat"}'), Case("a dog [and a cat]"), "drop_markup"),
+    (Rejection.MARKUP_LEFT, Case("a dog `plays`"), Case("a dog 'plays'"), "drop_markup"),
+    (Rejection.MARKUP_LEFT, Case("a dog at https://dogs.example"), Case("a dog at dogs. example"), "drop_markup"),
+    (
+        Rejection.MARKUP_LEFT,
+        Case("a dog of dogs.com", "a dog plays"),
+        Case("a dog of dogs.com", "dogs.com : dog"),
+        "drop_markup",
+    ),
+    (Rejection.NOTHING_TO_REWRITE, Case("a dog plays", "###"), Case("a dog plays", "dog"), "drop_wordless_captions"),
+    (
+        Rejection.NOTHING_TO_REWRITE,
+        Case("a dog plays", "IMG_2034.JPG"),
+        Case("a dog plays", "IMG_2034_dog.JPG"),
+        "drop_wordless_captions",
+    ),
+    (
+        Rejection.FROM_EXAMPLE,
+        Case("a dog sleeps with cats", head=0),
+        Case("a dog sleeps with a friend", head=0),
+        "drop_from_example",
+    ),
+    (
+        Rejection.FROM_EXAMPLE,
+        Case("a dog with 25 cakes", head=2),
+        Case("a dog with 24 cakes", head=2),
+        "drop_from_example",
+    ),
+    (Rejection.FROM_EXAMPLE, Case("a dog in Oslo", head=2), Case("a dog in the oslo", head=2), "drop_from_example"),
+    (
+        Rejection.FROM_EXAMPLE,
+        Case("a dog is up for adoption", head=2),
+        Case("a dog on an adoption day", head=2),
+        "drop_from_example",
+    ),
+    (
+        Rejection.FROM_EXAMPLE,
+        Case("a dog and its birthday cake", head=2),
+        Case("a dog and its cake", head=2),
+        "drop_from_example",
+    ),
     (
         Rejection.COPY_OF_REWRITE,
         Case("A dog plays.", others=("The dog.", "a DOG plays")),
@@ -123,7 +206,7 @@ CASES = [
     ),
     (
         Rejection.PLACEHOLDERS_CHANGED,
-        Case("a person with a dog", "<PERSON> with a dog"),
+        Case("one person and a dog", "<PERSON> with a dog"),
         Case("a dog with <PERSON>", "<PERSON> with a dog"),
         "drop_changed_placeholders",
     ),
@@ -149,7 +232,8 @@ def test_a_text_is_refused_for_its_reason_and_its_neighbour_passes(
 def test_a_check_that_is_off_refuses_nothing_and_one_that_is_alone_does(
     reason: Rejection, bad: Case, good: Case, check: str
 ) -> None:
-    switched_off = GateConfig(min_shared_words=0).model_copy(update={check: getattr(OFF, check)})
+    others = {"min_shared_words": 0, "drop_markup": False, "drop_from_example": False}
+    switched_off = GateConfig().model_copy(update={**others, check: getattr(OFF, check)})
     assert bad.judge(switched_off) is None
     alone = OFF.model_copy(update={check: getattr(GateConfig(), check)})
     assert bad.judge(alone) == reason
@@ -158,7 +242,12 @@ def test_a_check_that_is_off_refuses_nothing_and_one_that_is_alone_does(
 
 def test_every_reason_and_every_switch_has_a_case() -> None:
     assert {reason for reason, *_ in CASES} | {Rejection.EMPTY} == set(Rejection)
-    assert {check for *_, check in CASES} == set(GateConfig.model_fields) - {"picture", "preset", "word_count"}
+    assert {check for *_, check in CASES} == set(GateConfig.model_fields) - {
+        "meaning",
+        "picture",
+        "preset",
+        "word_count",
+    }
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
@@ -260,14 +349,70 @@ def test_what_is_too_long_is_decided_by_the_tokeniser_of_the_whole_text() -> Non
         return len(text)
 
     gate = Gate(GateConfig(min_shared_words=0), HEADS, one_for_each_character)
-    assert gate.judge("ab " * 25 + "ab", "c", False, 0) == Rejection.LOOPING
-    assert gate.judge("ab " * 25 + "abc", "c", False, 0) == Rejection.TOO_LONG
+    assert gate.judge("ab " * 25 + "ab", "see", False, 0) == Rejection.LOOPING
+    assert gate.judge("ab " * 25 + "abc", "see", False, 0) == Rejection.TOO_LONG
 
 
 def test_copies_are_found_beyond_case_and_encoding_in_every_script() -> None:
     assert Case("STRASSE, NACH Köln", "Straße nach köln").judge() == Rejection.COPY_OF_CAPTION
     assert Case("cafe\u0301 au lait", "Café au lait").judge() == Rejection.COPY_OF_CAPTION
     assert Case("一只狗在雪地里!", "一只狗，在雪地里").judge() == Rejection.COPY_OF_CAPTION
+
+
+def test_scripts_without_spaces_are_compared_by_pairs_of_characters() -> None:
+    caption = "一只狗在雪地里奔跑"
+    assert Case("雪地上有一只奔跑的狗", caption).judge() is None
+    assert Case("一个人在海滩上", caption).judge() == Rejection.UNRELATED
+    assert Case("雪中犬只", caption).judge() == Rejection.UNRELATED
+    assert Case("一只狗在雪地里奔跑着", caption).judge() == Rejection.NEAR_COPY
+    assert Case("公園で子供が遊ぶ", "子供が公園にいます").judge() is None
+    assert Case("猫が寝ています", "子供が公園にいます").judge() == Rejection.UNRELATED
+    gate = Gate(GateConfig(), ((ExamplePair("生日蛋糕", "为奶奶庆祝生日的大蛋糕。"),),), count)
+    assert gate.judge("一只狗在雪地里庆祝生日蛋糕", caption, False, 0) == Rejection.FROM_EXAMPLE
+    assert gate.judge("雪地里的狗和蛋糕", caption, False, 0) is None
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        *("###", "12.5", "🎂", "DSC_0087", "img-001.jpg", "000000039769.jpg", "3f2a9c8b-11d2.png", "20190814_1234"),
+        *("image 1.png", "X", "...", "№ 5", "2019-08-14", "photo_12.jpeg", "deadbeef0123"),
+    ],
+)
+def test_a_caption_without_a_word_has_no_rewrite(caption: str) -> None:
+    assert Case("a dog plays", caption).judge(GateConfig(min_shared_words=0)) == Rejection.NOTHING_TO_REWRITE
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "dog",
+        "IMG_1 dog",
+        "facade.jpg",
+        "狗",
+        "12 mm",
+        "दो",
+        "سگ",
+        "sunset.jpg",
+        "image of a dog",
+        "added",
+        "p 12 dog",
+        "ok",
+    ],
+)
+def test_a_caption_with_a_word_has_rewrites(caption: str) -> None:
+    assert Case("a dog plays", caption).judge(OFF.model_copy(update={"drop_wordless_captions": True})) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cakes for 25 guests", "the cakes with 25 candles", "Oslo and its cakes", "a cake by oslo", "an adoption day"],
+)
+def test_words_that_the_caption_has_too_are_not_from_an_example(text: str) -> None:
+    assert Case(text, "25 cakes, adopted oslo guest, birthdays", head=2).judge(GateConfig(min_shared_words=0)) in (
+        None,
+        Rejection.NUMBERS_LOST,
+    )
 
 
 def test_scripts_without_spaces_have_words() -> None:

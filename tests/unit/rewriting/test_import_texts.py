@@ -144,7 +144,7 @@ def test_files_of_another_dataset_are_refused_and_nothing_is_written(tmp_path: P
 
 
 def test_equal_ids_and_captions_get_their_own_lines_in_order(tmp_path: Path) -> None:
-    rows = [("a.jpg", "same"), ("a.jpg", "same"), ("b.jpg", "b"), ("a.jpg", "same"), ("a.jpg", "other")]
+    rows = [("a.jpg", "same"), ("a.jpg", "same"), ("b.jpg", "blue"), ("a.jpg", "same"), ("a.jpg", "other")]
     experiment = jsonl_experiment(tmp_path, rows, rows_per_shard=3)
     problems = [(), (DUPLICATE_ID,), (), (), (DUPLICATE_ID,)]
     assert [sample.problems for sample in samples_of(experiment)] == problems

@@ -105,7 +105,7 @@ def test_reasons_and_sets_can_be_chosen(experiment: Experiment) -> None:
     assert result.shards_read == 1
     assert {shown.reason for shown in inspect_rewrites(experiment, reasons=[ACCEPTED]).shown} == {ACCEPTED}
     assert inspect_rewrites(experiment, reasons=[Rejection.REFUSAL]).shown == []
-    with pytest.raises(UserError, match="unknown rude; known are accepted, empty, "):
+    with pytest.raises(UserError, match="unknown rude; known are accepted, nothing_to_rewrite, empty, "):
         inspect_rewrites(experiment, reasons=["rude"])
     with pytest.raises(UserError, match="no rewrite set three here; the sets are one, two"):
         inspect_rewrites(experiment, names=["three"])
