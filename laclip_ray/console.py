@@ -18,6 +18,7 @@ from laclip_ray.rewriting.estimate import Estimate
 from laclip_ray.rewriting.inspection import Inspection
 from laclip_ray.rewriting.probe import ProbeResult, Trial
 from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.rewriting.score_columns import ScoreRange
 from laclip_ray.training.summary import TrainingResult
 from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep
@@ -118,6 +119,8 @@ def print_probe(console: Console, result: ProbeResult) -> None:
 def print_inspection(console: Console, inspection: Inspection) -> None:
     """Print counts by reason and set, and the chosen examples."""
     console.print(_inspection_table(inspection))
+    if any(inspection.scores.values()):
+        console.print(_scores_table(inspection.scores))
     for shard, missing in inspection.changed.items():
         _print_data(
             console, f"{shard}: its rows have changed since they were rewritten, {missing:,} of them have no rewrites"
@@ -136,6 +139,16 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
     console.print(
         f"\ncounts are of all committed shards, samples of {inspection.shards_read} (a few a set)", highlight=False
     )
+
+
+def _scores_table(scores: Mapping[str, Mapping[str, ScoreRange]]) -> Table:
+    names = dict.fromkeys(name for ranges in scores.values() for name in ranges)
+    table = _table("scores of accepted draws (10 %, median, 90 %), of the shards read", "", *scores, left=("",))
+    for name in names:
+        found = [ranges.get(name) for ranges in scores.values()]
+        cells = ["" if each is None else "  ".join(f"{value:.3g}" for value in each) for each in found]
+        table.add_row(Text(name), *cells)
+    return table
 
 
 def _inspection_table(inspection: Inspection) -> Table:

@@ -20,6 +20,7 @@ from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Rejection
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
+from laclip_ray.rewriting.score_columns import ScoreRange, score_ranges
 from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import Committed
@@ -60,6 +61,8 @@ class Inspection:
     """By `set/shard`, of the shards read: the number of new rows without rewrites. Only shards whose rows have changed
     since they were rewritten."""
     notes: list[str] = field(default_factory=list)
+    scores: dict[str, dict[str, ScoreRange]] = field(default_factory=dict)
+    """By set, the ranges of the scores of accepted draws, of the shards read."""
 
 
 class _Selection:
@@ -124,18 +127,22 @@ def inspect_rewrites(
     selection = _Selection(wanted, samples, seed)
     changed: dict[str, int] = {}
     shards_read = 0
+    scores: dict[str, dict[str, ScoreRange]] = {}
     for rewrite_set in sets:
         shards = committed[rewrite_set.name]
+        read: list[pa.Table] = []
         for name in _choose_shards(shards, wanted, seed, rewrite_set.name):
             draws = rewrite_set.read(name, shards[name].revision)
             selection.add(rewrite_set.name, name, draws)
+            read.append(draws.select(["reason", *tables.SCORES, tables.LOG_PROBABILITY]))
             shards_read += 1
             if data_shards is not None:
                 new_rows = _count_new_rows(data_shards.get(name), experiment.data, shards[name], draws)
                 if new_rows is not None:
                     changed[f"{rewrite_set.name}/{name}"] = new_rows
+        scores[rewrite_set.name] = score_ranges(read)
     sizes = {name: len(shards) for name, shards in committed.items()}
-    return Inspection(statistics, sizes, selection.draws, shards_read, changed, notes)
+    return Inspection(statistics, sizes, selection.draws, shards_read, changed, notes, scores)
 
 
 def _total(shards: Iterable[Committed]) -> Statistics:

@@ -5,6 +5,7 @@ A score is a float32 for each draw of a shard, in the draws' order. Null: the dr
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -78,3 +79,28 @@ def bytes_of_scores(scores: Mapping[str, pa.Array | pa.ChunkedArray]) -> bytes:
             # Adding 0 turns -0.0 into 0.0, its equal.
             parts.append(name.encode() + b"\0" + (values.astype(np.float32) + np.float32(0)).tobytes())
     return b"\2".join(parts)
+
+
+class ScoreRange(NamedTuple):
+    """Where the values of a score lie."""
+
+    tenth: float
+    """A tenth of the values is smaller."""
+    median: float
+    ninetieth: float
+    """A tenth of the values is larger."""
+
+
+def score_ranges(shards: Iterable[pa.Table]) -> dict[str, ScoreRange]:
+    """The range of each score over the accepted draws of shards, as `RewriteSet.read` gives them.
+
+    Scores that no accepted draw has are left out.
+    """
+    accepted = [shard.filter(pc.is_null(shard.column("reason"))) for shard in shards]
+    ranges = {}
+    for name in (*SCORES, LOG_PROBABILITY):
+        columns = [pc.drop_null(shard.column(name).combine_chunks()) for shard in accepted]
+        values = np.concatenate([column.to_numpy() for column in columns]) if columns else np.empty(0)
+        if len(values):
+            ranges[name] = ScoreRange(*np.quantile(values, [0.1, 0.5, 0.9]).tolist())
+    return ranges

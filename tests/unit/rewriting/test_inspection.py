@@ -168,3 +168,16 @@ def test_missing_unjudged_and_equally_named_sets_are_refused(experiment: Experim
         readable_sets(
             SetSelection.of(with_overrides(experiment, {"text.rewrites": [locations[0], str(tmp_path / "one")]}))
         )
+
+
+def test_the_scores_of_accepted_draws_are_summarised(experiment: Experiment) -> None:
+    assert "scores of accepted draws" not in printed(inspect_rewrites(experiment))
+    for rewrite_set in readable_sets(SetSelection.of(experiment)):
+        for name, revision in rewrite_set.committed_revisions().items():
+            draws, origin = rewrite_set.read_draws(name, revision), rewrite_set.origin(name, revision)
+            reasons = rewrite_set.read(name, revision).column("reason").combine_chunks()
+            scores = {"meaning": pa.array([0.25] * draws.num_rows, pa.float32())}
+            store.commit_verdicts(rewrite_set, name, revision, draws, reasons, origin, scores, {"meaning": "encoder"})
+    result = inspect_rewrites(experiment)
+    assert result.scores == {name: {"meaning": (0.25, 0.25, 0.25)} for name in ("one", "two")}
+    assert "0.25  0.25  0.25" in printed(result)

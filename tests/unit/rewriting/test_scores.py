@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.score_columns import bytes_of_scores, merged_scores, score_columns
+from laclip_ray.rewriting.score_columns import bytes_of_scores, merged_scores, score_columns, score_ranges
 from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, write_draws
 from laclip_ray.rewriting.tables import LOG_PROBABILITY, SCORES
 from tests.unit.rewriting.shards import DRAWS, ORIGIN, commit, one, reasons_of, table_of
@@ -120,3 +120,11 @@ def test_shards_with_other_scores_have_other_bytes(
 def test_a_table_gets_the_nullable_columns_that_it_lacks() -> None:
     table = table_of(DRAWS).drop_columns([LOG_PROBABILITY])
     assert tables.with_columns_of(table, tables.DRAWS_SCHEMA).schema == tables.DRAWS_SCHEMA
+
+
+def test_the_range_of_a_score_is_that_of_accepted_draws(rewrite_set: RewriteSet) -> None:
+    commit_scored(rewrite_set, [0.0, 9.0, 0.5, 1.0, 9.0, None], {"meaning": "encoder"})  # rows 0, 2, 3 are accepted
+    ranges = score_ranges([rewrite_set.read("0.tar", 0)] * 2)
+    assert [*ranges] == ["meaning"]
+    assert [*ranges["meaning"]] == pytest.approx([0.0, 0.5, 1.0])
+    assert score_ranges([]) == {}
