@@ -92,20 +92,26 @@ def demo(
             "--real", help="Rewrite captions as the web has them with a real instruct model, and train nothing."
         ),
     ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="With --real, also compare meanings with this sentence encoder from the hub or a directory."),
+    ] = None,
 ) -> None:
     """Run the whole path on a small drawn world: rewrite, train, evaluate, report."""
     if real:
-        _demo_real(output, model, trains=sweep or seeds > 1)
+        _demo_real(output, model, encoder, trains=sweep or seeds > 1)
         return
+    if encoder:
+        raise UserError("--encoder needs --real: the demo's own rewriter needs no encoder")
     from laclip_ray.demo.run import run_demo
 
     run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
 
 
-def _demo_real(output: str, model: str | None, trains: bool) -> None:
+def _demo_real(output: str, model: str | None, encoder: str | None, trains: bool) -> None:
     from laclip_ray.demo.real import REAL_MODEL, run_real_demo
 
     if trains:
         raise UserError("--real trains nothing; leave out --seeds and --sweep")
-    remember({"--model": model or REAL_MODEL})
-    run_real_demo(console, output, model)
+    remember({"--model": model or REAL_MODEL, "--encoder": encoder})
+    run_real_demo(console, output, model, encoder)

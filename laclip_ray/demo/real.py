@@ -43,12 +43,15 @@ _CAPTIONS_PER_SHARD = 48
 """Small shards: an interrupted demo loses little, and a finished one has passed the whole pipeline several times."""
 
 
-def real_experiment(output: str, model: str | None = None, captions: str = str(CAPTIONS)) -> Experiment:
+def real_experiment(
+    output: str, model: str | None = None, encoder: str | None = None, captions: str = str(CAPTIONS)
+) -> Experiment:
     """Build the experiment, with all files in a directory under `output` that is named after the model.
 
     Args:
         output: an absolute directory.
         model: a name of the hub or a directory. None: `REAL_MODEL` at `REAL_REVISION`.
+        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default gate.
         captions: a TSV file with the columns `id` and `caption`.
     """
     name = re.sub(r"[^\w.-]+", "-", Path(model or REAL_MODEL).name) or "model"
@@ -67,6 +70,7 @@ def real_experiment(output: str, model: str | None = None, captions: str = str(C
                 "revision": None if model else REAL_REVISION,
                 "mode": "chat",
                 "heads": _HEADS,
+                "gate": {"meaning": {"model": encoder}} if encoder else {},
             },
         },
         where="demo",
@@ -77,6 +81,7 @@ def run_real_demo(
     console: Console,
     output: str,
     model: str | None = None,
+    encoder: str | None = None,
     build_engine: BuildEngine = VllmEngine,
     captions: str = str(CAPTIONS),
 ) -> None:
@@ -86,6 +91,7 @@ def run_real_demo(
         console: prints.
         output: a local directory; created if it is missing.
         model: a name of the hub or a directory. None: `REAL_MODEL`.
+        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default gate.
         build_engine: creates the engine in each actor.
         captions: a TSV file with the columns `id` and `caption`.
 
@@ -95,9 +101,7 @@ def run_real_demo(
     """
     if not storage.is_local(output):
         raise UserError(f"--output: {output!r} is a URL; the demo needs a local directory")
-    if model and Path(model).is_dir():
-        model = str(Path(model).absolute())  # else a directory in the working directory reads like a name of the hub
-    experiment = real_experiment(str(Path(output).absolute()), model, captions)
+    experiment = real_experiment(str(Path(output).absolute()), _absolute(model), _absolute(encoder), captions)
     started_s = time.monotonic()
     result = run_rewriting(experiment, build_engine)
     elapsed_s = time.monotonic() - started_s
@@ -109,6 +113,11 @@ def run_real_demo(
     page = render_report(_report(model or REAL_MODEL, samples, result, elapsed_s))
     storage.write_bytes(url, page.encode())
     console.print(f"report: {url}", soft_wrap=True)
+
+
+def _absolute(model: str | None) -> str | None:
+    """A directory's absolute path: `models/small` alone reads like a name of the hub."""
+    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
 
 
 def _samples_table(samples: list[RewrittenSample]) -> Table:

@@ -9,6 +9,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from rich.console import Console
 
 from laclip_ray.cli import main
+from laclip_ray.config import RewriteConfig
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo import real
 from laclip_ray.demo.real import real_experiment
@@ -68,6 +69,20 @@ def test_options_of_training_are_refused(option: list[str], capsys: pytest.Captu
         main(["demo", "--real", *option])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: --real trains nothing; leave out --seeds and --sweep\n"
+
+
+def test_an_encoder_turns_the_meaning_gate_on() -> None:
+    assert real_experiment("/out").rewrite.gate == RewriteConfig().gate
+    meaning = real_experiment("/out", encoder="/models/encoder").rewrite.gate.meaning
+    assert meaning is not None
+    assert meaning.model == "/models/encoder"
+
+
+def test_an_encoder_without_the_real_demo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", "--encoder", "/models/encoder"])
+    assert stopped.value.code == 2
+    assert "--encoder needs --real" in capsys.readouterr().err
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
