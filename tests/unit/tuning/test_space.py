@@ -39,6 +39,20 @@ def test_ramps_uniform_and_weights_are_points_too() -> None:
     assert points[-1].values["text.p"] == "uniform"
 
 
+BY_WORDS = {"by": "caption_words", "low": 2.0, "high": 9.0, "p_low": 0.9, "p_high": 0.1, "unscored": None}
+
+
+def test_p_by_a_score_is_swept_as_a_whole_or_by_its_parts() -> None:
+    points = points_of(p=[0.8, BY_WORDS, {**BY_WORDS, "p_low": 1.0}])
+    assert [point.values["text.p"] for point in points] == [0.8, BY_WORDS, {**BY_WORDS, "p_low": 1.0}]
+    assert len({point.name for point in points}) == 3
+    base = {"name": "sweep", "output": "out", "data": {"path": "data"}, "text": {"p": BY_WORDS}}
+    swept = parse_experiment({**base, "tune": {"p": None, "space": {"text.p.p_low": {"grid": [0.5, 0.7]}}}})
+    points = listed_points(swept.tune, swept.seed)
+    check_space(swept, Space.of(swept.tune), points)
+    assert [point.name for point in points] == ["p_low0.5", "p_low0.7"]
+
+
 scalars = st.one_of(
     st.integers(-5, 5), st.floats(-1, 1), st.text(max_size=6), st.dictionaries(st.text(), st.floats(0, 1))
 )
