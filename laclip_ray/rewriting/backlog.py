@@ -89,7 +89,7 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
         UserError: the data, a prompt set, the model, the budget or the output directory cannot be used.
     """
     rewrite = experiment.rewrite
-    prompt_sets = _load_prompt_sets(rewrite.prompt_sets)
+    prompt_sets = load_prompt_sets(rewrite.prompt_sets)
     check_engine(rewrite)
     check_budget(rewrite)
     shards = {shard.name: shard for shard in list_shards(experiment.data)}
@@ -114,7 +114,12 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     return backlog
 
 
-def _load_prompt_sets(names: Collection[str]) -> dict[str, PromptSet]:
+def load_prompt_sets(names: Collection[str]) -> dict[str, PromptSet]:
+    """Read the prompt sets of `rewrite.prompt_sets`, by their own names.
+
+    Raises:
+        UserError: a set cannot be read, or two have the same name.
+    """
     prompt_sets = [load_prompt_set(name) for name in names]
     by_name = {prompt_set.name: prompt_set for prompt_set in prompt_sets}
     if len(by_name) < len(prompt_sets):

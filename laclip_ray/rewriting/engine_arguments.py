@@ -37,6 +37,24 @@ def check_engine(rewrite: RewriteConfig) -> None:
         engine_arguments(rewrite, seed=0)
 
 
+def check_place(engine: EngineConfig, what: str) -> None:
+    """Refuse a configuration for GPUs on a machine without one.
+
+    Args:
+        engine: the configuration.
+        what: runs an engine here, for the message: `the probe`.
+
+    Raises:
+        UserError: there is no GPU here.
+    """
+    wants_gpu = bool(engine.gpus_per_actor) or engine.tensor_parallel_size > 1 or engine.accelerator_type is not None
+    if wants_gpu and not has_gpu():
+        raise UserError(
+            f"rewrite.engine: asks for GPUs, and this machine has none; run {what} on a node of the engines, for "
+            "example by `ray job submit` with --entrypoint-num-gpus"
+        )
+
+
 def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
     """vLLM's `AsyncEngineArgs` for a configuration.
 

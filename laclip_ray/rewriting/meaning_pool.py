@@ -22,6 +22,7 @@ from laclip_ray import cluster
 from laclip_ray.config import MeaningGateConfig, RewriteConfig
 from laclip_ray.rewriting.hub import ENCODER_SETTING
 from laclip_ray.rewriting.meaning import MeaningScorer, MeaningScores, Pair
+from laclip_ray.rewriting.meaning_batches import Waiting, score_batch
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.recipe import meaning_scorers
 
@@ -88,9 +89,7 @@ class MeaningPool:
     """Handles of `MeaningActor`."""
     batch_size: int
     """Pairs in a batch, at most, unless one request has more."""
-    _waiting: list[tuple[Sequence[Pair], "asyncio.Future[list[MeaningScores]]"]] = field(
-        default_factory=list, init=False, repr=False
-    )
+    _waiting: list[Waiting] = field(default_factory=list, init=False, repr=False)
     _senders: dict[int, "asyncio.Task[None]"] = field(default_factory=dict, init=False, repr=False)
     """By place in the pool, what sends batches there now."""
 
@@ -121,11 +120,11 @@ class MeaningPool:
         actor = self.actors[place % len(self.actors)]
         try:
             while self._waiting:
-                await self._send_batch(actor, self._take())
+                await score_batch(self._take(), actor.score.remote)
         finally:
             del self._senders[place]
 
-    def _take(self) -> list[tuple[Sequence[Pair], "asyncio.Future[list[MeaningScores]]"]]:
+    def _take(self) -> list[Waiting]:
         """The oldest waiting requests, up to a batch."""
         count = pairs = 0
         for request, _ in self._waiting:
@@ -135,22 +134,6 @@ class MeaningPool:
             count += 1
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         return batch
-
-    async def _send_batch(
-        self, actor: Any, batch: Sequence[tuple[Sequence[Pair], "asyncio.Future[list[MeaningScores]]"]]
-    ) -> None:
-        try:
-            scores = await actor.score.remote([pair for pairs, _ in batch for pair in pairs])
-        except Exception as error:  # noqa: BLE001 - each request gets it
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        start = 0
-        for pairs, future in batch:
-            if not future.done():  # a cancelled request
-                future.set_result(scores[start : start + len(pairs)])
-            start += len(pairs)
 
 
 def encoder_group(rewrite: RewriteConfig) -> cluster.ResourceGroup:

@@ -29,7 +29,7 @@ from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.actor import start_engine
 from laclip_ray.rewriting.engine import Answer, EngineDiedError, EngineStartError, RequestError, VllmEngine
-from laclip_ray.rewriting.engine_arguments import check_engine, hardware, has_gpu
+from laclip_ray.rewriting.engine_arguments import check_engine, check_place, hardware, has_gpu
 from laclip_ray.rewriting.generator import REQUESTS_IN_FLIGHT
 from laclip_ray.rewriting.heads import build_heads, choose_heads
 from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
@@ -145,7 +145,7 @@ def run_probe(
         IncompleteError: the engine does not start, or dies, as it is configured.
     """
     rewrite, seed, output = experiment.rewrite, experiment.seed, experiment.rewrite_output
-    _check_place(rewrite.engine)
+    check_place(rewrite.engine, "the probe")
     check_engine(rewrite)
     storage.check_output(output, "rewrite.output", False, 1, [])
     prompt_sets = {prompt_set.name: prompt_set for prompt_set in map(load_prompt_set, rewrite.prompt_sets)}
@@ -176,16 +176,6 @@ def run_probe(
         files = (record.write(output), storage.join(output, FRAGMENT_FILE))
         storage.write_bytes(files[1], fragment(record.settings).encode())
     return ProbeResult(tuple(search.trials), search.best, search.overrides, record, files)
-
-
-def _check_place(engine: EngineConfig) -> None:
-    """Refuse a configuration for GPUs on a machine without one."""
-    wants_gpu = bool(engine.gpus_per_actor) or engine.tensor_parallel_size > 1 or engine.accelerator_type is not None
-    if wants_gpu and not has_gpu():
-        raise UserError(
-            "rewrite.engine: asks for GPUs, and this machine has none; run the probe on a node of the engines, for "
-            "example by `ray job submit` with --entrypoint-num-gpus"
-        )
 
 
 @dataclass
