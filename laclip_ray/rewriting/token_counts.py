@@ -7,19 +7,22 @@ Guarantees: the counts are a function of the data, the configuration and the tok
 """
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from laclip_ray.config import DataConfig, RewriteConfig
-from laclip_ray.data.records import NO_CAPTION, Shard, ShardUnreadableError
+from laclip_ray.data.records import Shard, ShardUnreadableError
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
+from laclip_ray.rewriting.draws import describe_samples
 from laclip_ray.rewriting.engine_arguments import GPU_BLOCK_TOKENS
 from laclip_ray.rewriting.heads import shared_tokens
 from laclip_ray.rewriting.prompts import Head, PromptSet, choose_head
+from laclip_ray.rewriting.tables import DRAWN
 
 SAMPLED_SHARDS = 8
 
@@ -45,6 +48,8 @@ class CaptionSample:
     listed_rows: int | None = None
     """Rows of these shards as they are listed; None if the list does not tell. A row with a list of captions is several
     samples (`data.captions: all`)."""
+    not_rewritten: Mapping[str, int] = field(default_factory=dict)
+    """Samples of these shards that no engine is asked for, by the reason that a run records."""
 
 
 @dataclass(frozen=True)
@@ -86,34 +91,35 @@ def sample_captions(
     readable = [shard for shard in shards if not shard.defect]
     chosen = heapq.nsmallest(shard_count, readable, key=lambda shard: hash64("estimate_shard", seed, shard.name))
 
-    def read(shard: Shard) -> tuple[int, list[tuple[int, str, str]]]:
-        rows = 0
-        first_ids: dict[str, str] = {}  # by caption
+    def read(shard: Shard) -> tuple[Counter[str], list[tuple[int, str, str]]]:
         try:
-            for sample in read_samples(shard, data, with_images=False):
-                rows += 1
-                usable = not NO_CAPTION.intersection(sample.problems)
-                if usable and len(sample.caption) <= rewrite.max_caption_characters:
-                    first_ids.setdefault(sample.caption, sample.id)
+            samples = list(read_samples(shard, data, with_images=False))
         except ShardUnreadableError:
-            return 0, []
+            return Counter(), []
         except (OSError, ValueError) as error:
             raise UserError(f"data.path: {shard.url} cannot be read: {error}") from error
-        return rows, [
+        described = describe_samples(samples, rewrite.max_caption_characters, rewrite.gate.drop_wordless_captions)
+        first_ids: dict[str, str] = {}  # by caption
+        for sample, outcome in zip(samples, described["outcome"], strict=True):
+            if outcome == DRAWN:
+                first_ids.setdefault(sample.caption, sample.id)
+        return Counter(described["outcome"]), [
             (hash64("estimate_caption", seed, shard.name, sample_id), sample_id, caption)
             for caption, sample_id in first_ids.items()
         ]
 
     with ThreadPoolExecutor(max(len(chosen), 1)) as pool:  # threads mostly wait for storage
         parts = list(pool.map(read, chosen))
+    outcomes = sum((counts for counts, _ in parts), Counter[str]())
     drawn = heapq.nsmallest(caption_count, (entry for _, entries in parts for entry in entries))
     listed = [shard.row_count for shard in chosen if shard.row_count is not None]
     return CaptionSample(
         shards=len(chosen),
-        rows=sum(rows for rows, _ in parts),
+        rows=outcomes.total(),
         distinct=sum(len(entries) for _, entries in parts),
         captions=tuple((sample_id, caption) for _, sample_id, caption in drawn),
         listed_rows=sum(listed) if len(listed) == len(chosen) else None,
+        not_rewritten={reason: count for reason, count in outcomes.items() if reason != DRAWN},
     )
 
 
