@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
-from laclip_ray.config import PromptMode
+from laclip_ray.config import CompletionRule, PromptMode
 from laclip_ray.rewriting.prompts import SEPARATOR
 from laclip_ray.rewriting.quotes import without_outer_quotes
 from laclip_ray.rewriting.thinking import after_thinking, closing_tag
@@ -119,6 +119,12 @@ def reference_completion(completion: str) -> str:
     """
     text = completion.split("\n", 1)[0].split(SEPARATOR, 1)[0].strip()
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def describe_completions(rule: CompletionRule, mode: PromptMode) -> dict[str, Any]:
+    """How rewrites are taken from completions, as JSON, for a recipe's fingerprint."""
+    described: dict[str, Any] = {"rule": rule, "stops": list(STOPS[mode])}
+    return described if rule == "reference" else {**described, "version": VERSION}
 
 
 def parse_completion(completion: str, caption: str = "") -> str:

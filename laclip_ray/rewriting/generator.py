@@ -32,13 +32,13 @@ from laclip_ray.rewriting.attempts import (
     remove_pieces,
     write_attempts,
 )
-from laclip_ray.rewriting.completions import reference_completion
+from laclip_ray.rewriting.completions import is_cut, parse_completion, reference_completion
 from laclip_ray.rewriting.draws import judge_text
-from laclip_ray.rewriting.engine import Answer, Engine, EngineDiedError, RequestError
+from laclip_ray.rewriting.engine import Answer, Completion, Engine, EngineDiedError, RequestError
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.meaning import MeaningScores, refusal
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
-from laclip_ray.rewriting.prompts import Head, parse_completion
+from laclip_ray.rewriting.prompts import Head
 from laclip_ray.rewriting.recipe import fingerprint_of
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop, one_line
 from laclip_ray.rewriting.store import RewriteSet
@@ -295,25 +295,23 @@ class ShardGenerator:
     ) -> list[_Draw]:
         """Judge the completions for `slots`, in order; accepted texts are added to `accepted`."""
         gate, caption, head = self.gates[prompt_set], request.caption, request.head
-        texts = [self._take(completion.text, caption) for completion in answer.completions]
-        reasons = [
-            judge_text(gate, text, caption, completion.truncated, head)
-            for text, completion in zip(texts, answer.completions, strict=True)
-        ]
+        taken = [self._take(completion, caption) for completion in answer.completions]
+        texts = [text for text, _ in taken]
+        reasons = [judge_text(gate, text, caption, truncated, head) for text, truncated in taken]
         scores = await self._score(
             caption, [None if reason else text for text, reason in zip(texts, reasons, strict=True)]
         )
         draws = []
-        for slot, completion, text, reason, pair_scores in zip(
-            slots, answer.completions, texts, reasons, scores, strict=True
+        for slot, completion, (text, truncated), reason, pair_scores in zip(
+            slots, answer.completions, taken, reasons, scores, strict=True
         ):
             if reason is None and accepted:
-                reason = judge_text(gate, text, caption, completion.truncated, head, accepted)
+                reason = judge_text(gate, text, caption, truncated, head, accepted)
             if reason is None and pair_scores is not None and self.meaning is not None:
                 reason = refusal(pair_scores, self.meaning.config)
             draws.append(
                 _Draw(
-                    *(slot, attempt, text, completion.truncated, completion.output_tokens, reason),
+                    *(slot, attempt, text, truncated, completion.output_tokens, reason),
                     *(completion.log_probability, pair_scores),
                 )
             )
@@ -321,9 +319,12 @@ class ShardGenerator:
                 accepted.append(text)
         return draws
 
-    def _take(self, completion: str, caption: str) -> str:
-        """The rewrite in a completion."""
-        return reference_completion(completion) if self.completions == "reference" else parse_completion(completion)
+    def _take(self, completion: Completion, caption: str) -> tuple[str, bool]:
+        """The rewrite in a completion, and whether the token limit cut it off."""
+        if self.completions == "reference":
+            return reference_completion(completion.text), completion.truncated
+        text = parse_completion(completion.text, caption)
+        return text, completion.truncated and is_cut(completion.text, caption)
 
     async def _score(self, caption: str, texts: Sequence[str | None]) -> list[MeaningScores | None]:
         """The scores of texts; None where there is no text, or no meaning gate."""

@@ -25,6 +25,7 @@ import yaml
 from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
+from laclip_ray.rewriting.thinking import closing_tag
 
 PAIRS_PER_HEAD = 3
 SEPARATOR = "=>"
@@ -37,21 +38,15 @@ CHAT_INSTRUCTION = (
     "You rewrite image captions. Every message is the caption of one picture. Answer with a caption that says the "
     "same in other words and adds nothing to it. Write that caption alone, on one line, without quotes or remarks."
 )
-CHAT_TEMPLATE_SETTINGS: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False}
-"""Arguments of a chat template. A template without a thinking mode ignores `enable_thinking`."""
+CHAT_TEMPLATE_SETTINGS: dict[str, Any] = {"add_generation_prompt": True, "enable_thinking": False, "thinking": False}
+"""Arguments of a chat template. Qwen's and GLM's call their thinking mode `enable_thinking`, DeepSeek's and Granite's
+`thinking`; a template without one ignores both."""
 BUILT_IN_DIRECTORY = Path(__file__).parent / "prompt_sets"
 RENAMED_SETS = {"human": "cleaned"}
 """Earlier names of built-in prompt sets. `human` is the name of a set of the paper's."""
 _SENTINEL = "Caption \u27e67c1e\u27e7 & <b>'so'</b>, \"S\u00f6\" \\ 100 % {{x}} | #1"
 """Stands for the caption when a chat prompt is split into a head. It contains everything that a template might escape,
 fold or strip, so that such a template is noticed."""
-_LINE_BREAK = re.compile("[\n\r\x0b\x0c\x85\u2028\u2029]")
-_TERMINAL_CODE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?")
-"""A sequence that changes a terminal's colours, cursor or title."""
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and marks that reorder the text around them."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_QUOTED = re.compile(r"""["\u201c\u201d\u201e\u00ab]([^"\u201c\u201d\u201e\u00ab\u00bb]*)["\u201c\u201d\u00bb]""")
 
 Messages = list[dict[str, str]]
 """A conversation: turns with a `role` and a `content`."""
@@ -193,7 +188,8 @@ def chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Mes
     """Build a head for an instruct model.
 
     The conversation is the system text, a user turn (source) and an assistant turn (target) for each pair, and a user
-    turn with the caption. If the template does not support a system text, the text opens the first user turn.
+    turn with the caption. If the template does not support a system text, the text opens the first user turn. The head
+    ends where the answer begins: it opens no block of thoughts, for which a rewrite's tokens would not be enough.
 
     Args:
         pairs: the example pairs.
@@ -207,7 +203,7 @@ def chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Mes
         messages = _chat_messages(pairs, _SENTINEL, system_turn)
         try:
             text = apply_chat_template(messages)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             problem = f"refuses the conversation: {error}"
             continue
         # Templates trim turns, so the search ignores outer spaces.
@@ -218,10 +214,27 @@ def chat_head(pairs: tuple[ExamplePair, ...], apply_chat_template: Callable[[Mes
             problem = "shows the caption more than once"
         else:
             before, _, after = text.partition(_SENTINEL)
-            return Head(pairs, before, after)
+            return Head(pairs, before, _up_to_answer(before, after, pairs[-1]))
     raise UserError(
         f"rewrite.mode=chat: the model's chat template {problem}; use another model, or rewrite.mode=completion"
     )
+
+
+def _up_to_answer(before: str, after: str, last_pair: ExamplePair) -> str:
+    """The text behind the caption, up to where the model's answer begins.
+
+    Some templates begin an answer in the examples with more than they give the model (gpt-oss: the answer's channel),
+    and some give the model an open block of thoughts, whatever their settings say (QwQ, DeepSeek-R1).
+    """
+    end = before.rfind(last_pair.target.strip())
+    source = last_pair.source.strip()
+    start = before.rfind(source, 0, end) + len(source)
+    example = before[start:end]
+    if example.startswith(after) and example[len(after) :].strip():
+        after = example
+    if closing := closing_tag(after):
+        after += f"\n{closing}\n\n" if after.endswith("\n") else closing
+    return after
 
 
 def _chat_messages(pairs: tuple[ExamplePair, ...], caption: str, system_turn: bool) -> Messages:
@@ -266,20 +279,6 @@ def clean_caption(caption: str) -> str:
     return " ".join(caption.split()).replace(SEPARATOR, "->")
 
 
-def parse_completion(completion: str) -> str:
-    """Extract the rewrite from the model's text: its first line, stripped.
-
-    Instruct models often put the line in double quotes. Quotes around the whole line are removed if there are no others
-    inside. Control characters are removed, and surrogates, which no file can store, become U+FFFD. Rejecting other talk
-    beside the rewrite is the gate's job.
-    """
-    line = _LINE_BREAK.split(completion.strip(), maxsplit=1)[0].strip()
-    if not line.isprintable():
-        line = _SURROGATE.sub("\ufffd", _CONTROL.sub("", _TERMINAL_CODE.sub("", line))).replace("\t", " ").strip()
-    quoted = _QUOTED.fullmatch(line)
-    return quoted[1].strip() if quoted else line
-
-
 def prompt_texts(mode: PromptMode, template: Template) -> tuple[str, ...]:
     """The instructions of the prompts, which a rewrite must not echo."""
     if mode == "chat":
@@ -301,6 +300,7 @@ def template_description(mode: PromptMode, template: Template) -> dict[str, Any]
             "messages": _chat_messages(blanks, "{caption}", system_turn=True),
             "messages_without_system": _chat_messages(blanks, "{caption}", system_turn=False),
             "settings": dict(CHAT_TEMPLATE_SETTINGS),
+            "closed_thinking": _up_to_answer("", "<think>\n", blanks[-1]),
             **cleaning,
         }
     return {

@@ -20,6 +20,7 @@ from laclip_ray.config.markers import DIRECTORY_PREFIX
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.completions import describe_completions
 from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
 from laclip_ray.rewriting.head_choice import HeadNumbers, unaligned_heads
 from laclip_ray.rewriting.meaning import VERSION as MEANING_VERSION
@@ -177,9 +178,8 @@ def build_recipe(rewrite: RewriteConfig, prompt_set: PromptSet, seed: int, heads
         "sampling": rewrite.sampling.model_dump(mode="json"),
         "engine": engine,
         "seed": seed,
+        "completions": describe_completions(rewrite.completions, rewrite.mode),
     }
-    if rewrite.completions != "normalised":
-        recipe["completions"] = rewrite.completions
     if heads != unaligned_heads(prompt_set, rewrite.heads, seed):
         recipe[HEAD_PAIRS] = [list(numbers) for numbers in heads]
     return recipe

@@ -23,7 +23,7 @@ _LAST_CHANNEL = (r"<\|channel\|>final<\|message\|>", r"\bassistantfinal")
 _CLOSED = re.compile("|".join([*(re.escape(close) for _, close in _TAGS), *_LAST_CHANNEL]))
 _SIGNS = ("hink", "THINK", "hought", "reasoning", "channel", "assistantfinal")
 """Every tag has one of them."""
-_OTHER_OPEN_TAG = re.compile(r"<([\w:|-]*(?:think|thought|reason)[\w:|-]*)>\s*$", re.IGNORECASE)
+_OTHER_OPEN_TAG = re.compile(r"<([\w:-]*(?:think|thought|reason)[\w:-]*)>\s*$", re.IGNORECASE)
 
 
 def after_thinking(text: str) -> str:

@@ -9,7 +9,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from laclip_ray.demo.language import is_faithful
 from laclip_ray.demo.train_rewriter.data import HELD_OUT, random_head, world_pair
-from laclip_ray.rewriting.prompts import PromptSet, parse_completion
+from laclip_ray.rewriting.completions import parse_completion
+from laclip_ray.rewriting.prompts import PromptSet
 
 
 @torch.inference_mode()

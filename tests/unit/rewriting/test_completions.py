@@ -12,6 +12,7 @@ from laclip_ray.rewriting import prompts
 from laclip_ray.rewriting.completions import STOPS, is_cut, parse_completion, reference_completion
 from laclip_ray.rewriting.gate import Gate, Rejection
 from laclip_ray.rewriting.prompts import SEPARATOR
+from tests.cases import case
 from tests.unit.rewriting.shapes import CAPTION, CUP, MUG, SHAPES, Shape
 
 PIECES = [
@@ -127,7 +128,7 @@ def test_a_rewrite_is_one_line_that_can_be_stored_and_printed(completion: str, c
     text = parse_completion(completion, caption)
     assert text == text.strip()
     assert len(text.splitlines()) <= 1
-    assert printable_line(text) == text
+    assert printable_line(text).replace("\\u200e", "\u200e").replace("\\u200f", "\u200f") == text
     assert text.encode().decode() == text
 
 
@@ -199,3 +200,28 @@ def test_only_completions_of_base_models_are_stopped_at_a_line_break() -> None:
 def test_an_open_block_of_thoughts_is_refused() -> None:
     gate = Gate(GateConfig(), (), lambda text: len(text.split()) + 2)
     assert gate.judge(parse_completion("<think>A red mug."), CAPTION, False, 0) == Rejection.MARKUP_LEFT
+
+
+@case(
+    "Configs and secrets",
+    "a rewrite with control characters (colours, a bell, a carriage return, marks that reorder text)",
+    "they are removed before the gate sees the text",
+)
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        ("\x1b[31ma red dog\x1b[0m", "a red dog"),
+        ("a \x1b]0;title\x07red dog", "a red dog"),
+        ("a red dog\x07\x00\x08", "a red dog"),
+        ("a red dog\rerased", "a red dog"),
+        ("a red dog\u2028erased", "a red dog"),
+        ("a \u202eder\u202c dog", "a der dog"),
+        ("\x9b31ma red dog", "31ma red dog"),
+        ('"\x1b[1ma red dog"', "a red dog"),
+        ("a\tred dog", "a red dog"),
+        ("a red dog \udcff", "a red dog \ufffd"),
+        ("\x1b", ""),
+    ],
+)
+def test_control_characters_of_a_completion_are_removed(completion: str, text: str) -> None:
+    assert parse_completion(completion) == text

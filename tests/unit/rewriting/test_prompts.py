@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
-from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import prompts
 from laclip_ray.rewriting.prompts import (
     CHAT_INSTRUCTION,
@@ -31,11 +30,10 @@ from laclip_ray.rewriting.prompts import (
     clean_caption,
     completion_head,
     load_prompt_set,
-    parse_completion,
     prompt_texts,
     template_description,
 )
-from tests.cases import case
+from laclip_ray.rewriting.thinking import closing_tag
 from tests.unit.rewriting.heads_of import chat_heads, completion_heads, head_pairs
 
 SET = PromptSet("test", "", tuple(ExamplePair(f"source {n}", f"target {n}") for n in range(9)))
@@ -252,6 +250,49 @@ def test_a_template_without_a_place_for_a_system_text_has_it_in_the_first_user_t
         assert prompt.endswith("</think>\n\n")
 
 
+ASSISTANT = "<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt_end", "closed"),
+    [
+        ("<think>\n", "<think>\n\n</think>\n\n"),
+        ("<think>", "<think></think>"),
+        ("<think>\n\n</think>\n\n", "<think>\n\n</think>\n\n"),
+        ("</think>", "</think>"),
+        ("<seed:think>", "<seed:think></seed:think>"),
+        ("[THINK]", "[THINK][/THINK]"),
+        ("<|START_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
+        ("<|channel>thought\n", "<|channel>thought\n\n<channel|>\n\n"),
+        ("\u25c1think\u25b7", "\u25c1think\u25b7\u25c1/think\u25b7"),
+        ("<my_thoughts>\n", "<my_thoughts>\n\n</my_thoughts>\n\n"),
+        ("", ""),
+    ],
+)
+def test_a_head_ends_in_no_open_block_of_thoughts(prompt_end: str, closed: str) -> None:
+    template = turns("m['content']") + f"{{{{ {ASSISTANT + prompt_end!r} }}}}"
+    (head,) = chat_heads(SET, 1, 0, chat_template(template))
+    assert head.after == f"<|im_end|>\n{ASSISTANT}{closed}"
+    assert closing_tag(head.after) is None
+
+
+def test_a_head_ends_where_the_answers_of_its_examples_begin() -> None:
+    channel = "{{ '<|channel|>final<|message|>' if m['role'] == 'assistant' else '' }}"
+    template = turns("m['content']").replace("\n{{ m['content']", "\n" + channel + "{{ m['content']")
+    (head,) = chat_heads(SET, 1, 0, chat_template(f"{template}{{{{ {ASSISTANT!r} }}}}"))
+    assert head.after == f"<|im_end|>\n{ASSISTANT}<|channel|>final<|message|>"
+    assert head.before.count("<|channel|>final<|message|>target") == PAIRS_PER_HEAD
+
+
+alike = st.builds(ExamplePair, *[st.text("ab <>", min_size=1).filter(str.strip)] * 2)
+
+
+@given(pairs=st.lists(alike, min_size=3, max_size=3))
+def test_examples_that_repeat_one_another_change_no_end(pairs: list[ExamplePair]) -> None:
+    template = chat_template(turns("m['content']") + THINKING)
+    assert prompts.chat_head(tuple(pairs), template).after.endswith("assistant\n<think>\n\n</think>\n\n")
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -264,35 +305,13 @@ def test_a_template_without_a_place_for_a_system_text_has_it_in_the_first_user_t
         (turns("m['content']") + "{{ messages[-1]['content'] }}", "shows the caption more than once"),
         ("{{ raise_exception('not today') }}", "refuses the conversation: not today"),
         ("{% for", "refuses the conversation"),
+        ("{% for tool in 1 %}{% endfor %}", "refuses the conversation: 'int' object is not iterable"),
         (None, "applies no chat template; use rewrite.mode=completion"),
     ],
 )
 def test_a_template_that_does_not_show_the_caption_as_it_is_is_refused(template: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         chat_heads(SET, 2, 0, chat_template(template))
-
-
-@given(before=st.sampled_from(["", " ", "\n", " \n "]), text=st.text(st.characters(categories=["L", "N"]), min_size=1))
-def test_the_rewrite_is_the_first_line_that_the_model_wrote(before: str, text: str) -> None:
-    assert parse_completion(f"{before}{text} \nnext => line\n") == text
-
-
-@pytest.mark.parametrize("completion", ["", " ", "\n\n"])
-def test_a_model_that_wrote_nothing_gives_an_empty_rewrite(completion: str) -> None:
-    assert parse_completion(completion) == ""
-
-
-@given(text=st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1).filter(lambda text: text == text.strip()))
-@pytest.mark.parametrize("marks", ['""', "“”", "„“", "«»", "””"])
-def test_quotes_around_all_of_an_answer_are_taken_off(marks: str, text: str) -> None:
-    assert parse_completion(f"{marks[0]}{text}{marks[1]}\nmore") == text
-
-
-@pytest.mark.parametrize(
-    "line", ['"One way" sign', 'A sign says "stop"', '"Yes" and "no"', "'Tis the season'", '12"', '"', "«a» b"]
-)
-def test_quotes_inside_an_answer_stay(line: str) -> None:
-    assert parse_completion(line) == line
 
 
 def test_the_instructions_in_use_are_those_in_the_prompts() -> None:
@@ -379,7 +398,10 @@ def test_the_texts_of_a_file_are_kept_as_they_are_written(tmp_path: Path) -> Non
             "pairs:\n" + "- {source: a, target: b, group: 1}\n" * 5 + "- {source: a, target: b}",
             "2 groups of pairs, at least 3 are needed",
         ),
-        (f"pairs:\n{PAIRS}- {{source: a, target: b, group: x}}", r"pairs\[3\]: `group` must be a whole number, got 'x'"),
+        (
+            f"pairs:\n{PAIRS}- {{source: a, target: b, group: x}}",
+            r"pairs\[3\]: `group` must be a whole number, got 'x'",
+        ),
     ],
 )
 def test_a_file_that_holds_no_set_is_refused_with_the_part_that_is_wrong(
@@ -399,42 +421,3 @@ def test_an_unknown_set_is_refused_with_those_there_are() -> None:
 def test_the_earlier_name_of_a_built_in_set_is_refused_with_its_new_name() -> None:
     with pytest.raises(UserError, match=r"the built-in set 'human' is called 'cleaned' now; write cleaned"):
         load_prompt_set("human")
-
-
-@case(
-    "Configs and secrets",
-    "a rewrite with control characters (colours, a bell, a carriage return, marks that reorder text)",
-    "they are removed before the gate sees the text",
-)
-@pytest.mark.parametrize(
-    ("completion", "text"),
-    [
-        ("\x1b[31ma red dog\x1b[0m", "a red dog"),
-        ("a \x1b]0;title\x07red dog", "a red dog"),
-        ("a red dog\x07\x00\x08", "a red dog"),
-        ("a red dog\rerased", "a red dog"),
-        ("a red dog\u2028erased", "a red dog"),
-        ("a \u202eder\u202c dog", "a der dog"),
-        ("\x9b31ma red dog", "31ma red dog"),
-        ('"\x1b[1ma red dog"', "a red dog"),
-        ("a\tred dog", "a red dog"),
-        ("a red dog \udcff", "a red dog \ufffd"),
-        ("\x1b", ""),
-    ],
-)
-def test_control_characters_of_a_completion_are_removed(completion: str, text: str) -> None:
-    assert parse_completion(completion) == text
-
-
-@given(text=st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs", "Cf"], exclude_characters='"')))
-def test_a_completion_without_control_characters_stays_as_it_is(text: str) -> None:
-    reordering = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
-    if not reordering & {*text} and text[:1] + text[-1:] not in ("\u201c\u201d", "\u00ab\u00bb", "\u201e\u201d"):
-        assert parse_completion(text) == text.strip()
-
-
-@given(completion=st.text())
-def test_a_rewrite_is_one_printable_line(completion: str) -> None:
-    text = parse_completion(completion)
-    assert printable_line(text).replace("\\u200e", "\u200e").replace("\\u200f", "\u200f") == text
-    text.encode()
