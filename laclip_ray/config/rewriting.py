@@ -235,6 +235,9 @@ class RewriteConfig(Section):
     """Longer captions are not rewritten. They are recorded as `caption_too_long`, and training shows the caption."""
     sampling: SamplingConfig = SamplingConfig()
     """Sampling from the language model."""
+    log_probability: bool = True
+    """Store the mean log-probability of each draw, which `text.p` and `text.choice` may use (`docs/training.md`). It
+    changes no text."""
     delivery: Delivery = "ahead"
     """When `laclip run` makes the rewrites. `ahead`: all before training. `inline`: during training, which waits for
     the rewrites of each shard. `follow`: during training, which never waits and shows captions meanwhile."""

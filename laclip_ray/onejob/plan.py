@@ -63,7 +63,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     Raises:
         UserError: bad input, as for the run itself.
     """
-    check_text(experiment.text)
+    check_text(experiment.text, experiment.rewrite)
     check_training(experiment)
     backlog = find_backlog(experiment)
     estimate = estimate_rewriting(experiment)

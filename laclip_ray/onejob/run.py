@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import Experiment, TextConfig
+from laclip_ray.config import Experiment, RewriteConfig, TextConfig
 from laclip_ray.endings.causes import describe
 from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError, UserError
@@ -33,6 +33,7 @@ from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult
 from laclip_ray.rewriting.shortfall import ShortfallError
+from laclip_ray.rewriting.tables import LOG_PROBABILITY
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import repair_register
@@ -65,7 +66,7 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         UserError: bad input, or processes that do not fit the cluster, before anything starts.
         IncompleteError: one of the halves is incomplete; the same command resumes.
     """
-    check_text(experiment.text)
+    check_text(experiment.text, experiment.rewrite)
     outputs = {"rewrite.output": experiment.rewrite_output, "train.output": experiment.train_output}
     with contextlib.ExitStack() as held:
         for setting, location in outputs.items():
@@ -85,8 +86,8 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         return run(backlog, build_engine)
 
 
-def check_text(text: TextConfig) -> None:
-    """Refuse a job whose training would not read its rewrites.
+def check_text(text: TextConfig, rewrite: RewriteConfig) -> None:
+    """Refuse a job whose training would not read its rewrites, or a score that they will not have.
 
     Raises:
         UserError: with the setting.
@@ -95,6 +96,9 @@ def check_text(text: TextConfig) -> None:
         raise UserError("text.p: 0, so training would never read the rewrites; use `laclip train` for that")
     if text.rewrites:
         raise UserError("text.rewrites: `laclip run` trains on the rewrites that it makes; remove this setting")
+    for key, score in text.scores.items():
+        if score == LOG_PROBABILITY and not rewrite.log_probability:
+            raise UserError(f"{key}: rewrite.log_probability is off; set it to true, or choose another score")
 
 
 def _run_ahead(backlog: Backlog, build_engine: BuildEngine) -> OneJobResult:

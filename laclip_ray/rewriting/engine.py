@@ -9,6 +9,7 @@ Guarantees: a control token spelled out in a caption reaches the model as text (
 import asyncio
 import copy
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -53,7 +54,7 @@ class Completion:
     """Whether the token limit ended it."""
     output_tokens: int
     log_probability: float | None = None
-    """Mean natural log-probability of its tokens; None: not known."""
+    """Mean natural log-probability of its tokens; None: not known or not asked for."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ class VllmEngine:
                 max_tokens=rewrite.sampling.max_tokens,
                 stop=["\n"] if rewrite.mode == "completion" else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
+                # 0: only of the sampled tokens, without a search for the likeliest; flat: without an object for each.
+                logprobs=0 if rewrite.log_probability else None,
+                flat_logprobs=rewrite.log_probability,
             )
 
         self._sampling = sampling
@@ -144,10 +148,7 @@ class VllmEngine:
                 raise EngineDiedError("the engine died before it had finished a text")
             raise RequestError(REQUEST_FAILED)
         return Answer(
-            [
-                Completion(output.text, output.finish_reason == "length", len(output.token_ids))
-                for output in result.outputs
-            ],
+            [_completion(output) for output in result.outputs],
             prompt_tokens=len(result.prompt_token_ids),
             cached_tokens=result.num_cached_tokens or 0,
         )
@@ -205,6 +206,13 @@ class VllmEngine:
 def cache_block_of(engine: Engine) -> int | None:
     """Tokens of a block of an engine's prefix cache; None if it is not vLLM's."""
     return engine.cache_block_tokens if isinstance(engine, VllmEngine) else None
+
+
+def _completion(output: Any) -> Completion:
+    """A completion of vLLM's. With `raw_logprobs`, its log-probability is the model's own, at temperature 1."""
+    tokens, total = len(output.token_ids), output.cumulative_logprob
+    is_known = tokens and total is not None and math.isfinite(total)
+    return Completion(output.text, output.finish_reason == "length", tokens, total / tokens if is_known else None)
 
 
 def _says_more_than_the_end(record: logging.LogRecord) -> bool:

@@ -72,6 +72,7 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
         "seed": seed,
         "enable_prefix_caching": True,
         "enable_log_requests": False,
+        "logprobs_mode": "raw_logprobs",
         "tensor_parallel_size": rewrite.engine.tensor_parallel_size,
     }
     types = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}

@@ -133,9 +133,16 @@ def test_a_plan_says_which_nodes_processes_use(experiment: Experiment) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"text.p": 0.0}, "text.p"), ({"text.rewrites": ["elsewhere"]}, "text.rewrites")],
+    [
+        ({"text.p": 0.0}, "text.p"),
+        ({"text.rewrites": ["elsewhere"]}, "text.rewrites"),
+        (
+            {"text.choice": {"by": "log_probability", "temperature": 1.0}, "rewrite.log_probability": False},
+            r"text\.choice\.by: rewrite\.log_probability is off",
+        ),
+    ],
 )
-def test_a_job_whose_training_ignores_its_rewrites_is_refused(
+def test_a_job_whose_training_ignores_its_rewrites_or_lacks_their_scores_is_refused(
     experiment: Experiment, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):

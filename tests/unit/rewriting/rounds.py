@@ -71,7 +71,7 @@ class RandomEngine:
         return Answer([self._completion() for _ in range(count)], 7, 5)
 
     def _completion(self) -> Completion:
-        return Completion(self.random.choice(TEXTS), self.random.random() < 0.1, 1)
+        return Completion(self.random.choice(TEXTS), self.random.random() < 0.1, 1, -self.random.random())
 
     def close(self) -> None:
         """There is no process to stop."""

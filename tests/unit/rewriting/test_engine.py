@@ -200,6 +200,35 @@ def test_an_aborted_text_is_no_completion(dies: bool, kind: type[Exception], mon
         asyncio.run(VllmEngine(CONFIG, 0).generate(PROMPT, 1, "0"))
 
 
+class TellingEngine(FakeEngine):
+    """Answers with two texts, and notes how it was asked."""
+
+    async def generate(self, _: object, sampling: Any, request_id: str) -> AsyncIterator[object]:
+        self.sampling = sampling
+        total = None if sampling.logprobs is None else -3.0
+        texts = [("a dog", [1, 2, 3, 4], total), ("", [], 0.0)]
+        yield SimpleNamespace(
+            outputs=[
+                SimpleNamespace(text=text, token_ids=tokens, cumulative_logprob=logprob, finish_reason="stop")
+                for text, tokens, logprob in texts
+            ],
+            prompt_token_ids=[0] * 9,
+            num_cached_tokens=4,
+        )
+
+
+@pytest.mark.parametrize(("is_stored", "expected"), [(True, -0.75), (False, None)])
+def test_a_completion_has_the_mean_log_probability_of_its_tokens(
+    is_stored: bool, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = TellingEngine()
+    monkeypatch.setattr(engine, "_start", lambda *_: fake)
+    started = VllmEngine(RewriteConfig(model="demo-rewriter", log_probability=is_stored), 0)
+    answer = asyncio.run(started.generate(PROMPT, 2, "0"))
+    assert [each.log_probability for each in answer.completions] == [expected, None]
+    assert fake.sampling.logprobs == (0 if is_stored else None)
+
+
 @pytest.mark.parametrize("mode", ["completion", "chat"])
 def test_the_engine_gets_control_tokens_of_a_caption_as_text(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FailingEngine(RuntimeError())

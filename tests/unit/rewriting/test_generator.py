@@ -464,3 +464,13 @@ def test_a_suspect_shard_runs_alone_and_others_run_together() -> None:
 
     asyncio.run(generate_all([WorkUnit("cleaned", "first", 0), WorkUnit("cleaned", "second", 0), suspect]))
     assert engine.company == {"first": {"second"}, "second": {"first"}, "suspect": set()}
+
+
+@given(samples=some_samples, experiment=experiments, random=randoms)
+def test_a_draw_has_the_log_probability_of_its_completion(
+    samples: list[Sample], experiment: Experiment, random: Random
+) -> None:
+    round_ = run_round(samples_of(samples, experiment), experiment, random)
+    for row in round_.draws.to_pylist():
+        assert (row["log_probability"] is None) == (row["outcome"] != tables.DRAWN)
+        assert row["log_probability"] is None or -1 <= row["log_probability"] <= 0

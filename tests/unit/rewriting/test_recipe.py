@@ -121,6 +121,7 @@ DECIDES: dict[str, list[Any]] = {
 """Settings that change the model's texts, each with other values than the default."""
 DOES_NOT_DECIDE: dict[str, Any] = {
     "delivery": "inline",
+    "log_probability": False,
     "output": "elsewhere",
     "prompt_sets": ["cleaned"],
     "rewrites_per_set": 5,
