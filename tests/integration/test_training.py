@@ -65,7 +65,7 @@ def test_a_run_consumes_each_sample_once_an_epoch_and_counts_texts_and_skipped_r
     shown = sum(map(Counter, by_epoch.values()), Counter[int]())
     assert shown.total() == 128
     assert summary["p_effective"] == shown[ShownText.REWRITE] / 128
-    assert state["text"] == {name: summary[name] for name in ("p", "p_effective", "fallbacks")}
+    assert state["text"] == {name: summary[name] for name in ("p", "p_effective", "fallbacks", "unscored")}
     assert summary["fallbacks"]["no_accepted_rewrite"] == shown[ShownText.NO_ACCEPTED_REWRITE] > 0
     assert shown[ShownText.REWRITE] > 0
     assert shown[ShownText.NOT_REWRITTEN] == 0
