@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from laclip_ray.reporting.plots import HalfWidth, loss_curves, metric_against_p
+from laclip_ray.reporting.templates import render
 
 MISSING = "–"
 PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -128,17 +128,10 @@ def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
         report: the content.
         half_width: computes the intervals of the plots against p. None: the plots have no intervals.
     """
-    # All values are escaped. Only the plots, which `reporting.plots` escapes, are markup.
-    environment = Environment(
-        loader=PackageLoader("laclip_ray", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     several_seeds = _has_several_seeds(report.results)
-    page = environment.get_template("report.html.jinja").render(
+    # Only the plots, which `reporting.plots` escapes, are markup.
+    return render(
+        "report.html.jinja",
         title=report.title,
         introduction=report.introduction,
         result_tables=[*_result_tables(report.results, several_seeds), *report.tables],
@@ -150,7 +143,6 @@ def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
         notes=report.notes,
         versions=report.versions,
     )
-    return page.encode("utf-8", "replace").decode()
 
 
 def _by_p(results: Sequence[ResultRow]) -> dict[float, list[ResultRow]]:
