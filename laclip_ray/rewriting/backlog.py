@@ -27,6 +27,7 @@ from laclip_ray.rewriting.hub import check_encoder, check_hub_model
 from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
+from laclip_ray.rewriting.recipe_file import check_location
 from laclip_ray.rewriting.shard_reading import file_and_start
 from laclip_ray.rewriting.store import Committed, RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
@@ -101,7 +102,7 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     heads = choose_heads(rewrite, prompt_sets, experiment.seed, experiment.rewrite_output)
     for name, prompt_set in prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, experiment.seed, heads[name])
-        store.check_location(sets[name].location, recipe, "rewrite.output")
+        check_location(sets[name].location, recipe, "rewrite.output")
     spent_gpu_s = _spent_gpu_s(experiment.rewrite_output) if rewrite.budget != BudgetConfig() else 0.0
     backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, spent_gpu_s)
     for name in sets:

@@ -23,7 +23,7 @@ from laclip_ray.rewriting.heads import build_heads, choose_heads, load_llm_token
 from laclip_ray.rewriting.prices import PriceList, Spending, check_budget, load_prices, spending
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import model_directory
-from laclip_ray.rewriting.store import RECIPE_FILE, read_recipe
+from laclip_ray.rewriting.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.token_counts import REJECTED_SHARE, SetTokens, count_captions, count_set, sample_captions
 
 SMALLEST_BILLION_PARAMETERS = 1.0
@@ -97,7 +97,7 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
     check_budget(rewrite)
     prices = load_prices(rewrite.prices)
     prompt_sets = {prompt_set.name: prompt_set for prompt_set in map(load_prompt_set, rewrite.prompt_sets)}
-    tokenizer, billions = load_llm_tokenizer(rewrite), _load_size(rewrite)
+    tokenizer, billions = load_llm_tokenizer(rewrite), load_size(rewrite)
     heads = build_heads(rewrite, prompt_sets, choose_heads(rewrite, prompt_sets, seed, experiment.rewrite_output))
     shards = list_shards(experiment.data)
     sample = sample_captions(shards, experiment.data, rewrite, seed)
@@ -128,7 +128,7 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
         notes=(
             *measurement_notes,
             *_assumptions(sets, rewrite, prices, billions, measured),
-            *_consequences(costs, rewrite),
+            *consequences(costs, rewrite),
         ),
     )
 
@@ -183,7 +183,7 @@ def billion_parameters_of(model_config: Any) -> float | None:
     return (layers * (attention + feed_forward) + embeddings) / 1e9
 
 
-def _load_size(rewrite: RewriteConfig) -> float | None:
+def load_size(rewrite: RewriteConfig) -> float | None:
     """The model's size in billions of parameters. None if its configuration cannot be read or does not give it."""
     from transformers import AutoConfig
 
@@ -256,8 +256,8 @@ def _assumptions(
     return notes
 
 
-def _consequences(costs: Sequence[Cost], rewrite: RewriteConfig) -> list[str]:
-    """Consequences of the estimate for the run: its duration, memory and budget."""
+def consequences(costs: Sequence[Cost], rewrite: RewriteConfig) -> list[str]:
+    """What expected costs mean for the run: its duration, memory and budget, as sentences."""
     notes = []
     gpus = rewrite.engine.actors.max * rewrite.engine.tensor_parallel_size
     if len(costs) == 1 and gpus > 1:

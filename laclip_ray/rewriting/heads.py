@@ -30,7 +30,7 @@ from laclip_ray.rewriting.prompts import (
     completion_head,
 )
 from laclip_ray.rewriting.recipe import HEAD_PAIRS, build_recipe, fingerprint_of, model_directory
-from laclip_ray.rewriting.store import RECIPE_FILE, read_recipe
+from laclip_ray.rewriting.recipe_file import RECIPE_FILE, read_recipe
 
 logger = logging.getLogger(__name__)
 

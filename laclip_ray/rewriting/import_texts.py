@@ -34,6 +34,7 @@ from laclip_ray.rewriting.meaning_pool import local_meaning_gate
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate, judge_by_meaning, read_scored_draws
 from laclip_ray.rewriting.prompts import prompt_texts
 from laclip_ray.rewriting.recipe import gate_fingerprint
+from laclip_ray.rewriting.recipe_file import check_location
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import SCORED_DRAWS_SCHEMA, Origin, with_columns_of
@@ -131,7 +132,7 @@ def import_rewrites(
         sets = []
         for name, group in opened.items():
             location, recipe = storage.join(experiment.rewrite_output, name), _recipe(table, group, captions.join)
-            store.check_location(location, recipe, OUTPUT_SETTING)
+            check_location(location, recipe, OUTPUT_SETTING)
             rewrite_set = RewriteSet(location, gate_fingerprint(gate, experiment.model.name))
             sets.append(_ImportedSet(rewrite_set, recipe, group, experiment.data, judge, meaning))
         rewrite_sets = [imported.rewrite_set for imported in sets]

@@ -19,11 +19,11 @@ from laclip_ray.config import Experiment, RefusedShare
 from laclip_ray.data.text_choice import Rewrites, SampleKey, ShardRewrites, renamed_samples
 from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact
-from laclip_ray.rewriting import store
 from laclip_ray.rewriting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.slots import Slots, merge_accepted, merge_slots
-from laclip_ray.rewriting.store import RECIPE_FILE, Committed, RewriteSet
+from laclip_ray.rewriting.store import Committed, RewriteSet
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def _slots(rewrite_set: RewriteSet, shard_name: str, scores: Sequence[str]) -> d
 
 
 def _lineage(rewrite_set: RewriteSet, shards: Mapping[str, Committed]) -> dict[str, Any]:
-    fingerprint = store.read_recipe(rewrite_set.location, lambda content: str(content["fingerprint"]))
+    fingerprint = read_recipe(rewrite_set.location, lambda content: str(content["fingerprint"]))
     return {
         "location": redact(rewrite_set.location),
         "fingerprint": fingerprint,

@@ -19,7 +19,7 @@ class Accepted(NamedTuple):
     """The scores that were asked for, in order."""
 
 
-Slots = Mapping[int, Accepted | None]
+Slots = dict[int, Accepted | None]
 """Of a sample in one set, by slot: its rewrite; None: refused, or without a text."""
 
 
@@ -39,14 +39,14 @@ def slots_of_samples(verdicts: pa.Table, draws: pa.Table, scores: Sequence[str] 
     score_rows: list[tuple[float | None, ...]] = [()] * verdicts.num_rows
     if scores:
         score_rows = list(zip(*(_score_values(verdicts, draws, name) for name in scores), strict=True))
-    by_sample: dict[SampleKey, dict[int, Accepted | None]] = {}
+    by_sample: dict[SampleKey, Slots] = {}
     for sample_id, caption_hash, slot, reason, text, of_row in zip(*rows, score_rows, strict=True):
         slots = by_sample.setdefault((sample_id, caption_hash), {})
         if reason is not None:
             slots.setdefault(slot, None)
         elif slots.get(slot) is None:
             slots[slot] = Accepted(text, of_row)
-    return by_sample  # type: ignore[return-value]  # a mapping of a narrower type
+    return by_sample
 
 
 def column_values(table: pa.Table, name: str) -> list[Any]:

@@ -22,9 +22,9 @@ Not covered: removing old revisions.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,8 +33,7 @@ from laclip_ray import storage
 from laclip_ray.data.records import Sample
 from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
-from laclip_ray.ownership import changed_keys, check_owner
-from laclip_ray.rewriting.recipe import HEAD_PAIRS, fingerprint_of
+from laclip_ray.rewriting.recipe_file import claim
 from laclip_ray.rewriting.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.shard_files import path_of_shard, shard_of_path
 from laclip_ray.rewriting.shard_reading import read_columns, read_each, read_file, stored_names
@@ -48,17 +47,12 @@ from laclip_ray.rewriting.tables import (
     Origin,
     with_columns_of,
 )
-from laclip_ray.versions import package_versions
 
-T = TypeVar("T")
-
-RECIPE_FILE = "recipe.json"
 _ORIGIN_KEY = b"laclip_ray.origin"
 _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
 _SCORERS_KEY = b"laclip_ray.scorers"
 """A JSON object: by score, the fingerprint of what computed it."""
-_RECIPE_REMEDY = "Restore it from a copy, or choose another directory: it says which model wrote these rewrites."
 
 
 @dataclass(frozen=True)
@@ -310,40 +304,8 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: str, settin
     Raises:
         UserError: the directory holds another recipe's rewrites, or other files.
     """
-    if not check_location(location, recipe, setting):
-        content = {"fingerprint": fingerprint_of(recipe), "recipe": recipe, "written_with": package_versions()}
-        storage.write_json(storage.join(location, RECIPE_FILE), content)
+    claim(location, recipe, setting)
     return RewriteSet(location, gate)
-
-
-def read_recipe(location: str, parse: Callable[[Any], T]) -> T:
-    """Read the recipe file of a rewrite set.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    url = storage.join(location, RECIPE_FILE)
-    return storage.read_state(url, "the record of this rewrite set", _RECIPE_REMEDY, parse)
-
-
-def check_location(location: str, recipe: Mapping[str, Any], setting: str) -> bool:
-    """Check that `location` is empty or holds the rewrites of `recipe`. Writes no file.
-
-    Returns:
-        Whether it holds the recipe already.
-
-    Raises:
-        UserError: the directory holds another recipe's rewrites, or other files.
-    """
-
-    def changed(record: Mapping[str, Any]) -> list[str]:
-        if record["fingerprint"] == fingerprint_of(recipe):
-            return []
-        keys = changed_keys(record["recipe"], dict(recipe))
-        # Other pairs of the heads mostly follow from another change.
-        return [key for key in keys if key != HEAD_PAIRS] or keys or ["fingerprint"]
-
-    return check_owner(location, RECIPE_FILE, changed, setting=setting, content="rewrite set", remedy=_RECIPE_REMEDY)
 
 
 def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:

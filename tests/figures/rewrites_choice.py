@@ -3,6 +3,7 @@
 Four rewrite sets are written to storage, with random acceptance and random scores, and read as training reads them.
 """
 
+import logging
 import math
 import tempfile
 import threading
@@ -254,7 +255,7 @@ def _world_sizes(show: int, directory: Path) -> Iterator[Figure]:
     import ray
 
     spec = _stream_spec(directory)
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(num_cpus=4, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         shown = {size: _shown_by_workers(spec, size) for size in _WORLD_SIZES}
     finally:

@@ -157,7 +157,10 @@ def test_samples_without_the_score_have_the_stated_p_and_are_counted() -> None:
 
 def test_the_requested_p_of_a_run_is_the_mean_over_its_samples() -> None:
     policy = policy_of(p=ramp())
-    counts = {0: {ShownText.CAPTION: 3, ShownText.REWRITE: 1}, 1: {ShownText.REWRITE: 4}}
+    counts: dict[int, dict[int, int]] = {
+        0: {ShownText.CAPTION: 3, ShownText.REWRITE: 1},
+        1: {ShownText.REWRITE: 4},
+    }
     assert text_shares(counts, policy, {0: 1.0, 1: 3.0})["p"] == 0.5
     assert text_shares({1: counts[1]}, policy, {0: 1.0, 1: 3.0})["p"] == 0.75
 

@@ -18,10 +18,10 @@ from laclip_ray.data.records import hash_caption
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.recipe_file import check_location
 from laclip_ray.rewriting.statistics import Statistics
 from laclip_ray.rewriting.store import (
     RewriteSet,
-    check_location,
     commit_verdicts,
     digest_inputs,
     of_shards,
