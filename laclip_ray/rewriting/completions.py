@@ -20,14 +20,11 @@ from typing import Any
 from laclip_ray.config import CompletionRule, PromptMode
 from laclip_ray.rewriting.prompts import SEPARATOR
 from laclip_ray.rewriting.quotes import without_outer_quotes
+from laclip_ray.rewriting.stops import COMPLETION_STOPS
 from laclip_ray.rewriting.thinking import after_thinking, closing_tag
 
 VERSION = 1
 """Part of a recipe's fingerprint. Every change of what is taken from a completion raises it."""
-STOPS: dict[PromptMode, tuple[str, ...]] = {"completion": ("\n", SEPARATOR), "chat": ()}
-"""Strings that end a completion. The pairs of a completion prompt end in line breaks, and a model that has written its
-rewrite goes on with the next pair. A chat's answer may have line breaks before its rewrite: behind thoughts, in fences,
-after `Here it is:`. It ends with its turn."""
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|eot_id|eom_id|end|return|endoftext|end_of_text|END_RESPONSE|END_OF_TURN_TOKEN)\|>"
     r"|</s>|<end_of_turn>|<turn\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|<\|close\|>response<\|sep\|>"
@@ -123,7 +120,8 @@ def reference_completion(completion: str) -> str:
 
 def describe_completions(rule: CompletionRule, mode: PromptMode) -> dict[str, Any]:
     """How rewrites are taken from completions, as JSON, for a recipe's fingerprint."""
-    described: dict[str, Any] = {"rule": rule, "stops": list(STOPS[mode])}
+    stops = list(COMPLETION_STOPS) if mode == "completion" else ["the end of the turn"]
+    described: dict[str, Any] = {"rule": rule, "stops": stops}
     return described if rule == "reference" else {**described, "version": VERSION}
 
 
@@ -153,6 +151,11 @@ def is_cut(completion: str, caption: str = "") -> bool:
     in a second version.
     """
     return closing_tag(completion) is not None or _CUT_MARK in parse_completion(completion + _CUT_MARK, caption)
+
+
+def holds_word(text: str) -> bool:
+    """Whether a text has a letter or a digit."""
+    return _WORD.search(text) is not None
 
 
 Rule = Callable[[str, str], str]

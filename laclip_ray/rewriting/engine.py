@@ -3,7 +3,8 @@
 An engine answers prompts. An error of one request is a `RequestError`: the caption is recorded with its reason, and the
 engine answers the next prompt. A dead engine raises `EngineDiedError`: another engine does the work again.
 
-Guarantees: a control token spelled out in a caption reaches the model as text (`literal_tokens`).
+Guarantees: a control token spelled out in a caption reaches the model as text (`literal_tokens`). No tokens are spent
+behind a rewrite where its end is certain (`stops`); a completion that begins with a blank line still has its text.
 """
 
 import asyncio
@@ -18,16 +19,21 @@ from functools import cache
 from typing import Any, Protocol
 
 from laclip_ray.config import RewriteConfig
+from laclip_ray.rewriting.completions import holds_word
 from laclip_ray.rewriting.engine_arguments import engine_arguments, prepare_environment
 from laclip_ray.rewriting.literal_tokens import PromptEncoder
 from laclip_ray.rewriting.prompts import Prompt
 from laclip_ray.rewriting.row_errors import is_request_to_stop, one_line
+from laclip_ray.rewriting.stops import stops_of
 from laclip_ray.rewriting.tables import PROMPT_TOO_LONG, REQUEST_FAILED, REQUEST_REFUSED
 
 logger = logging.getLogger(__name__)
 
 _WATCH_PERIOD_S = 2.0
 """Time between two checks whether the engine is dead."""
+
+_CONTINUATIONS = 3
+"""Continuations of a text that stops before its first word."""
 
 _STARTS = 3
 """Starts of an engine whose process is killed before it can answer."""
@@ -101,14 +107,25 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._watchdog: asyncio.Task[None] | None = None
+        self._is_dead = self._is_closed = False
+        logging.getLogger("vllm.v1.engine.async_llm").addFilter(_says_more_than_the_end)
+        self._engine = _start(rewrite, engine_arguments(rewrite, seed))
+        tokenizer = _copied(self._engine.get_tokenizer())
+        self._encoder = PromptEncoder(tokenizer, rewrite.mode)
+        stops = stops_of(rewrite.mode, tokenizer)
+
         @cache
-        def sampling(count: int) -> SamplingParams:
+        def sampling(count: int, max_tokens: int) -> SamplingParams:
             return SamplingParams(
                 n=count,
                 temperature=rewrite.sampling.temperature,
                 top_p=rewrite.sampling.top_p,
-                max_tokens=rewrite.sampling.max_tokens,
-                stop=["\n"] if rewrite.mode == "completion" else None,
+                max_tokens=max_tokens,
+                stop=list(stops.strings),
+                stop_token_ids=list(stops.token_ids),
+                skip_special_tokens=stops.hides_special_tokens,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 # 0: only of the sampled tokens, without a search for the likeliest; flat: without an object for each.
                 logprobs=0 if rewrite.log_probability else None,
@@ -116,21 +133,44 @@ class VllmEngine:
             )
 
         self._sampling = sampling
-        self._requests: set[asyncio.Task[Any]] = set()
-        self._watchdog: asyncio.Task[None] | None = None
-        self._is_dead = self._is_closed = False
-        logging.getLogger("vllm.v1.engine.async_llm").addFilter(_says_more_than_the_end)
-        self._engine = _start(rewrite, engine_arguments(rewrite, seed))
-        self._encoder = PromptEncoder(_copied(self._engine.get_tokenizer()), rewrite.mode)
+        self._max_tokens = rewrite.sampling.max_tokens
+        # The paper's code takes the first line, even a blank one.
+        self._skips_blank_lines = rewrite.completions == "normalised"
 
     async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
         """See `Engine.generate`."""
+        result = await self._ask(prompt, self._sampling(count, self._max_tokens), request_id)
+        completions = []
+        for number, output in enumerate(result.outputs):
+            parts = [output]
+            if self._skips_blank_lines and _stopped_before_word(output):
+                parts = await self._continue(result.prompt_token_ids, output, f"{request_id}/{number}")
+            completions.append(_completion(parts))
+        return Answer(completions, len(result.prompt_token_ids), result.num_cached_tokens or 0)
+
+    async def _continue(self, prompt_token_ids: Sequence[int], output: Any, request_id: str) -> list[Any]:
+        """Continue a text that stopped before its first word: at a line break, or at a repeated separator.
+
+        vLLM has no stop that waits for a word. `min_tokens` would do so for one token, and would forbid the model to
+        end its text there. The continuation samples what the model would have written next.
+        """
+        parts = [output]
+        while _stopped_before_word(parts[-1]) and len(parts) <= _CONTINUATIONS:
+            token_ids = [token_id for part in parts for token_id in part.token_ids]
+            if len(token_ids) >= self._max_tokens:
+                break
+            sampling = self._sampling(1, self._max_tokens - len(token_ids))
+            result = await self._ask([*prompt_token_ids, *token_ids], sampling, f"{request_id}/{len(parts)}")
+            parts += result.outputs
+        return parts
+
+    async def _ask(self, prompt: Prompt | list[int], sampling: Any, request_id: str) -> Any:
+        """vLLM's answer to one request, for a prompt or its token ids."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        sampling = self._sampling(count)
         result: Any = None
         try:
-            encoded = self._encoder.encode(prompt)
+            encoded = self._encoder.encode(prompt) if isinstance(prompt, Prompt) else prompt
             vllm_prompt = encoded if isinstance(encoded, str) else {"prompt_token_ids": encoded}
             async with self._watched():
                 async for output in self._engine.generate(vllm_prompt, sampling, request_id):
@@ -147,11 +187,7 @@ class VllmEngine:
             if self._engine.errored:
                 raise EngineDiedError("the engine died before it had finished a text")
             raise RequestError(REQUEST_FAILED)
-        return Answer(
-            [_completion(output) for output in result.outputs],
-            prompt_tokens=len(result.prompt_token_ids),
-            cached_tokens=result.num_cached_tokens or 0,
-        )
+        return result
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -208,11 +244,18 @@ def cache_block_of(engine: Engine) -> int | None:
     return engine.cache_block_tokens if isinstance(engine, VllmEngine) else None
 
 
-def _completion(output: Any) -> Completion:
-    """A completion of vLLM's. With `raw_logprobs`, its log-probability is the model's own, at temperature 1."""
-    tokens, total = len(output.token_ids), output.cumulative_logprob
-    is_known = tokens and total is not None and math.isfinite(total)
-    return Completion(output.text, output.finish_reason == "length", tokens, total / tokens if is_known else None)
+def _completion(parts: Sequence[Any]) -> Completion:
+    """A completion of vLLM, from its parts. `raw_logprobs` are the model's log-probabilities at temperature 1."""
+    text = "".join(f"{part.text}{part.stop_reason}" for part in parts[:-1]) + parts[-1].text
+    tokens = sum(len(part.token_ids) for part in parts)
+    totals = [part.cumulative_logprob for part in parts]
+    is_known = tokens and all(total is not None and math.isfinite(total) for total in totals)
+    return Completion(text, parts[-1].finish_reason == "length", tokens, sum(totals) / tokens if is_known else None)
+
+
+def _stopped_before_word(output: Any) -> bool:
+    """Whether a stop string ended a text of vLLM's that has no word yet."""
+    return output.finish_reason == "stop" and isinstance(output.stop_reason, str) and not holds_word(output.text)
 
 
 def _says_more_than_the_end(record: logging.LogRecord) -> bool:

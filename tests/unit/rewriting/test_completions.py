@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from laclip_ray.config import GateConfig
 from laclip_ray.printable import printable_line
 from laclip_ray.rewriting import prompts
-from laclip_ray.rewriting.completions import STOPS, is_cut, parse_completion, reference_completion
+from laclip_ray.rewriting.completions import is_cut, parse_completion, reference_completion
 from laclip_ray.rewriting.gate import Gate, Rejection
 from laclip_ray.rewriting.prompts import SEPARATOR
 from tests.cases import case
@@ -191,10 +191,6 @@ def test_the_papers_code_takes_the_line_of_the_caption_up_to_the_next_separator(
     head = prompts.completion_head(tuple(prompts.ExamplePair(f"s{n}", f"t{n}") for n in range(3)), "reference")
     written = f"{head.prompt('a red mug')}{line}\n{more}"
     assert reference_completion(f"{line}\n{more}") == written.split("\n")[8].strip().split(SEPARATOR)[1].strip()
-
-
-def test_only_completions_of_base_models_are_stopped_at_a_line_break() -> None:
-    assert STOPS == {"completion": ("\n", SEPARATOR), "chat": ()}
 
 
 def test_an_open_block_of_thoughts_is_refused() -> None:

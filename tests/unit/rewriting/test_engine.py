@@ -14,9 +14,10 @@ from transformers import AutoTokenizer
 
 from laclip_ray.config import RewriteConfig
 from laclip_ray.rewriting import engine, engine_arguments, tables
-from laclip_ray.rewriting.engine import EngineDiedError, RequestError, VllmEngine, was_killed
+from laclip_ray.rewriting.engine import Completion, EngineDiedError, RequestError, VllmEngine, was_killed
 from laclip_ray.rewriting.prompts import Prompt
 from laclip_ray.rewriting.recipe import model_directory
+from laclip_ray.rewriting.stops import Stops
 from tests.cases import case
 
 CONFIG = RewriteConfig(model="demo-rewriter")
@@ -209,7 +210,9 @@ class TellingEngine(FakeEngine):
         texts = [("a dog", [1, 2, 3, 4], total), ("", [], 0.0)]
         yield SimpleNamespace(
             outputs=[
-                SimpleNamespace(text=text, token_ids=tokens, cumulative_logprob=logprob, finish_reason="stop")
+                SimpleNamespace(
+                    text=text, token_ids=tokens, cumulative_logprob=logprob, finish_reason="stop", stop_reason=None
+                )
                 for text, tokens, logprob in texts
             ],
             prompt_token_ids=[0] * 9,
@@ -227,6 +230,81 @@ def test_a_completion_has_the_mean_log_probability_of_its_tokens(
     answer = asyncio.run(started.generate(PROMPT, 2, "0"))
     assert [each.log_probability for each in answer.completions] == [expected, None]
     assert fake.sampling.logprobs == (0 if is_stored else None)
+
+
+class LineEngine(FakeEngine):
+    """Writes texts, given as (text, reason of the stop), one after the other."""
+
+    def __init__(self, *texts: tuple[str, str | None]) -> None:
+        super().__init__()
+        self.texts = iter(texts)
+        self.asked: list[tuple[Any, Any]] = []
+
+    async def generate(self, prompt: Any, sampling: Any, request_id: str) -> AsyncIterator[object]:
+        self.asked.append((prompt, sampling))
+        yield SimpleNamespace(
+            outputs=[
+                SimpleNamespace(
+                    text=text, token_ids=[7, 8], cumulative_logprob=-1.0,
+                    finish_reason="stop" if stop else "length", stop_reason=stop,
+                )
+                for text, stop in (next(self.texts) for _ in range(sampling.n))
+            ],
+            prompt_token_ids=[1, 2, 3],
+            num_cached_tokens=0,
+        )  # fmt: skip
+
+
+def generate(fake: LineEngine, count: int, monkeypatch: pytest.MonkeyPatch, **rewrite: Any) -> list[Completion]:
+    monkeypatch.setattr(engine, "_start", lambda *_: fake)
+    started = VllmEngine(RewriteConfig(model="demo-rewriter", **rewrite), 0)
+    return list(asyncio.run(started.generate(PROMPT, count, "0")).completions)
+
+
+def test_a_completion_that_begins_with_blank_lines_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = LineEngine(("a dog", "\n"), ("", "\n"), (" ", "=>"), (" a cat", "\n"))
+    completions = generate(fake, 2, monkeypatch)
+    assert [each.text for each in completions] == ["a dog", "\n => a cat"]
+    assert [each.output_tokens for each in completions] == [2, 6]
+    assert [each.truncated for each in completions] == [False, False]
+    assert [each.log_probability for each in completions] == [-0.5, -0.5]
+    assert [prompt for prompt, _ in fake.asked[1:]] == [
+        {"prompt_token_ids": [1, 2, 3, 7, 8]},
+        {"prompt_token_ids": [1, 2, 3, 7, 8, 7, 8]},
+    ]
+    assert [(sampling.n, sampling.max_tokens) for _, sampling in fake.asked] == [(2, 77), (1, 75), (1, 73)]
+
+
+def test_a_continuation_that_the_limit_ends_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
+    (completion,) = generate(LineEngine(("", "\n"), (" a cat and", None)), 1, monkeypatch)
+    assert (completion.text, completion.truncated) == ("\n a cat and", True)
+
+
+@pytest.mark.parametrize(
+    ("texts", "rewrite", "requests"),
+    [
+        ([("", None)], {}, 1),
+        ([("", "\n")], {"completions": "reference"}, 1),
+        ([("", "\n")], {"sampling": {"max_tokens": 2}}, 1),
+        ([("---", "\n"), ("a dog", "\n")], {}, 2),
+        ([("", "\n")] * 9, {}, 4),
+    ],
+)
+def test_continuations_are_few_and_only_for_a_stop_before_the_first_word(
+    texts: list[tuple[str, str | None]], rewrite: dict[str, Any], requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = LineEngine(*texts)
+    assert len(generate(fake, 1, monkeypatch, **rewrite)) == 1
+    assert len(fake.asked) == requests
+
+
+@pytest.mark.parametrize("mode", ["completion", "chat"])
+def test_completions_stop_at_the_line_and_chats_with_their_turn(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = LineEngine(("a dog", "\n"))
+    monkeypatch.setattr(engine, "stops_of", lambda mode, _: Stops(("\n",)) if mode == "completion" else Stops((), (5,)))
+    generate(fake, 1, monkeypatch, mode=mode)
+    ((_, sampling),) = fake.asked
+    assert (sampling.stop, sampling.stop_token_ids) == ((["\n"], []) if mode == "completion" else ([], [5]))
 
 
 @pytest.mark.parametrize("mode", ["completion", "chat"])

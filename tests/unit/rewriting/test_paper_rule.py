@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting.completions import STOPS, reference_completion
+from laclip_ray.rewriting.completions import reference_completion
 from laclip_ray.rewriting.engine import Answer, Completion
 from laclip_ray.rewriting.gate import Gate, Rejection
 from laclip_ray.rewriting.prompts import ExamplePair, completion_head
+from laclip_ray.rewriting.stops import COMPLETION_STOPS
 from tests.unit.rewriting.paper_rule import CAPTION, kept_text, nasty_completions, shown_text
 from tests.unit.rewriting.rounds import (
     FIRST_UNIT,
@@ -48,7 +49,7 @@ def test_any_completion_gives_the_text_of_the_papers_rule(completion: str, trunc
 
 @given(completion=completions)
 def test_the_engines_stop_strings_take_nothing_from_it(completion: str) -> None:
-    stops = [completion.find(stop) for stop in STOPS["completion"] if stop in completion]
+    stops = [completion.find(stop) for stop in COMPLETION_STOPS if stop in completion]
     assert reference_completion(completion[: min(stops, default=len(completion))]) == reference_completion(completion)
 
 
