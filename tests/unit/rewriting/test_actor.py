@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from laclip_ray.rewriting.actor import RewritingActor, start_engine
 from laclip_ray.rewriting.engine import Engine, EngineStartError
-from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, Origin, WorkUnit, stream_row
+from laclip_ray.rewriting.engine_work import EngineWork
+from laclip_ray.rewriting.tables import MADE_SCHEMA, SAMPLES_SCHEMA, Origin, WorkUnit, stream_row
 from tests.cases import case
 
 ENGINE = cast(Engine, object())
@@ -85,3 +86,14 @@ def test_an_error_of_one_shard_is_its_failure_and_the_actor_lives() -> None:
     asyncio.run(actor._generate(row))
     assert row["failure"] == "cannot be rewritten: PermissionError: attempts/a.json"
     assert row["made"] is None
+
+
+def test_the_start_of_an_engine_counts_once() -> None:
+    actor = object.__new__(RewritingActor)
+    values: dict[str, Any] = {"_engine": None, "_work": EngineWork("1 x GPU", 16, start_s=40.0)}
+    vars(actor).update(values)
+    rows: list[dict[str, Any]] = [{"engine_s": 60.0}, {"engine_s": 10.0}]
+    for row in rows:
+        actor._count(row, MADE_SCHEMA.empty_table())
+    counted = [EngineWork.from_json(row["engine_work"]) for row in rows]
+    assert counted == [EngineWork("1 x GPU", 16, 60.0, 40.0), EngineWork("1 x GPU", 16, 10.0)]

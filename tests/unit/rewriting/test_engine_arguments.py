@@ -1,5 +1,6 @@
 """The engine's arguments: a CPU gets the defaults it needs, and the user's values win."""
 
+import re
 from typing import Any
 
 import pytest
@@ -33,6 +34,24 @@ def test_vllm_chooses_the_executor_of_an_engine_over_several_devices() -> None:
 def test_a_user_argument_overrides_a_default() -> None:
     assert arguments(args={"distributed_executor_backend": "mp"}).distributed_executor_backend == "mp"
     assert arguments(args={"block_size": 64}).block_size == 64
+
+
+def test_where_the_user_sets_nothing_batches_are_made_for_throughput() -> None:
+    from vllm.usage.usage_lib import UsageContext
+
+    assert arguments().performance_mode == "throughput"
+    assert arguments(args={"performance_mode": "balanced"}).performance_mode == "balanced"
+
+    def batched_tokens(**args: Any) -> int:
+        config = arguments(args={"max_model_len": 512, **args}).create_engine_config(UsageContext.LLM_CLASS)
+        return int(config.scheduler_config.max_num_batched_tokens)
+
+    assert batched_tokens() == 2 * batched_tokens(performance_mode="balanced")
+    assert batched_tokens(max_num_batched_tokens=1024) == 1024
+
+
+def test_the_hardware_is_named_without_a_gpu() -> None:
+    assert re.fullmatch(r"\d+ x \S.*", module.hardware(EngineConfig()))
 
 
 def test_an_argument_decided_by_other_settings_is_refused() -> None:

@@ -13,6 +13,7 @@ import pytest
 from laclip_ray.config import parse_experiment, with_overrides
 from laclip_ray.rewriting.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.engine import EngineStartError
+from laclip_ray.rewriting.engine_work import CacheWatch, EngineWork
 from laclip_ray.rewriting.hooks import RunHooks
 from laclip_ray.rewriting.progress import Progress
 from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult, StoppedError
@@ -189,3 +190,28 @@ def test_a_rerun_counts_what_is_committed_but_not_what_it_draws_again(backlog: B
     assert isinstance(limit, ShortfallError)
     retried = replace(rest, to_draw=backlog.to_draw)
     assert Progress(retried, RewritingResult(), RunHooks(), gpu_s=0.0).reached_limit() is None
+
+
+def worked(number: int, cached_tokens: int) -> dict[str, Any]:
+    """A report of 100 requests with prompts of 150 tokens."""
+    work = EngineWork("1 x GPU", 528, 30.0, 20.0, 100, 15_000, cached_tokens, 2_000)
+    return report(number, engine_work=work.to_json())
+
+
+@case("How a run ends", "a language model that defeats the prefix cache (hybrid attention)",
+      "one warning with the arithmetic; the run goes on")  # fmt: skip
+def test_a_defeated_cache_is_warned_about_once(
+    backlog: Backlog, start: Callable[..., Progress], caplog: pytest.LogCaptureFixture
+) -> None:
+    for cached_tokens, warnings in ((0, 1), (11_000, 0)):
+        caplog.clear()
+        progress = start()
+        progress.cache = CacheWatch({"cleaned": 128.0}, heads=8)
+        progress.follow(Reports(*(worked(number, cached_tokens) for number in range(6))), backlog.to_draw)
+        assert sum("prefix cache" in message for message in caplog.messages) == warnings
+
+
+def test_the_speed_of_a_run_is_that_of_its_engines(backlog: Backlog, start: Callable[..., Progress]) -> None:
+    progress = start()
+    progress.follow(Reports(worked(0, 0), worked(1, 0), report(2, engine=None)), backlog.to_draw)
+    assert progress.result.speed.tokens_per_s == 4_000 / 20.0
