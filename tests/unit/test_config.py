@@ -336,8 +336,7 @@ def test_the_papers_experiments_are_the_papers_preset_and_choice_of_texts(name: 
         0,
     )
     assert (text.p, text.refused, text.choice) == ("uniform", "caption", "uniform")
-    sets = [Path(name).stem for name in rewrite.prompt_sets]
-    assert [Path(location).name for location in text.rewrites or ()] == sets == ["chatgpt", "bard", "mscoco", "human"]
+    assert [Path(name).stem for name in rewrite.prompt_sets] == ["chatgpt", "bard", "mscoco", "human"]
 
 
 @pytest.mark.parametrize("name", ["cc3m", "cc12m", "redcaps", "laion400m"])
