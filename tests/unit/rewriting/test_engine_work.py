@@ -46,8 +46,8 @@ def test_work_survives_json(start_s: float, block: int | None, requests: int) ->
 
 
 def test_the_speed_is_that_of_one_engine_without_its_start() -> None:
+    assert EngineSpeed().tokens_per_s is None
     speed = EngineSpeed()
-    assert speed.tokens_per_s is None
     speed.add(work(100, 0, engine_s=70.0, start_s=60.0))
     speed.add(work(100, 0, engine_s=10.0))
     assert speed.tokens_per_s == 20 * 200 / 20.0

@@ -74,9 +74,13 @@ def test_the_order_of_pairs_and_their_neighbours_do_not_change_a_heads_tokens() 
 def test_the_recipe_follows_the_heads(tmp_path: Path) -> None:
     prompts, unaligned = SETS[NAME], unaligned_heads(SETS[NAME], 32, 0)
     recipes = []
-    for number, settings in enumerate(
-        ({}, {"engine": {"args": {"block_size": 64}}}, {"head_choice": "any"}, {"head_choice": "any", "heads": 8})
-    ):
+    variants: list[dict[str, Any]] = [
+        {},
+        {"engine": {"args": {"block_size": 64}}},
+        {"head_choice": "any"},
+        {"head_choice": "any", "heads": 8},
+    ]
+    for number, settings in enumerate(variants):
         rewrite = config(**settings)
         chosen = choose_heads(rewrite, ONE, 0, str(tmp_path / str(number)))[NAME]
         recipes.append(build_recipe(rewrite, prompts, 0, chosen))

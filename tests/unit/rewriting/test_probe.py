@@ -30,7 +30,7 @@ def _on_a_cpu_without_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (probe, engine_arguments):
         monkeypatch.setattr(module, "has_gpu", lambda: False)
     monkeypatch.setattr(probe, "kill_children_when_gone", lambda: None)
-    monkeypatch.setattr(probe.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(probe, "REQUESTS_IN_FLIGHT", 64)
     monkeypatch.setattr(probe, "_RELEASE_TIMEOUT_S", 0.0)
 
@@ -94,7 +94,7 @@ def test_the_fastest_setting_is_found_and_recorded(tmp_path: Path, monkeypatch: 
     settings, seen = experiment(tmp_path), list[Trial]()
 
     def speed(rewrite: RewriteConfig) -> float:
-        seqs = rewrite.engine.args.get("max_num_seqs", 32)
+        seqs: int = rewrite.engine.args.get("max_num_seqs", 32)
         return (2.0 if rewrite.engine.cpu_threads == 1 else 1.0) * min(seqs, 64) * 10
 
     found = probed(monkeypatch, settings, speed, on_trial=seen.append)
@@ -117,7 +117,7 @@ def test_a_users_settings_are_the_first_trial_and_stay(tmp_path: Path, monkeypat
 
     def speed(rewrite: RewriteConfig) -> float:
         built.append(rewrite)
-        return 100.0 * rewrite.engine.args["max_num_seqs"]
+        return 100.0 * int(rewrite.engine.args["max_num_seqs"])
 
     found = probed(monkeypatch, settings, speed)
     assert built[0].engine == settings.rewrite.engine
