@@ -6,7 +6,7 @@ Commands import their part of the package when they run, so `--help` and `--dry-
 import typer
 
 from laclip_ray import __version__
-from laclip_ray.cli import checkpoints, gate, rewrites, verbs
+from laclip_ray.cli import checkpoints, gate, preview, rewrites, verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ for verb in (verbs.evaluate, verbs.tune):
     app.command()(verb)
 app.command()(verbs.demo)
 app.add_typer(rewrites.prompts_app, name="prompts")
+rewrites.rewrites_app.command("preview")(preview.preview_rewrites)
 app.add_typer(rewrites.rewrites_app, name="rewrites")
 app.add_typer(gate.gate_app, name="gate")
 app.add_typer(checkpoints.checkpoint_app, name="checkpoint")

@@ -1,0 +1,115 @@
+"""`laclip rewrites preview`: the verb, and what it prints. Texts from data are printed with their control characters
+escaped."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
+from laclip_ray.printable import printable_line
+
+if TYPE_CHECKING:
+    from laclip_ray.rewriting.preview import Preview, PreviewPlan
+    from laclip_ray.rewriting.preview_forecast import Forecast
+
+PRINTED = 5
+"""Captions in the terminal; the page has all."""
+
+
+def preview_rewrites(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    captions: Annotated[int, typer.Option(min=1, max=2_000, help="Captions to rewrite, drawn at random.")] = 50,
+    seed: Annotated[int, typer.Option(help="Decides which captions are drawn.")] = 0,
+    page: Annotated[str | None, typer.Option(help="HTML page to write. Default: preview.html below output.")] = None,
+) -> None:
+    """Rewrite a few captions with one engine, as a run would, and show what comes of it. Writes only a page."""
+    experiment = read_experiment(config, overrides)
+    from laclip_ray import storage
+    from laclip_ray.reporting.preview_page import render_preview
+    from laclip_ray.rewriting.preview import check_page, plan_preview, run_preview
+    from laclip_ray.rewriting.preview_forecast import forecast
+    from laclip_ray.rewriting.preview_report import preview_page
+
+    url = check_page(experiment.output, page, experiment.ray.shared_paths)
+    plan = plan_preview(experiment, captions, seed)
+    preview = run_preview(plan)
+    expected = forecast(plan, preview)
+    print_preview(console, plan, preview, expected)
+    storage.write_bytes(url, render_preview(preview_page(experiment.name, plan, preview, expected)).encode())
+    console.print(
+        f"engine start {preview.start_s:.1f} s, the rest {time.monotonic() - preview.started_at_s:.1f} s; page: {url}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected: "Forecast") -> None:
+    """Print some captions with their rewrites, the accepted shares, the reasons, and the forecast."""
+    from laclip_ray.rewriting.preview_outcome import advice, outcomes_of
+    from laclip_ray.rewriting.preview_report import figures, left_out_sentence, sample_sentence
+
+    to.print(_captions_table(preview))
+    to.print(_outcomes_table(preview))
+    for line in (sample_sentence(plan, preview), left_out_sentence(preview)):
+        _print_line(to, line)
+    for name, value in figures(plan, preview, expected).items():
+        _print_line(to, f"{name}: {value}")
+    if len(expected.costs) > 1:
+        to.print(_costs_table(expected))
+    for note in expected.notes:
+        _print_line(to, f"  {note}")
+    if found := advice(outcomes_of(preview.captions, plan.heads)):
+        to.print(Text(printable_line(found), style="bold"))
+
+
+def _print_line(to: Console, line: str) -> None:
+    to.print(printable_line(line), markup=False, emoji=False, highlight=False)
+
+
+def _captions_table(preview: "Preview") -> Table:
+    from laclip_ray.rewriting.preview_report import score_texts
+
+    table = Table(title=f"{min(PRINTED, len(preview.captions))} of the captions", title_justify="left")
+    for heading in ("caption", "prompt set", "text", "outcome", "scores"):
+        table.add_column(heading, overflow="fold")
+    for caption in preview.captions[:PRINTED]:
+        shown = caption.caption
+        for name, draws in caption.draws.items():
+            for draw in draws:
+                scores = ", ".join(f"{score} {value}" for score, value in score_texts(draw))
+                cells = (shown, name, draw.text or "", draw.reason or "accepted", scores)
+                # As `Text`, for which square brackets are no markup.
+                table.add_row(*(Text(printable_line(cell)) for cell in cells))
+                shown = ""
+        table.add_section()
+    return table
+
+
+def _outcomes_table(preview: "Preview") -> Table:
+    from laclip_ray.rewriting.preview_report import ALL, accepted_text, all_outcomes
+
+    outcomes = all_outcomes(preview)
+    table = Table(title="rewrites accepted (95 % interval), and texts refused by reason", title_justify="left")
+    table.add_column("")
+    for name in outcomes:
+        table.add_column(Text(name), justify="right")
+    table.add_row("accepted", *(accepted_text(outcome) for outcome in outcomes.values()))
+    for reason, _ in outcomes[ALL].refused.most_common():
+        table.add_row(Text(reason), *(f"{outcome.refused[reason]:,}" for outcome in outcomes.values()))
+    return table
+
+
+def _costs_table(expected: "Forecast") -> Table:
+    rate = "at this rate" if expected.costs_are_measured else "at assumed rates"
+    table = Table(title=f"cost of all captions, {rate}", title_justify="left")
+    for heading, justify in (("price", "left"), ("GPU-hours", "right"), (expected.currency, "right")):
+        table.add_column(Text(heading), justify="left" if justify == "left" else "right")
+    for cost in expected.costs:
+        money = "no price set" if cost.money is None else f"{cost.money:,.2f}"
+        fits = "" if cost.fits else " (does not fit)"
+        table.add_row(Text(f"{cost.name}{fits}"), f"{cost.gpu_hours:,.2f}", money)
+    return table
