@@ -40,7 +40,9 @@ def load_scorer(config: MeaningGateConfig) -> MeaningScorer:
     """
     from laclip_ray.models.sentence_encoder import SentenceEncoder
 
-    encoder = SentenceEncoder(config.model, config.revision, config.batch_size, ENCODER_SETTING)
+    # Without a GPU of its own, it must not take the memory of one that an engine uses.
+    device = None if config.gpus_per_actor else "cpu"
+    encoder = SentenceEncoder(config.model, config.revision, config.batch_size, ENCODER_SETTING, device)
     return MeaningScorer(encoder.encode)
 
 
