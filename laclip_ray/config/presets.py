@@ -59,6 +59,11 @@ def fill_gate(content: object, section: type[Section]) -> object:
     return _fill(content, {**_all_off(section), **values}) if values and isinstance(content, Mapping) else content
 
 
+def without_meaning(gate: object) -> object:
+    """The content of `rewrite.gate` without a meaning gate, unless one is written there."""
+    return {"meaning": None, **gate} if isinstance(gate, Mapping) else gate
+
+
 def _values(presets: Mapping[Preset, dict[str, Any]], preset: object) -> dict[str, Any]:
     """The values of a preset; empty for another value, which validation refuses later."""
     return next((values for name, values in presets.items() if name == preset), {})

@@ -1,5 +1,6 @@
 """How captions are rewritten."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -31,7 +32,7 @@ from laclip_ray.config.markers import (
     is_clip_directory,
     is_file,
 )
-from laclip_ray.config.presets import fill_gate, fill_rewrite
+from laclip_ray.config.presets import fill_gate, fill_rewrite, without_meaning
 from laclip_ray.errors import UserError
 
 DEMO_REWRITER = "demo-rewriter"
@@ -118,9 +119,9 @@ class MeaningGateConfig(Section):
     """The sentence encoder: a Hugging Face name or a directory that sentence-transformers loads."""
     revision: str | None = None
     """The model's revision on the Hub. None: the newest."""
-    added_weight: NonNegativeFloat = 0.2
+    added_weight: NonNegativeFloat = 0.18
     """What a word costs that nothing in the caption is close to, in cosine similarity."""
-    min_faithfulness: Annotated[float, Field(ge=-10.0, le=1.0)] = 0.65
+    min_faithfulness: Annotated[float, Field(ge=-10.0, le=1.0)] = 0.74
     """Least similarity of caption and rewrite, after the cost of what is added. Below it a rewrite is `meaning_lost` if
     the similarity alone is lower, else `meaning_added`."""
     batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
@@ -151,7 +152,7 @@ class GateConfig(Section):
     """A rewrite that hit `sampling.max_tokens` is `truncated`."""
     drop_copies: bool = True
     """A rewrite equal to the caption, except for case and punctuation, is `copy_of_caption`."""
-    drop_near_copies: bool = True
+    drop_near_copies: bool = False
     """A rewrite that differs from the caption only in articles, punctuation or inflection is `near_copy`."""
     drop_prompt_echo: bool = True
     """A rewrite with the prompt's separator or instruction is `prompt_echo`; a copy of a target in the prompt is
@@ -183,8 +184,9 @@ class GateConfig(Section):
     min_shared_words: NonNegativeInt = 1
     """A rewrite with fewer content words in common with the caption is `unrelated`. In scripts without spaces, pairs of
     characters count as words. 0: off, for one-word captions that are rewritten by synonyms."""
-    meaning: MeaningGateConfig | None = None
-    """Also compare the meaning of the accepted rewrites with their captions'. None: no encoder is needed."""
+    meaning: MeaningGateConfig | None = MeaningGateConfig()
+    """Also compare the meaning of the accepted rewrites with their captions'. None: no encoder is needed; so for
+    `demo-rewriter`, unless it is set."""
     picture: PictureGateConfig | None = None
     """Also score the accepted rewrites by their picture. None: no pictures are read."""
 
@@ -260,7 +262,11 @@ class RewriteConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, content: Any) -> Any:
-        return fill_rewrite(content)
+        filled = fill_rewrite(content)
+        if isinstance(filled, Mapping) and filled.get("model") == DEMO_REWRITER:
+            # The model in this package needs no network, and the default encoder would.
+            return {**filled, "gate": without_meaning(filled.get("gate", {}))}
+        return filled
 
     @model_validator(mode="after")
     def _preset_fits(self) -> "RewriteConfig":

@@ -70,7 +70,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
                 "mode": "chat" if chat else "completion",
                 # Alt-texts of one word are common here, and a synonym is a good rewrite. Many have a meaningless
                 # number ("stock 4821"), and a good rewrite drops it.
-                "gate": {"min_shared_words": 0, "drop_lost_numbers": False},
+                "gate": {"min_shared_words": 0, "drop_lost_numbers": False, "meaning": None},
             },
             "model": {"name": str(Path(__file__).parent / "clip.json")},
             "stream": {"crop_scale": [0.7, 1.0]},
