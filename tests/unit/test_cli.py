@@ -242,6 +242,23 @@ def test_rewrites_are_imported_inspected_and_exported(
     assert "captions of 1 shards have changed" in capsys.readouterr().err
 
 
+def test_imports_say_which_rows_match_no_sample_or_several(
+    config: str, captions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Path(captions).read_text().splitlines()
+    (tmp_path / "others.csv").write_text("".join(f"x/{row}\n" for row in [*rows, rows[0], "9.jpg,of no sample"]))
+    (tmp_path / "cleaned.txt").write_text("".join(f"the new dog {number}\n" for number in range(len(rows) + 2)))
+    data = [f"data.path={captions}", "data.columns=[path, caption]", "data.image_column=path"]
+    command = ["rewrites", "import", config, "others.csv", "cleaned.txt", *data]
+    assert exit_code(command) == 2
+    assert "Choose another --join (id, caption or basename)" in capsys.readouterr().err
+    assert exit_code([*command, "--join", "caption"]) == 0
+    printed = capsys.readouterr().out
+    assert f"2 of {len(rows) + 2} rows match no sample: x/{rows[0].partition(',')[0]}, x/9.jpg" in printed
+    assert "1 samples match several rows equally, and each took the next of them: 0.jpg" in printed
+    assert exit_code([*command, "--join", "beauty"]) == 2
+
+
 def test_retry_passes_only_known_reasons(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -290,6 +290,8 @@ def test_the_command_writes_a_set_where_it_stands(
     main(["prompts", "import", "utils.py", "--groups", "coco_caption_list"])
     assert capsys.readouterr().out == "coco.yaml: 3 pairs; use it with 'rewrite.prompt_sets=[coco.yaml]'\n"
     assert load_prompt_set("coco.yaml") == read_prompt_set("utils.py", COCO).prompt_set
+    main(["prompts", "import", "utils.py", "--groups", "coco_caption_list", "--all-pairs", "--name", "mscoco"])
+    assert capsys.readouterr().out.startswith("mscoco.yaml: 20 pairs")
     names = ["--source", CHATGPT.source or "", "--target", CHATGPT.target or ""]
     main(["prompts", "import", "utils.py", *names, "--name", "mine", "--output", "sets/a.yaml"])
     assert capsys.readouterr().out.startswith(
