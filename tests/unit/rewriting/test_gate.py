@@ -19,6 +19,8 @@ HEADS = (
         ExamplePair("Adopt Biscuit today", "Biscuit is up for adoption."),
     ),
 )
+ON = GateConfig(drop_near_copies=True)
+"""Every check of the text."""
 OFF = GateConfig(
     min_words=0,
     max_context_tokens=None,
@@ -56,7 +58,7 @@ class Case:
     head: int = 1
 
     def judge(self, config: GateConfig | None = None) -> Rejection | None:
-        gate = Gate(config or GateConfig(), HEADS, count)
+        gate = Gate(config or ON, HEADS, count)
         return gate.judge(self.text, self.caption, self.truncated, self.head, self.others)
 
 
@@ -233,9 +235,9 @@ def test_a_check_that_is_off_refuses_nothing_and_one_that_is_alone_does(
     reason: Rejection, bad: Case, good: Case, check: str
 ) -> None:
     others = {"min_shared_words": 0, "drop_markup": False, "drop_from_example": False}
-    switched_off = GateConfig().model_copy(update={**others, check: getattr(OFF, check)})
+    switched_off = ON.model_copy(update={**others, check: getattr(OFF, check)})
     assert bad.judge(switched_off) is None
-    alone = OFF.model_copy(update={check: getattr(GateConfig(), check)})
+    alone = OFF.model_copy(update={check: getattr(ON, check)})
     assert bad.judge(alone) == reason
     assert good.judge(alone) is None
 
