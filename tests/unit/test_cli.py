@@ -249,7 +249,7 @@ def test_imports_say_which_rows_match_no_sample_or_several(
     (tmp_path / "others.csv").write_text("".join(f"x/{row}\n" for row in [*rows, rows[0], "9.jpg,of no sample"]))
     (tmp_path / "cleaned.txt").write_text("".join(f"the new dog {number}\n" for number in range(len(rows) + 2)))
     data = [f"data.path={captions}", "data.columns=[path, caption]", "data.image_column=path"]
-    command = ["rewrites", "import", config, "others.csv", "cleaned.txt", *data]
+    command = ["rewrites", "import", config, "others.csv", "cleaned.txt", "rewrite.gate.preset=paper", *data]
     assert exit_code(command) == 2
     assert "Choose another --join (id, caption or basename)" in capsys.readouterr().err
     assert exit_code([*command, "--join", "caption"]) == 0
