@@ -54,6 +54,7 @@ def begin(experiment: Experiment) -> None:
         ({"rewrite.gate.min_shared_words": 0}, r"rewrite\.gate differ"),
         ({"rewrite.prompt_sets": ["cleaned"]}, r"rewrite\.prompt_sets differ"),
         ({"text.rewrites": ["elsewhere"]}, r"text\.rewrites"),
+        ({"text.refused": "caption"}, r"text\.refused differ"),
     ],
 )
 def test_another_run_in_the_same_directory_is_refused(begun: Experiment, changes: dict[str, Any], message: str) -> None:
