@@ -108,9 +108,9 @@ def print_probe(console: Console, result: ProbeResult) -> None:
         table.add_row(*(f"{trial.settings[name]:,}" for name in names), *speed, "best" if trial is result.best else "")
     console.print(table)
     if result.overrides:
-        _print_data(console, f"the best setting: {' '.join(result.overrides)}")
+        _print_data(console, f"best setting: {' '.join(result.overrides)}")
     else:
-        console.print("the configuration as it is is the best of these settings")
+        console.print("no setting was notably faster than the configured one")
     _print_data(
         console, f"written: {', '.join(result.files)}; later runs of this recipe print their share of this speed"
     )

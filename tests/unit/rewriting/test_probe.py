@@ -1,6 +1,7 @@
 """A probe tries settings one after the other, one engine at a time, and records the best."""
 
 import asyncio
+import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +10,21 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, RewriteConfig, parse_experiment
+from laclip_ray.config import Experiment, RewriteConfig, parse_experiment, with_overrides
+from laclip_ray.console import print_probe, print_rewriting
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting import engine_arguments, probe
+from laclip_ray.rewriting import engine_arguments, pipeline, probe
+from laclip_ray.rewriting.backlog import find_backlog
 from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, EngineStartError, RequestError
 from laclip_ray.rewriting.engine_work import EngineSpeed
 from laclip_ray.rewriting.heads import build_heads, choose_heads
 from laclip_ray.rewriting.probe import ProbeResult, Trial, fragment, prompts_of, run_probe
 from laclip_ray.rewriting.probe_record import ProbeRecord, read_probe
 from laclip_ray.rewriting.prompts import Prompt, load_prompt_set
+from laclip_ray.rewriting.result import RewritingResult
 from tests.cases import case
 
 SECONDS = 0.3
@@ -254,3 +259,30 @@ def test_a_record_is_of_the_same_recipes_and_hardware() -> None:
 def test_the_fragment_is_a_part_of_a_configuration() -> None:
     text = fragment({"cpu_threads": 1, "max_num_seqs": 256})
     assert yaml.safe_load(text) == {"rewrite": {"engine": {"cpu_threads": 1, "args": {"max_num_seqs": 256}}}}
+
+
+def test_a_later_run_prints_its_share_of_the_bare_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = experiment(tmp_path)
+    found = probed(monkeypatch, settings, lambda _: 400.0)
+    speed = EngineSpeed(output_tokens=3_000, busy_s=10.0, hardware={found.record.hardware})
+    assert pipeline._bare_tokens_per_s(find_backlog(settings), speed) == pytest.approx(400.0, rel=1e-3)
+    other = with_overrides(settings, {"rewrite.sampling.temperature": 0.5})
+    assert pipeline._bare_tokens_per_s(find_backlog(other), speed) is None
+    to = Console(file=io.StringIO(), width=200)
+    costs = {"money": None, "cost_per_thousand_accepted": None, "cached_share": 0.5}
+    numbers = dict.fromkeys(("engine_hours", "gpu_hours", "prompt_tokens", "output_tokens"), 1)
+    print_rewriting(to, RewritingResult(costs={**costs, **numbers}, speed=speed, bare_tokens_per_s=400.0), "out")
+    print_probe(to, found)
+    printed = to.file.getvalue()  # type: ignore[attr-defined]
+    assert "this run: 300 output tokens/s an engine, 75% of the bare engine's 400 (laclip rewrites probe)" in printed
+    assert "no setting was notably faster than the configured one" in printed
+    assert str(found.files[0]) in printed.replace("\n", "")
+
+
+@case("How a run ends", "a damaged `probe.json` beside rewrite sets", "a warning; the run does not compare itself",
+      exit_code=0)  # fmt: skip
+def test_a_damaged_record_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = experiment(tmp_path)
+    storage.write_bytes(storage.join(settings.rewrite_output, "probe.json"), b"{")
+    assert pipeline._bare_tokens_per_s(find_backlog(settings), EngineSpeed()) is None
+    assert any("probe.json" in message for message in caplog.messages)
