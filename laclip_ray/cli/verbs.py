@@ -6,6 +6,7 @@ import typer
 
 from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
 from laclip_ray.cli.settings import remember
+from laclip_ray.config import MeaningGateConfig
 from laclip_ray.errors import UserError
 
 
@@ -94,7 +95,7 @@ def demo(
     ] = False,
     encoder: Annotated[
         str | None,
-        typer.Option(help="With --real, also compare meanings with this sentence encoder from the hub or a directory."),
+        typer.Option(help="With --real: the gate's sentence encoder, from the hub or a directory. `none`: no encoder."),
     ] = None,
 ) -> None:
     """Run the whole path on a small drawn world: rewrite, train, evaluate, report."""
@@ -113,5 +114,5 @@ def _demo_real(output: str, model: str | None, encoder: str | None, trains: bool
 
     if trains:
         raise UserError("--real trains nothing; leave out --seeds and --sweep")
-    remember({"--model": model or REAL_MODEL, "--encoder": encoder})
+    remember({"--model": model or REAL_MODEL, "--encoder": encoder or MeaningGateConfig().model})
     run_real_demo(console, output, model, encoder)

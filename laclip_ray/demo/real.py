@@ -10,6 +10,7 @@ Guarantees: the same command skips work that an earlier call finished. Each mode
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,12 +27,15 @@ from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.result import RewritingResult
 from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.tables import NOTHING_TO_REWRITE
 from laclip_ray.versions import package_versions
 
 REAL_MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
 """The default model: Apache-2.0, 1 GB."""
 REAL_REVISION = "7ae557604adf67be50417f59c2c2f167def9a775"
 """The revision of `REAL_MODEL`."""
+NO_ENCODER = "none"
+"""In the place of a sentence encoder: meaning is not judged."""
 CAPTIONS = Path(__file__).parent / "captions.tsv"
 PRINTED = 8
 """Captions in the table."""
@@ -51,7 +55,8 @@ def real_experiment(
     Args:
         output: an absolute directory.
         model: a name of the hub or a directory. None: `REAL_MODEL` at `REAL_REVISION`.
-        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default gate.
+        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default one.
+            `NO_ENCODER`: meaning is not judged.
         captions: a TSV file with the columns `id` and `caption`.
     """
     name = re.sub(r"[^\w.-]+", "-", Path(model or REAL_MODEL).name) or "model"
@@ -70,11 +75,17 @@ def real_experiment(
                 "revision": None if model else REAL_REVISION,
                 "mode": "chat",
                 "heads": _HEADS,
-                "gate": {"meaning": {"model": encoder}} if encoder else {},
+                "gate": _gate(encoder),
             },
         },
         where="demo",
     )
+
+
+def _gate(encoder: str | None) -> dict[str, Any]:
+    if encoder is None:
+        return {}
+    return {"meaning": None if encoder == NO_ENCODER else {"model": encoder}}
 
 
 def run_real_demo(
@@ -91,7 +102,8 @@ def run_real_demo(
         console: prints.
         output: a local directory; created if it is missing.
         model: a name of the hub or a directory. None: `REAL_MODEL`.
-        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default gate.
+        encoder: the sentence encoder of the meaning gate: a name of the hub or a directory. None: the default one.
+            `NO_ENCODER`: meaning is not judged.
         build_engine: creates the engine in each actor.
         captions: a TSV file with the columns `id` and `caption`.
 
@@ -151,7 +163,8 @@ def _accepted_share(statistics: dict[str, Statistics]) -> str:
 
 
 def _texts(counts: Statistics) -> int:
-    return counts.accepted + counts.rejected.total()
+    """Texts that the model wrote: it is not asked about a caption without a word."""
+    return counts.accepted + counts.rejected.total() - counts.rejected[NOTHING_TO_REWRITE]
 
 
 def _share(counts: Statistics) -> float:

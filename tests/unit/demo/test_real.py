@@ -71,11 +71,12 @@ def test_options_of_training_are_refused(option: list[str], capsys: pytest.Captu
     assert capsys.readouterr().err == "error: --real trains nothing; leave out --seeds and --sweep\n"
 
 
-def test_an_encoder_turns_the_meaning_gate_on() -> None:
+def test_the_encoder_can_be_chosen_and_left_out() -> None:
     assert real_experiment("/out").rewrite.gate == RewriteConfig().gate
     meaning = real_experiment("/out", encoder="/models/encoder").rewrite.gate.meaning
     assert meaning is not None
     assert meaning.model == "/models/encoder"
+    assert real_experiment("/out", encoder=real.NO_ENCODER).rewrite.gate.meaning is None
 
 
 def test_an_encoder_without_the_real_demo_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
