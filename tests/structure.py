@@ -45,6 +45,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 
 PURE = (
     "rewriting.prompts",
+    "rewriting.head_choice",
+    "rewriting.engine_work",
     "rewriting.gate",
     "rewriting.tables",
     "rewriting.draws",

@@ -14,6 +14,7 @@ from laclip_ray.lease import LEASE_FILE, Holder
 from laclip_ray.onejob.run import run_one_job
 from laclip_ray.rewriting.import_texts import import_rewrites
 from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.probe import run_probe
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.sweep import run_sweep
 from tests.cases import case
@@ -52,6 +53,10 @@ def import_texts(experiment: Experiment) -> None:
     import_rewrites(experiment, str(directory / "captions.csv"), [str(directory / "cleaned.txt")])
 
 
+def probe_engine(experiment: Experiment) -> None:
+    run_probe(experiment, 1.0)
+
+
 def verb(run: Callable[[Experiment], Any], setting: str, name: str) -> Any:
     marks = case("Identity", f"`laclip {name}` into an output that another run writes to", "refused", exit_code=2)
     return pytest.param(run, setting, id=name, marks=marks)
@@ -62,6 +67,7 @@ def verb(run: Callable[[Experiment], Any], setting: str, name: str) -> Any:
     [
         verb(run_rewriting, "rewrite.output", "rewrite"),
         verb(import_texts, "rewrite.output", "rewrites import"),
+        verb(probe_engine, "rewrite.output", "rewrites probe"),
         verb(train_captions, "train.output", "train"),
         verb(run_one_job, "rewrite.output", "run"),
         verb(run_one_job, "train.output", "run"),

@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment, RewriteConfig, parse_experiment, with_overrides
+from laclip_ray.cli import main
+from laclip_ray.config import Experiment, RewriteConfig, parse_experiment, to_yaml, with_overrides
 from laclip_ray.console import print_probe, print_rewriting
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import engine_arguments, pipeline, probe
@@ -277,6 +278,29 @@ def test_a_later_run_prints_its_share_of_the_bare_engine(tmp_path: Path, monkeyp
     assert "this run: 300 output tokens/s an engine, 75% of the bare engine's 400 (laclip rewrites probe)" in printed
     assert "no setting was notably faster than the configured one" in printed
     assert str(found.files[0]) in printed.replace("\n", "")
+
+
+def test_the_verb_prints_each_trial_and_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = experiment(tmp_path)
+    found = probed(monkeypatch, settings, lambda rewrite: 5.0 * rewrite.engine.args.get("max_num_seqs", 32))
+    asked: list[float] = []
+
+    def answer(experiment: Experiment, seconds: float, on_trial: Callable[[Trial], None]) -> ProbeResult:
+        assert experiment.rewrite == settings.rewrite
+        asked.append(seconds)
+        for trial in found.trials:
+            on_trial(trial)
+        return found
+
+    monkeypatch.setattr(probe, "run_probe", answer)
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    main(["rewrites", "probe", str(tmp_path / "config.yaml"), "--seconds", "7"])
+    printed = capsys.readouterr().out
+    assert asked == [7.0]
+    assert "best setting: rewrite.engine.args.max_num_seqs=64" in printed
+    assert printed.count("tokens/s (started in") == len(found.trials)
 
 
 @case("How a run ends", "a damaged `probe.json` beside rewrite sets", "a warning; the run does not compare itself",
