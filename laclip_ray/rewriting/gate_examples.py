@@ -84,8 +84,7 @@ class Examples:
         )
 
     def _names(self) -> set[str]:
-        """The names in the targets. The sources are not all sentences: their capitals shout, or begin every word."""
-        return {name for pair in self._pairs for name in _names_of(pair.target)}
+        return {name for text in self._texts() if not _is_title(text) for name in _names_of(text)}
 
     def _has_phrase(self, base: str, bases: Sequence[str], caption: frozenset[str]) -> bool:
         """Whether a word stands in a phrase of an example whose other words are not in the caption either."""
@@ -114,10 +113,16 @@ def _phrases_of(bases: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _names_of(text: str) -> set[str]:
-    """The capitalised words inside the sentences of a text, in their base form."""
+    """The capitalised words inside the sentences of a text, in their base form. Words in capitals shout."""
     return {
         base
         for before, piece in pairwise(text.split())
-        if piece[0].isupper() and not before.endswith(_SENTENCE_ENDS)
+        if piece[0].isupper() and not piece.isupper() and not before.endswith(_SENTENCE_ENDS)
         for base in bases_of(words_of(piece))[:1]
     }
+
+
+def _is_title(text: str) -> bool:
+    """Whether most words of a text are capitalised."""
+    pieces = text.split()
+    return 2 * sum(piece[0].isupper() for piece in pieces) > len(pieces)
