@@ -104,6 +104,8 @@ _SENTENCE_END = re.compile(r"[.!?\u2026,;:)\]\"'\u201d\u3002\uff01\uff1f]\s*$")
 _OR = re.compile(r"\s+(?:/|\|\||OR)\s+")
 _ARTICLES = frozenset({"a", "an", "the", "this", "these", "two", "three", "several", "some", "there", "people", "man"})
 _LEAST_ALTERNATIVE_WORDS = 3
+_SHORT_WORD = 3
+"""Letters of a word that says little."""
 _CUT_MARK = "\ua66e"
 """A letter that no model writes."""
 
@@ -322,24 +324,28 @@ def _without_hashtags(text: str, caption: str) -> str:
 
 
 def _without_alternative(text: str, caption: str) -> str:
-    """Cut the text at ` / ` or ` OR ` if two versions of the caption stand around it."""
+    """Cut the text at ` / ` or ` OR ` if whole versions of the caption stand around it, with a word in common."""
     found = _OR.search(text)
     if found is None or _OR.search(caption) or text.isupper():
         return text
     first, *others = (part.split() for part in _OR.split(text))
     if min(map(len, [first, *others])) < _LEAST_ALTERNATIVE_WORDS:
         return text
-    capitals_begin_sentences = any(len(word) > 3 and word.islower() for word in first[1:])
+    capitals_begin_sentences = any(len(word) > _SHORT_WORD and word.islower() for word in first[1:])
 
-    def begins_again(words: list[str]) -> bool:
+    def is_version(words: list[str]) -> bool:
         word = words[0]
-        return (
+        return not _long_words(first).isdisjoint(_long_words(words)) and (
             first[-1][-1] in ".!?"
             or word.casefold() in {*_ARTICLES, first[0].casefold()}
             or (word[0].isupper() and capitals_begin_sentences)
         )
 
-    return text[: found.start()] if all(map(begins_again, others)) else text
+    return text[: found.start()] if all(map(is_version, others)) else text
+
+
+def _long_words(words: list[str]) -> set[str]:
+    return {word.strip(".,;:!?").casefold() for word in words if len(word) > _SHORT_WORD}
 
 
 _RULES: tuple[Rule, ...] = (

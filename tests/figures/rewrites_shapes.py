@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from laclip_ray.rewriting.completions import parse_completion
 from tests.figures.figure import Figure
+from tests.figures.gate import web_captions
 from tests.unit.rewriting.shapes import MUG, SHAPES
 
 
@@ -21,6 +22,12 @@ def shapes(show: int) -> Iterator[Figure]:
     yield Figure(show, "taken as stated", taken.total() / total.total(), "share", at_least=1.0)
     for kind, count in total.items():
         yield Figure(show, f"taken as stated: {count} of {kind}", taken[kind] / count, "share")
+    captions = web_captions()
+    if captions:
+        changed = sum(parse_completion(caption, "picture") != " ".join(caption.split()) for caption in captions)
+        yield Figure(
+            show, f"changed of {len(captions)} web captions, as if written", 100 * changed / len(captions), "%"
+        )
     yield Figure(show, "parsing a plain text", _microseconds([(f" {MUG}\n", "")]), "us", at_most=3.0)
     odd = [(shape.completion, shape.caption) for shape in SHAPES if shape.kind != "plain"]
     yield Figure(show, "parsing another shape", _microseconds(odd), "us")

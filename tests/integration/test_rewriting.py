@@ -76,6 +76,7 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
             ("missing", {"jpg": picture}),
             ("empty", {"jpg": picture, "txt": b"  \n"}),
             ("long", {"jpg": picture, "txt": b"word " * 2_000}),
+            ("number", {"jpg": picture, "txt": b"12.5"}),
             ("bytes", {"jpg": picture, "txt": b"caf\xe9 table"}),
             ("lines", {"jpg": picture, "txt": b"first line\nsecond line"}),
             ("separator", {"jpg": picture, "txt": b"before => after"}),
@@ -91,6 +92,7 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
         "missing": "caption_missing",
         "empty": "caption_empty",
         "long": "caption_too_long",
+        "number": "nothing_to_rewrite",
         "refused": "prompt_too_long",
         "nothing": "empty",
     }
@@ -98,7 +100,7 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
     assert outcomes(experiment) == {**reasons, **dict.fromkeys(accepted)}
     assert counts.rejected == {**dict.fromkeys(reasons.values(), 1), "empty": 2}, "a refused draw is drawn again"
     assert counts.unfilled == dict.fromkeys(reasons.values(), 1)
-    assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (11, 6, 5)
+    assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (12, 6, 6)
     assert counts.named["caption_too_long"] == ["long"]
     noted = {"bytes": "caption_not_utf8", "lines": "caption_line_break", "twice#2": "duplicate_id"}
     for name, problem in {**noted, "separator": "separator_in_caption"}.items():

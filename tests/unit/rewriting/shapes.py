@@ -181,6 +181,7 @@ TAILS = [
         "A house with kitchen / dining room and garden",
         "A house with kitchen / dining room and garden",
     ),
+    Shape("second version", "love the colors along w / the branches", "love the colors along w / the branches"),
     Shape("second version", "A black / white cat on a chair", "A black / white cat on a chair"),
     Shape("second version", f"{MUG} / {CUP}", f"{MUG} / {CUP}", "red mug / red cup on table"),
     Shape("second version", "WHEAT AND RICE OR A CORN FIELD", "WHEAT AND RICE OR A CORN FIELD"),
