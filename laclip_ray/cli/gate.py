@@ -53,6 +53,8 @@ def _report(rewrites: "list[LabelledRewrite]", gate: "GateConfig", precision: fl
     for name, measured in quality.rows.items():
         table.add_row(name, str(measured.precision), str(measured.recall))
     console.print(table)
+    if quality.copies:
+        console.print(f"Left out: {quality.copies} copies of captions, which are faithful and no rewrites.")
     if quality.few:
         console.print(
             f"{quality.few}: too few labels to trust the thresholds; label at least {quality.least} of each kind."

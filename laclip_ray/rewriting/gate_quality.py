@@ -8,6 +8,7 @@ import numpy as np
 
 from laclip_ray.config import GateConfig, MeaningGateConfig
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens
+from laclip_ray.errors import UserError
 from laclip_ray.rewriting.calibration import (
     LEAST_LABELS,
     LabelledRewrite,
@@ -17,6 +18,7 @@ from laclip_ray.rewriting.calibration import (
     find_thresholds,
 )
 from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.gate_text import plain_text
 from laclip_ray.rewriting.meaning_pool import LocalEncoders
 from laclip_ray.rewriting.meaning_verdicts import ScoresPairs
 
@@ -31,6 +33,8 @@ class GateQuality:
     """With the wanted precision on these labels; None: none have it."""
     few: str
     """Kinds with too few labels, as text; empty: none."""
+    copies: int
+    """Labelled copies of captions, which are left out: a copy is faithful, and no rewrite."""
     least: int = LEAST_LABELS
 
 
@@ -46,10 +50,14 @@ def measure_gate(
         encoders: score pairs. None: the configured encoder, in this process.
 
     Raises:
-        UserError: the encoder cannot be loaded.
+        UserError: there are only copies of captions, or the encoder cannot be loaded.
     """
     meaning = config.meaning or MeaningGateConfig()
     encoders = encoders or LocalEncoders(meaning)
+    copies = [rewrite for rewrite in rewrites if plain_text(rewrite.rewrite) == plain_text(rewrite.caption)]
+    rewrites = [rewrite for rewrite in rewrites if rewrite not in copies]
+    if not rewrites:
+        raise UserError("all labelled rewrites are copies of their captions, so there is nothing to measure")
     faithful = np.array([rewrite.faithful for rewrite in rewrites])
     by_text = np.array(accepted_by_text(rewrites, config))
     scores = np.array(encoders.score_now([(rewrite.caption, rewrite.rewrite) for rewrite in rewrites]), np.float32)
@@ -67,7 +75,7 @@ def measure_gate(
         rows["the same, each rewrite held out"] = Quality.of(held_out, faithful)
     kinds = {"faithful": int(faithful.sum()), "unfaithful": int((~faithful).sum())}
     few = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count < LEAST_LABELS)
-    return GateQuality(rows, found, few)
+    return GateQuality(rows, found, few, len(copies))
 
 
 def accepted_by_text(rewrites: Sequence[LabelledRewrite], config: GateConfig) -> list[bool]:
