@@ -25,7 +25,6 @@ from laclip_ray.rewriting.gate_text import (
     UNSPACED,
     Cache,
     bases_of,
-    character_pairs,
     content_words_of,
     has_other_script,
     is_unrelated,
@@ -35,6 +34,7 @@ from laclip_ray.rewriting.gate_text import (
     placeholders_of,
     plain_text,
     recognisable_sentences,
+    units_of,
     words_of,
 )
 from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair, prompt_texts
@@ -72,9 +72,6 @@ class _Caption(NamedTuple):
     """A caption as rewrites are compared with it."""
 
     plain: str
-    joined_bases: str
-    """The words without articles and inflection, joined without spaces (for "do n't" and "don't")."""
-    bases: frozenset[str]
     is_ascii: bool
     is_wordless: bool
     content_words: frozenset[str]
@@ -85,12 +82,9 @@ class _Caption(NamedTuple):
     @classmethod
     def of(cls, caption: str) -> "_Caption":
         words = words_of(caption)
-        bases = bases_of(words)
         is_ascii = caption.isascii()
         return cls(
             plain=" ".join(words),
-            joined_bases="".join(bases),
-            bases=frozenset(bases if is_ascii else [*bases, *character_pairs(words)]),
             is_ascii=is_ascii,
             is_wordless=is_wordless(caption),
             content_words=content_words_of(words, is_ascii),
@@ -159,16 +153,19 @@ class Gate:
         if truncated and config.drop_truncated:
             return Rejection.TRUNCATED
         words = words_of(text)
-        return self._fault_of_text(text, pieces, words, caption) or self._fault_of_pair(
-            text, words, caption, original, head, others
+        plain = " ".join(words)
+        return self._fault_of_text(text, pieces, words, plain, caption) or self._fault_of_pair(
+            text, words, plain, caption, original, head, others
         )
 
-    def _fault_of_text(self, text: str, pieces: list[str], words: list[str], caption: str) -> Rejection | None:
+    def _fault_of_text(
+        self, text: str, pieces: list[str], words: list[str], plain: str, caption: str
+    ) -> Rejection | None:
         """Checks of the text, for faults that the caption does not have too."""
         config = self._config
         if config.drop_chat_phrases and (talk := find_talk(text, words, caption)):
             return Rejection(talk)
-        if config.drop_prompt_echo and self._echoes_prompt(text, words):
+        if config.drop_prompt_echo and self._echoes_prompt(text, plain):
             return Rejection.PROMPT_ECHO
         if is_suspicious(text):
             if config.drop_broken_characters and has_broken_characters(text, caption):
@@ -182,22 +179,27 @@ class Gate:
         return None
 
     def _fault_of_pair(
-        self, text: str, words: list[str], caption: str, original: _Caption, head: int, others: Sequence[str]
+        self,
+        text: str,
+        words: list[str],
+        plain: str,
+        caption: str,
+        original: _Caption,
+        head: int,
+        others: Sequence[str],
     ) -> Rejection | None:
         """Checks of the text against the caption, the other rewrites and the prompt's examples."""
         config = self._config
-        plain = " ".join(words)
         if config.drop_copies and plain == original.plain:
             return Rejection.COPY_OF_CAPTION
-        bases = bases_of(words)
-        if config.drop_near_copies and "".join(bases) == original.joined_bases and plain != original.plain:
+        if config.drop_near_copies and plain != original.plain and _is_near_copy(words, original.plain):
             return Rejection.NEAR_COPY
         if others and config.drop_repeats and any(plain == plain_text(other) for other in others):
             return Rejection.COPY_OF_REWRITE
         if config.drop_prompt_echo and self._example_texts and plain in self._example_texts[head]:
             return Rejection.COPY_OF_EXAMPLE
         both_ascii = original.is_ascii and text.isascii()
-        if self._examples and self._is_from_example(text, words, bases, original, head, both_ascii):
+        if self._examples and self._is_from_example(text, words, original, head, both_ascii):
             return Rejection.FROM_EXAMPLE
         limit = config.max_repeated_phrases
         if limit and len(words) - len(set(words)) >= self._looping_excess and loops(words, limit):
@@ -216,18 +218,17 @@ class Gate:
             return Rejection.UNRELATED
         return None
 
-    def _is_from_example(
-        self, text: str, words: list[str], bases: list[str], original: _Caption, head: int, is_ascii: bool
-    ) -> bool:
-        if not is_ascii:
-            bases = bases + character_pairs(words)
+    def _is_from_example(self, text: str, words: list[str], original: _Caption, head: int, is_ascii: bool) -> bool:
         examples = self._examples[head]
-        return not examples.rare.isdisjoint(bases) and examples.leaked(text, bases, original.bases, original.numbers)
+        units = bases_of(words) if is_ascii else units_of(words)
+        if examples.rare.isdisjoint(units):
+            return False
+        return examples.leaked(text, units, frozenset(units_of(original.plain.split(" "))), original.numbers)
 
-    def _echoes_prompt(self, text: str, words: list[str]) -> bool:
+    def _echoes_prompt(self, text: str, plain: str) -> bool:
         if SEPARATOR in text or (("<" in text or "[" in text) and MARKUP.search(text)):
             return True
-        spaced = f" {' '.join(words)} "
+        spaced = f" {plain} "
         for echo in self._echoes:  # noqa: SIM110 - runs for every rewrite, and `any` costs more than the search
             if echo in spaced:
                 return True
@@ -264,6 +265,11 @@ def _is_too_short(text: str, pieces: list[str], words: list[str], config: GateCo
     if config.word_count == "spaces":
         return text.count(" ") + 1 < config.min_words
     return len(words) < config.min_words or (len(pieces) < config.min_words and not UNSPACED.search(text))
+
+
+def _is_near_copy(words: list[str], caption: str) -> bool:
+    """Whether words are a caption's, as plain text, except for articles, inflection and spaces ("do n't", "don't")."""
+    return "".join(bases_of(words)) == "".join(bases_of(caption.split(" ")))
 
 
 def build_gate(rewrite: RewriteConfig, heads: Sequence[tuple[ExamplePair, ...]], clip_model: str) -> Gate:

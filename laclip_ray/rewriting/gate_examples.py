@@ -12,7 +12,7 @@ captions do not count, and one rare word alone is not enough. A rewrite is refus
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from laclip_ray.rewriting.gate_text import base_of, bases_of, character_pairs, words_of
+from laclip_ray.rewriting.gate_text import base_of, bases_of, units_of, words_of
 from laclip_ray.rewriting.prompts import ExamplePair
 
 _FREQUENT_WORDS = (
@@ -54,8 +54,8 @@ class Examples:
 
     def __init__(self, pairs: Iterable[ExamplePair]) -> None:
         self._pairs = tuple(pairs)
-        bases = {base for text in self._texts() for base in _units(text)}
-        self.rare = frozenset(base for base in bases - _FREQUENT if len(base) > 1)
+        units = {unit for text in self._texts() for unit in units_of(words_of(text))}
+        self.rare = frozenset(unit for unit in units - _FREQUENT if len(unit) > 1)
         """The words that captions rarely have, in their base form, and pairs of characters."""
 
     def _texts(self) -> list[str]:
@@ -99,12 +99,6 @@ class Examples:
             and (len(phrase) > _SHORT_PHRASE_WORDS or _FUNCTION.isdisjoint(phrase))
             for phrase in _phrases_of(bases)
         )
-
-
-def _units(text: str) -> list[str]:
-    """The words of a text in their base form, and its pairs of characters in scripts without spaces."""
-    words = words_of(text)
-    return bases_of(words) if text.isascii() else [*bases_of(words), *character_pairs(words)]
 
 
 def _phrases_of(bases: Sequence[str]) -> list[tuple[str, ...]]:

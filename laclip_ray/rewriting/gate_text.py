@@ -200,9 +200,14 @@ def character_pairs(words: Sequence[str]) -> list[str]:
 
 def is_wordless(caption: str) -> bool:
     """Whether a caption has no word: only signs, digits or single letters, or the name of a file that names nothing."""
-    if UNSPACED.search(caption):
+    if not caption.isascii() and UNSPACED.search(caption):
         return False
     return _LETTERS.search(caption) is None or _FILE_NAME.fullmatch(caption.strip()) is not None
+
+
+def units_of(words: Sequence[str]) -> list[str]:
+    """The words in their base form, and the pairs of characters in scripts without spaces."""
+    return [*bases_of(words), *character_pairs(words)]
 
 
 def content_words_of(words: Sequence[str], is_ascii: bool = True) -> frozenset[str]:
