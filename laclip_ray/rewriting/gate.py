@@ -220,7 +220,7 @@ class Gate:
 
     def _is_from_example(self, text: str, words: list[str], original: _Caption, head: int, is_ascii: bool) -> bool:
         examples = self._examples[head]
-        units = bases_of(words) if is_ascii else units_of(words)
+        units = units_of(words) if examples.has_pairs and not is_ascii else bases_of(words)
         if examples.rare.isdisjoint(units):
             return False
         return examples.leaked(text, units, frozenset(units_of(original.plain.split(" "))), original.numbers)

@@ -57,6 +57,8 @@ class Examples:
         units = {unit for text in self._texts() for unit in units_of(words_of(text))}
         self.rare = frozenset(unit for unit in units - _FREQUENT if len(unit) > 1)
         """The words that captions rarely have, in their base form, and pairs of characters."""
+        self.has_pairs = not all(text.isascii() for text in self._texts())
+        """Whether `rare` may have pairs of characters."""
 
     def _texts(self) -> list[str]:
         return [text for pair in self._pairs for text in (pair.source, pair.target)]

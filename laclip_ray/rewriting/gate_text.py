@@ -7,7 +7,6 @@ is a word, and two texts are compared by their pairs of characters.
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from operator import eq
 from typing import TypeVar
 from unicodedata import name as character_name
@@ -186,15 +185,20 @@ def base_of(word: str) -> str:
 _BASES = Cache(base_of, size=2**17)
 
 
+def _says_much(word: str) -> bool:
+    return UNSPACED.fullmatch(word) is not None and not _FUNCTION_CHARACTERS.match(word)
+
+
+_SAYING_MUCH = Cache(_says_much, size=2**17)
+
+
 def character_pairs(words: Sequence[str]) -> list[str]:
     """The pairs of neighbours in scripts without spaces, without pairs that say little."""
+    flags = list(map(_SAYING_MUCH.__getitem__, words))
     return [
         first + second
-        for first, second in pairwise(words)
-        if len(first) == len(second) == 1
-        and UNSPACED.match(first)
-        and UNSPACED.match(second)
-        and not _FUNCTION_CHARACTERS.search(first + second)
+        for first, second, much, more in zip(words, words[1:], flags, flags[1:], strict=False)
+        if much and more
     ]
 
 
