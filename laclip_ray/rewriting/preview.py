@@ -37,6 +37,7 @@ from laclip_ray.rewriting.engine_work import EngineWork
 from laclip_ray.rewriting.gate import Gate
 from laclip_ray.rewriting.generator import EncoderError, ShardGenerator, useful_redraws
 from laclip_ray.rewriting.heads import build_heads, choose_heads
+from laclip_ray.rewriting.loop_thread import run_in_thread
 from laclip_ray.rewriting.meaning_batches import BatchedEncoders
 from laclip_ray.rewriting.meaning_pool import local_meaning_gate
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
@@ -243,7 +244,7 @@ def _rewrite(plan: PreviewPlan, generator: ShardGenerator) -> dict[str, pa.Table
         )
 
     try:
-        return dict(zip(plan.heads, asyncio.run(draw()), strict=True))
+        return dict(zip(plan.heads, run_in_thread(draw()), strict=True))
     except EngineDiedError as error:
         raise IncompleteError(
             f"the engine died while it rewrote the sample ({one_line(error)}). Look at its messages above. If one "

@@ -36,7 +36,7 @@ def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forec
         advice=advice(outcomes_of(preview.captions, plan.heads)),
         shares=[_share(name, outcome) for name, outcome in outcomes.items()],
         refusals=[_refusals(outcomes)] if outcomes[ALL].refused else [],
-        figures=[*figures(plan, preview, expected)],
+        figures=[*figures(plan, preview, expected).items()],
         tables=[_tokens(preview, expected), *([_costs(expected)] if len(expected.costs) > 1 else [])],
         notes=expected.notes,
         captions=[_caption(caption) for caption in preview.captions],
