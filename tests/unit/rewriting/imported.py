@@ -12,20 +12,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.rewriting.import_texts import ImportResult
 from laclip_ray.rewriting.sets import SetSelection, committed_sets
 
-OPEN_GATE = {
-    "min_words": 0,
-    "max_context_tokens": None,
-    "drop_truncated": False,
-    "drop_copies": False,
-    "drop_prompt_echo": False,
-    "drop_repeats": False,
-    "drop_chat_phrases": False,
-    "drop_wrong_script": False,
-    "drop_lost_numbers": False,
-    "drop_changed_placeholders": False,
-    "max_repeated_phrases": 0,
-    "min_shared_words": 0,
-}
+OPEN_GATE = {"preset": "paper", "min_words": 0}
 """Only empty rewrites are refused."""
 
 Rows = Sequence[tuple[str, str]]
