@@ -47,7 +47,7 @@ def experiment(tmp_path: Path) -> Experiment:
             "name": "test",
             "output": str(tmp_path / "out"),
             "data": {**data, "max_rows_per_shard": ROWS_PER_SHARD},
-            "rewrite": {"gate": {"drop_changed_placeholders": False}},
+            "rewrite": {"gate": {"drop_changed_placeholders": False, "meaning": None}},
         }
     )
     imported = import_rewrites(loaded, str(captions), [str(path) for path in texts])
