@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from laclip_ray.rewriting.preview import Preview, PreviewPlan
     from laclip_ray.rewriting.preview_forecast import Forecast
 
-PRINTED = 5
+PRINTED = 3
 """Captions in the terminal; the page has all."""
 
 
@@ -72,16 +72,18 @@ def _print_line(to: Console, line: str) -> None:
 
 def _captions_table(preview: "Preview") -> Table:
     from laclip_ray.rewriting.preview_report import score_texts
+    from laclip_ray.rewriting.tables import MEANING_SCORES
 
-    table = Table(title=f"{min(PRINTED, len(preview.captions))} of the captions", title_justify="left")
-    for heading in ("caption", "prompt set", "text", "outcome", "scores"):
-        table.add_column(heading, overflow="fold")
+    title = f"{min(PRINTED, len(preview.captions))} of the captions"
+    table = Table(title=title, title_justify="left", expand=True)
+    for heading, weight in (("caption", 3), ("prompt set", None), ("text", 5), ("outcome", None), ("scores", 2)):
+        table.add_column(heading, overflow="fold", ratio=weight, no_wrap=weight is None)
     for caption in preview.captions[:PRINTED]:
         shown = caption.caption
         for name, draws in caption.draws.items():
             for draw in draws:
-                scores = ", ".join(f"{score} {value}" for score, value in score_texts(draw))
-                cells = (shown, name, draw.text or "", draw.reason or "accepted", scores)
+                scores = score_texts(draw, MEANING_SCORES)
+                cells = (shown, name, draw.text or "", draw.reason or "accepted", ", ".join(scores))
                 # As `Text`, for which square brackets are no markup.
                 table.add_row(*(Text(printable_line(cell)) for cell in cells))
                 shown = ""
@@ -90,24 +92,29 @@ def _captions_table(preview: "Preview") -> Table:
 
 
 def _outcomes_table(preview: "Preview") -> Table:
-    from laclip_ray.rewriting.preview_report import ALL, accepted_text, all_outcomes
+    from laclip_ray.rewriting.preview_report import ALL, all_outcomes
 
     outcomes = all_outcomes(preview)
-    table = Table(title="rewrites accepted (95 % interval), and texts refused by reason", title_justify="left")
+    table = Table(title="rewrites accepted after redraws, and texts refused by reason", title_justify="left")
     table.add_column("")
     for name in outcomes:
-        table.add_column(Text(name), justify="right")
-    table.add_row("accepted", *(accepted_text(outcome) for outcome in outcomes.values()))
+        table.add_column(Text(printable_line(name)), justify="right")
+    table.add_row("accepted", *(f"{outcome.accepted:,} of {outcome.slots:,}" for outcome in outcomes.values()))
+    table.add_row("accepted share", *(f"{outcome.share:.0%}" for outcome in outcomes.values()))
+    intervals = [outcome.interval for outcome in outcomes.values()]
+    table.add_row("95% interval", *(f"{100 * each.low:.0f} to {100 * each.high:.0f}%" for each in intervals))
+    table.add_section()
     for reason, _ in outcomes[ALL].refused.most_common():
-        table.add_row(Text(reason), *(f"{outcome.refused[reason]:,}" for outcome in outcomes.values()))
+        table.add_row(Text(printable_line(reason)), *(f"{outcome.refused[reason]:,}" for outcome in outcomes.values()))
     return table
 
 
 def _costs_table(expected: "Forecast") -> Table:
     rate = "at this rate" if expected.costs_are_measured else "at assumed rates"
-    table = Table(title=f"cost of all captions, {rate}", title_justify="left")
-    for heading, justify in (("price", "left"), ("GPU-hours", "right"), (expected.currency, "right")):
-        table.add_column(Text(heading), justify="left" if justify == "left" else "right")
+    table = Table(title=f"cost of all captions, {rate}", title_justify="left", min_width=40)
+    table.add_column("price")
+    for heading in ("GPU-hours", expected.currency):
+        table.add_column(Text(heading), justify="right")
     for cost in expected.costs:
         money = "no price set" if cost.money is None else f"{cost.money:,.2f}"
         fits = "" if cost.fits else " (does not fit)"

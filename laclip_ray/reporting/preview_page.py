@@ -19,10 +19,8 @@ class ShownDraw:
     """None: the model wrote none."""
     reason: str | None
     """Why it was refused. None: accepted."""
-    label: str = ""
-    """Tells it from the other draws of the caption and set: `drawn again`."""
-    scores: tuple[tuple[str, str], ...] = ()
-    """(name, value) of each score."""
+    about: tuple[str, ...] = ()
+    """Further facts, such as its scores."""
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ def _notes(plan: PreviewPlan, work: Mapping[str, EngineWork], cached_share: floa
     rewrite, total = plan.rewrite, total_work(work)
     cached_here = total.cached_tokens / total.prompt_tokens if total.prompt_tokens else 0.0
     notes = [
-        f"The prefix cache gave {cached_here:.0%} of the prompt tokens here, where most requests were the first with "
-        f"their prompt head. The forecast takes {cached_share:.0%}, the heads' share of the prompts."
+        f"The prefix cache gave {cached_here:.0%} of the prompt tokens here. The forecast takes {cached_share:.0%}: a "
+        "long run finds the whole blocks of every prompt head."
     ]
     if gpus:
         notes.append(

@@ -1,6 +1,6 @@
 """The page of a preview, and the sentences that the terminal shows too."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from laclip_ray.redaction import redact
 from laclip_ray.reporting.preview_page import PreviewPage, ShownCaption, ShownDraw, ShownShare
@@ -12,7 +12,7 @@ from laclip_ray.rewriting.preview import Preview, PreviewDraw, PreviewedCaption,
 from laclip_ray.rewriting.preview_forecast import Forecast, total_work
 from laclip_ray.rewriting.preview_outcome import Outcome, advice, outcome_of, outcomes_of
 from laclip_ray.rewriting.prices import Spending, cost_per_thousand
-from laclip_ray.rewriting.tables import LOG_PROBABILITY
+from laclip_ray.rewriting.tables import LOG_PROBABILITY, MEANING_SCORES
 from laclip_ray.versions import package_versions
 
 _HOURS_PER_DAY = 24
@@ -38,7 +38,7 @@ def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forec
         refusals=[_refusals(outcomes)] if outcomes[ALL].refused else [],
         figures=[*figures(plan, preview, expected).items()],
         tables=[_tokens(preview, expected), *([_costs(expected)] if len(expected.costs) > 1 else [])],
-        notes=expected.notes,
+        notes=[note.replace("`", "") for note in expected.notes],
         captions=[_caption(caption) for caption in preview.captions],
         settings=[(key, redact(value)) for key, value in _settings(plan, preview).items()],
         versions=package_versions(),
@@ -54,10 +54,8 @@ def all_outcomes(preview: Preview) -> dict[str, Outcome]:
 def sample_sentence(plan: PreviewPlan, preview: Preview) -> str:
     """Where the captions are from."""
     sample = preview.sample
-    return (
-        f"{len(sample.captions):,} captions, drawn at random from the {sample.rows:,} samples of {sample.shards:,} "
-        f"shards; the data has {len(plan.shards):,}."
-    )
+    read = f"{sample.shards:,} of the data's {len(plan.shards):,} shards"
+    return f"{len(sample.captions):,} captions, drawn at random from the {sample.rows:,} samples of {read}."
 
 
 def left_out_sentence(preview: Preview) -> str:
@@ -68,8 +66,8 @@ def left_out_sentence(preview: Preview) -> str:
     counts = ", ".join(f"{reason} {count:,}" for reason, count in sorted(sample.not_rewritten.items()))
     reasons = f" ({counts})" if counts else ""
     return (
-        f"{without:,} of these samples have no caption to rewrite{reasons}, and {repeated:,} repeat another one's "
-        "caption, which is rewritten once."
+        f"Samples without a caption to rewrite: {without:,}{reasons}. Samples with a repeated caption, which is "
+        f"rewritten once: {repeated:,}."
     )
 
 
@@ -138,10 +136,15 @@ def duration(hours: float) -> str:
     return f"{hours:,.1f} h" if hours < 2 * _HOURS_PER_DAY else f"{hours / _HOURS_PER_DAY:,.1f} days"
 
 
-def score_texts(draw: PreviewDraw) -> tuple[tuple[str, str], ...]:
-    """The scores of a draw as (name, value)."""
-    names = {LOG_PROBABILITY: "log p"}
-    return tuple((names.get(name, name), f"{value:.2f}") for name, value in draw.scores.items())
+def score_texts(draw: PreviewDraw, names: Collection[str] = (*MEANING_SCORES, LOG_PROBABILITY)) -> tuple[str, ...]:
+    """The scores of a draw, each with its name.
+
+    Args:
+        draw: the draw.
+        names: leave out the others.
+    """
+    shown = {LOG_PROBABILITY: "log p"}
+    return tuple(f"{shown.get(name, name)} {value:.2f}" for name, value in draw.scores.items() if name in names)
 
 
 def _model_sentence(plan: PreviewPlan, preview: Preview) -> str:
@@ -151,8 +154,7 @@ def _model_sentence(plan: PreviewPlan, preview: Preview) -> str:
     redraws = useful_redraws(rewrite)
     return redact(
         f"{rewrite.model} wrote the rewrites on {preview.hardware}, with the prompts, sampling and gate of a run. The "
-        f"gate judges each text {judged}; a refused one is drawn again up to {redraws:,} times. Nothing was stored but "
-        "this page."
+        f"gate judges each text {judged}. Redraws of a refused one: at most {redraws:,}. Only this page was written."
     )
 
 
@@ -167,8 +169,8 @@ def _refusals(outcomes: Mapping[str, Outcome]) -> Table:
         (reason, *(f"{outcome.refused[reason]:,}" for outcome in outcomes.values()))
         for reason, _ in outcomes[ALL].refused.most_common()
     )
-    texts = ("texts written", *(f"{outcome.texts:,}" for outcome in outcomes.values()))
-    return Table("Texts refused, by reason; redraws count too", ("reason", *outcomes), (*rows, texts))
+    texts = ("all texts", *(f"{outcome.texts:,}" for outcome in outcomes.values()))
+    return Table("Texts refused, by reason; redraws count too", ("reason", *outcomes), (texts, *rows))
 
 
 def _tokens(preview: Preview, expected: Forecast) -> Table:
@@ -211,15 +213,12 @@ def _caption(caption: PreviewedCaption) -> ShownCaption:
 
 def _draws(draws: Sequence[PreviewDraw]) -> list[ShownDraw]:
     slots = len({draw.slot for draw in draws})
-    return [ShownDraw(draw.text, draw.reason, _label(draw, slots), score_texts(draw)) for draw in draws]
+    return [ShownDraw(draw.text, draw.reason, (*_label(draw, slots), *score_texts(draw))) for draw in draws]
 
 
-def _label(draw: PreviewDraw, slots: int) -> str:
-    """Tells a draw from the others of its caption and prompt set."""
-    parts = [f"rewrite {draw.slot + 1}"] if slots > 1 else []
-    if draw.attempt:
-        parts.append("drawn again")
-    return ", ".join(parts)
+def _label(draw: PreviewDraw, slots: int) -> list[str]:
+    """What tells a draw from the others of its caption and prompt set."""
+    return ([f"rewrite {draw.slot + 1}"] if slots > 1 else []) + (["drawn again"] if draw.attempt else [])
 
 
 def _settings(plan: PreviewPlan, preview: Preview) -> dict[str, str]:
