@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -17,9 +17,12 @@ from rich.console import Console
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.demo.real import real_experiment, run_real_demo
+from laclip_ray.rewriting import preview as preview_module
 from laclip_ray.rewriting.engine import BuildEngine
 from laclip_ray.rewriting.inspection import RETRYABLE
 from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.preview import plan_preview, run_preview
+from laclip_ray.rewriting.preview_forecast import total_work
 from laclip_ray.rewriting.prompts import CHAT_INSTRUCTION, INSTRUCTION, SEPARATOR
 from laclip_ray.rewriting.recipe_file import RECIPE_FILE
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
@@ -186,6 +189,23 @@ def test_a_rerun_asks_no_engine_and_adds_nothing(run: Rewritten) -> None:
     again = run_rewriting(run.experiment, run.engine)
     assert (again.commits, len(again.engines)) == (0, 0)
     assert run.rows() == rows
+
+
+def test_a_preview_sends_prompts_of_the_run_and_has_every_draw(
+    runs: dict[str, Rewritten], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    run = runs["chat"]
+    monkeypatch.setattr(preview_module, "kill_children_when_gone", lambda: None)  # of the tests' own process
+    before = len(run.exchanges)
+    preview = run_preview(plan_preview(run.experiment, captions=4, seed=1), run.engine)
+    host: Any = cast(Any, run.engine).keywords["host"]
+    sent = ray.get(host.exchanges.remote("chat"))[before:]
+    assert {exchange.prompt for exchange in sent} <= {exchange.prompt for exchange in run.exchanges}
+    assert total_work(preview.work).requests == len(sent) >= 4 * len(run.sets)
+    texts = [draw.text for each in preview.captions for draws in each.draws.values() for draw in draws]
+    assert len(texts) == sum(exchange.count for exchange in sent)
 
 
 def test_the_real_demo_prints_rewrites_with_their_outcomes_and_writes_a_page(runs: dict[str, Rewritten]) -> None:
