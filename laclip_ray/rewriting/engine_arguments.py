@@ -93,7 +93,13 @@ def _defaults(engine: EngineConfig) -> dict[str, Any]:
         return defaults
     # Compilation does not pay off for the short runs and small models of a CPU.
     # The prefix cache shares whole blocks only, and vLLM's block on a CPU is 128 tokens, most of a prompt head.
-    defaults |= {"enforce_eager": True, "max_num_seqs": 128, "block_size": _CPU_BLOCK_TOKENS}
+    # Batches for throughput on a GPU (8,192 tokens here) only make steps of many seconds.
+    defaults |= {
+        "enforce_eager": True,
+        "max_num_seqs": 128,
+        "max_num_batched_tokens": 2_048,
+        "block_size": _CPU_BLOCK_TOKENS,
+    }
     if engine.tensor_parallel_size == 1:
         # By default vLLM runs the model in a process of its own, and its scheduler then busy-waits: it takes a core
         # from the model.

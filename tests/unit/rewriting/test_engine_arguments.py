@@ -42,12 +42,14 @@ def test_where_the_user_sets_nothing_batches_are_made_for_throughput() -> None:
     assert arguments().performance_mode == "throughput"
     assert arguments(args={"performance_mode": "balanced"}).performance_mode == "balanced"
 
-    def batched_tokens(**args: Any) -> int:
+    def batching(**args: Any) -> tuple[int, int]:
         config = arguments(args={"max_model_len": 512, **args}).create_engine_config(UsageContext.LLM_CLASS)
-        return int(config.scheduler_config.max_num_batched_tokens)
+        return config.scheduler_config.max_num_seqs, config.scheduler_config.max_num_batched_tokens
 
-    assert batched_tokens() == 2 * batched_tokens(performance_mode="balanced")
-    assert batched_tokens(max_num_batched_tokens=1024) == 1024
+    unset = {"max_num_seqs": None, "max_num_batched_tokens": None}  # as on a GPU
+    seqs, tokens = batching(**unset, performance_mode="balanced")
+    assert batching(**unset) == (2 * seqs, 2 * tokens)
+    assert batching() == (128, 2_048)
 
 
 def test_the_hardware_is_named_without_a_gpu() -> None:
