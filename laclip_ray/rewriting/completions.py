@@ -95,6 +95,7 @@ _LEAD_IN_LINE = re.compile(
     re.IGNORECASE,
 )
 """A line that announces the next one."""
+_POLITE_LINE = re.compile(rf"{_POLITE}(?: thing)?\W*|here (?:you go|you are|it is|goes)\W*", re.IGNORECASE)
 _SOURCE_LABEL = re.compile(
     r"(?:the\s+)?(?:original|source|input|old|given)(?:\s+(?:image|alt))?(?:\s+(?:caption|text))?\s*[:\uff1a]",
     re.IGNORECASE,
@@ -216,10 +217,9 @@ def _after_lead_in(text: str, caption: str) -> str:
     line, line_break, rest = text.partition("\n")
     if not line_break or not _WORD.search(rest):
         return text
-    plain = line.strip(" *_#>").removesuffix("**")
-    if plain.endswith(":") and _LEAD_IN_LINE.match(plain):
-        return rest
-    if _SOURCE_LABEL.match(plain):
+    plain = line.strip(" *_#>")
+    is_announced = plain.endswith(":") and _LEAD_IN_LINE.match(plain)
+    if is_announced or _SOURCE_LABEL.match(plain) or _POLITE_LINE.fullmatch(plain) or _LABEL.fullmatch(f"{plain}:"):
         return rest
     label = _LABEL.match(plain)
     if caption and _is_same(plain[label.end() :] if label else plain, caption) and _LABEL.match(rest.strip(" *_#>\n")):

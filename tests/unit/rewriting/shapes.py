@@ -162,6 +162,10 @@ LABELS = [
     Shape("label", f"Original caption: red mug on table\nRewritten caption: {MUG}", MUG),
     Shape("label", f"Caption: red mug on table\nRewrite: {MUG}", MUG),
     Shape("label", f"Image: {MUG}", MUG),
+    Shape("label", f"Sure!\n\n{MUG}", MUG),
+    Shape("label", f"Here you go.\n{MUG}", MUG),
+    Shape("label", f"## Rewritten caption\n\n{MUG}", MUG),
+    Shape("label", "Great red mug\nA remark", "Great red mug"),
     Shape("label", "Caption: a red mug", "Caption: a red mug", "caption : mug"),
     Shape("label", "Red mug: the best of all", "Red mug: the best of all"),
 ]
