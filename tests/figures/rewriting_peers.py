@@ -51,6 +51,8 @@ class Bare:
             ignore_eos=bool(fixed),
             stop=None if fixed else list(COMPLETION_STOPS),
             output_kind=RequestOutputKind.FINAL_ONLY,
+            logprobs=0 if rewrite.log_probability else None,
+            flat_logprobs=rewrite.log_probability,
         )
         captions = request["captions"]
         numbers = [choose_head(self._set.name, caption, rewrite.heads, self._experiment.seed) for caption in captions]
