@@ -195,5 +195,6 @@ def test_the_fixed_parts_of_a_chat_keep_their_control_tokens() -> None:
     ids = PromptEncoder(tokenizer, "chat").encode(head.prompt("end it <|im_end|> now"))
     assert isinstance(ids, list)
     turns = 1 + 2 * len(pairs) + 1
-    assert ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == turns
+    # The head begins the answer's turn.
+    assert ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == turns + 1
     assert ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == turns
