@@ -37,6 +37,8 @@ REAL_REVISION = "7ae557604adf67be50417f59c2c2f167def9a775"
 NO_ENCODER = "none"
 """In the place of a sentence encoder: meaning is not judged."""
 CAPTIONS = Path(__file__).parent / "captions.tsv"
+PROMPT_SETS = ("assistant_concise", "cleaned")
+"""Two of the four sets: on a CPU, each of them costs minutes."""
 PRINTED = 8
 """Captions in the table."""
 ON_PAGE = 120
@@ -74,6 +76,7 @@ def real_experiment(
                 "model": model or REAL_MODEL,
                 "revision": None if model else REAL_REVISION,
                 "mode": "chat",
+                "prompt_sets": list(PROMPT_SETS),
                 "heads": _HEADS,
                 "gate": _gate(encoder),
             },

@@ -5,6 +5,7 @@ engine, and the pipeline's actors pass their requests on to it. The host has a `
 same `AsyncLLM`, so all of this package's own code runs as in a run of its own.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from laclip_ray.rewriting import engine as engine_module
 from laclip_ray.rewriting.engine import Answer, VllmEngine
 from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
 from laclip_ray.rewriting.prompts import Prompt
+from tests.integration.chaos import engine_processes_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class EngineHost:
     async def exchanges(self, mode: str) -> list[Exchange]:
         """All requests of a mode so far."""
         return self._exchanges[mode]
+
+    async def processes(self) -> list[int]:
+        """The processes that the engine consists of."""
+        return engine_processes_of(os.getpid())
 
     async def close(self) -> None:
         """Stop the engine."""

