@@ -120,9 +120,9 @@ def _check_type(key: str, value: Any, expected: Any) -> None:
 
 
 def cache_block_tokens(engine: EngineConfig) -> int:
-    """Tokens of a block of the engine's prefix cache, as far as they are known before it starts.
+    """Expected tokens of a block of the engine's prefix cache, before the engine starts.
 
-    Without a GPU here, it is the block of an engine on a CPU. Text that ends on its boundary also ends on one of a GPU.
+    On a machine without a GPU: the block of an engine on a CPU, twice a GPU's. So heads of whole blocks fit both.
     """
     configured = engine.args.get("block_size")
     if configured is not None:

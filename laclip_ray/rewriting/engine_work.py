@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class EngineWork:
-    """What an engine did for one unit."""
+    """The work of an engine for one unit."""
 
     hardware: str
     """The engine's devices."""
@@ -106,7 +106,7 @@ class CacheWatch:
         self._block_tokens = work.cache_block_tokens
 
     def warning(self) -> str | None:
-        """What to tell the user, once, if the cache holds far less than promised; None before that is known."""
+        """A warning, once, if the cache holds far less than promised. None: it does not, or too few heads were used."""
         requests = sum(self._requests.values())
         first = self.heads * len(self._engines)
         if self._is_done or requests < _LEAST_REUSE * first or not self._prompt_tokens:
@@ -119,11 +119,11 @@ class CacheWatch:
         if self._cached_tokens >= _LEAST_SHARE * promised:
             return None
         prompt = self._prompt_tokens
+        computed, expected = prompt - self._cached_tokens, prompt - promised
         return (
             f"the prefix cache gave {self._cached_tokens / prompt:.0%} of the first {requests:,} prompts, and their "
-            f"heads promise {promised / prompt:.0%}: engines compute {(prompt - self._cached_tokens) / requests:.0f} prompt "
-            f"tokens a request instead of {(prompt - promised) / requests:.0f}, "
-            f"{(prompt - self._cached_tokens) / (prompt - promised):.1f} times as many. {self._cause()}"
+            f"heads promise {promised / prompt:.0%}: engines compute {computed / requests:.0f} prompt tokens a request "
+            f"instead of {expected / requests:.0f}, {computed / expected:.1f} times as many. {self._cause()}"
         )
 
     def _cause(self) -> str:

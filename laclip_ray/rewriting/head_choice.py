@@ -19,8 +19,7 @@ HeadNumbers = tuple[tuple[int, ...], ...]
 """For each head, the numbers of its pairs in the prompt set, in their order."""
 
 MAX_TRIPLES = 8_192
-"""Triples of pairs that are compared. A larger prompt set (more than 37 pairs) is represented by a hash of its
-triples."""
+"""Bound on the triples of pairs to compare. Of a larger prompt set (more than 37 pairs), a hash draws this many."""
 
 _BEST_SHARE = 4
 """One triple in this many may become a head if fewer end on a block boundary: the ones that lose the fewest tokens."""

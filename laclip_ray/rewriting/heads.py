@@ -66,7 +66,7 @@ def _load_tokenizer(model: str, revision: str | None, is_local: bool = False) ->
 def choose_heads(
     rewrite: RewriteConfig, prompt_sets: Mapping[str, PromptSet], seed: int, output: str
 ) -> dict[str, HeadNumbers]:
-    """The heads of each prompt set: those of its recipe if the set exists, else chosen as `rewrite.head_choice` says.
+    """The heads of each prompt set: listed in its recipe if the set exists, else chosen by `rewrite.head_choice`.
 
     Args:
         rewrite: the rewriting configuration.

@@ -1,8 +1,8 @@
 """Measure the bare engine at a few settings, on the prompts of an experiment.
 
 The engine gets the prompts of the user's own captions with their real heads and sampling, as many at a time as a
-rewriting run keeps in flight, and nothing reads, judges or stores its texts. One engine runs at a time, in a process of
-its own. Settings are tried one after the other: each starts from the best one so far and changes one value.
+rewriting run keeps in flight. Its texts are dropped. One engine runs at a time, in a process of its own. Each setting
+changes one value of the best one so far.
 
 Guarantees: no rewrite set is read or written. However the probe ends, it leaves no process behind.
 
@@ -83,7 +83,7 @@ BuildProbedEngine = Callable[[RewriteConfig, int], ProbedEngine]
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting, and what the engine did with it."""
+    """One setting of the engine, and its speed."""
 
     settings: dict[str, int]
     """By key of `rewrite.engine`: `cpu_threads` on a CPU, else engine arguments."""
@@ -142,7 +142,7 @@ def run_probe(
 
     Raises:
         UserError: bad input, before any engine starts.
-        IncompleteError: the engine does not start, or dies, as it is configured.
+        IncompleteError: the engine does not start, or dies, with the configured setting.
     """
     rewrite, seed, output = experiment.rewrite, experiment.seed, experiment.rewrite_output
     check_place(rewrite.engine, "the probe")

@@ -50,7 +50,7 @@ class ProbeRecord:
 
 
 def read_probe(output: str) -> ProbeRecord | None:
-    """The record in `output`; None if there is none.
+    """The record in `output`. None: this output was not probed.
 
     Raises:
         UserError: the record is damaged.

@@ -38,6 +38,8 @@ def test_a_run_killed_in_the_middle_is_finished_by_a_job_and_leaves_no_engine_pr
     assert run.engine_processes_left == 0
     assert run.faithful_share > 0.7, "the engine does not write what the rewriter was trained to write"
     assert run.cached_tokens > 0, "no prompt head was found in the prefix cache"
+    assert "the prefix cache gave" not in run.job_output, "the cache holds less than the heads promise"
+    assert "output tokens/s an engine" in run.job_output
     for rewrite_set in find_backlog(experiment).sets.values():
         (row,) = rewrite_set.read("long.tar", 0).to_pylist()
         assert row["reason"] == "prompt_too_long"
