@@ -16,7 +16,9 @@ _RUN = re.compile(f"[{_SIGNS}]+")
 _FAMILY = {sign: family for family in (_DOUBLE, _SINGLE, _CORNERS) for sign in family}
 _ALWAYS_OPENS = frozenset("\u201e\u201a\u300c\u300e\u300a\u3008\ufe41\ufe43")
 _ALWAYS_CLOSES = frozenset("\u300d\u300f\u300b\u3009\ufe42\ufe44")
-_ELISION = re.compile(r".(?:tis|twas|twere|twill|til|till|em|cause|bout|round|neath|nuff|n|s|\d0s)\b", re.IGNORECASE)
+_ELISION = re.compile(
+    r"['\u2019](?:(?:tis|twas|twere|twill|til|till|em|cause|bout|round|neath|nuff|\d0s)\b|n\s|s[-\s])", re.IGNORECASE
+)
 """Words that begin with an apostrophe."""
 _SENTENCE_ENDS = ".!?\u3002\uff01\uff1f"
 _END_MARKS = _SENTENCE_ENDS + ",;:"

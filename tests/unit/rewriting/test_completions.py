@@ -145,7 +145,8 @@ def test_the_rewrite_is_the_first_line_that_the_model_wrote(before: str, text: s
 @given(text=st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1).filter(lambda text: text == text.strip()))
 @pytest.mark.parametrize("marks", ['""', "“”", "„“", "«»", "»«", "””", "''", "‘’", "「」", "『』", "《》"])
 def test_quotes_around_all_of_an_answer_are_taken_off(marks: str, text: str) -> None:
-    assert parse_completion(f"{marks[0]}{text}.{marks[1]}\nmore") == f"{text}."
+    text = f"Q{text}."  # some words begin with an apostrophe, but none of them with this letter
+    assert parse_completion(f"{marks[0]}{text}{marks[1]}\nmore") == text
 
 
 @pytest.mark.parametrize("completion", ["", " ", "\n\n", "\x1b[31m\x00", "<br>"])
