@@ -83,7 +83,7 @@ class RewritingActor:
         rewrite: RewriteConfig,
         seed: int,
         tokenizer: TokenizerSpec,
-        heads: Mapping[str, Sequence[Head]],
+        build_heads: Callable[[], Mapping[str, Sequence[Head]]],
         gates: Mapping[str, Callable[[], Gate]],
         sets: Mapping[str, RewriteSet],
         run: str,
@@ -98,7 +98,7 @@ class RewritingActor:
             rewrite: the rewriting configuration.
             seed: decides the engine's sampling.
             tokenizer: CLIP's tokeniser, used by the gates.
-            heads: by prompt set, its prompt heads.
+            build_heads: gives the prompt heads of each prompt set.
             gates: by prompt set, builds its gate.
             sets: by prompt set, where its rewrites go.
             run: names the driver's run.
@@ -129,7 +129,7 @@ class RewritingActor:
             self._work = EngineWork(hardware(rewrite.engine), cache_block_of(self._engine), start_s=start_s)
             self._generator = ShardGenerator(
                 engine=self._engine,
-                heads=heads,
+                heads=build_heads(),
                 gates=built_gates,
                 sets=sets,
                 redraws=useful_redraws(rewrite),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from laclip_ray import storage
-from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig
+from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig, RewriteConfig
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.reading import differences, reading_of, unrecorded
@@ -21,7 +21,7 @@ from laclip_ray.models.loading import check_model
 from laclip_ray.rewriting import store
 from laclip_ray.rewriting.engine_arguments import check_engine
 from laclip_ray.rewriting.gate import Gate, build_gate
-from laclip_ray.rewriting.head_choice import HeadNumbers, pairs_of
+from laclip_ray.rewriting.head_choice import HeadNumbers, pack, pairs_of, unpack
 from laclip_ray.rewriting.heads import build_heads, choose_heads
 from laclip_ray.rewriting.hub import check_encoder, check_hub_model
 from laclip_ray.rewriting.prices import check_budget
@@ -74,9 +74,13 @@ class Backlog:
         """By prompt set, a picklable function that builds its gate."""
         rewrite, clip_model = self.experiment.rewrite, self.experiment.model.name
         return {
-            name: partial(build_gate, rewrite, pairs_of(prompt_set, self.heads[name]), clip_model)
+            name: partial(_build_gate, rewrite, prompt_set, pack(self.heads[name]), clip_model)
             for name, prompt_set in self.prompt_sets.items()
         }
+
+
+def _build_gate(rewrite: RewriteConfig, prompt_set: PromptSet, packed_heads: bytes, clip_model: str) -> Gate:
+    return build_gate(rewrite, pairs_of(prompt_set, unpack(packed_heads)), clip_model)
 
 
 def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog:

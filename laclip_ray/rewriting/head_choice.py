@@ -12,6 +12,8 @@ from functools import cache
 from itertools import combinations, permutations
 from math import comb
 
+import numpy as np
+
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, ExamplePair, PromptSet
 
@@ -113,6 +115,16 @@ def _ordered(triple: tuple[int, ...], turn: int, key: tuple[int, str]) -> tuple[
     """The triple in one of its orders, another one at each turn."""
     orders = sorted(permutations(triple), key=lambda order: hash64("order", *key, *order))
     return orders[turn % len(orders)]
+
+
+def pack(heads: HeadNumbers) -> bytes:
+    """The numbers in two bytes each: thousands of heads stay a small argument of a Ray actor."""
+    return np.array(heads, np.uint16).tobytes()
+
+
+def unpack(packed: bytes) -> HeadNumbers:
+    """The inverse of `pack`."""
+    return tuple(map(tuple, np.frombuffer(packed, np.uint16).reshape(-1, PAIRS_PER_HEAD).tolist()))
 
 
 def pairs_of(prompt_set: PromptSet, heads: HeadNumbers) -> tuple[tuple[ExamplePair, ...], ...]:

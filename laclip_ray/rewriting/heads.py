@@ -7,7 +7,7 @@ once; engines, gates and estimates use the same ones.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 from statistics import fmean
 from typing import Any
@@ -18,7 +18,7 @@ from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engine_arguments import cache_block_tokens
 from laclip_ray.rewriting.engine_work import CacheWatch
-from laclip_ray.rewriting.head_choice import HeadNumbers, aligned_heads, pairs_of, unaligned_heads
+from laclip_ray.rewriting.head_choice import HeadNumbers, aligned_heads, pack, pairs_of, unaligned_heads, unpack
 from laclip_ray.rewriting.hub import check_hub_model
 from laclip_ray.rewriting.prompts import (
     PAIRS_PER_HEAD,
@@ -141,6 +141,19 @@ def build_heads(
         name: tuple(build(pairs) for pairs in pairs_of(prompt_set, chosen[name]))
         for name, prompt_set in prompt_sets.items()
     }
+
+
+def packed_heads(
+    rewrite: RewriteConfig, prompt_sets: Mapping[str, PromptSet], chosen: Mapping[str, HeadNumbers]
+) -> Callable[[], dict[str, tuple[Head, ...]]]:
+    """`build_heads` of these arguments, as a function that pickles to few bytes."""
+    return partial(_build_packed, rewrite, prompt_sets, {name: pack(numbers) for name, numbers in chosen.items()})
+
+
+def _build_packed(
+    rewrite: RewriteConfig, prompt_sets: Mapping[str, PromptSet], packed: Mapping[str, bytes]
+) -> dict[str, tuple[Head, ...]]:
+    return build_heads(rewrite, prompt_sets, {name: unpack(numbers) for name, numbers in packed.items()})
 
 
 def shared_tokens(tokenizer: Any, heads: Sequence[Head], special: bool) -> list[int]:

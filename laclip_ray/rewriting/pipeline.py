@@ -26,13 +26,12 @@ from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
 from laclip_ray.rewriting.changes import compare_replaced_files
 from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.engine_work import EngineSpeed
-from laclip_ray.rewriting.heads import build_heads, watch_cache
+from laclip_ray.rewriting.heads import build_heads, packed_heads, watch_cache
 from laclip_ray.rewriting.hooks import NO_HOOKS, RunHooks
 from laclip_ray.rewriting.meaning_pool import encoder_group, start_meaning_gate
 from laclip_ray.rewriting.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.probe_record import read_probe
 from laclip_ray.rewriting.progress import Progress
-from laclip_ray.rewriting.prompts import Head
 from laclip_ray.rewriting.recipe import build_recipe, fingerprint_of
 from laclip_ray.rewriting.result import RewritingResult, count_committed, find_incomplete
 from laclip_ray.rewriting.shortfall import (
@@ -80,7 +79,6 @@ class Stage:
 
 def pipeline_stages(
     backlog: Backlog,
-    heads: Mapping[str, Sequence[Head]],
     build_engine: BuildEngine,
     queue: ShardQueue | None,
     meaning: MeaningGate | None,
@@ -114,7 +112,7 @@ def pipeline_stages(
             "rewrite": rewrite,
             "seed": experiment.seed,
             "tokenizer": tokenizer_spec(experiment.model.name),
-            "heads": heads,
+            "build_heads": packed_heads(rewrite, backlog.prompt_sets, backlog.heads),
             "gates": gates,
             "sets": sets,
             "run": run,
@@ -311,9 +309,7 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
     meaning = start_meaning_gate(experiment.rewrite)
     is_first_round = True
     while to_draw or to_judge:
-        read, generate, commit = pipeline_stages(
-            backlog, heads, build_engine, hooks.queue, meaning, run, is_first_round
-        )
+        read, generate, commit = pipeline_stages(backlog, build_engine, hooks.queue, meaning, run, is_first_round)
         streams = []
         if to_judge:
             streams.append(Stage(emit_units, cpus=0.5).apply(_shard_rows(backlog, to_judge)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.rewriting.head_choice import aligned_heads, pairs_of, unaligned_heads
+from laclip_ray.rewriting.head_choice import HeadNumbers, aligned_heads, pack, pairs_of, unaligned_heads, unpack
 from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, ExamplePair, PromptSet
 
 blocks = st.sampled_from([16, 32, 64, 128])
@@ -102,3 +102,8 @@ def test_a_large_set_is_aligned_without_comparing_all_its_triples(pairs: int) ->
     heads = aligned_heads(set_of(pairs), 64, 0, tokens, 32)
     assert set(lost(heads, tokens, 32)) == {0}
     assert len(set(heads)) == 64
+
+
+@given(heads=st.lists(st.tuples(*[st.integers(0, 400)] * 3), max_size=20).map(tuple))
+def test_packed_heads_are_unpacked_unchanged(heads: HeadNumbers) -> None:
+    assert unpack(pack(heads)) == heads
