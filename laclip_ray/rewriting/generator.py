@@ -308,7 +308,7 @@ class ShardGenerator:
             if reason is None and accepted:
                 reason = judge_text(gate, text, caption, truncated, head, accepted)
             if reason is None and pair_scores is not None and self.meaning is not None:
-                reason = refusal(pair_scores, self.meaning.config)
+                reason = refusal(pair_scores, self.meaning.config, completion.log_probability)
             draws.append(
                 _Draw(
                     *(slot, attempt, text, truncated, completion.output_tokens, reason),

@@ -19,7 +19,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.meaning import MEANING_ADDED, MEANING_LOST
+from laclip_ray.rewriting.meaning import MEANING_ADDED, MEANING_LOST, UNLIKELY
 from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
 from laclip_ray.rewriting.score_columns import ScoreRange, score_ranges
 from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
@@ -28,7 +28,7 @@ from laclip_ray.rewriting.store import Committed
 
 RETRYABLE = (
     *(reason.value for reason in Rejection),
-    *(MEANING_LOST, MEANING_ADDED, UNLIKE_PICTURE, tables.GATE_FAILED, *tables.FAILED_REQUESTS),
+    *(MEANING_LOST, MEANING_ADDED, UNLIKELY, UNLIKE_PICTURE, tables.GATE_FAILED, *tables.FAILED_REQUESTS),
 )
 """The reasons that another attempt, or other settings, can resolve."""
 ACCEPTED = "accepted"

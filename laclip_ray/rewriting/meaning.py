@@ -7,7 +7,9 @@ Two scores compare a caption and its rewrite, by the vectors of a sentence encod
              the largest cosine similarity of the word with a word of the caption, or with the whole caption. A number
              that the caption does not have counts in full
 
-A rewrite is faithful enough if `meaning - added_weight * added >= min_faithfulness`. A similarity alone does not see an
+A rewrite is faithful enough if `meaning - added_weight * added >= min_faithfulness`. If the engine gave its mean
+log-probability, what lies below `typical_log_probability` costs as well: a sampler that had to take unlikely tokens
+writes nonsense in the caption's own words, which no vector shows. A similarity alone does not see an
 invented detail in a long sentence; the words alone do not see that a sentence turned around. Soft matching of words by
 vectors is as in BERTScore (Zhang et al., ICLR 2020), here in one direction, summed instead of averaged, and with words
 encoded alone, so each is encoded once for all captions.
@@ -32,6 +34,8 @@ MEANING_LOST = "meaning_lost"
 """The reason of a rewrite that is unlike its caption, even without what it adds."""
 MEANING_ADDED = "meaning_added"
 """The reason of a rewrite that is like its caption, and adds too much."""
+UNLIKELY = "unlikely"
+"""The reason of a rewrite that would be accepted, had its model not found it unlikely."""
 VERSION = 1
 """Part of the scorer's fingerprint. Every change of a score raises it."""
 
@@ -53,16 +57,25 @@ Pair = tuple[str, str]
 """A caption and a rewrite."""
 
 
-def faithfulness(scores: MeaningScores, added_weight: float) -> float:
-    """How faithful a rewrite is; higher is better, 1 is a copy."""
-    return scores.meaning - added_weight * scores.added
+def faithfulness(scores: MeaningScores, config: MeaningGateConfig, log_probability: float | None = None) -> float:
+    """How faithful a rewrite is; higher is better, 1 is a copy.
+
+    Args:
+        scores: of the pair.
+        config: the weights.
+        log_probability: mean natural log-probability of the rewrite's tokens. None: not known, so it costs nothing.
+    """
+    below = 0.0 if log_probability is None else max(0.0, config.typical_log_probability - log_probability)
+    return scores.meaning - config.added_weight * scores.added - config.unlikely_weight * below
 
 
-def refusal(scores: MeaningScores, config: MeaningGateConfig) -> str | None:
+def refusal(scores: MeaningScores, config: MeaningGateConfig, log_probability: float | None = None) -> str | None:
     """Why the gate refuses a rewrite with these scores; None: it accepts it."""
-    if faithfulness(scores, config.added_weight) >= config.min_faithfulness:
+    if faithfulness(scores, config, log_probability) >= config.min_faithfulness:
         return None
-    return MEANING_LOST if scores.meaning < config.min_faithfulness else MEANING_ADDED
+    if scores.meaning < config.min_faithfulness:
+        return MEANING_LOST
+    return MEANING_ADDED if faithfulness(scores, config) < config.min_faithfulness else UNLIKELY
 
 
 class MeaningScorer:

@@ -20,6 +20,7 @@ from laclip_ray.rewriting.score_columns import Verdicts
 from laclip_ray.rewriting.store import RewriteSet
 from laclip_ray.rewriting.tables import (
     DRAWN,
+    LOG_PROBABILITY,
     MEANING_SCORES,
     SCORED_DRAWS_SCHEMA,
     VERDICTS_SCHEMA,
@@ -86,8 +87,13 @@ def judge_by_meaning(draws: pa.Table, gate: Gate, meaning: MeaningGate | None) -
     if missing:
         known.update(zip(missing, meaning.encoders.score_now(missing), strict=True))
     by_row = {row: known[pair] for row, pair in pairs.items()}
-    # A row without scores is refused by its text.
-    reasons = judge_draws(draws, gate, lambda row: refusal(by_row[row], meaning.config) if row in by_row else None)
+    likelihoods = draws.column(LOG_PROBABILITY).to_pylist()
+
+    def refuse(row: int) -> str | None:
+        # A row without scores is refused by its text.
+        return refusal(by_row[row], meaning.config, likelihoods[row]) if row in by_row else None
+
+    reasons = judge_draws(draws, gate, refuse)
     return Verdicts(reasons, _columns_of(by_row, draws.num_rows), meaning.scorers)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from laclip_ray.intervals import Proportion, proportion_interval
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.meaning import MEANING_ADDED, MEANING_LOST
+from laclip_ray.rewriting.meaning import MEANING_ADDED, MEANING_LOST, UNLIKELY
 from laclip_ray.rewriting.preview import PreviewedCaption
 
 LEAST_SHARE = 0.5
@@ -19,7 +19,9 @@ _OTHER_MODE = (
     "rewrite.model"
 )
 _REMEDIES = {
-    **dict.fromkeys((MEANING_LOST, MEANING_ADDED, Rejection.FROM_EXAMPLE, Rejection.UNRELATED), _LARGER_MODEL),
+    **dict.fromkeys(
+        (MEANING_LOST, MEANING_ADDED, UNLIKELY, Rejection.FROM_EXAMPLE, Rejection.UNRELATED), _LARGER_MODEL
+    ),
     **dict.fromkeys(
         (Rejection.NUMBERS_LOST, Rejection.PLACEHOLDERS_CHANGED),
         "a larger rewrite.model keeps more of them; if they do not matter to you, rewrite.gate can let them go",

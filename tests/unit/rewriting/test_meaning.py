@@ -7,6 +7,7 @@ from laclip_ray.config import MeaningGateConfig
 from laclip_ray.rewriting.meaning import (
     MEANING_ADDED,
     MEANING_LOST,
+    UNLIKELY,
     MeaningScorer,
     MeaningScores,
     faithfulness,
@@ -62,9 +63,20 @@ def test_words_are_encoded_once() -> None:
 def test_a_refusal_names_what_is_missing_or_what_is_too_much(found: MeaningScores) -> None:
     config = MeaningGateConfig(added_weight=0.2, min_faithfulness=0.6)
     reason = refusal(found, config)
-    assert (reason is None) == (faithfulness(found, 0.2) >= 0.6)
+    assert (reason is None) == (faithfulness(found, config) >= 0.6)
     if reason is not None:
         assert reason == (MEANING_LOST if found.meaning < 0.6 else MEANING_ADDED)
+
+
+@given(found=scores, log_probability=st.floats(-5, 0))
+def test_a_text_that_its_model_finds_unlikely_is_less_faithful_from_a_bound_on(
+    found: MeaningScores, log_probability: float
+) -> None:
+    config = MeaningGateConfig(typical_log_probability=-1.0, unlikely_weight=0.5)
+    cost = faithfulness(found, config) - faithfulness(found, config, log_probability)
+    assert cost == pytest.approx(0.5 * max(0.0, -1.0 - log_probability))
+    if refusal(found, config) is None:
+        assert refusal(found, config, log_probability) in (None, UNLIKELY)
 
 
 @given(found=scores, threshold=st.floats(-1, 1))
