@@ -5,7 +5,8 @@ A contrastive loss compares the samples of a batch. If the order of the data has
 a batch comes from few shards, its samples are more alike than the data is, and training is worse.
 
 The number of shards is counted at every line of metrics, in the newest global batch. The resemblance is measured once,
-in the first batch of the first worker: words that captions share, in pairs of one shard and of two.
+in the first batch of the first worker that has rows of two shards: words that captions share, in pairs of one shard and
+of two.
 
 Not covered: data whose pictures are ordered and whose captions are not.
 """
@@ -27,6 +28,8 @@ _PAIRS = 1_024
 """Pairs of these rows that are compared, of each kind."""
 _COMMON_SHARE = 0.5
 """A token in more than this share of the texts tells nothing: padding, the start of a text, an article."""
+_TRIES = 8
+"""Batches in which the resemblance is looked for."""
 _STANDARD_ERRORS = 5.0
 _EXCESS = 1.5
 """The captions of a shard resemble each other if they share this many times the words of other pairs, and by so many
@@ -60,15 +63,15 @@ class Mixing:
         """
         self._shard_count = shard_count
         self._newest: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._has_begun = False
+        self._tries = 0
         self.resemblance: Resemblance | None = None
-        """Of the first batch; None if it has rows of one shard only, or each of another."""
+        """Of the first batch that shows it; None if every one so far has rows of one shard, or each of another."""
 
     def add(self, batch: Mapping[str, Any]) -> None:
         """Note a batch (columns of `entries.Batch`)."""
         self._newest = np.asarray(batch["schedule_index"])
-        if not self._has_begun:
-            self._has_begun = True
+        if self.resemblance is None and self._tries < _TRIES:
+            self._tries += 1
             sampled = np.asarray(batch["text_sampled"])
             tokens = np.asarray(batch["tokens"])[np.arange(len(sampled)), sampled]
             self.resemblance = measure_resemblance(tokens, self._newest % self._shard_count)

@@ -87,6 +87,19 @@ def test_ordered_data_in_batches_of_few_shards_is_warned_about() -> None:
     assert "stream.order=fast mixes more shards" in exact
 
 
+def test_the_resemblance_is_that_of_the_first_batch_with_two_shards() -> None:
+    mixing = Mixing(SHARDS)
+    for shards in (np.zeros(64, np.int64), np.ones(64, np.int64)):
+        mixing.add(batch_of(shards, kinds=True))
+        assert mixing.resemblance is None
+    mixing.add(batch_of(np.repeat([2, 3], 32), kinds=True))
+    first = mixing.resemblance
+    assert first is not None
+    assert first.is_ordered
+    mixing.add(batch_of(np.repeat([4, 5], 32), kinds=False))
+    assert mixing.resemblance is first
+
+
 ORDERED, RANDOM = Resemblance(0.2, 0.05, True), Resemblance(0.05, 0.05, False)
 
 
