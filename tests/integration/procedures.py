@@ -153,7 +153,9 @@ class KillAndResume:
 
 
 def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: Path) -> KillAndResume:
-    """`kill -9` a rewriting run's actor, then its driver after the first commit; finish it with `ray job submit`.
+    """After the first commit, `kill -9` a rewriting run's actor, then its driver; finish it with `ray job submit`.
+
+    Ray starts a killed actor's engine again (`chaos`). Here the driver dies first, which saves a start.
 
     Raises:
         AssertionError: a killed actor's or driver's engine processes do not end.
@@ -171,15 +173,14 @@ def kill_and_resume(experiment: Experiment, expected_ids: list[str], directory: 
             [sys.executable, "-m", "laclip_ray", "rewrite", str(config)],
             stdout=log, stderr=log, env=child_environment(), cwd=REPOSITORY,
         )  # fmt: skip
-    wait_for(lambda: engine_owners() or first.poll() is not None, 120, "the engine's start")
+    wait_for(lambda: committed() or first.poll() is not None, 300, "the first commit")
     assert first.poll() is None, (directory / "first.log").read_text()
     orphans = {*engine_processes()}
+    assert orphans, "the engine's processes cannot be told"
     for actor in engine_owners():
         actor.kill()
     wait_for(lambda: not orphans & {*engine_processes()}, 30, "the end of the killed actor's engine processes")
-    wait_for(lambda: committed() or first.poll() is not None, 300, "the first commit")
     assert first.poll() is None, (directory / "first.log").read_text()
-    assert engine_processes(), "the engine's processes cannot be told"
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     wait_for(lambda: not engine_processes(), 60, "the end of every engine process")
