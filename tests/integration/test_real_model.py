@@ -92,7 +92,7 @@ def runs(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     chat = real_experiment(str(output), model, encoder, str(CAPTIONS))
     completion = completion_experiment(output / "completion", model)
     configs = {"chat": chat.rewrite, "completion": completion.rewrite}
-    host = ray.remote(num_cpus=0)(EngineHost).remote(configs)
+    host: Any = ray.remote(num_cpus=0)(EngineHost).remote(configs)
     engine = partial(SharedEngine, host=host)
     printed = io.StringIO()
     run_real_demo(Console(file=printed, width=120), str(output), model, encoder, engine, str(CAPTIONS))

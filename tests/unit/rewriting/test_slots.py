@@ -119,7 +119,7 @@ def test_a_run_reads_the_scores_that_its_texts_depend_on() -> None:
         "choice": {"by": "log_probability", "temperature": 1.0},
         "refused": "caption",
     }
-    rewrite = {"gate": {"meaning": {}}}
+    rewrite: dict[str, Any] = {"gate": {"meaning": {}}}
     content = {"name": "a", "output": "out", "data": {"path": "b"}, "text": text, "rewrite": rewrite}
     selection = replace(SetSelection.of(parse_experiment(content)), gate="gate")
     assert selection.scores == ("meaning", "log_probability")
