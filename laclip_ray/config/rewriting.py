@@ -111,8 +111,8 @@ class PictureGateConfig(Section):
 
 
 class MeaningGateConfig(Section):
-    """A gate that compares the meaning of caption and rewrite with a sentence encoder. `docs/gate.md` has the scores and
-    the measurements behind the defaults.
+    """A gate that compares the meaning of caption and rewrite with a sentence encoder. `docs/meaning.md` has the scores
+    and the measurements behind the defaults.
     """
 
     model: Annotated[str, InputPath(_is_local_model)] = "sentence-transformers/all-MiniLM-L6-v2"
@@ -126,8 +126,8 @@ class MeaningGateConfig(Section):
     typical_log_probability: Annotated[float, Field(le=0.0)] = -0.5
     """Mean log-probability, of the model's own rewrite, from which nothing is taken off."""
     min_faithfulness: Annotated[float, Field(ge=-10.0, le=1.0)] = 0.74
-    """Least similarity of caption and rewrite, after these costs. Below it a rewrite is `meaning_lost` if the similarity
-    alone is lower, else `meaning_added`, else `unlikely`."""
+    """Least similarity of caption and rewrite, after these costs. Below it a rewrite is `meaning_lost` if the
+    similarity alone is lower, else `meaning_added`, else `unlikely`."""
     batch_size: Annotated[PositiveInt, ChangesNoVerdict()] = 256
     """Pairs in a scoring batch."""
     actors: Annotated[PositiveInt | None, ChangesNoVerdict()] = None
