@@ -28,6 +28,7 @@ from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import store, tables
 from laclip_ray.rewriting.captions_table import CaptionsTable, CsvTable, PlainCaptions
 from laclip_ray.rewriting.gate import Gate
+from laclip_ray.rewriting.hub import check_encoder
 from laclip_ray.rewriting.line_files import Lines, group_files, open_lines
 from laclip_ray.rewriting.line_index import Keys, LineIndex
 from laclip_ray.rewriting.meaning_pool import local_meaning_gate
@@ -120,6 +121,8 @@ def import_rewrites(
         raise UserError(
             "rewrite.gate.picture: an import does not look at pictures; import with rewrite.gate.picture=null"
         )
+    if gate.meaning is not None:
+        check_encoder(gate.meaning)
     has_tar_keys = shards[0].format == "webdataset" and experiment.data.id_column is None
     table = captions.open()
     with contextlib.ExitStack() as stack:

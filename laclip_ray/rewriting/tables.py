@@ -99,7 +99,12 @@ MEANING_SCORES = ("meaning", "added")
 """The scores of the meaning gate."""
 
 SCORED_DRAWS_SCHEMA = pa.schema([*DRAWS_SCHEMA, *(VERDICTS_SCHEMA.field(name) for name in MEANING_SCORES)])
-"""Draws in memory, with the scores that are known; null: the draw must be scored if its text is accepted."""
+"""Draws in memory, with the scores that are known.
+
+    id, caption_hash, caption, problems, draw, attempt, head, outcome, text, truncated, prompt_tokens, cached_tokens,
+    output_tokens, log_probability  as in `DRAWS_SCHEMA`
+    meaning, added                  as in `VERDICTS_SCHEMA`; null: the draw must be scored if its text is accepted
+"""
 
 SAMPLES_SCHEMA = pa.schema(
     [

@@ -212,6 +212,7 @@ def test_rewrites_are_imported_inspected_and_exported(
     config: str, captions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = [f"data.path={captions}", "data.columns=[path, caption]", "data.image_column=path"]
+    data += ["rewrite.gate.meaning=null"]
     (tmp_path / "cleaned.txt").write_text("".join(f"{text}\n" for text in ("the dog 0", "", "the dog 2", "the dog 3")))
     (tmp_path / "short.txt").write_text("the dog 0\n")
     assert exit_code(["rewrites", "import", config, captions, "cleaned.txt", "short.txt", *data]) == 2
@@ -273,6 +274,6 @@ def test_retry_passes_only_known_reasons(
     assert calls == [(3, ["refusal", "engine_died"])]
     assert "1 shards" in capsys.readouterr().out
     assert exit_code(["rewrites", "retry", config, "--reason", "rude"]) == 2
-    assert "unknown rude; known are empty, truncated, refusal" in capsys.readouterr().err
+    assert "unknown rude; known are nothing_to_rewrite, empty, truncated, refusal" in capsys.readouterr().err
     assert exit_code(["rewrites", "retry", config]) == 2
     assert len(calls) == 1
