@@ -178,8 +178,8 @@ def _report(model: str, samples: list[RewrittenSample], result: RewritingResult,
     return Report(
         title="laclip demo --real",
         introduction=[
-            f"{model} rewrote captions in the style of web alt-texts, as a chat, by {len(result.statistics)} prompt sets. "
-            "The captions were written for this demo. There are no pictures, and nothing was trained.",
+            f"{model} rewrote captions in the style of web alt-texts, as a chat, by {len(result.statistics)} prompt "
+            "sets. The captions were written for this demo. There are no pictures, and nothing was trained.",
             f"Of the texts that the model wrote, the gate {_accepted_share(result.statistics)}.",
             "Read the accepted ones: a rewrite should say what its caption says, and nothing more.",
         ],
