@@ -18,7 +18,7 @@ def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
         BaseException: the coroutine's error; or KeyboardInterrupt, after the coroutine was cancelled.
     """
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="event loop")
+    thread = threading.Thread(target=_serve, args=(loop,), name="event loop")
     thread.start()
     try:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
@@ -27,6 +27,16 @@ def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped; also after a task raised KeyboardInterrupt or SystemExit, which others await."""
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            continue
+        return
 
 
 async def _cancel_others() -> None:
