@@ -16,7 +16,7 @@ from laclip_ray import storage
 from laclip_ray.config import RewriteConfig
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting import preview as preview_module
-from laclip_ray.rewriting.engine import Answer, EngineStartError
+from laclip_ray.rewriting.engine import Answer, EngineDiedError, EngineStartError
 from laclip_ray.rewriting.engine_work import EngineWork
 from laclip_ray.rewriting.generator import useful_redraws
 from laclip_ray.rewriting.meaning import MeaningScores, Pair
@@ -50,8 +50,8 @@ class InterruptedEngine(ClosingEngine):
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        await asyncio.sleep(3_600)
-        raise AssertionError
+        await asyncio.sleep(20)
+        raise EngineDiedError("nobody was interrupted")
 
 
 def planned(tmp_path: Path, captions: int = 12, seed: int = 0, **rewrite: Any) -> PreviewPlan:
@@ -175,9 +175,13 @@ def test_the_engine_is_closed_however_the_preview_ends(
     tmp_path: Path, kind: type[ClosingEngine], error: type[BaseException]
 ) -> None:
     write_lines(tmp_path, ["a red dog", DEADLY])
-    engine = kind(Random(0))
-    with pytest.raises(error):
-        previewed(planned(tmp_path), engine)
+    plan, engine = planned(tmp_path), kind(Random(0))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
+    try:
+        with pytest.raises(error):
+            previewed(plan, engine)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert engine.is_closed
 
 
