@@ -12,6 +12,7 @@ Not covered: data whose pictures are ordered and whose captions are not.
 """
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +26,11 @@ from laclip_ray.randomness import generator
 _ROWS = 2_048
 """Rows of a batch that are compared: enough to tell, in 0.1 s."""
 _PAIRS = 1_024
-"""Pairs of these rows that are compared, of each kind."""
+_PAIRS_PER_ROW = 4
+"""Pairs of these rows that are compared, of each kind, at most."""
 _COMMON_SHARE = 0.5
-"""A token in more than this share of the texts tells nothing: padding, the start of a text, an article."""
+"""A token in more than this share of the texts tells nothing: padding, the start of a text, an article. The share is
+the mean of the shards' shares: in a batch of few shards, the words of the largest one are not common."""
 _TRIES = 8
 """Batches in which the resemblance is looked for."""
 _STANDARD_ERRORS = 5.0
@@ -107,9 +110,9 @@ def measure_resemblance(tokens: npt.NDArray[np.int64], shards: npt.NDArray[np.in
     draws = generator("mixing")
     rows = draws.permutation(len(shards))[:_ROWS]
     tokens, shards = tokens[rows], shards[rows]
-    texts = _distinct_tokens(tokens)
-    first = draws.permutation(len(shards))[:_PAIRS]
     by_shard = {shard: np.flatnonzero(shards == shard) for shard in np.unique(shards).tolist()}
+    texts = _distinct_tokens(tokens, list(by_shard.values()))
+    first = np.tile(draws.permutation(len(shards)), _PAIRS_PER_ROW)[:_PAIRS]
     same = [
         (row, int(draws.choice(by_shard[shards[row]])))
         for row in first.tolist()
@@ -129,11 +132,17 @@ def measure_resemblance(tokens: npt.NDArray[np.int64], shards: npt.NDArray[np.in
     return Resemblance(near, far, near - far > _STANDARD_ERRORS * error and near > _EXCESS * far)
 
 
-def _distinct_tokens(tokens: npt.NDArray[np.int64]) -> list[frozenset[int]]:
+def _distinct_tokens(
+    tokens: npt.NDArray[np.int64], rows_by_shard: Sequence[npt.NDArray[np.int64]]
+) -> list[frozenset[int]]:
     """The tokens of each text without repeats, and without those that most texts have."""
     texts = [frozenset(text) for text in tokens.tolist()]
-    values, counts = np.unique([token for text in texts for token in text], return_counts=True)
-    common = frozenset(values[counts > _COMMON_SHARE * len(texts)].tolist())
+    shares: defaultdict[int, float] = defaultdict(float)
+    for rows in rows_by_shard:
+        counts = Counter(token for row in rows.tolist() for token in texts[row])
+        for token, count in counts.items():
+            shares[token] += count / len(rows)
+    common = frozenset(token for token, share in shares.items() if share > _COMMON_SHARE * len(rows_by_shard))
     return [text - common for text in texts]
 
 

@@ -52,6 +52,17 @@ def test_captions_of_shards_with_words_of_their_own_do(rows: int) -> None:
     assert resemblance.in_shard > 2 * resemblance.across
 
 
+@pytest.mark.parametrize("larger", [32, 40, 55])
+def test_the_words_of_the_larger_of_two_shards_are_not_taken_for_common_ones(larger: int) -> None:
+    shards = np.repeat([0, 1], [larger, 64 - larger])
+    # Every caption of a shard names the shard's one thing, in other words besides.
+    tokens = tokens_of(shards, kinds=False)
+    tokens[:, 1:3] = 20_000 + 2 * shards[:, None] + np.arange(2)
+    resemblance = measure_resemblance(tokens, shards)
+    assert resemblance is not None
+    assert resemblance.is_ordered
+
+
 @pytest.mark.parametrize(
     "shards", [np.zeros(64, np.int64), np.arange(64), np.zeros(0, np.int64), np.zeros(1, np.int64)]
 )
