@@ -61,9 +61,16 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """The counterpart of `_Loader`: it quotes the text `1e-3`."""
+    """The counterpart of `_Loader`: it quotes the text `1e-3`, and escapes the line breaks that only Unicode knows."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = '"' if _UNICODE_LINE_BREAK.search(text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
+_UNICODE_LINE_BREAK = re.compile("[\x85\u2028\u2029]")
+"""Written as it is, each is read back as a space."""
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from laclip_ray.config import load_experiment, parse_experiment
@@ -125,5 +125,6 @@ values = st.recursive(
 
 
 @given(values)
+@example({"\x85": "\u2028 a\u2029"})
 def test_dumped_values_are_read_back(value: Any) -> None:
     assert parse_yaml(dump_yaml(value)) == value
