@@ -17,11 +17,11 @@ JOBS ?= $(shell nproc)
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
-test: check models ## All tests
+test: check models ## All tests but the longest
 	$(UNIT) -q
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration -m "not long"
 
-test-full: check models ## All tests, with many examples for each property
+test-full: check models ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 

@@ -11,7 +11,7 @@ from laclip_ray.rewriting.backlog import find_backlog
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import kill_and_resume
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.long]
 
 SHARDS, CAPTIONS = 6, 25
 

@@ -13,7 +13,7 @@ from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.training_chaos import run_chaos, trained_samples
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SHARDS, SAMPLES, EPOCHS = 4, 40, 2
 
