@@ -28,6 +28,13 @@ from tests.real_models import real_model
 
 CAPTIONS = 400
 """Captions rewritten with each choice of heads, in each of the four prompt sets."""
+_BRIEF: dict[str, Any] = {
+    "redraws": 0,
+    "sampling": {"max_tokens": 8},
+    "gate": {"drop_truncated": False, "min_words": 0, "min_shared_words": 0, "meaning": None},
+    "max_failed_share": 1.0,
+}
+"""Prompts are measured, so texts are cut off early, and accepted all the same."""
 BLOCKS = (16, 32)
 """The cache blocks of vLLM on a GPU and, with this package's default, on a CPU."""
 
@@ -36,7 +43,7 @@ def computed_tokens(show: int) -> Iterator[Figure]:
     """Prompt tokens that the engine computes for a caption, with aligned and with other heads, the same captions."""
     model = str(real_model("smollm2-135m-instruct"))
     for mode in ("chat", "completion"):
-        settings = {"model": model, "mode": mode, "redraws": 0, "sampling": {"max_tokens": 4}}
+        settings = {"model": model, "mode": mode, **_BRIEF}
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
             write_captions(directory / "data", _captions(), rows_per_file=CAPTIONS)
