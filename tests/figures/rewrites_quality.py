@@ -17,8 +17,8 @@ from tests.figures.figure import Figure
 from tests.real_models import real_model
 
 LABELS = Path(__file__).parents[1] / "data" / "labelled"
-"""`calibration.jsonl` and `held_out.jsonl` are halves by caption; the defaults were chosen with both in view. The files of
-the runs played no part, except that other rewrites of the second run chose the weight of `unlikely`."""
+"""`calibration.jsonl` and `held_out.jsonl` are halves by caption; the defaults were chosen with both in view. The
+files of the runs played no part, except that other rewrites of the second run chose the weight of `unlikely`."""
 GIVEN = "LACLIP_LABELLED_REWRITES"
 """Environment variable: another file of labelled rewrites."""
 LEAST_PRECISION, LEAST_RECALL = 0.90, 0.70
