@@ -107,6 +107,13 @@ def pipeline_against_engine(show: int) -> Iterator[Figure]:
             "prompt_sets": ["crowd"],
             "redraws": 0,
             "sampling": {"max_tokens": 40},
+            # The model writes random words up to the limit: every check judges them, the encoder scores all of them.
+            "gate": {
+                "drop_truncated": False,
+                "min_shared_words": 0,
+                "meaning": {"model": str(real_model("all-minilm-l6-v2")), "min_faithfulness": -10.0},
+            },
+            "max_failed_share": 1.0,
             "engine": {"args": {"max_model_len": 1024}, "cpu_threads": 1},
         }
         ratios = []
