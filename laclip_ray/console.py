@@ -14,11 +14,11 @@ from laclip_ray.intervals import Interval
 from laclip_ray.onejob.plan import RunPlan
 from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.printable import printable_line
-from laclip_ray.rewriting.estimate import Estimate
+from laclip_ray.rewriting.forecasting.estimate import Estimate
+from laclip_ray.rewriting.forecasting.probe import ProbeResult, Trial
 from laclip_ray.rewriting.inspection import Inspection
-from laclip_ray.rewriting.probe import ProbeResult, Trial
-from laclip_ray.rewriting.result import RewritingResult
-from laclip_ray.rewriting.score_columns import ScoreRange
+from laclip_ray.rewriting.running.result import RewritingResult
+from laclip_ray.rewriting.storing.score_columns import ScoreRange
 from laclip_ray.training.summary import TrainingResult
 from laclip_ray.tuning.comparison import differences
 from laclip_ray.tuning.results import Sweep

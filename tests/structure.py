@@ -9,45 +9,46 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "laclip_ray"
 
-LAYERS: tuple[frozenset[str], ...] = tuple(
-    map(
-        frozenset,
-        (
-            (
-                "errors",
-                "randomness",
-                "intervals",
-                "tally",
-                "versions",
-                "safe_import",
-                "printable",
-                "redaction",
-                "reporting",
-            ),
-            ("logs", "storage"),
-            ("endings",),
-            ("config", "lease", "ray_start", "local_outputs"),
-            ("ownership", "cluster"),
-            ("data",),
-            ("models",),
-            ("rewriting",),
-            ("training",),
-            ("evaluation",),
-            ("onejob", "tuning"),
-            ("console",),
-            ("demo",),
-            ("cli",),
-            ("__main__", "jobs"),
+LAYERS: dict[str, tuple[frozenset[str], ...]] = {
+    package: tuple(frozenset(layer.split()) for layer in layers)
+    for package, layers in {
+        "": (
+            "errors randomness intervals tally versions safe_import printable redaction reporting",
+            "logs storage",
+            "endings",
+            "config lease ray_start local_outputs",
+            "ownership cluster",
+            "data",
+            "models",
+            "rewriting",
+            "training",
+            "evaluation",
+            "onejob tuning",
+            "console",
+            "demo",
+            "cli",
+            "__main__ jobs",
         ),
-    )
-)
-"""Parts of the package from the bottom up. A part imports from parts of lower layers, and from itself."""
+        "rewriting": (
+            "tables row_errors prices",
+            "prompting",
+            "judging",
+            "draws recipe",
+            "storing",
+            "scoring engines",
+            "inspection",
+            "running",
+            "transfer forecasting",
+        ),
+    }.items()
+}
+"""By package ("" is the whole), its parts from the bottom up. A part imports from lower layers, and from itself."""
 
 PURE = (
-    "rewriting.prompts",
-    "rewriting.head_choice",
-    "rewriting.engine_work",
-    "rewriting.gate",
+    "rewriting.prompting.prompts",
+    "rewriting.prompting.head_choice",
+    "rewriting.engines.work",
+    "rewriting.judging.gate",
     "rewriting.tables",
     "rewriting.draws",
     "data.text_choice",
@@ -69,10 +70,10 @@ class Module:
     tree: ast.Module
     lines: int
 
-    @property
-    def part(self) -> str:
-        """The package or top-level module that it belongs to."""
-        return self.name.partition(".")[0]
+    def part_of(self, package: str) -> str | None:
+        """The part of a package that it belongs to; None outside the package, and for its `__init__`."""
+        below = self.name if not package else self.name.removeprefix(f"{package}.")
+        return None if package and below == self.name else below.partition(".")[0]
 
 
 @cache
@@ -111,19 +112,27 @@ def imports_of(module: Module) -> set[str]:
     return found
 
 
-def layer_of(part: str) -> int:
+def layer_of(package: str, part: str) -> int:
     """The number of a part's layer, from the bottom."""
-    return next(number for number, parts in enumerate(LAYERS) if part in parts)
+    return next(number for number, parts in enumerate(LAYERS[package]) if part in parts)
 
 
-def upward_imports() -> list[str]:
-    """Imports from one part of the package into another that is not below it."""
-    return [
-        f"{module.name} -> {target}"
-        for module in modules().values()
-        for target in sorted(imports_of(module))
-        if modules()[target].part != module.part and layer_of(modules()[target].part) >= layer_of(module.part)
-    ]
+def parts_of(package: str) -> set[str]:
+    """The parts of a package, from its files."""
+    return {part for module in modules().values() if (part := module.part_of(package)) is not None}
+
+
+def upward_imports(package: str) -> list[str]:
+    """Imports from one part of a package into another that is not below it."""
+    found = []
+    for module in modules().values():
+        for target in sorted(imports_of(module)):
+            part, other = module.part_of(package), modules()[target].part_of(package)
+            if part is None or other is None or part == other:
+                continue
+            if layer_of(package, other) >= layer_of(package, part):
+                found.append(f"{module.name} -> {target}")
+    return found
 
 
 def import_cycles() -> list[list[str]]:

@@ -10,7 +10,7 @@ from laclip_ray.printable import printable_line
 
 if TYPE_CHECKING:
     from laclip_ray.config import GateConfig
-    from laclip_ray.rewriting.calibration import LabelledRewrite
+    from laclip_ray.rewriting.judging.calibration import LabelledRewrite
 
 gate_app = typer.Typer(no_args_is_help=True, help="Choose the thresholds of the gate.")
 
@@ -34,7 +34,7 @@ def calibrate(
 ) -> None:
     """Find thresholds of the meaning gate from labelled rewrites, and measure them."""
     from laclip_ray.config import GateConfig
-    from laclip_ray.rewriting.calibration import read_labelled
+    from laclip_ray.rewriting.judging.calibration import read_labelled
 
     gate = read_experiment(config, None).rewrite.gate if config else GateConfig()
     rewrites = read_labelled(labelled)
@@ -46,7 +46,7 @@ def calibrate(
 def _report(rewrites: "list[LabelledRewrite]", gate: "GateConfig", precision: float) -> None:
     from rich.table import Table
 
-    from laclip_ray.rewriting.gate_quality import measure_gate
+    from laclip_ray.rewriting.scoring.gate_quality import measure_gate
 
     quality = measure_gate(rewrites, gate, precision)
     table = Table("gate", "precision", "recall", title=f"{len(rewrites)} labelled rewrites")

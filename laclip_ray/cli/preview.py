@@ -13,8 +13,8 @@ from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, r
 from laclip_ray.printable import printable_line
 
 if TYPE_CHECKING:
-    from laclip_ray.rewriting.preview import Preview, PreviewPlan
-    from laclip_ray.rewriting.preview_forecast import Forecast
+    from laclip_ray.rewriting.forecasting.preview import Preview, PreviewPlan
+    from laclip_ray.rewriting.forecasting.preview_forecast import Forecast
 
 PRINTED = 3
 """Captions in the terminal; the page has all."""
@@ -31,9 +31,9 @@ def preview_rewrites(
     experiment = read_experiment(config, overrides)
     from laclip_ray import storage
     from laclip_ray.reporting.preview_page import render_preview
-    from laclip_ray.rewriting.preview import check_page, plan_preview, run_preview
-    from laclip_ray.rewriting.preview_forecast import forecast
-    from laclip_ray.rewriting.preview_report import preview_page
+    from laclip_ray.rewriting.forecasting.preview import check_page, plan_preview, run_preview
+    from laclip_ray.rewriting.forecasting.preview_forecast import forecast
+    from laclip_ray.rewriting.forecasting.preview_report import preview_page
 
     url = check_page(experiment.output, page, experiment.ray.shared_paths)
     plan = plan_preview(experiment, captions, seed)
@@ -49,8 +49,8 @@ def preview_rewrites(
 
 def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected: "Forecast") -> None:
     """Print some captions with their rewrites, the accepted shares, the reasons, and the forecast."""
-    from laclip_ray.rewriting.preview_outcome import advice, outcomes_of
-    from laclip_ray.rewriting.preview_report import figures, left_out_sentence, sample_sentence
+    from laclip_ray.rewriting.forecasting.preview_outcome import advice, outcomes_of
+    from laclip_ray.rewriting.forecasting.preview_report import figures, left_out_sentence, sample_sentence
 
     to.print(_captions_table(preview))
     to.print(_outcomes_table(preview))
@@ -71,7 +71,7 @@ def _print_line(to: Console, line: str) -> None:
 
 
 def _captions_table(preview: "Preview") -> Table:
-    from laclip_ray.rewriting.preview_report import score_texts
+    from laclip_ray.rewriting.forecasting.preview_report import score_texts
     from laclip_ray.rewriting.tables import MEANING_SCORES
 
     title = f"{min(PRINTED, len(preview.captions))} of the captions"
@@ -92,7 +92,7 @@ def _captions_table(preview: "Preview") -> Table:
 
 
 def _outcomes_table(preview: "Preview") -> Table:
-    from laclip_ray.rewriting.preview_report import ALL, all_outcomes
+    from laclip_ray.rewriting.forecasting.preview_report import ALL, all_outcomes
 
     outcomes = all_outcomes(preview)
     table = Table(title="rewrites accepted after redraws, and texts refused by reason", title_justify="left")

@@ -11,8 +11,8 @@ from laclip_ray.printable import printable_line
 from laclip_ray.tally import first_names
 
 if TYPE_CHECKING:
-    from laclip_ray.rewriting.export_files import ExportResult
-    from laclip_ray.rewriting.import_texts import ImportResult
+    from laclip_ray.rewriting.transfer.export_files import ExportResult
+    from laclip_ray.rewriting.transfer.import_texts import ImportResult
 
 prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")
 rewrites_app = typer.Typer(
@@ -25,7 +25,7 @@ def list_prompts() -> None:
     """List the built-in prompt sets."""
     from rich.table import Table
 
-    from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+    from laclip_ray.rewriting.prompting.prompts import built_in_prompt_sets, load_prompt_set
 
     table = Table("prompt set", "pairs", "description")
     for prompt_set in map(load_prompt_set, built_in_prompt_sets()):
@@ -53,7 +53,7 @@ def import_prompts(
     ] = False,
 ) -> None:
     """Make a prompt set from a Python file that lists captions."""
-    from laclip_ray.rewriting.prompt_import import Selection, import_prompt_set
+    from laclip_ray.rewriting.prompting.prompt_import import Selection, import_prompt_set
 
     selection = Selection(source=source, target=target, groups=groups, pairs=pairs)
     imported, path = import_prompt_set(file, selection, output, name, seed, force, all_pairs)
@@ -92,7 +92,7 @@ def retry_rewrites(
     experiment = read_experiment(config, overrides)
     from laclip_ray.console import print_rewriting
     from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
-    from laclip_ray.rewriting.pipeline import run_rewriting
+    from laclip_ray.rewriting.running.pipeline import run_rewriting
 
     check_reasons(reason, RETRYABLE)
     print_rewriting(console, run_rewriting(experiment, retry=reason), experiment.rewrite_output)
@@ -109,7 +109,7 @@ def probe_engine(
     """Measure the engine alone at a few settings, on these captions and prompts. Writes no rewrites."""
     experiment = read_experiment(config, overrides)
     from laclip_ray.console import print_probe, print_trial
-    from laclip_ray.rewriting.probe import run_probe
+    from laclip_ray.rewriting.forecasting.probe import run_probe
 
     print_probe(console, run_probe(experiment, seconds, lambda trial: print_trial(console, trial)))
 
@@ -151,7 +151,7 @@ def import_rewrites(
     overrides = [word for word in texts if _is_override(word)]
     files = [word for word in texts if not _is_override(word)]
     experiment = read_experiment(config, overrides)
-    from laclip_ray.rewriting.import_texts import CaptionsFile, import_rewrites
+    from laclip_ray.rewriting.transfer.import_texts import CaptionsFile, import_rewrites
 
     captions_file = CaptionsFile(captions, join, header, id_field, caption_field, captions_only)
     _print_imported(import_rewrites(experiment, captions_file, files, name or ()))
@@ -204,7 +204,7 @@ def export_rewrites(
 ) -> None:
     """Write accepted rewrites and their captions in common formats."""
     experiment = read_experiment(config, overrides)
-    from laclip_ray.rewriting.export import export_rewrites
+    from laclip_ray.rewriting.transfer.export import export_rewrites
 
     _print_exported(output, export_rewrites(experiment, output, to, partial))
 

@@ -14,7 +14,7 @@ def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run
     """Rewrite every caption that has no outcome yet."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_rewriting
-    from laclip_ray.rewriting.pipeline import run_rewriting
+    from laclip_ray.rewriting.running.pipeline import run_rewriting
 
     print_rewriting(console, run_rewriting(experiment), experiment.rewrite_output)
 
@@ -23,7 +23,7 @@ def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Estimate the tokens, GPU-hours and money that rewriting takes. Needs no GPU."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_estimate
-    from laclip_ray.rewriting.estimate import estimate_rewriting
+    from laclip_ray.rewriting.forecasting.estimate import estimate_rewriting
 
     print_estimate(console, estimate_rewriting(experiment))
 

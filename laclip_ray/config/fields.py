@@ -81,7 +81,7 @@ ExportTarget = Literal["parquet", "text", "webdataset"]
 """File format of exported rewrites."""
 
 ImportJoin = Literal["id", "caption", "basename"]
-"""What joins the rows of imported texts to samples; see `rewriting.line_index`."""
+"""What joins the rows of imported texts to samples; see `rewriting.transfer.line_index`."""
 
 ModelLayout = Literal["open_clip", "hugging_face"]
 """Library that an exported model is for."""

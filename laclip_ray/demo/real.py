@@ -23,10 +23,10 @@ from laclip_ray.demo.report_parts import rewriting_summaries, rewritten_samples
 from laclip_ray.errors import UserError
 from laclip_ray.printable import printable_line
 from laclip_ray.reporting.report import Report, RewrittenSample, render_report
-from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.result import RewritingResult
-from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.running.result import RewritingResult
+from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import NOTHING_TO_REWRITE
 from laclip_ray.versions import package_versions
 

@@ -24,9 +24,9 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.intervals import mean_interval
 from laclip_ray.reporting.report import Report, ResultRow, RewrittenSample, render_report
-from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.running.result import RewritingResult
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.paths import REPORT_FILE

@@ -11,10 +11,10 @@ from laclip_ray.config import Delivery, Experiment
 from laclip_ray.onejob.forecast import Forecast, Halves, cheapest, forecasts
 from laclip_ray.onejob.priority import schedule_of
 from laclip_ray.onejob.run import check_text
-from laclip_ray.rewriting.backlog import Backlog, find_backlog
-from laclip_ray.rewriting.estimate import Estimate, estimate_rewriting
-from laclip_ray.rewriting.pipeline import engine_group
+from laclip_ray.rewriting.forecasting.estimate import Estimate, estimate_rewriting
 from laclip_ray.rewriting.prices import load_prices
+from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
+from laclip_ray.rewriting.running.pipeline import engine_group
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.paths import RunPaths

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from laclip_ray.data.schedule import Schedule
-from laclip_ray.rewriting.backlog import Backlog
+from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.training.checkpoint import read_position
 
 

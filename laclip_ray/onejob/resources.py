@@ -6,9 +6,9 @@ from typing import Any
 
 from laclip_ray import cluster
 from laclip_ray.config import RewriteConfig, with_overrides
-from laclip_ray.rewriting.backlog import Backlog
-from laclip_ray.rewriting.meaning_pool import encoder_group
-from laclip_ray.rewriting.pipeline import engine_group, rewriting_groups, scorer_group
+from laclip_ray.rewriting.running.backlog import Backlog
+from laclip_ray.rewriting.running.pipeline import engine_group, rewriting_groups, scorer_group
+from laclip_ray.rewriting.scoring.meaning_pool import encoder_group
 from laclip_ray.training.run import worker_group
 
 logger = logging.getLogger(__name__)

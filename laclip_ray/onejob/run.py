@@ -27,12 +27,12 @@ from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.onejob.coordinator import CoordinatorQueue, CoordinatorSupply, start_coordinator
 from laclip_ray.onejob.priority import schedule_of, sort_by_priority
 from laclip_ray.onejob.resources import fit_to_cluster, reservations, rewriting_cpus, runs_beside
-from laclip_ray.rewriting.backlog import Backlog, check_prompts, find_backlog
-from laclip_ray.rewriting.engine import BuildEngine, VllmEngine
-from laclip_ray.rewriting.hooks import RunHooks
-from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting
-from laclip_ray.rewriting.result import BudgetReachedError, RewritingResult
-from laclip_ray.rewriting.shortfall import ShortfallError
+from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
+from laclip_ray.rewriting.running.backlog import Backlog, check_prompts, find_backlog
+from laclip_ray.rewriting.running.hooks import RunHooks
+from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting
+from laclip_ray.rewriting.running.result import BudgetReachedError, RewritingResult
+from laclip_ray.rewriting.running.shortfall import ShortfallError
 from laclip_ray.rewriting.tables import LOG_PROBABILITY
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.paths import RunPaths

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from laclip_ray.data.records import NO_CAPTION, Sample
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.gate_text import is_wordless
-from laclip_ray.rewriting.prompts import SEPARATOR, choose_head
+from laclip_ray.rewriting.judging.gate import Gate
+from laclip_ray.rewriting.judging.text import is_wordless
+from laclip_ray.rewriting.prompting.prompts import SEPARATOR, choose_head
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop
 from laclip_ray.rewriting.tables import SAMPLES_SCHEMA, WorkUnit, slot_bits, with_columns_of
 

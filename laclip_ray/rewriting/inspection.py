@@ -18,13 +18,13 @@ from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.meaning import MEANING_ADDED, MEANING_LOST, UNLIKELY
-from laclip_ray.rewriting.picture_gate import UNLIKE_PICTURE
-from laclip_ray.rewriting.score_columns import ScoreRange, score_ranges
-from laclip_ray.rewriting.sets import SetSelection, describe_sets, readable_sets
-from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.store import Committed
+from laclip_ray.rewriting.judging.gate import Rejection
+from laclip_ray.rewriting.judging.meaning import MEANING_ADDED, MEANING_LOST, UNLIKELY
+from laclip_ray.rewriting.scoring.picture_gate import UNLIKE_PICTURE
+from laclip_ray.rewriting.storing.score_columns import ScoreRange, score_ranges
+from laclip_ray.rewriting.storing.sets import SetSelection, describe_sets, readable_sets
+from laclip_ray.rewriting.storing.statistics import Statistics
+from laclip_ray.rewriting.storing.store import Committed
 
 RETRYABLE = (
     *(reason.value for reason in Rejection),

@@ -20,11 +20,11 @@ from laclip_ray.config.markers import DIRECTORY_PREFIX
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.completions import describe_completions
-from laclip_ray.rewriting.gate import VERSION as GATE_VERSION
-from laclip_ray.rewriting.head_choice import HeadNumbers, unaligned_heads
-from laclip_ray.rewriting.meaning import VERSION as MEANING_VERSION
-from laclip_ray.rewriting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
+from laclip_ray.rewriting.judging.gate import VERSION as GATE_VERSION
+from laclip_ray.rewriting.judging.meaning import VERSION as MEANING_VERSION
+from laclip_ray.rewriting.prompting.completions import describe_completions
+from laclip_ray.rewriting.prompting.head_choice import HeadNumbers, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import PAIRS_PER_HEAD, PromptSet, template_description
 from laclip_ray.rewriting.tables import MEANING_SCORES
 
 # fmt: off

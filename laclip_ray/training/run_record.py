@@ -23,7 +23,7 @@ from laclip_ray.models.files import CONFIG_FILE
 from laclip_ray.models.specs import ModelSpec, differing_keys
 from laclip_ray.ownership import check_owner
 from laclip_ray.rewriting.recipe import deciding_gate
-from laclip_ray.rewriting.sets import RewriteSets
+from laclip_ray.rewriting.storing.sets import RewriteSets
 from laclip_ray.training.paths import RECORD_FILE, RunPaths
 from laclip_ray.training.rows import ShardRows, check_names, read_rows, write_rows
 

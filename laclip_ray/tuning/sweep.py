@@ -14,10 +14,10 @@ from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, TuneConfig
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import check_evaluation
-from laclip_ray.rewriting.pipeline import run_rewriting
 from laclip_ray.rewriting.prices import load_prices
-from laclip_ray.rewriting.score_checks import check_scores
-from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.storing.score_checks import check_scores
+from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, committed_sets
 from laclip_ray.training.rows import find_rows, write_rows
 from laclip_ray.training.run import check_training
 from laclip_ray.tuning.capacity import reserve

@@ -17,9 +17,9 @@ from itertools import permutations
 from pathlib import Path
 
 from laclip_ray.config import GateConfig
-from laclip_ray.rewriting.gate import Gate, Rejection
-from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
-from laclip_ray.rewriting.prompts import ExamplePair, built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.judging.gate import Gate, Rejection
+from laclip_ray.rewriting.prompting.head_choice import pairs_of, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import ExamplePair, built_in_prompt_sets, load_prompt_set
 from tests.figures.figure import Figure
 from tests.figures.gate_defects import COUNT_TOKENS, DEFECTS, EXAMPLES, Defect
 

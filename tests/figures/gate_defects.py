@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens
-from laclip_ray.rewriting.completions import parse_completion
-from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.prompts import INSTRUCTION, SEPARATOR, ExamplePair
+from laclip_ray.rewriting.judging.gate import Rejection
+from laclip_ray.rewriting.prompting.completions import parse_completion
+from laclip_ray.rewriting.prompting.prompts import INSTRUCTION, SEPARATOR, ExamplePair
 
 COUNT_TOKENS = partial(count_tokens, TokenizerSpec("ViT-B-32"))
 

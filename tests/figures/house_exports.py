@@ -99,7 +99,7 @@ def pictures() -> list[bytes]:
 
 def verdicts_of_gate(model: str, directory: Path) -> dict[str, Any]:
     """Whether the picture gate keeps each rewrite, by `picture/rewrite`."""
-    from laclip_ray.rewriting.picture_gate import PictureScorer
+    from laclip_ray.rewriting.scoring.picture_gate import PictureScorer
 
     scored = PictureScorer(model, None, 8).score(pictures(), CAPTIONS, [REWRITES] * len(CAPTIONS))
     return {

@@ -17,7 +17,7 @@ from laclip_ray.config import Experiment, parse_experiment, to_yaml, with_overri
 from laclip_ray.demo.run import demo_experiment
 from laclip_ray.demo.world import write_world
 from laclip_ray.randomness import uniform
-from laclip_ray.rewriting.backlog import find_backlog
+from laclip_ray.rewriting.running.backlog import find_backlog
 from laclip_ray.training.metrics import read_metrics
 from tests.figures.figure import Figure, exit_code
 from tests.integration.chaos import contents

@@ -13,7 +13,7 @@ from typing import Any
 
 from laclip_ray.config import load_experiment
 from laclip_ray.onejob.run import run_one_job
-from laclip_ray.rewriting.engine import VllmEngine
+from laclip_ray.rewriting.engines.engine import VllmEngine
 from tests.integration.scripted_engine import ProcessEngine, ScriptedEngine
 
 

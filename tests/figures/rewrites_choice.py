@@ -25,8 +25,8 @@ from laclip_ray.data.stream import build_stream
 from laclip_ray.data.text_choice import SHOWS_REWRITE, UNSCORED, TextChoice, TextPolicy, text_policy
 from laclip_ray.data.tokens import TokenizerSpec, load_clip_tokenizer
 from laclip_ray.randomness import uniform
-from laclip_ray.rewriting.sets import RewriteSets
-from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, write_draws
+from laclip_ray.rewriting.storing.sets import RewriteSets
+from laclip_ray.rewriting.storing.store import RewriteSet, commit_verdicts, write_draws
 from laclip_ray.rewriting.tables import Origin
 from tests.figures.figure import Figure
 from tests.unit.conftest import SMALL, picture, write_tar

@@ -14,11 +14,11 @@ from laclip_ray.config import DEMO_REWRITER, MeaningGateConfig, parse_experiment
 from laclip_ray.data.records import hash_caption
 from laclip_ray.models.sentence_encoder import SentenceEncoder
 from laclip_ray.randomness import hash64
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.meaning import MeaningScorer, Pair
-from laclip_ray.rewriting.meaning_pool import local_meaning_gate
-from laclip_ray.rewriting.meaning_verdicts import judge_by_meaning
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.judging.gate import Gate
+from laclip_ray.rewriting.judging.meaning import MeaningScorer, Pair
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.scoring.meaning_pool import local_meaning_gate
+from laclip_ray.rewriting.scoring.meaning_verdicts import judge_by_meaning
 from laclip_ray.rewriting.tables import DRAWN, SCORED_DRAWS_SCHEMA, TOKENS
 from tests.figures.figure import Figure
 from tests.figures.rewriting import world_captions

@@ -9,8 +9,8 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting.heads import build_heads, choose_heads, load_llm_tokenizer, shared_tokens
-from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.engines.heads import build_heads, choose_heads, load_llm_tokenizer, shared_tokens
+from laclip_ray.rewriting.prompting.prompts import built_in_prompt_sets, load_prompt_set
 from tests.figures.figure import Figure
 from tests.figures.rewriting import (
     RUNS,
@@ -26,15 +26,16 @@ from tests.figures.rewriting import (
 from tests.integration.procedures import real_data
 from tests.real_models import real_model
 
-CAPTIONS = 400
+CAPTIONS = 100
 """Captions rewritten with each choice of heads, in each of the four prompt sets."""
 _BRIEF: dict[str, Any] = {
+    "heads": 8,
     "redraws": 0,
     "sampling": {"max_tokens": 8},
     "gate": {"drop_truncated": False, "min_words": 0, "min_shared_words": 0, "meaning": None},
     "max_failed_share": 1.0,
 }
-"""Prompts are measured, so texts are cut off early, and accepted all the same."""
+"""Prompts are measured, so texts are cut off early, and accepted all the same. Few heads: each serves many captions."""
 BLOCKS = (16, 32)
 """The cache blocks of vLLM on a GPU and, with this package's default, on a CPU."""
 

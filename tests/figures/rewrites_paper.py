@@ -12,12 +12,12 @@ from random import Random
 
 from laclip_ray.config import Experiment, ImportJoin, RewriteConfig, parse_experiment
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.rewriting.completions import reference_completion
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.import_texts import CaptionsFile, import_rewrites
-from laclip_ray.rewriting.prompts import ExamplePair, completion_head
+from laclip_ray.rewriting.judging.gate import Gate
+from laclip_ray.rewriting.prompting.completions import reference_completion
+from laclip_ray.rewriting.prompting.prompts import ExamplePair, completion_head
 from laclip_ray.rewriting.recipe import gate_fingerprint
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.storing.store import RewriteSet
+from laclip_ray.rewriting.transfer.import_texts import CaptionsFile, import_rewrites
 from tests.figures.figure import Figure
 from tests.integration.procedures import real_data
 from tests.unit.conftest import picture, write_tar

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laclip_ray.config import GateConfig, MeaningGateConfig
-from laclip_ray.rewriting.calibration import read_labelled
-from laclip_ray.rewriting.gate_quality import measure_gate
-from laclip_ray.rewriting.gate_text import words_of
-from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.judging.calibration import read_labelled
+from laclip_ray.rewriting.judging.text import words_of
+from laclip_ray.rewriting.prompting.prompts import built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.scoring.gate_quality import measure_gate
 from tests.figures import gate
 from tests.figures.figure import Figure
 from tests.real_models import real_model

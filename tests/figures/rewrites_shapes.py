@@ -4,7 +4,7 @@ import timeit
 from collections import Counter
 from collections.abc import Iterator
 
-from laclip_ray.rewriting.completions import parse_completion
+from laclip_ray.rewriting.prompting.completions import parse_completion
 from tests.figures.figure import Figure
 from tests.figures.gate import web_captions
 from tests.unit.rewriting.shapes import MUG, SHAPES

@@ -22,9 +22,9 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, load_experiment, parse_experiment, to_yaml
 from laclip_ray.demo.language import alt_text
 from laclip_ray.demo.scenes import draw_scene
-from laclip_ray.rewriting.gate import build_gate
-from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
-from laclip_ray.rewriting.prompts import load_prompt_set
+from laclip_ray.rewriting.judging.gate import build_gate
+from laclip_ray.rewriting.prompting.head_choice import pairs_of, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from tests.figures import gate
 from tests.figures.figure import Figure, exit_code, outcomes_of_tests
 from tests.figures.processes import watch_memory

@@ -14,12 +14,12 @@ from typing import Any
 
 from laclip_ray.config import Experiment, load_experiment
 from laclip_ray.config.rewriting import required_model
-from laclip_ray.rewriting.completions import parse_completion
-from laclip_ray.rewriting.engine import VllmEngine
-from laclip_ray.rewriting.heads import build_heads, choose_heads, load_llm_tokenizer
-from laclip_ray.rewriting.prompts import choose_head, completion_head, load_prompt_set
+from laclip_ray.rewriting.engines.engine import VllmEngine
+from laclip_ray.rewriting.engines.heads import build_heads, choose_heads, load_llm_tokenizer
+from laclip_ray.rewriting.prompting.completions import parse_completion
+from laclip_ray.rewriting.prompting.prompts import choose_head, completion_head, load_prompt_set
+from laclip_ray.rewriting.prompting.stops import COMPLETION_STOPS
 from laclip_ray.rewriting.recipe import model_directory
-from laclip_ray.rewriting.stops import COMPLETION_STOPS
 
 BATCH = 100
 _IN_FLIGHT = 1024

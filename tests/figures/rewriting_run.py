@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray.config import RewriteConfig, load_experiment
-from laclip_ray.rewriting.engine import Engine, VllmEngine
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.engines.engine import Engine, VllmEngine
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from tests.integration.scripted_engine import SeededEngine
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from laclip_ray import cli, lease
-from laclip_ray.rewriting import import_texts
+from laclip_ray.rewriting.transfer import import_texts
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import ShardRewrites, text_policy
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.rewriting.recipe import gate_fingerprint
-from laclip_ray.rewriting.sets import RewriteSets
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.storing.sets import RewriteSets
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.run import run_training
 from tests.figures import training_nodes

@@ -4,7 +4,7 @@ import sys
 
 from laclip_ray.config import load_experiment
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.tuning.sweep import run_sweep
 from tests.integration.scripted_engine import ScriptedEngine
 

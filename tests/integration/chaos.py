@@ -18,10 +18,10 @@ import psutil
 
 from laclip_ray.config import Experiment, load_experiment, to_yaml
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.engine import VllmEngine
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.prompts import Prompt
+from laclip_ray.rewriting.engines.engine import VllmEngine
+from laclip_ray.rewriting.prompting.prompts import Prompt
+from laclip_ray.rewriting.running.backlog import find_backlog
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
 from tests.integration.scripted_engine import POISON, ProcessEngine
 
@@ -30,7 +30,7 @@ class MortalVllmEngine(VllmEngine):
     """A real engine. A caption with `POISON` in it kills its process."""
 
     async def generate(self, prompt: Prompt, count: int, request_id: str) -> Any:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         if POISON in prompt.caption:
             for pid in engine_processes_of(os.getpid()):
                 os.kill(pid, signal.SIGKILL)

@@ -26,8 +26,8 @@ from laclip_ray.demo.language import is_faithful
 from laclip_ray.models.building import create_model
 from laclip_ray.models.pixels import normalise, offset_and_factor
 from laclip_ray.models.specs import load_model_spec
-from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.orphan_guard import OWNER_VARIABLE
+from laclip_ray.rewriting.engines.orphan_guard import OWNER_VARIABLE
+from laclip_ray.rewriting.running.backlog import find_backlog
 
 REPOSITORY = Path(__file__).parents[2]
 

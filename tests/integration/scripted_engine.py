@@ -10,8 +10,8 @@ from typing import Any
 from zlib import crc32
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError
-from laclip_ray.rewriting.prompts import SEPARATOR
+from laclip_ray.rewriting.engines.engine import Answer, Completion, EngineDiedError, RequestError
+from laclip_ray.rewriting.prompting.prompts import SEPARATOR
 from laclip_ray.rewriting.tables import PROMPT_TOO_LONG
 
 POISON = "POISON"
@@ -37,7 +37,7 @@ class ScriptedEngine:
     """Time that each answer takes."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         caption = caption_of(prompt)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
@@ -72,7 +72,7 @@ class SeededEngine:
     seed: int
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         caption = prompt.rsplit("\n", 1)[1][: -len(SEPARATOR) - 1]
         attempt = int(request_id.rsplit("/", 1)[1])
         return Answer(
@@ -110,7 +110,7 @@ class ProcessEngine:
     gone: bool = False
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         loop = asyncio.get_running_loop()
         if self.process is None:
             self.process = subprocess.Popen(
@@ -143,6 +143,6 @@ class ProcessEngine:
             answer.set_exception(EngineDiedError("its process is gone"))
 
     def close(self) -> None:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         if self.process is not None:
             self.process.kill()

@@ -12,10 +12,10 @@ from typing import Any
 from unittest.mock import patch
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting import engine as engine_module
-from laclip_ray.rewriting.engine import Answer, VllmEngine
-from laclip_ray.rewriting.orphan_guard import kill_children_when_gone
-from laclip_ray.rewriting.prompts import Prompt
+from laclip_ray.rewriting.engines import engine as engine_module
+from laclip_ray.rewriting.engines.engine import Answer, VllmEngine
+from laclip_ray.rewriting.engines.orphan_guard import kill_children_when_gone
+from laclip_ray.rewriting.prompting.prompts import Prompt
 from tests.integration.chaos import engine_processes_of
 
 
@@ -46,7 +46,7 @@ class EngineHost:
         self._exchanges: dict[str, list[Exchange]] = {mode: [] for mode in configs}
 
     async def generate(self, mode: str, parts: tuple[str, str, str], count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         prompt = Prompt(*parts)
         answer = await self._engines[mode].generate(prompt, count, f"{mode}/{request_id}")
         self._exchanges[mode].append(Exchange(str(prompt), count, answer))
@@ -75,7 +75,7 @@ class SharedEngine:
     """An `EngineHost` actor."""
 
     async def generate(self, prompt: Prompt, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         parts = (prompt.before, prompt.caption, prompt.after)
         answer: Answer = await self.host.generate.remote(self.rewrite.mode, parts, count, request_id)
         return answer

@@ -13,7 +13,7 @@ from laclip_ray.cli import main
 def use_scripted_engine(pace_s: float) -> None:
     """Replace the engine of every verb in this process."""
     from laclip_ray.onejob import run as onejob
-    from laclip_ray.rewriting import pipeline
+    from laclip_ray.rewriting.running import pipeline
     from laclip_ray.tuning import sweep
     from tests.integration.scripted_engine import ProcessEngine
 

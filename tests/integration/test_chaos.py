@@ -14,7 +14,7 @@ import pytest
 from laclip_ray.cli.interruptions import interruption_message
 from laclip_ray.config import Experiment, to_yaml, with_overrides
 from laclip_ray.lease import LEASE_FILE
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from tests.cases import case
 from tests.integration.chaos import contents, run_chaos
 from tests.integration.procedures import REPOSITORY, child_environment, engine_owners, engine_processes, wait_for
@@ -77,7 +77,7 @@ from functools import partial
 from laclip_ray import storage
 from laclip_ray.config import load_experiment
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from tests.integration.scripted_engine import ProcessEngine
 ray.init(address="local", num_cpus=4, num_gpus=1)  # Ray does not check that there is a GPU
 for config in sys.argv[1:]:

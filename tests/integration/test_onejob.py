@@ -16,7 +16,7 @@ from laclip_ray.config import Experiment, RewriteConfig, with_overrides
 from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, run_one_job
-from laclip_ray.rewriting.engine import Answer, BuildEngine, Engine, EngineDiedError, EngineStartError
+from laclip_ray.rewriting.engines.engine import Answer, BuildEngine, Engine, EngineDiedError, EngineStartError
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
@@ -85,7 +85,7 @@ class HeldEngine(ScriptedEngine):
     train_output: str = ""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         async with asyncio.timeout(120):
             while caption_of(prompt) in self.held and newest_checkpoint(self.train_output) is None:
                 await asyncio.sleep(0.1)
@@ -175,7 +175,7 @@ class LostEngine(ScriptedEngine):
         self.is_lost = True
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         if self.is_lost:
             raise EngineDiedError("its process is gone")
         if not Path(self.place, "start-1").exists():

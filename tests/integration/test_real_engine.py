@@ -7,7 +7,7 @@ import pytest
 
 from laclip_ray.config import Experiment
 from laclip_ray.demo.world import write_world
-from laclip_ray.rewriting.backlog import find_backlog
+from laclip_ray.rewriting.running.backlog import find_backlog
 from tests.integration.conftest import jpeg, write_shard
 from tests.integration.procedures import kill_and_resume
 

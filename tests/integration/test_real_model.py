@@ -18,17 +18,17 @@ from rich.console import Console
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.demo.real import real_experiment, run_real_demo
-from laclip_ray.rewriting import preview as preview_module
-from laclip_ray.rewriting.engine import BuildEngine
-from laclip_ray.rewriting.gate import Rejection
+from laclip_ray.rewriting.engines.engine import BuildEngine
+from laclip_ray.rewriting.forecasting import preview as preview_module
+from laclip_ray.rewriting.forecasting.preview import plan_preview, run_preview
+from laclip_ray.rewriting.forecasting.preview_forecast import total_work
 from laclip_ray.rewriting.inspection import RETRYABLE
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.preview import plan_preview, run_preview
-from laclip_ray.rewriting.preview_forecast import total_work
-from laclip_ray.rewriting.prompts import CHAT_INSTRUCTION, INSTRUCTION, SEPARATOR
-from laclip_ray.rewriting.recipe_file import RECIPE_FILE
-from laclip_ray.rewriting.sets import SetSelection, configured_sets
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.judging.gate import Rejection
+from laclip_ray.rewriting.prompting.prompts import CHAT_INSTRUCTION, INSTRUCTION, SEPARATOR
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE
+from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import NOTHING_TO_REWRITE
 from tests.integration.procedures import wait_for
 from tests.integration.shared_engine import EngineHost, Exchange, SharedEngine

@@ -18,13 +18,13 @@ from laclip_ray.errors import IncompleteError
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
-from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.engine import Answer, EngineDiedError
-from laclip_ray.rewriting.hooks import RunHooks
-from laclip_ray.rewriting.pipeline import claim_sets, finish_rewriting, run_rewriting
-from laclip_ray.rewriting.result import StoppedError
-from laclip_ray.rewriting.sets import SetSelection, configured_sets
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.engines.engine import Answer, EngineDiedError
+from laclip_ray.rewriting.running.backlog import find_backlog
+from laclip_ray.rewriting.running.hooks import RunHooks
+from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.rewriting.running.result import StoppedError
+from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
+from laclip_ray.rewriting.storing.store import RewriteSet
 from tests.cases import case
 from tests.integration.conftest import good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
@@ -151,7 +151,7 @@ class NoEngine(ScriptedEngine):
     """Must not be asked."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         raise EngineDiedError("an engine was asked")
 
 
@@ -205,7 +205,7 @@ class HealedEngine(ScriptedEngine):
     """No caption kills it."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         return await super().generate(prompt.replace(POISON, "sugar"), count, request_id)
 
 
@@ -251,7 +251,7 @@ class LaterEngine(ScriptedEngine):
     """Its answers start with `later`, unlike the first run's."""
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         answer = await super().generate(prompt, count, request_id)
         return replace(answer, completions=[replace(one, text=f"later {one.text}") for one in answer.completions])
 
@@ -284,7 +284,7 @@ class StuckEngine(ScriptedEngine):
     asked: int = 0
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         self.asked += 1
         if self.asked > 3:
             await asyncio.Event().wait()
@@ -332,7 +332,7 @@ class HeldEngine(ScriptedEngine):
     others: int = 0
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         _, shard, *_ = request_id.split("/")
         if shard == self.held_shard:
             assert self.rewrite_set is not None

@@ -12,7 +12,7 @@ from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.schedule import Position
 from laclip_ray.data.text_choice import ShownText
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.training.checkpoint import newest_checkpoint, shown_counts_from_json
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training

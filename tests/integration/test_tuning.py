@@ -9,7 +9,7 @@ import pytest
 
 from laclip_ray.config import Experiment, load_experiment, with_overrides
 from laclip_ray.errors import IncompleteError
-from laclip_ray.rewriting.pipeline import run_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.stages import read_stages
 from laclip_ray.tuning.sweep import run_sweep

@@ -13,7 +13,7 @@ from hypothesis import settings
 from PIL import Image
 
 from laclip_ray.data.images import ImageSpec
-from laclip_ray.rewriting.orphan_guard import OWNER_VARIABLE
+from laclip_ray.rewriting.engines.orphan_guard import OWNER_VARIABLE
 
 # Before torch is imported. Small models do not gain from more threads, and on busy cores threads wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -8,13 +8,14 @@ import pytest
 from tests import structure
 
 
-def test_every_part_of_the_package_has_a_layer() -> None:
-    parts = {module.part for module in structure.modules().values()}
-    assert parts == frozenset().union(*structure.LAYERS)
+@pytest.mark.parametrize("package", structure.LAYERS)
+def test_every_part_of_a_package_has_a_layer(package: str) -> None:
+    assert structure.parts_of(package) == frozenset().union(*structure.LAYERS[package])
 
 
-def test_no_part_imports_from_its_own_layer_or_above() -> None:
-    assert structure.upward_imports() == []
+@pytest.mark.parametrize("package", structure.LAYERS)
+def test_no_part_imports_from_its_own_layer_or_above(package: str) -> None:
+    assert structure.upward_imports(package) == []
 
 
 def test_no_modules_import_one_another() -> None:

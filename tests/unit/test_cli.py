@@ -14,9 +14,9 @@ from laclip_ray.cli import main
 from laclip_ray.cli.interruptions import interruption_message
 from laclip_ray.config import Experiment, load_experiment, parse_experiment
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.rewriting import pipeline
-from laclip_ray.rewriting.prompts import built_in_prompt_sets, load_prompt_set
-from laclip_ray.rewriting.result import RewritingResult
+from laclip_ray.rewriting.prompting.prompts import built_in_prompt_sets, load_prompt_set
+from laclip_ray.rewriting.running import pipeline
+from laclip_ray.rewriting.running.result import RewritingResult
 from tests.cases import case
 
 CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"

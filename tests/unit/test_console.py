@@ -8,10 +8,10 @@ from rich.console import Console
 
 from laclip_ray.cli import rewrites
 from laclip_ray.console import print_inspection, print_rewriting
-from laclip_ray.rewriting.export_files import ExportResult
 from laclip_ray.rewriting.inspection import Inspection, ShownDraw
-from laclip_ray.rewriting.result import RewritingResult
-from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.running.result import RewritingResult
+from laclip_ray.rewriting.storing.statistics import Statistics
+from laclip_ray.rewriting.transfer.export_files import ExportResult
 from tests.cases import case
 
 HOSTILE = "a\x1b[2J\x07\r\u202e:dog: [bold]b"

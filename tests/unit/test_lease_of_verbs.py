@@ -12,9 +12,9 @@ from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
 from laclip_ray.lease import LEASE_FILE, Holder
 from laclip_ray.onejob.run import run_one_job
-from laclip_ray.rewriting.import_texts import import_rewrites
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.probe import run_probe
+from laclip_ray.rewriting.forecasting.probe import run_probe
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.transfer.import_texts import import_rewrites
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.sweep import run_sweep
 from tests.cases import case

@@ -21,7 +21,7 @@ from laclip_ray.demo.language import STYLES
 from laclip_ray.demo.train_rewriter.data import train_tokenizer
 from laclip_ray.demo.train_rewriter.evaluation import evaluate, print_scores
 from laclip_ray.demo.train_rewriter.training import Recipe, build_model, train
-from laclip_ray.rewriting.prompts import load_prompt_set
+from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 
 
 def save(output: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, report: dict[str, object]) -> None:

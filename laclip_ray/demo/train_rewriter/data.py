@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from laclip_ray.demo.language import STYLES, rewrite_pair
 from laclip_ray.demo.scenes import draw_scene
 from laclip_ray.randomness import Key, permutation
-from laclip_ray.rewriting.prompts import INSTRUCTION, PAIRS_PER_HEAD, Head, PromptSet, completion_head
+from laclip_ray.rewriting.prompting.prompts import INSTRUCTION, PAIRS_PER_HEAD, Head, PromptSet, completion_head
 
 END_TOKEN = "<|end|>"  # noqa: S105
 POSITIONS_MAX = 1024

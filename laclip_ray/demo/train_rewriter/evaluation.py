@@ -9,8 +9,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from laclip_ray.demo.language import is_faithful
 from laclip_ray.demo.train_rewriter.data import HELD_OUT, random_head, world_pair
-from laclip_ray.rewriting.completions import parse_completion
-from laclip_ray.rewriting.prompts import PromptSet
+from laclip_ray.rewriting.prompting.completions import parse_completion
+from laclip_ray.rewriting.prompting.prompts import PromptSet
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from laclip_ray.demo.train_rewriter.data import (
     random_head,
     world_pair,
 )
-from laclip_ray.rewriting.prompts import PromptSet
+from laclip_ray.rewriting.prompting.prompts import PromptSet
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from laclip_ray.demo.language import (
     zero_shot_templates,
 )
 from laclip_ray.demo.scenes import KINDS, draw_scene
-from laclip_ray.rewriting.prompts import (
+from laclip_ray.rewriting.prompting.prompts import (
     PAIRS_PER_HEAD,
     SEPARATOR,
     built_in_prompt_sets,

@@ -14,7 +14,7 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo import real
 from laclip_ray.demo.real import real_experiment
 from laclip_ray.reporting.report import Rewrite, RewrittenSample
-from laclip_ray.rewriting.prompts import clean_caption
+from laclip_ray.rewriting.prompting.prompts import clean_caption
 
 
 def test_the_captions_are_many_and_distinct_and_arrive_as_they_are_written() -> None:

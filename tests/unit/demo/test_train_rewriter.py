@@ -18,7 +18,7 @@ from laclip_ray.demo.train_rewriter.data import (
     world_pair,
 )
 from laclip_ray.demo.train_rewriter.training import Recipe, build_model, learning_rate_at, loss_of, training_batch
-from laclip_ray.rewriting.prompts import PromptSet, load_prompt_set
+from laclip_ray.rewriting.prompting.prompts import PromptSet, load_prompt_set
 
 REWRITER = Path(__file__).parents[3] / "laclip_ray" / "demo" / "rewriter"
 TINY = Recipe(

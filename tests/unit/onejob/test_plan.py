@@ -16,7 +16,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.onejob.plan import RunPlan, plan_run
 from laclip_ray.onejob.priority import sort_by_priority
 from laclip_ray.onejob.resources import fit_to_cluster, reservations
-from laclip_ray.rewriting.backlog import find_backlog
+from laclip_ray.rewriting.running.backlog import find_backlog
 from tests.unit.conftest import picture, write_tar
 
 SHARDS, SAMPLES = 5, 4

@@ -11,10 +11,10 @@ from laclip_ray import storage
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, RewritingThread, _run_ahead
-from laclip_ray.rewriting.backlog import Backlog, find_backlog
-from laclip_ray.rewriting.hooks import RunHooks
-from laclip_ray.rewriting.result import RewritingResult
-from laclip_ray.rewriting.shortfall import ShortfallError
+from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
+from laclip_ray.rewriting.running.hooks import RunHooks
+from laclip_ray.rewriting.running.result import RewritingResult
+from laclip_ray.rewriting.running.shortfall import ShortfallError
 from laclip_ray.training.summary import TrainingResult
 from tests.cases import case
 from tests.unit.conftest import picture, write_tar

@@ -7,7 +7,7 @@ import pytest
 
 from laclip_ray.config import GateConfig
 from laclip_ray.rewriting.recipe import gate_fingerprint
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.storing.store import RewriteSet
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from laclip_ray.config import Template
-from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
-from laclip_ray.rewriting.prompts import ExamplePair, Head, Messages, PromptSet, chat_head, completion_head
+from laclip_ray.rewriting.prompting.head_choice import pairs_of, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import ExamplePair, Head, Messages, PromptSet, chat_head, completion_head
 
 
 def head_pairs(prompt_set: PromptSet, count: int, seed: int) -> tuple[tuple[ExamplePair, ...], ...]:

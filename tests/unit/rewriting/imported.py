@@ -9,8 +9,8 @@ from typing import Any
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.data.records import Sample
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.rewriting.import_texts import ImportResult
-from laclip_ray.rewriting.sets import SetSelection, committed_sets
+from laclip_ray.rewriting.storing.sets import SetSelection, committed_sets
+from laclip_ray.rewriting.transfer.import_texts import ImportResult
 
 OPEN_GATE = {"preset": "paper", "min_words": 0}
 """Only empty rewrites are refused."""

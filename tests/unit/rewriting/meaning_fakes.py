@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from laclip_ray.config import MeaningGateConfig
 from laclip_ray.randomness import hash64
-from laclip_ray.rewriting.meaning import MeaningScorer, MeaningScores, Pair
-from laclip_ray.rewriting.meaning_verdicts import MeaningGate
+from laclip_ray.rewriting.judging.meaning import MeaningScorer, MeaningScores, Pair
+from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 
 DIMENSIONS = 16
 SCORERS = {"meaning": "fake", "added": "fake"}

@@ -7,7 +7,7 @@ github.com/LijieFan/LaCLIP.
 from itertools import product
 from random import Random
 
-from laclip_ray.rewriting.prompts import Head
+from laclip_ray.rewriting.prompting.prompts import Head
 
 CAPTION = "two dogs run over a wet beach"
 

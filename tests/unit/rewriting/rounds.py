@@ -16,13 +16,13 @@ from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.data.records import Sample
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.draws import build_samples, describe_samples, join_draws, judge_draws
-from laclip_ray.rewriting.engine import Answer, Completion, EngineDiedError, RequestError
-from laclip_ray.rewriting.gate import Gate
-from laclip_ray.rewriting.generator import ShardGenerator, useful_redraws
-from laclip_ray.rewriting.head_choice import pairs_of, unaligned_heads
-from laclip_ray.rewriting.heads import build_heads
-from laclip_ray.rewriting.prompts import load_prompt_set
-from laclip_ray.rewriting.store import RewriteSet
+from laclip_ray.rewriting.engines.engine import Answer, Completion, EngineDiedError, RequestError
+from laclip_ray.rewriting.engines.heads import build_heads
+from laclip_ray.rewriting.judging.gate import Gate
+from laclip_ray.rewriting.prompting.head_choice import pairs_of, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import load_prompt_set
+from laclip_ray.rewriting.running.generator import ShardGenerator, useful_redraws
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit, slot_numbers
 
 PROMPT_SET = load_prompt_set("cleaned")
@@ -60,7 +60,7 @@ class RandomEngine:
     tokens: Counter[str] = field(default_factory=Counter)
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         self.prompts.append((prompt, count))
         await asyncio.sleep(0)
         if UNANSWERED in prompt:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from laclip_ray.config import RewriteConfig
 from laclip_ray.data.records import hash_caption
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.head_choice import HeadNumbers, unaligned_heads
-from laclip_ray.rewriting.prompts import load_prompt_set
+from laclip_ray.rewriting.prompting.head_choice import HeadNumbers, unaligned_heads
+from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe
-from laclip_ray.rewriting.statistics import Statistics
-from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, open_for_writing, write_draws
+from laclip_ray.rewriting.storing.statistics import Statistics
+from laclip_ray.rewriting.storing.store import RewriteSet, commit_verdicts, open_for_writing, write_draws
 from laclip_ray.rewriting.tables import Origin
 
 ORIGIN = Origin(file_identity="10-1.5", inputs="abc", rewrites_per_set=3, engine_s=2.5, gpu_s=5.0)

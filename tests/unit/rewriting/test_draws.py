@@ -14,8 +14,8 @@ from laclip_ray.config import Experiment
 from laclip_ray.data.records import Sample, hash_caption
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.draws import describe_samples, judge_draws, merge_draws
-from laclip_ray.rewriting.prompts import choose_head
-from laclip_ray.rewriting.statistics import Statistics
+from laclip_ray.rewriting.prompting.prompts import choose_head
+from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import SAMPLES_SCHEMA
 from tests.unit.rewriting.rounds import (
     HEADS,

@@ -13,11 +13,12 @@ from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.console import print_inspection
 from laclip_ray.data.records import hash_caption
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting import inspection, store, tables
-from laclip_ray.rewriting.gate import Rejection
-from laclip_ray.rewriting.import_texts import import_rewrites
+from laclip_ray.rewriting import inspection, tables
 from laclip_ray.rewriting.inspection import ACCEPTED, Inspection, inspect_rewrites
-from laclip_ray.rewriting.sets import SetSelection, readable_sets
+from laclip_ray.rewriting.judging.gate import Rejection
+from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.sets import SetSelection, readable_sets
+from laclip_ray.rewriting.transfer.import_texts import import_rewrites
 
 SHARDS, ROWS_PER_SHARD = 12, 4
 

@@ -10,9 +10,9 @@ from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
 from laclip_ray.onejob.plan import plan_run
 from laclip_ray.onejob.run import run_one_job
-from laclip_ray.rewriting.estimate import estimate_rewriting
-from laclip_ray.rewriting.pipeline import run_rewriting
-from laclip_ray.rewriting.sets import SetSelection
+from laclip_ray.rewriting.forecasting.estimate import estimate_rewriting
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.storing.sets import SetSelection
 from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 

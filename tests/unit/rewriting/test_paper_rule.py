@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import RewriteConfig
-from laclip_ray.rewriting.completions import reference_completion
-from laclip_ray.rewriting.engine import Answer, Completion
-from laclip_ray.rewriting.gate import Gate, Rejection
-from laclip_ray.rewriting.prompts import ExamplePair, completion_head
-from laclip_ray.rewriting.stops import COMPLETION_STOPS
+from laclip_ray.rewriting.engines.engine import Answer, Completion
+from laclip_ray.rewriting.judging.gate import Gate, Rejection
+from laclip_ray.rewriting.prompting.completions import reference_completion
+from laclip_ray.rewriting.prompting.prompts import ExamplePair, completion_head
+from laclip_ray.rewriting.prompting.stops import COMPLETION_STOPS
 from tests.unit.rewriting.paper_rule import CAPTION, kept_text, nasty_completions, shown_text
 from tests.unit.rewriting.rounds import (
     FIRST_UNIT,
@@ -70,7 +70,7 @@ class ScriptedEngine(RandomEngine):
     completions: Sequence[str] = ()
 
     async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engine.Engine`."""
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
         self.prompts.append((prompt, count))
         number = int(prompt.rpartition("number ")[2].split()[0])
         return Answer([Completion(self.completions[number], True, 77)], 7, 5)

@@ -19,7 +19,7 @@ from laclip_ray.config import (
     SamplingConfig,
 )
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.engine_arguments import engine_arguments
+from laclip_ray.rewriting.engines.arguments import engine_arguments
 from laclip_ray.rewriting.recipe import HARMLESS_ENGINE_ARGUMENTS, fingerprint_of, gate_fingerprint
 from tests.cases import case
 from tests.unit.rewriting.shards import recipe

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.rewriting import tables
-from laclip_ray.rewriting.score_columns import bytes_of_scores, merged_scores, score_columns, score_ranges
-from laclip_ray.rewriting.store import RewriteSet, commit_verdicts, write_draws
+from laclip_ray.rewriting.storing.score_columns import bytes_of_scores, merged_scores, score_columns, score_ranges
+from laclip_ray.rewriting.storing.store import RewriteSet, commit_verdicts, write_draws
 from laclip_ray.rewriting.tables import LOG_PROBABILITY, SCORES
 from tests.unit.rewriting.shards import DRAWS, ORIGIN, commit, one, reasons_of, table_of
 

@@ -21,9 +21,9 @@ from PIL import Image
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.data.entries import Batch, StreamSpec, read_entry
 from laclip_ray.models.building import create_model
-from laclip_ray.rewriting.backlog import find_backlog
-from laclip_ray.rewriting.pipeline import claim_sets
-from laclip_ray.rewriting.sets import RewriteSets, SetSelection, committed_sets
+from laclip_ray.rewriting.running.backlog import find_backlog
+from laclip_ray.rewriting.running.pipeline import claim_sets
+from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, committed_sets
 from laclip_ray.training.loss import ContrastiveLoss
 from laclip_ray.training.optim import build_optimiser
 from laclip_ray.training.run import check_training, describe_stream

@@ -6,7 +6,7 @@ import pytest
 
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.import_texts import import_rewrites
+from laclip_ray.rewriting.transfer.import_texts import import_rewrites
 from laclip_ray.tuning.space import listed_points
 from laclip_ray.tuning.sweep import _make_rewrites, _readers
 from laclip_ray.tuning.trial import run_experiment

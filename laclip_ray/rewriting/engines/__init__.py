@@ -1,0 +1,1 @@
+"""Engines: arguments, prompt heads, requests, and their work as counted."""

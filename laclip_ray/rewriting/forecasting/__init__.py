@@ -1,0 +1,1 @@
+"""Before money is spent: estimates, previews and probes of an engine."""

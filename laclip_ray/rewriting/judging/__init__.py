@@ -1,0 +1,1 @@
+"""The gate: which rewrites are accepted, by words and by scores. Pure functions."""

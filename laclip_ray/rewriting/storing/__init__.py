@@ -1,0 +1,1 @@
+"""The rewrite store: sets, their shards, their columns and their statistics."""

@@ -1,0 +1,1 @@
+"""Rewrites from other tools, and for other tools."""

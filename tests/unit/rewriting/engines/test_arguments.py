@@ -1,0 +1,61 @@
+"""The engine's arguments: a CPU gets the defaults it needs, and the user's values win."""
+
+import re
+from typing import Any
+
+import pytest
+
+from laclip_ray.config import EngineConfig, RewriteConfig
+from laclip_ray.errors import UserError
+from laclip_ray.rewriting.engines import arguments as module
+from laclip_ray.rewriting.engines.arguments import engine_arguments
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_gpu", lambda: False)
+
+
+def arguments(**settings: Any) -> Any:
+    return engine_arguments(RewriteConfig(model="demo-rewriter", engine=EngineConfig(**settings)), seed=3)
+
+
+def test_on_a_cpu_the_model_runs_in_the_scheduler_process() -> None:
+    from vllm.v1.executor.abstract import Executor
+
+    config = arguments().create_engine_config()
+    assert Executor.get_class(config).__name__ == "UniProcExecutor"
+
+
+def test_vllm_chooses_the_executor_of_an_engine_over_several_devices() -> None:
+    assert arguments(tensor_parallel_size=2).distributed_executor_backend is None
+
+
+def test_a_user_argument_overrides_a_default() -> None:
+    assert arguments(args={"distributed_executor_backend": "mp"}).distributed_executor_backend == "mp"
+    assert arguments(args={"block_size": 64}).block_size == 64
+
+
+def test_where_the_user_sets_nothing_batches_are_made_for_throughput() -> None:
+    from vllm.usage.usage_lib import UsageContext
+
+    assert arguments().performance_mode == "throughput"
+    assert arguments(args={"performance_mode": "balanced"}).performance_mode == "balanced"
+
+    def batching(**args: Any) -> tuple[int, int]:
+        config = arguments(args={"max_model_len": 512, **args}).create_engine_config(UsageContext.LLM_CLASS)
+        return config.scheduler_config.max_num_seqs, config.scheduler_config.max_num_batched_tokens
+
+    unset = {"max_num_seqs": None, "max_num_batched_tokens": None}  # as on a GPU
+    seqs, tokens = batching(**unset, performance_mode="balanced")
+    assert batching(**unset) == (2 * seqs, 2 * tokens)
+    assert batching() == (128, 2_048)
+
+
+def test_the_hardware_is_named_without_a_gpu() -> None:
+    assert re.fullmatch(r"\d+ x \S.*", module.hardware(EngineConfig()))
+
+
+def test_an_argument_decided_by_other_settings_is_refused() -> None:
+    with pytest.raises(UserError, match=r"engine\.args\.seed: decided by other settings"):
+        arguments(args={"seed": 1})
