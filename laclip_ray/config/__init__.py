@@ -9,7 +9,7 @@ Secrets do not belong here: object-store credentials come from the environment o
 """
 
 from laclip_ray.config.data import DataConfig
-from laclip_ray.config.evaluation import EvaluateConfig, RetrievalConfig, RetrievalDataConfig, ZeroShotConfig
+from laclip_ray.config.evaluation import EvaluateConfig, LabelledConfig, RetrievalConfig, RetrievalDataConfig
 from laclip_ray.config.experiment import Experiment, RayConfig
 from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
@@ -102,6 +102,7 @@ __all__ = [
     "HalvingConfig",
     "ImportJoin",
     "InputPath",
+    "LabelledConfig",
     "LossKind",
     "MayChangeOnResume",
     "MeaningGateConfig",
@@ -139,7 +140,6 @@ __all__ = [
     "TrainConfig",
     "TuneConfig",
     "WorkerRange",
-    "ZeroShotConfig",
     "load_experiment",
     "marked_keys",
     "parse_experiment",

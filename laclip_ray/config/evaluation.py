@@ -1,28 +1,141 @@
 """How a trained model is evaluated."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from laclip_ray.config.data import DataConfig
-from laclip_ray.config.fields import CaptionChoice, EqualCaptions, PositiveInt, Probability, Section
-from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_directory, is_file
+from laclip_ray.config.fields import CaptionChoice, EqualCaptions, PositiveInt, Probability, Section, WorkerRange
+from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_directory, is_file, is_none_of
 
 DatasetName = Annotated[str, Field(min_length=1)]
 
 
-class ZeroShotConfig(Section):
-    """A labelled dataset for zero-shot classification, in CLIP_benchmark's WebDataset layout.
+class LinearProbeConfig(Section):
+    """A linear classifier on frozen image features."""
+
+    protocol: Literal["standard", "lgssl"] = "standard"
+    """`standard`: standardised features, squared norm, 45 values of C. `lgssl`: the paper's (raw features, unsquared
+    norm, coarse then fine values)."""
+    features: Literal["backbone", "embedding"] = "backbone"
+    """What is classified: the image tower's output before its projection, or the embedding."""
+
+
+class FewShotConfig(Section):
+    """Episodes of a few classes with a few labelled images each; the nearest class mean decides."""
+
+    episodes: PositiveInt = 5_000
+    """Number of episodes. An episode is a function of (seed, number), the same for every checkpoint."""
+    ways: PositiveInt = 5
+    """Classes of an episode."""
+    shots: PositiveInt = 5
+    """Labelled images of each class."""
+    queries: PositiveInt = 6
+    """Images of each class to classify."""
+    features: Literal["backbone", "embedding"] = "backbone"
+    """What is compared."""
+
+
+class KShotConfig(Section):
+    """Linear probes on a few training images of each class."""
+
+    shots: Annotated[list[PositiveInt], Field(min_length=1)] = [1, 2, 4, 8, 16]
+    """Training images of each class; one probe for each number."""
+    draws: PositiveInt = 3
+    """Random choices of the training images; the accuracy is their mean."""
+    features: Literal["backbone", "embedding"] = "backbone"
+    """What is classified."""
+
+
+class NeighboursConfig(Section):
+    """Classification by the most similar training images."""
+
+    neighbours: PositiveInt = 20
+    """Training images that vote, each weighted by its similarity."""
+    features: Literal["backbone", "embedding"] = "backbone"
+    """What is compared."""
+
+
+class LabelledConfig(Section):
+    """A labelled data set and what is measured on it.
 
     Images are not turned by their EXIF orientation, because CLIP_benchmark does not.
     """
 
     name: DatasetName
-    """Names the dataset in results. No other dataset of `zero_shot` has the name."""
+    """Names the dataset in results. No other dataset of `labelled` has the name."""
     path: Annotated[str, InputPath()]
-    """Directory with `classnames.txt`, the prompt templates and one subdirectory for each split."""
+    """Directory or URL of the set, or its address on the Hugging Face Hub (`hf://datasets/ORGANISATION/NAME`, or the
+    address of a `/tree/` page)."""
+    layout: Literal["auto", "webdataset", "folders", "parquet", "csv"] = "auto"
+    """`webdataset`: CLIP_benchmark's tars; `folders`: a directory a class; `parquet`: Hugging Face files with a class
+    label column; `csv`: a table that names image files and labels. `auto`: by what the directory holds."""
     split: str = "test"
     """The split to measure on."""
+    train_split: str | None = None
+    """Training images of probes, few-shot classes and neighbours. None: only zero-shot can be measured."""
+    val_split: str | None = None
+    """Images that choose the strength of a probe's penalty. None: a fifth of each class of the training images."""
+    class_names: Annotated[str | None, InputPath(is_none_of("imagenet"))] = None
+    """`imagenet` (open_clip's names), or a file with a class a line, several names of a class separated by tabs. None:
+    the set's own."""
+    templates: Annotated[str | None, InputPath(is_none_of("openai", "simple"))] = None
+    """`openai` (80) or `simple` (7), open_clip's for ImageNet; or a file with a template a line, `{c}` or `{}` for the
+    class name. `FILE.json#KEY`: the list under KEY. None: the set's own."""
+    classes: Annotated[str | None, InputPath()] = None
+    """A file with the WordNet ids of ImageNet classes, one a line: the set has these classes only, its labels in this
+    order. None: all."""
+    metric: Literal["top1", "mean_per_class", "map"] = "top1"
+    """The set's own metric, which averages over sets take. `map`: images have several labels."""
+    image_column: str | None = None
+    """Column of the image in Parquet and CSV. None: `image`, or the only column that can be one."""
+    label_column: str | None = None
+    """Column of the label in Parquet and CSV. None: `label`, `cls` or `fine_label`, the first that there is."""
+    expected: dict[str, PositiveInt] = {}
+    """Images that each split must have. Another number is refused."""
+    zero_shot: bool = True
+    """Whether to measure zero-shot classification."""
+    linear_probe: LinearProbeConfig | None = None
+    """Measure a linear probe. None: do not."""
+    few_shot: FewShotConfig | None = None
+    """Measure few-shot classification. None: do not."""
+    k_shot: KShotConfig | None = None
+    """Measure probes on a few images a class. None: do not."""
+    neighbours: NeighboursConfig | None = None
+    """Measure nearest neighbours. None: do not."""
+    wording: bool = False
+    """Measure how predictions change with the template."""
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are read, each once."""
+        wanted = [self.split]
+        if self.linear_probe or self.k_shot or self.neighbours:
+            wanted += [split for split in (self.train_split, self.val_split) if split]
+        return list(dict.fromkeys(wanted))
+
+    @model_validator(mode="after")
+    def _has_training_images(self) -> "LabelledConfig":
+        for key in ("linear_probe", "k_shot", "neighbours"):
+            if getattr(self, key) is not None and self.train_split is None:
+                raise ValueError(f"{key}: needs training images; set train_split")
+        if self.train_split == self.split and self.train_split is not None:
+            raise ValueError(
+                f"train_split: {self.split!r} is also split, so a probe would be tested on what it was trained on; "
+                "give another split"
+            )
+        if self.val_split is not None and self.val_split in (self.split, self.train_split):
+            raise ValueError(f"val_split: {self.val_split!r} is used twice; give a split of its own, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> "LabelledConfig":
+        if not (self.zero_shot or self.linear_probe or self.few_shot or self.k_shot or self.neighbours or self.wording):
+            raise ValueError(f"{self.name}: nothing to measure; set zero_shot, linear_probe, few_shot or another")
+        if self.metric == "map" and (self.few_shot or self.k_shot or self.neighbours or self.wording):
+            raise ValueError("metric: map is for images with several labels; few_shot, k_shot, neighbours and wording "
+                             "need one label an image")  # fmt: skip
+        return self
 
 
 class RetrievalDataConfig(DataConfig):
@@ -31,6 +144,16 @@ class RetrievalDataConfig(DataConfig):
     captions: CaptionChoice = "all"
     """Captions of an image, of a list or of the lines of a WebDataset caption. `all`: each is one. `first`: the first
     one. Rows of one image (the same path, URL or bytes) are joined in any case."""
+
+
+class WordingConfig(Section):
+    """Retrieval with other words for the same pictures, and with captions that say something else."""
+
+    rewrites: Annotated[str | None, InputPath()] = None
+    """Rewrite set of these captions (a directory of `rewrite.output`) by a prompt set that training did not see. None:
+    captions are not replaced."""
+    hard_negatives: bool = True
+    """Make wrong captions of each caption: objects, attributes or numbers are exchanged."""
 
 
 class RetrievalConfig(Section):
@@ -42,6 +165,8 @@ class RetrievalConfig(Section):
     """The shards."""
     max_samples: PositiveInt | None = None
     """Use only the first images, this many, with the captions in the rows up to the last of them. None: all."""
+    wording: WordingConfig | None = None
+    """Measure robustness to wording on this set. None: do not."""
     equal_captions: EqualCaptions = "auto"
     """Whether a caption that another image has too is a right answer (`match`) or a wrong one (`differ`, as in
     CLIP_benchmark). `auto`: `differ` if most images have several captions, and for CLIP_benchmark's retrieval sets, as
@@ -60,16 +185,25 @@ class EvaluateConfig(Section):
     """Directory or URL of `results.json`. None: `evaluate` under `output`."""
     batch_size: PositiveInt = 128
     """Images or texts that the model encodes together."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the model. Features are stored as float32 with either."""
+    features: Annotated[str | None, OutputPath()] = None
+    """Directory or URL of the features, which later evaluations of the same models and pictures read. None: `features`
+    under the output."""
+    encoders: WorkerRange = WorkerRange()
+    """Processes that encode, each with a GPU if the cluster has any."""
+    bootstrap: PositiveInt = 1_000
+    """Resamples of the images for a 95 % interval."""
     max_skipped: Probability = 0.01
     """Largest share of a dataset's samples that may be skipped. Above it the dataset has no result."""
-    zero_shot: Annotated[list[ZeroShotConfig], SharedBySweep()] = []
-    """Datasets for zero-shot classification."""
+    labelled: Annotated[list[LabelledConfig], SharedBySweep()] = []
+    """Labelled datasets: zero-shot classification, probes, few-shot."""
     retrieval: Annotated[list[RetrievalConfig], SharedBySweep()] = []
     """Datasets for image-to-text and text-to-image retrieval."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EvaluateConfig":
-        for key, datasets in (("zero_shot", self.zero_shot), ("retrieval", self.retrieval)):
+        for key, datasets in (("labelled", self.labelled), ("retrieval", self.retrieval)):
             names = [dataset.name for dataset in datasets]
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise ValueError(

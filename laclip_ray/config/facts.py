@@ -21,7 +21,7 @@ class FieldFacts:
     """One field, and the facts about it."""
 
     key: str
-    """Dotted, from the section where the walk began: `evaluate.zero_shot[].path`."""
+    """Dotted, from the section where the walk began: `evaluate.labelled[].path`."""
     info: FieldInfo
     markers: tuple[Marker, ...]
 

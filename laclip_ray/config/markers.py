@@ -34,6 +34,11 @@ def ends_with(*suffixes: str) -> Callable[[str], bool]:
     return lambda value: value.endswith(suffixes)
 
 
+def is_none_of(*names: str) -> Callable[[str], bool]:
+    """For fields that take files, and these names."""
+    return lambda value: value not in names
+
+
 def exists(value: str) -> bool:
     """For fields that take files or directories, and names without a common form."""
     return Path(value).exists()

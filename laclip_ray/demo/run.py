@@ -87,7 +87,7 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
             },
             "ray": {"local_cpus": 4},  # two training workers and Ray Data's tasks
             "evaluate": {
-                "zero_shot": [{"name": "world", "path": world}],
+                "labelled": [{"name": "world", "path": world}],
                 "retrieval": [{"name": "world", "data": {"path": storage.join(world, "retrieval")}}],
             },
         },

@@ -64,7 +64,7 @@ def is_benchmark_set(data: DataConfig, setting: str) -> bool:
         if kind != RETRIEVAL_TYPE:
             raise UserError(
                 f"{setting}.path: {directory} holds a {kind} set (dataset_type.txt), which has labels and no captions; "
-                "name it under evaluate.zero_shot"
+                "name it under evaluate.labelled"
             )
     return bool(kinds)
 

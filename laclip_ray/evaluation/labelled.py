@@ -21,7 +21,7 @@ from functools import cached_property
 import torch
 
 from laclip_ray import storage
-from laclip_ray.config import ZeroShotConfig
+from laclip_ray.config import LabelledConfig
 from laclip_ray.data.image_formats import DEFAULT_LIMITS
 from laclip_ray.data.records import IMAGE_MISSING
 from laclip_ray.data.tar_groups import Group, Reading, read_groups
@@ -57,13 +57,13 @@ class LabelledSet:
         return {name: label for label, name in enumerate(self.class_names) if counts[name] == 1}
 
 
-def open_labelled_set(config: ZeroShotConfig) -> LabelledSet:
+def open_labelled_set(config: LabelledConfig) -> LabelledSet:
     """Find a set's files.
 
     Raises:
         UserError: a file of the layout is missing, empty or not UTF-8, or the set is of another kind.
     """
-    where = f"evaluate.zero_shot: {config.name}"
+    where = f"evaluate.labelled: {config.name}"
     kind = dataset_type(config.path, where)
     if kind == RETRIEVAL_TYPE:
         raise UserError(
@@ -121,7 +121,7 @@ def _lines(path: str, name: str, where: str) -> list[str]:
     return lines
 
 
-def _shards(config: ZeroShotConfig, where: str) -> list[str]:
+def _shards(config: LabelledConfig, where: str) -> list[str]:
     count_line = next(filter(None, _lines(config.path, f"{config.split}/nshards.txt", where)))
     if not (count_line.isascii() and count_line.isdigit()):
         raise UserError(f"{where}: {config.split}/nshards.txt holds {count_line[:100]!r}; it must hold a number")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import DataConfig, EvaluateConfig, Experiment, RetrievalConfig, ZeroShotConfig
+from laclip_ray.config import DataConfig, EvaluateConfig, Experiment, LabelledConfig, RetrievalConfig
 from laclip_ray.config.markers import HUB_PREFIX
 from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, IMAGE_MISSING
 from laclip_ray.data.shards import list_shards
@@ -93,11 +93,11 @@ def check_evaluation(config: EvaluateConfig, training: DataConfig) -> None:
     Raises:
         UserError: with the set.
     """
-    if not config.zero_shot and not config.retrieval:
-        raise UserError("evaluate: nothing to do; give evaluate.zero_shot or evaluate.retrieval")
-    for zero_shot in config.zero_shot:
-        shards = open_labelled_set(zero_shot).shards
-        _warn_of_overlap(f"evaluate.zero_shot: {zero_shot.name}", shards, training)
+    if not config.labelled and not config.retrieval:
+        raise UserError("evaluate: nothing to do; give evaluate.labelled or evaluate.retrieval")
+    for labelled in config.labelled:
+        shards = open_labelled_set(labelled).shards
+        _warn_of_overlap(f"evaluate.labelled: {labelled.name}", shards, training)
     for number, retrieval in enumerate(config.retrieval):
         setting = _retrieval_setting(number)
         is_benchmark_set(retrieval.data, setting)
@@ -154,9 +154,9 @@ def measure(config: EvaluateConfig, location: str) -> dict[str, Any]:
     loaded = load_model(location, config.pretrained, device, _CHECKPOINT_SETTING)
     meter = _Meter(loaded, device, config.batch_size)
     results = []
-    for zero_shot in config.zero_shot:
-        measured = partial(meter.classify, zero_shot)
-        results.append(_result(ZERO_SHOT, zero_shot.name, measured, config.max_skipped))
+    for labelled in config.labelled:
+        measured = partial(meter.classify, labelled)
+        results.append(_result(ZERO_SHOT, labelled.name, measured, config.max_skipped))
     for number, retrieval in enumerate(config.retrieval):
         measured = partial(meter.retrieve, retrieval, _retrieval_setting(number))
         results.append(_result(RETRIEVAL, retrieval.name, measured, config.max_skipped))
@@ -171,7 +171,7 @@ class _Meter:
     device: "torch.device"
     batch_size: int
 
-    def classify(self, config: ZeroShotConfig, coverage: Coverage) -> dict[str, Any]:
+    def classify(self, config: LabelledConfig, coverage: Coverage) -> dict[str, Any]:
         """Zero-shot accuracies."""
         labelled = open_labelled_set(config)
         images = batches(labelled_images(labelled, self.loaded.transform, coverage), self.batch_size)

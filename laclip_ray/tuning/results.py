@@ -138,7 +138,7 @@ def _means(values: Values) -> dict[str, float]:
 
 def metric_names(evaluate: EvaluateConfig) -> list[str]:
     """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
-    sets = [("zero-shot", config.name) for config in evaluate.zero_shot]
+    sets = [("zero-shot", config.name) for config in evaluate.labelled]
     sets += [("retrieval", config.name) for config in evaluate.retrieval]
     return [f"{task}/{name}/{metric}" for task, name in sets for metric in _METRICS[task]]
 

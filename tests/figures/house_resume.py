@@ -105,7 +105,7 @@ def prepare(directory: Path) -> Place:
         },
         "tune": {"p": [0.0, 0.5], "seeds": [0], "evaluate_every_epochs": 3},
         "ray": {"local_cpus": 5},
-        "evaluate": {"zero_shot": [{"name": "world", "path": str(world)}]},
+        "evaluate": {"labelled": [{"name": "world", "path": str(world)}]},
     }
     place.config.write_text(yaml.safe_dump(content))
     return place

@@ -77,7 +77,7 @@ def write_config(directory: Path) -> Path:
         "text": {"p": 0.5},
         "train": {"epochs": 2, "batch_size": 50, "checkpoint": {"every_steps": 2}},
         "ray": {"local_cpus": 4},
-        "evaluate": {"zero_shot": [{"name": "world", "path": str(world)}]},
+        "evaluate": {"labelled": [{"name": "world", "path": str(world)}]},
     }
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(content))

@@ -162,8 +162,8 @@ def test_evaluation_of_nothing(refused: Refused) -> None:
 
 
 def test_evaluation_set_that_is_not_there(refused: Refused) -> None:
-    message = refused("evaluate", evaluate={"zero_shot": [{"name": "x", "path": "/no/such/set"}]})
-    assert "evaluate.zero_shot: x: /no/such/set/zeroshot_classification_templates.txt does not exist" in message
+    message = refused("evaluate", evaluate={"labelled": [{"name": "x", "path": "/no/such/set"}]})
+    assert "evaluate.labelled: x: /no/such/set/zeroshot_classification_templates.txt does not exist" in message
 
 
 def test_checkpoint_that_is_not_there(refused: Refused, tmp_path: Path) -> None:

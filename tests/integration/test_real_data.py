@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
-from laclip_ray.config import DataConfig, ZeroShotConfig, load_experiment
+from laclip_ray.config import DataConfig, LabelledConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
@@ -78,7 +78,7 @@ def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
 
 
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
-    config = ZeroShotConfig(name="clothing-cc0", path=str(data / "clothing-cc0"))
+    config = LabelledConfig(name="clothing-cc0", path=str(data / "clothing-cc0"))
     labelled = open_labelled_set(config)
     coverage = Coverage()
     labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), coverage))

@@ -31,12 +31,13 @@ INPUT_PATHS = {
     "model.name",
     "evaluate.checkpoint",
     "evaluate.pretrained",
-    "evaluate.zero_shot[].path",
+    *(f"evaluate.labelled[].{key}" for key in ("path", "class_names", "templates", "classes")),
     "evaluate.retrieval[].data.path",
     "evaluate.retrieval[].data.image_root",
+    "evaluate.retrieval[].wording.rewrites",
     "ray.shared_paths",
 }
-OUTPUT_PATHS = {"output", "rewrite.output", "train.output", "evaluate.output", "tune.output"}
+OUTPUT_PATHS = {"output", "rewrite.output", "train.output", "evaluate.output", "evaluate.features", "tune.output"}
 NO_PATHS = {
     "name",
     *(
@@ -50,8 +51,8 @@ NO_PATHS = {
     "rewrite.engine.accelerator_type",
     "train.accelerator_type",
     "train.price",
-    "evaluate.zero_shot[].name",
-    "evaluate.zero_shot[].split",
+    "evaluate.labelled[].name",
+    *(f"evaluate.labelled[].{key}" for key in ("split", "train_split", "val_split", "image_column", "label_column")),
     "evaluate.retrieval[].name",
     "tune.metric",
 }
@@ -132,7 +133,7 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
             {
                 *("data", "text", "model", "train", "train.learning_rate", "train.gradient_clip_norm"),
                 *("rewrite.prompt_sets", "stream.order", "stream.crop_scale", "stream.shuffle_buffer_rows"),
-                *("evaluate.zero_shot", "evaluate.retrieval"),
+                *("evaluate.labelled", "evaluate.retrieval"),
             },
         ),
         (

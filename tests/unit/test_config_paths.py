@@ -41,7 +41,11 @@ def experiment_with(key: str, value: Any) -> Experiment:
     *parents, last = key.split(".")
     for parent in parents:
         if parent.endswith("[]"):
-            item = {"name": "x"} | ({"path": "s3://bucket/x"} if parent == "zero_shot[]" else {})
+            item: dict[str, Any] = {"name": "x"}
+            if parent == "labelled[]":
+                item["path"] = "s3://bucket/x"
+            elif "data" not in key.split("."):
+                item["data"] = {"path": "s3://bucket/x"}
             section[parent[:-2]] = [item]
             section = item
         else:
@@ -88,7 +92,11 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.name": (("models/clip.json",), ("ViT-B-32", "laclip_vit_b16", "s3://bucket/clip.json")),
     "evaluate.checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
     "evaluate.pretrained": (("weights.pt",), ("openai",)),
-    "evaluate.zero_shot[].path": (("sets/x",), ("s3://bucket/x",)),
+    "evaluate.labelled[].path": (("sets/x",), ("s3://bucket/x",)),
+    "evaluate.labelled[].class_names": (("names.txt",), ("imagenet", "/names.txt")),
+    "evaluate.labelled[].templates": (("templates.txt", "slip.json"), ("openai", "simple")),
+    "evaluate.labelled[].classes": (("wnids.txt",), ("/wnids.txt",)),
+    "evaluate.retrieval[].wording.rewrites": (("out/rewrites/cleaned",), ("s3://bucket/rewrites",)),
     "evaluate.retrieval[].data.path": (("shards",), ("s3://bucket/x",)),
     "evaluate.retrieval[].data.image_root": (("images",), ("s3://bucket/x",)),
     "ray.shared_paths": (("shared",), ("/shared",)),

@@ -54,7 +54,7 @@ def test_each_kind_of_error_has_its_code_and_message(error: Exception, code: int
 
 @case("How a run ends", "bad input that only a task discovers", "the task's message, without Ray's pages", exit_code=2)
 def test_bad_input_that_a_task_discovers_is_told_as_before_a_run() -> None:
-    error = UserError("evaluate.zero_shot: no images")
+    error = UserError("evaluate.labelled: no images")
     for found in (in_task(error), in_task(error, UserCodeException)):  # the second is known only from a text
         report = report_of(found, {})
         assert (report.exit_code, report.message, report.has_traceback) == (2, str(error), False)

@@ -450,7 +450,7 @@ def test_a_labelled_set_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     (tmp_path / "dataset_type.txt").write_text(kind)
     data = RetrievalDataConfig(path=str(tmp_path / "test"))
-    with pytest.raises(UserError, match=rf"^evaluate\.x\.path: .* holds a {kind} set .*evaluate\.zero_shot"):
+    with pytest.raises(UserError, match=rf"^evaluate\.x\.path: .* holds a {kind} set .*evaluate\.labelled"):
         is_benchmark_set(data, "evaluate.x")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from laclip_ray.config import ZeroShotConfig
+from laclip_ray.config import LabelledConfig
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE, IMAGE_TOO_THIN, IMAGE_UNREADABLE
 from laclip_ray.data.records import IMAGE_MISSING, SHARD_TRUNCATED, SHARD_UNREADABLE
 from laclip_ray.errors import UserError
@@ -25,7 +25,7 @@ def width_of(image: Image.Image) -> torch.Tensor:
     return torch.full((3, 1, 1), image.width)
 
 
-def make_set(root: Path) -> ZeroShotConfig:
+def make_set(root: Path) -> LabelledConfig:
     """Two shards of labelled images of three classes; the label is the width less 10."""
     (root / "classnames.txt").write_text("red fox\nsnow owl\nhare\n", encoding="utf-8")
     (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}\nthe {c}\n", encoding="utf-8")
@@ -38,10 +38,10 @@ def make_set(root: Path) -> ZeroShotConfig:
             ]
         write_tar(root / "test" / f"{shard}.tar", members)
     (root / "test" / "nshards.txt").write_text("2\n", encoding="utf-8")
-    return ZeroShotConfig(name="animals", path=str(root))
+    return LabelledConfig(name="animals", path=str(root))
 
 
-def label_with(root: Path, labels: list[bytes], extension: str = "cls") -> ZeroShotConfig:
+def label_with(root: Path, labels: list[bytes], extension: str = "cls") -> LabelledConfig:
     """A set of one shard with these labels; the image's width is 10 more than the sample's number."""
     config = make_set(root)
     members = []
@@ -52,11 +52,11 @@ def label_with(root: Path, labels: list[bytes], extension: str = "cls") -> ZeroS
     return config
 
 
-def open_set(config: ZeroShotConfig) -> LabelledSet:
+def open_set(config: LabelledConfig) -> LabelledSet:
     return open_labelled_set(config)
 
 
-def labels(config: ZeroShotConfig, coverage: Coverage | None = None) -> list[tuple[int, int]]:
+def labels(config: LabelledConfig, coverage: Coverage | None = None) -> list[tuple[int, int]]:
     found = labelled_images(open_set(config), width_of, coverage or Coverage())
     return [(int(pixels[0, 0, 0]) - 10, label) for pixels, label in found]
 
@@ -93,7 +93,7 @@ def test_another_split_has_its_own_shards(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     config = make_set(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot: animals: .*{name} does not exist"):
+    with pytest.raises(UserError, match=rf"^evaluate\.labelled: animals: .*{name} does not exist"):
         open_set(config)
 
 
@@ -127,7 +127,7 @@ def test_a_missing_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
 def test_a_file_that_holds_something_else_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     config = make_set(tmp_path)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"^evaluate\.zero_shot: animals: .*{message}"):
+    with pytest.raises(UserError, match=rf"^evaluate\.labelled: animals: .*{message}"):
         open_set(config)
 
 

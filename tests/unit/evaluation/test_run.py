@@ -51,7 +51,7 @@ def experiment_with(tmp_path: Path) -> Experiments:
 
     def experiment(**evaluate: Any) -> Experiment:
         sets = {
-            "zero_shot": [{"name": "animals", "path": str(tmp_path / "set")}],
+            "labelled": [{"name": "animals", "path": str(tmp_path / "set")}],
             "retrieval": [{"name": "itself", "data": {"path": str(tmp_path / "set" / "test")}}],
         }
         return parse_experiment(
@@ -129,7 +129,7 @@ def test_a_missing_export_is_refused_with_the_advice_to_train(
         ({"checkpoint": "ViT-B-32"}, r"^evaluate\.pretrained: ViT-B-32 has no weights without it"),
         ({"checkpoint": "/no/such", "pretrained": "openai"}, r"^evaluate\.pretrained: .*bring their weights"),
         ({"pretrained": "openai"}, r"^evaluate\.pretrained: .*bring their weights"),
-        ({"zero_shot": [], "retrieval": []}, r"^evaluate: nothing to do"),
+        ({"labelled": [], "retrieval": []}, r"^evaluate: nothing to do"),
     ],
 )
 def test_a_model_or_set_that_does_not_exist_is_refused(
@@ -199,7 +199,7 @@ def test_nothing_measured_is_no_number(
     tmp_path: Path,
 ) -> None:
     retrieval = write_captioned(tmp_path, name, *captions)
-    (result,) = results_of(experiment_with(zero_shot=[], retrieval=[retrieval]), message)
+    (result,) = results_of(experiment_with(labelled=[], retrieval=[retrieval]), message)
     assert (result["skipped_reasons"], numbers(result)) == ({reason: len(captions)}, [])
 
 
@@ -208,7 +208,7 @@ def test_a_forgotten_image_column_is_named(experiment_with: Experiments, tmp_pat
     (tmp_path / "t.csv").write_text("file,caption\na.png,a fox\n")
     retrieval = {"name": "table", "data": {"path": str(tmp_path / "t.csv")}}
     results_of(
-        experiment_with(zero_shot=[], retrieval=[retrieval]), r"tables need evaluate\.retrieval\[0\]\.data\.image_c"
+        experiment_with(labelled=[], retrieval=[retrieval]), r"tables need evaluate\.retrieval\[0\]\.data\.image_c"
     )
 
 
@@ -231,10 +231,10 @@ def test_the_verb_prints_the_results_that_exist_and_exits_with_3(
 
 
 @case("Evaluation", "two evaluation sets of one name", "refused before anything is read", exit_code=2)
-@pytest.mark.parametrize("task", ["zero_shot", "retrieval"])
+@pytest.mark.parametrize("task", ["labelled", "retrieval"])
 def test_two_sets_of_one_name_are_refused(task: str, experiment_with: Experiments) -> None:
     sets: dict[str, Any] = {
-        "zero_shot": [{"name": "one", "path": "a"}, {"name": "one", "path": "b"}],
+        "labelled": [{"name": "one", "path": "a"}, {"name": "one", "path": "b"}],
         "retrieval": [{"name": "one", "data": {"path": "a"}}, {"name": "one", "data": {"path": "b"}}],
     }
     with pytest.raises(UserError, match=rf"evaluate: .*{task}: 2 datasets have the name 'one'"):
@@ -257,15 +257,15 @@ def test_a_set_within_the_training_data_is_named(
     experiment_with: Experiments, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_evaluation(experiment_with())
-    for setting in ("evaluate.zero_shot: animals", "evaluate.retrieval[0].data"):
+    for setting in ("evaluate.labelled: animals", "evaluate.retrieval[0].data"):
         assert f"{setting}: 1 of its 1 files are also in data.path (0.tar)" in caplog.text
 
 
 def test_a_set_in_clip_benchmarks_layout_is_measured_by_its_rule(experiment_with: Experiments, tmp_path: Path) -> None:
     retrieval = write_captioned(tmp_path, "captioned", b"a fox", b"a fox", b"an owl")
-    (by_text,) = run_evaluation(experiment_with(zero_shot=[], retrieval=[retrieval]))["results"]
+    (by_text,) = run_evaluation(experiment_with(labelled=[], retrieval=[retrieval]))["results"]
     (tmp_path / "captioned" / "dataset_type.txt").write_text("retrieval\n")
-    (as_benchmark,) = run_evaluation(experiment_with(zero_shot=[], retrieval=[retrieval]))["results"]
+    (as_benchmark,) = run_evaluation(experiment_with(labelled=[], retrieval=[retrieval]))["results"]
     assert (by_text["equal_captions"], as_benchmark["equal_captions"]) == ("match", "differ")
     assert by_text["repeated_captions"] == as_benchmark["repeated_captions"] == 2
 
@@ -279,6 +279,6 @@ def test_a_reason_repeats_no_secret(
 
     retrieval = write_captioned(tmp_path, "set2", b"a fox", b"an owl")
     monkeypatch.setattr("laclip_ray.evaluation.captioned.read_samples", refuse)
-    (result,) = results_of(experiment_with(zero_shot=[], retrieval=[retrieval]), "the storage refuses 0.tar")
+    (result,) = results_of(experiment_with(labelled=[], retrieval=[retrieval]), "the storage refuses 0.tar")
     assert "denied" in result["no_result"]
     assert "5e1f0000a7" not in json.dumps(result)

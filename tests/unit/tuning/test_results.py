@@ -24,7 +24,7 @@ def experiment(output: Path, **tune: Any) -> Experiment:
             "output": str(output),
             "data": {"path": "data"},
             "train": {"epochs": 4},
-            "evaluate": {"zero_shot": [{"name": "world", "path": "world"}, {"name": "cars", "path": "cars"}]},
+            "evaluate": {"labelled": [{"name": "world", "path": "world"}, {"name": "cars", "path": "cars"}]},
             "tune": {"p": [0, 0.4, 0.8], "seeds": [0, 1, 2], **tune},
         }
     )

@@ -66,7 +66,7 @@ def test_a_sweep_resumes_with_more_points_and_at_another_speed(swept: Experiment
         ("stream.order", "exact"),
         ("data.path", "other"),
         ("rewrite.prompt_sets", ["crowd"]),
-        ("evaluate.zero_shot", [{"name": "new", "path": "new"}]),
+        ("evaluate.labelled", [{"name": "new", "path": "new"}]),
     ],
 )
 def test_another_sweep_is_refused_with_the_keys_that_differ(swept: Experiment, key: str, value: Any) -> None:
