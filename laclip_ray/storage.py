@@ -237,7 +237,9 @@ def identity(url: str) -> str:
 
 def identity_of(info: Mapping[str, Any]) -> str:
     """The identity of a file by its fsspec entry, as `info` or a listing gives it."""
-    changes = (info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"))
+    changes = (
+        info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "blob_id")
+    )
     return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, changes), "")))
 
 

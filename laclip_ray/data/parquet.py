@@ -6,10 +6,12 @@ the rest of its row group. If only the column of images is damaged, the rows hav
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,6 +47,15 @@ _EXACT_FLOATS = 2.0**53
 Row = dict[str, Any]
 
 
+class Footer(NamedTuple):
+    """What the footer of a Parquet file says."""
+
+    row_count: int
+    group_rows: tuple[int, ...]
+    """Rows of each row group."""
+    schema: pa.Schema
+
+
 def split_parquet(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
     """Split a file into shards of at most `max_rows_per_shard` rows; reads only its footer.
 
@@ -60,28 +71,44 @@ def split_parquet(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
     Raises:
         UserError: the file lacks a configured column.
     """
-    fs, path = storage.filesystem(file.url)
+    footer = read_footer(file.url, setting)
+    if isinstance(footer, str):
+        return [replace(file, defect=footer)]
+    check_columns(footer.schema.names, data, file.url, setting)
+    caption_type = footer.schema.field(data.caption_column).type
+    if not holds_captions(caption_type):
+        defect = f"{setting}.caption_column: {file.url}: column {data.caption_column!r} has type {caption_type}"
+        file = replace(file, defect=f"{defect}; a caption is text, or a list of texts")
+    starts = [(start_row, 0) for start_row in range(0, footer.row_count, data.max_rows_per_shard)]
+    return split_rows(file, starts, footer.row_count, data.max_rows_per_shard)
+
+
+def read_footer(url: str, setting: str) -> Footer | str:
+    """The footer of a file; if it is not readable as Parquet, why, as a message.
+
+    Args:
+        url: the file.
+        setting: the config key of the data, for the message.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    fs, path = storage.filesystem(url)
     with fs.open(path, "rb") as handle:
         watched = _WatchedFile(handle)
         try:
             parquet = pq.ParquetFile(watched)
-            row_count, schema = parquet.metadata.num_rows, parquet.schema_arrow
+            metadata, schema = parquet.metadata, parquet.schema_arrow
         except (OSError, ValueError, pa.ArrowException) as error:
             watched.raise_error()
             handle.seek(0)
             head = handle.read(512)
             reason = error if head.startswith(b"PAR1") else f"it is {describe_start(head)}"
-            defect = f"{setting}.path: {file.url} is not readable as Parquet: {reason}"
-            return [replace(file, defect=" ".join(defect.split()))]
-    if not 0 <= row_count <= _MAX_ROWS:
-        return [replace(file, defect=f"{setting}.path: {file.url} claims to have {row_count:,} rows")]
-    check_columns(schema.names, data, file.url, setting)
-    caption_type = schema.field(data.caption_column).type
-    if not holds_captions(caption_type):
-        defect = f"{setting}.caption_column: {file.url}: column {data.caption_column!r} has type {caption_type}"
-        file = replace(file, defect=f"{defect}; a caption is text, or a list of texts")
-    starts = [(start_row, 0) for start_row in range(0, row_count, data.max_rows_per_shard)]
-    return split_rows(file, starts, row_count, data.max_rows_per_shard)
+            return " ".join(f"{setting}.path: {url} is not readable as Parquet: {reason}".split())
+    if not 0 <= metadata.num_rows <= _MAX_ROWS:
+        return f"{setting}.path: {url} claims to have {metadata.num_rows:,} rows"
+    group_rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    return Footer(metadata.num_rows, group_rows, schema)
 
 
 def read_parquet(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
@@ -95,6 +122,26 @@ def read_parquet(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
 
 
 def _read_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[TableRow]:
+    for row in read_rows(shard, partial(_needed_columns, data=data, with_images=with_images)):
+        value = row.fields.get(data.id_column) if data.id_column else None
+        if isinstance(value, Real) and not isinstance(value, int):
+            yield row._replace(fields={**row.fields, data.id_column: _whole_number(value)})
+        else:
+            yield row
+
+
+def read_rows(shard: Shard, needed: Callable[[pa.Schema], tuple[list[str], list[str]]]) -> Iterator[TableRow]:
+    """Read rows of a shard in the file's order, each with the values of some columns.
+
+    Args:
+        shard: a range of rows.
+        needed: from the schema, the small columns and the columns of images. Damage in the latter leaves a row with the
+            values of the former.
+
+    Raises:
+        ShardUnreadableError: the file is not readable as Parquet.
+        OSError: the storage failed.
+    """
     if shard.row_count is None:
         raise ShardUnreadableError(shard.defect)
     end_row = shard.start_row + shard.row_count
@@ -102,11 +149,7 @@ def _read_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Ta
     fs, path = storage.filesystem(shard.url)
     with fs.open(path, "rb") as handle:
         file = _File.open(handle, shard.url)
-        schema = file.parquet.schema_arrow
-        texts, images = _needed_columns(schema, data, with_images)
-        float_id = (
-            data.id_column if data.id_column and pa.types.is_floating(schema.field(data.id_column).type) else None
-        )
+        texts, images = needed(file.parquet.schema_arrow)
         group_start = 0
         for group in range(file.parquet.num_row_groups):
             group_rows = file.parquet.metadata.row_group(group).num_rows
@@ -114,16 +157,14 @@ def _read_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Ta
             last = min(end_row - group_start, group_rows)
             if first < last:
                 for fields in file.rows(group, texts, images, first, last):
-                    if float_id is not None and fields is not None:
-                        fields[float_id] = _whole_number(fields[float_id])
                     yield TableRow(number, fields or {}, None if fields is not None else ROW_UNREADABLE)
                     number += 1
             group_start += group_rows
 
 
-def _whole_number(value: float | None) -> float | int | None:
+def _whole_number(value: Real) -> Real | int:
     """The id as an integer if it is whole: writers make floats of integers if some are null."""
-    return int(value) if value is not None and value.is_integer() and abs(value) < _EXACT_FLOATS else value
+    return int(value) if float(value).is_integer() and abs(value) < _EXACT_FLOATS else value
 
 
 def _needed_columns(schema: pa.Schema, data: DataConfig, with_images: bool) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ Not covered: compressed files.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -50,13 +50,16 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _JSON_TYPES = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", dict: "an object"}
 
 
-def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
+def split_text_table(
+    file: Shard, data: DataConfig, setting: str, check: Callable[..., None] = check_columns
+) -> list[Shard]:
     """Split a file into shards of at most `max_rows_per_shard` rows.
 
     Args:
         file: the whole file as one shard.
         data: names the columns that the file must have.
         setting: the config key of `data`, for messages.
+        check: refuses a CSV or TSV by its columns; called as `check_columns`.
 
     Returns:
         The shards. They have a `defect` if no row can be used. A file that is no table is one shard with a defect and
@@ -76,7 +79,7 @@ def split_text_table(file: Shard, data: DataConfig, setting: str) -> list[Shard]
         file = replace(file, encoding=form.encoding, line_end=form.line_end)
         lines = split_lines(chain([head], blocks), form)
         first = _first_block(lines)
-        split = _split_json_lines if file.format == "jsonl" else _split_csv
+        split = _split_json_lines if file.format == "jsonl" else partial(_split_csv, check=check)
         try:
             return split(file, first, chain(first, lines), data, setting)
         except UserError:
@@ -105,7 +108,12 @@ def _first_block(lines: Iterator[Line]) -> list[Line]:
 
 
 def _split_csv(
-    file: Shard, first: Sequence[Line], lines: Iterator[Line], data: DataConfig, setting: str
+    file: Shard,
+    first: Sequence[Line],
+    lines: Iterator[Line],
+    data: DataConfig,
+    setting: str,
+    check: Callable[..., None],
 ) -> list[Shard]:
     """Split a CSV or TSV; `first` are its first lines, `lines` all of them."""
     dialect = detect_dialect(first, file.format, data)
@@ -118,7 +126,7 @@ def _split_csv(
     row_count = 0
     for offset, _, _ in records:
         if row_count == 0:
-            check_columns(columns, data, file.url, setting, may_lack_header=not data.columns)
+            check(columns, data, file.url, setting, may_lack_header=not data.columns)
         if row_count % data.max_rows_per_shard == 0:
             starts.append((row_count, offset))
         row_count += 1
@@ -186,10 +194,15 @@ def read_text_table(shard: Shard, data: DataConfig, with_images: bool) -> Iterat
     Raises:
         ShardUnreadableError: the file is no table.
     """
-    return samples_of(_read_rows(shard), shard, data, with_images)
+    return samples_of(read_rows(shard), shard, data, with_images)
 
 
-def _read_rows(shard: Shard) -> Iterator[TableRow]:
+def read_rows(shard: Shard) -> Iterator[TableRow]:
+    """Read the rows of a shard in the file's order.
+
+    Raises:
+        ShardUnreadableError: the file is no table.
+    """
     if shard.row_count is None:
         raise ShardUnreadableError(shard.defect)
     with _blocks(shard.url, shard.start_byte) as blocks:
