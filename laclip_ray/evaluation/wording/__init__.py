@@ -1,0 +1,1 @@
+"""Robustness to wording: templates, paraphrased captions, and captions that say something else."""
