@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from numbers import Real
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -123,8 +122,7 @@ def read_parquet(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
 
 def _read_rows(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[TableRow]:
     for row in read_rows(shard, partial(_needed_columns, data=data, with_images=with_images)):
-        value = row.fields.get(data.id_column) if data.id_column else None
-        if isinstance(value, Real) and not isinstance(value, int):
+        if data.id_column and isinstance(value := row.fields.get(data.id_column), float):
             yield row._replace(fields={**row.fields, data.id_column: _whole_number(value)})
         else:
             yield row
@@ -162,9 +160,9 @@ def read_rows(shard: Shard, needed: Callable[[pa.Schema], tuple[list[str], list[
             group_start += group_rows
 
 
-def _whole_number(value: Real) -> Real | int:
+def _whole_number(value: float) -> float | int:
     """The id as an integer if it is whole: writers make floats of integers if some are null."""
-    return int(value) if float(value).is_integer() and abs(value) < _EXACT_FLOATS else value
+    return int(value) if value.is_integer() and abs(value) < _EXACT_FLOATS else value
 
 
 def _needed_columns(schema: pa.Schema, data: DataConfig, with_images: bool) -> tuple[list[str], list[str]]:
