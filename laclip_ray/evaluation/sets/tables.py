@@ -84,7 +84,8 @@ def open_tables(config: LabelledConfig, files: SetFiles, layout: Layout) -> Open
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         described = pool.map(lambda name: describe(named[name], name, config, files), chosen)
         tables = dict(zip(chosen, described, strict=True))
-    refuse_defects([shard for table in tables.values() for shard in table.ranges])
+    if ranges := [shard for table in tables.values() for shard in table.ranges]:
+        refuse_defects(ranges)
     is_by_column = not of_split and all(table.columns.split for table in tables.values() if table.columns)
     if not of_split and not is_by_column and len(config.splits) > 1:
         raise UserError(
