@@ -139,7 +139,6 @@ def _may_exchange(tokens: Sequence[Token], first: Phrase, second: Phrase, relati
         return False
     return (
         _is_free(tokens, first)
-        and _is_free(tokens, second)
         and (_takes(first.determiners, b) or _is_headline(tokens, first))
         and _takes(second.determiners, a)
         and not POSSESSIVES.intersection(second.determiners)  # "a man on his horse": his would be the horse's
@@ -360,12 +359,10 @@ def _edited(caption: str, tokens: Sequence[Token], edits: Sequence[Edit]) -> str
             words[0] = words[0][0].upper() + words[0][1:]
         elif words[0] == tokens[0].text and words[0].lower() not in PROPER:
             words[0] = words[0].lower()  # it began the sentence
-        start, end = tokens[edit.start].start, tokens[edit.end - 1].end
-        if edit.start and tokens[edit.start - 1].word in ARTICLES:
-            article = tokens[edit.start - 1]
-            start = article.start
-            words.insert(0, _article(words[0], article.text))
-        text = text[:start] + " ".join(words) + text[end:]
+        text = text[: tokens[edit.start].start] + " ".join(words) + text[tokens[edit.end - 1].end :]
+        before = tokens[edit.start - 1] if edit.start else None
+        if before is not None and before.word in ARTICLES:
+            text = text[: before.start] + _article(words[0], before.text) + text[before.end :]
     return text
 
 
@@ -379,8 +376,13 @@ _LONGEST_FUNCTION_WORD_LETTERS = 4
 
 
 def _article(word: str, old: str) -> str:
-    article = "an" if word[0].lower() in "aeiou" and not word.lower().startswith(_LIKE_YOU) else "a"
+    spoken = word.lower()
+    is_vowel = spoken.startswith(_SILENT_H) or (spoken[0] in "aeiou" and not spoken.startswith(_LIKE_YOU))
+    article = "an" if is_vowel else "a"
     return article.capitalize() if old[0].isupper() else article
+
+
+_SILENT_H = ("hour", "honest", "honor", "honour", "heir")
 
 
 _LIKE_YOU = ("unic", "unif", "univ", "uniq", "unit", "euro", "one", "use", "ukulele")

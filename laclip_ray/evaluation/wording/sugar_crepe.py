@@ -77,10 +77,9 @@ def _read(url: str, setting: str) -> Iterator[Example]:
         content = storage.read_json(url)
     except ValueError as error:  # not JSON, or not UTF-8
         raise UserError(f"{setting}: {url} is not JSON ({error}); {_REMEDY}") from error
-    records = list(content.items()) if isinstance(content, dict) else list(enumerate(content or []))
-    if not isinstance(content, dict | list) or not records:
+    if not isinstance(content, dict | list) or not content:
         raise UserError(f"{setting}: {url} holds no records; {_REMEDY}")
-    for number, record in records:
+    for number, record in content.items() if isinstance(content, dict) else enumerate(content):
         yield _example(kind, record, f"{setting}: {url}: record {number}")
 
 
