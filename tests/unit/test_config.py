@@ -312,7 +312,7 @@ MARKS = ("certain", "from the authors' code", "unverified")
 
 @pytest.fixture
 def locations(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LACLIP_TEST_DATA", "LACLIP_DATA", "LACLIP_OUTPUT"):
+    for name in ("LACLIP_TEST_DATA", "LACLIP_DATA", "LACLIP_OUTPUT", "EVAL_DATA"):
         monkeypatch.setenv(name, f"s3://bucket/{name.lower()}")
 
 

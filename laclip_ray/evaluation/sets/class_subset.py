@@ -1,7 +1,7 @@
 """Subsets of ImageNet's 1,000 classes, by WordNet id: for ImageNet-A, ImageNet-R and ObjectNet.
 
 A file has a class a line: its WordNet id, or several where one class stands for several of ImageNet. A text before the
-ids is the label that the set's images have (`alarm_clock n02708093 n03196217`).
+ids is the label that the set's images have (`alarm_clock n02708093 n03196217`). Lines that begin with `#` are comments.
 """
 
 import re
@@ -82,6 +82,8 @@ def read_class_subset(path: str, where: str) -> ClassSubset:
     classes: list[tuple[str, ...]] = []
     texts: list[str] = []
     for number, line in enumerate(read_lines(url, where), 1):
+        if line.startswith("#"):
+            continue
         first, *others = line.split() or [""]
         ids = [first, *others] if is_wordnet_id(first) else others
         if not ids or not all(map(is_wordnet_id, ids)):
@@ -94,6 +96,8 @@ def read_class_subset(path: str, where: str) -> ClassSubset:
             )
         classes.append(tuple(ids))
         texts.append("" if is_wordnet_id(first) else first)
+    if not classes:
+        raise UserError(f"{where}: {url} names no classes")
     everything = [*(wordnet_id for ids in classes for wordnet_id in ids), *filter(None, texts)]
     if repeated := sorted({text for text in everything if everything.count(text) > 1}):
         raise UserError(f"{where}: {url} names {first_names(repeated)} more than once; a class has one line")

@@ -33,7 +33,7 @@ def test_imagenets_ids_are_a_thousand_in_the_order_of_its_names() -> None:
 
 
 def test_the_classes_are_in_the_order_of_the_file_with_imagenets_names(tmp_path: Path) -> None:
-    path = subset_file(tmp_path, f"{TOILET_TISSUE}\n{TENCH}\n")
+    path = subset_file(tmp_path, f"# two classes\n{TOILET_TISSUE}\n{TENCH}\n")
     config = make_folders(tmp_path / "set", [TENCH, TOILET_TISSUE], 1, class_names="imagenet", classes=path)
     assert open_labelled_set(config).class_names == [["toilet paper"], ["tench"]]
     assert labels_by_id(config) == {f"{TENCH}/0.png": (1,), f"{TOILET_TISSUE}/0.png": (0,)}
@@ -110,6 +110,7 @@ def test_a_class_may_have_several_ids_and_a_label_of_its_own(tmp_path: Path) -> 
         (f"{TENCH}\n{SHARK}\n{TENCH}\n", "names n01440764 more than once"),
         (f"a {TENCH}\na {SHARK}\n", "names a more than once"),
         ("", "is empty"),
+        ("# nothing\n", "names no classes"),
     ],
 )
 def test_a_file_that_names_no_classes_is_refused(text: str, message: str, tmp_path: Path) -> None:
