@@ -7,6 +7,7 @@ are in the order of the sorted directory names. Unlike there, directories named 
 Linked directories are followed, wherever they lead: the files are those of a listing, not of a table.
 """
 
+import logging
 import posixpath
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -20,6 +21,8 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.class_labels import sorted_texts
 from laclip_ray.evaluation.sets.records import LabelledImage, LabelledShard, OpenedLayout, identity_of_file
 from laclip_ray.evaluation.sets.set_files import SetFiles, class_directory, list_names
+
+logger = logging.getLogger(__name__)
 
 _FILES_OF_SHARD = 1_000
 
@@ -44,6 +47,8 @@ def open_folders(files: SetFiles, splits: Sequence[str]) -> OpenedLayout:
                 f"{files.where}: {files.path} has no images of split {split!r} in {split}/CLASS/; its directories are "
                 f"{list_names(_directories(files))}"
             )
+    if outside := len(files.images) - sum(map(len, images.values())):
+        logger.info("%s: %d images of other splits, or outside class directories, are not read", files.where, outside)
     classes = {
         clean_id(_class_of(file.name, prefixes[split])) for split, of_split in images.items() for file in of_split
     }

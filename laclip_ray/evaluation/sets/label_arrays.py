@@ -12,7 +12,7 @@ import numpy as np
 UNREADABLE = "[null]"
 """In place of an array that cannot be read: a list, but of no classes."""
 
-_MAX_ITEMS = 1_000_000
+_MAX_ITEMS = 100_000
 
 
 def label_of_array(content: bytes) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from laclip_ray.config import LabelledConfig
 from laclip_ray.data.image_sources import StoreError
+from laclip_ray.data.records import clean_id
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.sets.class_labels import ELSEWHERE, class_labels
@@ -92,7 +93,7 @@ class LabelledSet:
             return None
         try:
             values = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not self.is_multilabel:
             raise NoResultError(
@@ -174,8 +175,8 @@ def open_labelled_set(config: LabelledConfig) -> LabelledSet:
         )
     return LabelledSet(
         name=config.name,
-        class_names=classes.names,
-        templates=templates,
+        class_names=[[clean_id(name) for name in of_class] for of_class in classes.names],
+        templates=[clean_id(template) for template in templates],
         splits=opened.splits,
         label_of_text=classes.label_of_text,
         label_of_number=classes.label_of_number,

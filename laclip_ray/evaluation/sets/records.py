@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from laclip_ray import storage
 from laclip_ray.data.listing import DataFile
-from laclip_ray.data.records import Shard, id_text
+from laclip_ray.data.records import Shard, clean_id, id_text
 
 Layout = Literal["webdataset", "folders", "parquet", "csv"]
 
@@ -25,7 +25,7 @@ class LabelledImage:
     image: bytes | None
     """The encoded image. None: there is none that can be used."""
     label: str
-    """The raw label: a number, a name, or a JSON list of several. Empty if there is none."""
+    """The raw label: a number, a name, or a JSON list of several. Empty if there is none. Always valid UTF-8."""
     problem: str = ""
     """Why there is no image, by the names in `data.records` and `data.image_formats`; empty if there is one."""
 
@@ -103,7 +103,7 @@ def with_unique_ids(images: Iterator[LabelledImage]) -> Iterator[LabelledImage]:
 
 
 def label_text(value: Any) -> str:
-    """The raw label of a value: whole numbers without a point, JSON for a list, empty for null and NaN.
+    """The raw label of a value: whole numbers without a point, JSON for a list, empty for null and NaN. Valid UTF-8.
 
     >>> label_text(3.0), label_text(" cat "), label_text([1, 4]), label_text(None), label_text(True)
     ('3', 'cat', '[1, 4]', '', '1')
@@ -123,4 +123,4 @@ def _plain(value: Any) -> int | float | str | None:
     if isinstance(value, int):
         return value
     text = id_text(value)
-    return None if text is None else text.strip()[:_LONGEST_LABEL]
+    return None if text is None else clean_id(text.strip()[:_LONGEST_LABEL])

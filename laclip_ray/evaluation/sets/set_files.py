@@ -104,9 +104,11 @@ def find_layout(files: SetFiles, splits: Collection[str]) -> Layout:
     """
     if any(files.has(f"{split}/{COUNT_FILE}") for split in splits):
         return "webdataset"
-    if any(kind_of(file.url).format == "webdataset" or storage.name_of(file.name) == COUNT_FILE for file in files.all):
+    if any(storage.name_of(file.name) == COUNT_FILE for file in files.all):
         return "webdataset"
     found: list[Layout] = [layout for layout in _tables() if files.tables(layout)]
+    if any(kind_of(file.url).format == "webdataset" for file in files.all):
+        found.append("webdataset")
     if len({class_directory(file.name, splits) for file in files.images} - {""}) > 1 or (files.images and not found):
         found.append("folders")
     if len(found) == 1:

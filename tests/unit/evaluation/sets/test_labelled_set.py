@@ -162,6 +162,19 @@ def test_an_error_of_an_http_client_is_an_error_of_the_store(
         list(read_labelled(shard))
 
 
+@given(raw=st.text() | st.text('[]0123456789," ', max_size=30).map(lambda text: f"[{text}"))
+def test_any_raw_label_has_labels_in_range_or_none(raw: str) -> None:
+    labelled = LabelledSet("set", [["a"], ["b"], ["c"]], [], {}, {"a": 0}, range(3), is_multilabel=True)
+    labels = labelled.labels_of(raw)
+    assert labels is None or (list(labels) == sorted({*labels}) and {*labels} <= {0, 1, 2})
+
+
+@pytest.mark.parametrize("raw", ["[" * 990, "[1, [2]]", '["a"', "[null]", "[1e400]", "[-1]", "[true]", "[1.5]"])
+def test_lists_that_are_no_labels_are_not_usable(raw: str) -> None:
+    labelled = LabelledSet("set", [["a"], ["b"], ["c"]], [], {}, {"a": 0}, range(3), is_multilabel=True)
+    assert labelled.labels_of(raw) is None
+
+
 HUB = "https://huggingface.co/datasets"
 
 

@@ -307,6 +307,14 @@ def test_missing_images_and_damaged_rows_say_why(tmp_path: Path) -> None:
     assert [image.problem for image in images] == ["", IMAGE_MISSING, FIELDS_DIFFER, FIELDS_DIFFER]
 
 
+def test_labels_that_are_not_utf8_are_escaped_and_classes_of_their_own(tmp_path: Path) -> None:
+    make_csv(tmp_path / "test.csv", [("a.png", "owl"), ("b.png", "fox")])
+    (tmp_path / "test.csv").write_bytes(b"image,label\na.png,li\xe8vre\nb.png,\xc3\xa9lan\n")
+    labelled = open_labelled_set(config_of(tmp_path))
+    assert [name.encode() for (name,) in labelled.class_names]
+    assert len({labelled.labels_of(image.label) for image in images_of(labelled)}) == 2
+
+
 def test_a_repeated_path_gets_a_number(tmp_path: Path) -> None:
     make_csv(tmp_path / "test.csv", [("a.png", "owl"), ("a.png", "fox")])
     assert labels_by_id(config_of(tmp_path)) == {"a.png": (1,), "a.png#2": (0,)}
