@@ -64,13 +64,13 @@ class HardNegative:
     text: str
 
 
-def hard_negatives(caption: str, seed: int, id: str) -> list[HardNegative]:
+def hard_negatives(caption: str, seed: int, caption_id: str) -> list[HardNegative]:
     """Make wrong captions of a caption, at most one of each kind.
 
     Args:
         caption: English text. Other text has no wrong captions.
-        seed: decides with `id` which one of several is taken.
-        id: of the caption.
+        seed: decides with `caption_id` which one of several is taken.
+        caption_id: of the caption.
     """
     tokens = tokens_of(caption)
     if any(len(token.text) > 1 and token.text.isupper() and token.word in NOUNS for token in tokens):
@@ -80,7 +80,7 @@ def hard_negatives(caption: str, seed: int, id: str) -> list[HardNegative]:
     for kind, make in _MAKERS.items():
         texts = [text for edits in make(tokens) if plain_text(text := _edited(caption, tokens, edits)) != plain]
         if texts:
-            found.append(HardNegative(kind, texts[hash64(seed, id, kind) % len(texts)]))
+            found.append(HardNegative(kind, texts[hash64(seed, caption_id, kind) % len(texts)]))
     return found
 
 

@@ -67,50 +67,59 @@ def paraphrase_metrics(
     Raises:
         NoResultError: no caption is covered, or embeddings of rewrites are not finite or all the same.
     """
-    count = len(pairs.owners)
-    assert len(rewrites.tokens) == count
+    covered, replacement, counts = _covered(pairs, rewrites)
+    check = SpreadCheck("rewrites")
+    check.add(rewrites.texts)
+    check.finish()
+    images, owners = torch.unique(pairs.owners[covered], return_inverse=True)
+    pictures = torch.unique(pairs.pictures[images], return_inverse=True)[1]
+    # The token numbers stand for the texts, so that equal tokens are equal captions under either rule.
+    names = [str(token) for token in pairs.tokens[covered].tolist()]
+    with_captions, with_rewrites = (
+        Pairs(pairs.images[images], pictures, *_compact(texts, tokens[covered]), owners, names)
+        for texts, tokens in ((pairs.texts, pairs.tokens), (rewrites.texts, replacement))
+    )
+    per_image = _recalls(with_captions, with_rewrites, equal_captions, device, block_elements)
+    per_image["top10_overlap"] = _of_owners(_overlaps(with_captions, with_rewrites, device, block_elements), owners)
+    captions_of = torch.bincount(owners, minlength=len(images)).double().numpy()
+    metrics: dict[str, float] = {}
+    columns: dict[str, MetricValues] = {}
+    for name, values in per_image.items():
+        weights = captions_of if _is_of_captions(name) else None
+        metrics[name] = float(np.average(values, weights=weights))
+        columns[name] = MetricValues(
+            _scattered(values, images, len(pairs.images), np.nan),
+            None if weights is None else _scattered(weights, images, len(pairs.images), 0.0),
+        )
+    return Measurement({**metrics, **counts, "images": len(images), "equal_captions": equal_captions}, columns)
+
+
+def _covered(pairs: Pairs, rewrites: Rewrites) -> tuple[torch.Tensor, torch.Tensor, dict[str, int]]:
+    """Choose the captions that are measured.
+
+    Returns:
+        Their numbers, int64 [K]; the rewrite of each of the C captions, int64 [C]; and the counts of all.
+
+    Raises:
+        NoResultError: there are none.
+    """
+    assert len(rewrites.tokens) == len(pairs.owners)
     replacement = _one_rewrite_each(pairs.tokens, rewrites.tokens)
     is_shared = _is_shared(pairs.tokens, replacement)
     covered = torch.nonzero((replacement >= 0) & ~is_shared)[:, 0]
     counts = {
-        "captions": count,
+        "captions": len(pairs.owners),
         "covered": len(covered),
         "not_covered": int((replacement < 0).sum()),
         "shared_rewrites": int(is_shared.sum()),
     }
     if not len(covered):
         raise NoResultError(
-            f"none of the {count:,} captions has an accepted rewrite of its own ({counts['not_covered']:,} have none, "
-            f"{counts['shared_rewrites']:,} share theirs); rewrite these captions, or give the rewrite set of this set"
+            f"none of the {counts['captions']:,} captions has an accepted rewrite of its own "
+            f"({counts['not_covered']:,} have none, {counts['shared_rewrites']:,} share theirs); rewrite these "
+            "captions, or give the rewrite set of this set"
         )
-    check = SpreadCheck("rewrites")
-    check.add(rewrites.texts)
-    check.finish()
-    # The token numbers stand for the texts, so that equal tokens are equal captions under either rule.
-    names = [str(token) for token in pairs.tokens[covered].tolist()]
-    images, owners = torch.unique(pairs.owners[covered], return_inverse=True)
-    pictures = torch.unique(pairs.pictures[images], return_inverse=True)[1]
-    with_captions, with_rewrites = (
-        Pairs(pairs.images[images], pictures, texts, tokens, owners, names)
-        for texts, tokens in _compact((pairs.texts, pairs.tokens[covered]), (rewrites.texts, replacement[covered]))
-    )
-    per_image = _recalls(with_captions, with_rewrites, equal_captions, device, block_elements)
-    per_image["top10_overlap"] = _of_owners(_overlaps(with_captions, with_rewrites, device, block_elements), owners)
-    captions_of = torch.bincount(owners, minlength=len(images)).double().numpy()
-    metrics = {
-        name: float((values * captions_of).sum() / captions_of.sum() if _is_of_captions(name) else values.mean())
-        for name, values in per_image.items()
-    }
-    return Measurement(
-        {**metrics, **counts, "images": len(images), "equal_captions": equal_captions},
-        {
-            name: MetricValues(
-                _scattered(values, images, len(pairs.images), np.nan),
-                _scattered(captions_of, images, len(pairs.images), 0.0) if _is_of_captions(name) else None,
-            )
-            for name, values in per_image.items()
-        },
-    )
+    return covered, replacement, counts
 
 
 def _is_of_captions(metric: str) -> bool:
@@ -137,13 +146,10 @@ def _is_shared(tokens: torch.Tensor, replacement: torch.Tensor) -> torch.Tensor:
     return has_rewrite & (kinds[replacement.clamp(min=0)] > 1)
 
 
-def _compact(*tables: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Tables of texts [T, D] with the rows [C] that captions use, without the unused rows."""
-    compacted = []
-    for texts, rows in tables:
-        used, numbers = torch.unique(rows, return_inverse=True)
-        compacted.append((texts[used], numbers))
-    return compacted
+def _compact(texts: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Texts [T, D] without those that no caption uses, and the new rows [K] of the captions."""
+    used, numbers = torch.unique(rows, return_inverse=True)
+    return texts[used], numbers
 
 
 def _recalls(

@@ -59,13 +59,7 @@ def template_metrics(
     Raises:
         NoResultError: there are fewer than two templates or no images, or embeddings are not finite or all the same.
     """
-    if len(templates) < 2:
-        raise NoResultError(
-            f"robustness to templates needs at least two, and there is {len(templates)}; set templates=openai or give "
-            "a file with several"
-        )
-    if not len(images):
-        raise NoResultError("there are no images; give a split that has images")
+    _check_counts(len(templates), len(images))
     _check(images, "images")
     total = None
     predictions = np.empty((len(templates), len(images)), np.int32)
@@ -79,22 +73,29 @@ def template_metrics(
     truth = labels.numpy()
     per_image = _per_image(predictions, _predictions(images, ensemble, device, block_elements), truth)
     right_of = (predictions == truth).mean(axis=1)  # [T]
-    worst = int(right_of.argmin())
-    return Measurement(
-        {
-            **{name: float(values.mean()) for name, values in per_image.items()},
-            "template_spread": float(right_of.max() - right_of.min()),
-            "spread_by_chance": _spread_by_chance(per_image["template_mean"], len(templates)),
-            "worst_template": templates[worst],
-            "worst_template_top1": float(right_of[worst]),
-            "by_template": [
-                {"template": template, "top1": float(top1)} for template, top1 in zip(templates, right_of, strict=True)
-            ],
-            "images": len(images),
-            "templates": len(templates),
-        },
-        {name: MetricValues(values) for name, values in per_image.items()},
-    )
+    metrics = {
+        **{name: float(values.mean()) for name, values in per_image.items()},
+        "template_spread": float(right_of.max() - right_of.min()),
+        "spread_by_chance": _spread_by_chance(per_image["template_mean"], len(templates)),
+        "worst_template": templates[int(right_of.argmin())],
+        "worst_template_top1": float(right_of.min()),
+        "by_template": [
+            {"template": name, "top1": float(top1)} for name, top1 in zip(templates, right_of, strict=True)
+        ],
+        "images": len(images),
+        "templates": len(templates),
+    }
+    return Measurement(metrics, {name: MetricValues(values) for name, values in per_image.items()})
+
+
+def _check_counts(templates: int, images: int) -> None:
+    if templates < 2:
+        raise NoResultError(
+            f"robustness to templates needs at least two, and there is {templates}; set templates=openai or give a "
+            "file with several"
+        )
+    if not images:
+        raise NoResultError("there are no images; give a split that has images")
 
 
 def _check(embeddings: torch.Tensor, kind: str) -> None:

@@ -280,7 +280,7 @@ INTRANSITIVE_FINITE = _listed(
 )
 
 IN_USE = _listed(
-    "on phone,on phones,on computer,on laptop,on camera,on smartphone,in water,on model,in group,in groups,in crowd,"
+    "on phone,on computer,on laptop,on camera,on smartphone,in water,on model,in group,in crowd,"
     "on background,over background,in background,on stage,in room"
 )
 """A preposition with a noun that says how something is done, not where it is."""
