@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 CLASS_NAMES_FILE, TEMPLATES_FILE = "classnames.txt", "zeroshot_classification_templates.txt"
 """In the directory of a set of any layout: its own class names and templates."""
 
-_TABLE_FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "csv"}
+_BY_FILES: tuple[Layout, ...] = ("parquet", "csv", "webdataset")
+_LAYOUTS: dict[str, Layout] = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "webdataset": "webdataset"}
+"""By the format of a file."""
 _LOOKED_FOR = (
     f"SPLIT/{COUNT_FILE} and tars (webdataset), image files in directories named by class (folders), Parquet files "
     "(parquet), CSV or TSV files (csv)"
@@ -56,9 +58,19 @@ class SetFiles:
         """The image files, by their names."""
         return [file for file in self.all if _extension(file.name) in IMAGE_MEMBERS]
 
-    def tables(self, layout: Layout) -> list[DataFile]:
-        """The Parquet files, or the CSV and TSV files."""
-        return [file for file in self.all if _TABLE_FORMATS.get(kind_of(file.url).format or "") == layout]
+    @cached_property
+    def _others(self) -> list[tuple[DataFile, Layout | None]]:
+        """The files that are no images, with the layout that such a file tells."""
+        others = (file for file in self.all if _extension(file.name) not in IMAGE_MEMBERS)
+        return [(file, _LAYOUTS.get(kind_of(file.url).format or "")) for file in others]
+
+    def of_layout(self, layout: Layout) -> list[DataFile]:
+        """The tars, the Parquet files, or the CSV and TSV files."""
+        return [file for file, of_file in self._others if of_file == layout]
+
+    def hold(self, name: str) -> bool:
+        """Whether some directory of the listing holds a file of this name."""
+        return any(storage.name_of(file.name) == name for file, _ in self._others)
 
     def has(self, name: str) -> bool:
         """Whether the set's directory holds a file, without a listing."""
@@ -104,11 +116,9 @@ def find_layout(files: SetFiles, splits: Collection[str]) -> Layout:
     """
     if any(files.has(f"{split}/{COUNT_FILE}") for split in splits):
         return "webdataset"
-    if any(storage.name_of(file.name) == COUNT_FILE for file in files.all):
+    if files.hold(COUNT_FILE):
         return "webdataset"
-    found: list[Layout] = [layout for layout in _tables() if files.tables(layout)]
-    if any(kind_of(file.url).format == "webdataset" for file in files.all):
-        found.append("webdataset")
+    found: list[Layout] = [layout for layout in _BY_FILES if files.of_layout(layout)]
     if len({class_directory(file.name, splits) for file in files.images} - {""}) > 1 or (files.images and not found):
         found.append("folders")
     if len(found) == 1:
@@ -123,10 +133,6 @@ def find_layout(files: SetFiles, splits: Collection[str]) -> Layout:
     raise UserError(
         f"{files.where}: {files.path} is of no known layout: it holds {files.describe()}. Looked for {_LOOKED_FOR}"
     )
-
-
-def _tables() -> tuple[Layout, ...]:
-    return ("parquet", "csv")
 
 
 def _extension(name: str) -> str:

@@ -73,7 +73,7 @@ def open_tables(config: LabelledConfig, files: SetFiles, layout: Layout) -> Open
     Raises:
         UserError: a split has no rows, a column is missing, or every file is damaged.
     """
-    named = unique_names(files.tables(layout), files.setting)
+    named = unique_names(files.of_layout(layout), files.setting)
     if not named:
         kinds = "Parquet files" if layout == "parquet" else "CSV or TSV files"
         raise UserError(f"{files.where}: {files.path} holds no {kinds}; it holds {files.describe()}")

@@ -1,6 +1,7 @@
 """Labelled sets as directories of image files: classes, splits and shards."""
 
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -124,7 +125,7 @@ def test_wordnet_ids_are_no_class_names(tmp_path: Path) -> None:
 
 def test_without_prompts_wordnet_ids_may_name_classes(tmp_path: Path) -> None:
     names = [f"{split}/n0144{number}" for split in ("test", "train") for number in ("0764", "3537")]
-    settings = {"train_split": "train", "linear_probe": {}, "zero_shot": False, "templates": None}
+    settings: dict[str, Any] = {"train_split": "train", "linear_probe": {}, "zero_shot": False, "templates": None}
     assert len(open_labelled_set(make_folders(tmp_path, names, **settings)).class_names) == 2
 
 
