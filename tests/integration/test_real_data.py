@@ -17,9 +17,8 @@ from laclip_ray.config import DataConfig, LabelledConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
-from laclip_ray.evaluation.coverage import Coverage
-from laclip_ray.evaluation.labelled import labelled_images, open_labelled_set
 from laclip_ray.evaluation.overlap import files_in_training
+from laclip_ray.evaluation.sets.labelled_set import LabelChecks, open_labelled_set, read_labelled
 from tests.integration.procedures import REPOSITORY, real_data
 
 
@@ -80,10 +79,13 @@ def test_real_captions_have_open_clips_own_tokens(data: Path) -> None:
 def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path) -> None:
     config = LabelledConfig(name="clothing-cc0", path=str(data / "clothing-cc0"))
     labelled = open_labelled_set(config)
-    coverage = Coverage()
-    labels = Counter(label for _, label in labelled_images(labelled, lambda _: torch.zeros(1), coverage))
-    assert (len(labelled.class_names), coverage.skipped_units, coverage.used) == (10, 0, labels.total())
-    assert set(labels) == set(range(10))
+    checks = LabelChecks(labelled)
+    images = [image for shard in labelled.splits["test"] for image in read_labelled(shard)]
+    labels = Counter(checks.read(image.label) for image in images)
+    checks.finish()
+    assert len(labelled.class_names) == 10
+    assert not any(image.problem for image in images)
+    assert set(labels) == {(label,) for label in range(10)}
 
 
 def test_the_example_on_real_pictures_is_measured_on_pictures_that_it_is_not_trained_on(data: Path) -> None:

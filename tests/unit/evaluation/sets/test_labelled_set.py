@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.config import LabelledConfig
+from laclip_ray.endings.surroundings import explain
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.sets.hub_addresses import resolve_hub_address
@@ -194,6 +195,18 @@ HUB = "https://huggingface.co/datasets"
 )
 def test_pages_of_the_hub_become_urls_that_can_be_read(address: str, url: str) -> None:
     assert resolve_hub_address(address) == url
+
+
+@case("Evaluation", "a labelled set on the Hub, without a network", "one sentence with the address", exit_code=4)
+def test_a_set_of_the_hub_without_a_network_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    address = f"{HUB}/clip-benchmark/wds_none/tree/main"
+    with pytest.raises(OSError, match="offline") as raised:
+        open_labelled_set(LabelledConfig(name="animals", path=address))
+    message = explain(raised.value, {"evaluate.labelled[0].path": address})
+    assert message is not None
+    assert message.count("\n") == 0
+    assert "HF_HUB_OFFLINE is set" in message
 
 
 @pytest.mark.parametrize(

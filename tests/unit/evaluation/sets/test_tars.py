@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -276,6 +277,15 @@ def test_vectors_of_a_multilabel_set_are_the_classes_that_are_present(tmp_path: 
     (tmp_path / "dataset_type.txt").write_text("multilabel")
     assert open_labelled_set(config).is_multilabel
     assert labels_of(config) == [(1, 2), (0,), (), (0, 1, 2), (2,)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_vectors_as_clip_benchmark_writes_them_are_read(tmp_path: Path) -> None:
+    config = make_tars(tmp_path, metric="map")
+    with webdataset.TarWriter(str(tmp_path / "test" / "0.tar")) as writer:
+        for key, vector in (("s0000000", [0, 1, 0]), ("s0000001", [1, 0, 1])):
+            writer.write({"__key__": key, "webp": picture("WEBP"), "npy": np.array(vector, "float32")})
+    assert labels_of(config)[:2] == [(1,), (0, 2)]
 
 
 def test_lists_of_a_multilabel_set_are_the_numbers_of_classes(tmp_path: Path) -> None:
