@@ -108,6 +108,7 @@ class LabelledSet:
         return self.label_of_number[number] if number < len(self.label_of_number) else None
 
     def _labels_of_list(self, values: list[Any]) -> tuple[int, ...] | None:
+        """The labels of a 0 or 1 for each class, else of numbers and names."""
         if len(values) == len(self.class_names) and all(value in (0, 1) for value in values):
             return tuple(label for label, is_present in enumerate(values) if is_present)
         labels = [None if value is None else self._label_of(str(value)) for value in values]
