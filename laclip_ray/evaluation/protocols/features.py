@@ -72,7 +72,7 @@ def check_features(features: Features, split: str) -> None:
     scale = max(float(np.linalg.norm(block, axis=1).max()) for block in _blocks(features.values))
     check = SpreadCheck(f"{split} images")
     for block in _blocks(features.values):
-        check.add(torch.from_numpy(block / np.float32(scale or 1.0)))
+        check.add(torch.from_numpy(block / np.float32(scale if 0 < scale < np.inf else 1.0)))
     check.finish()
 
 

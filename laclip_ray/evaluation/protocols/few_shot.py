@@ -150,8 +150,8 @@ def _notes(pools: Pools, config: FewShotConfig) -> list[str]:
     if not len(pools.left_out):
         return []
     return [
-        f"{len(pools.left_out)} classes are left out ({labels_shown(pools.left_out)}), because they have fewer than "
-        f"{_need(config, pools.is_shared)}."
+        f"{len(pools.left_out)} of {len(pools.left_out) + len(pools.queries)} classes are left out "
+        f"({labels_shown(pools.left_out)}): they have fewer than {_need(config, pools.is_shared)}."
     ]
 
 

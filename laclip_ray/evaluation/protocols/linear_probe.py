@@ -8,7 +8,8 @@ neighbouring values of C have neighbouring classifiers.
 `protocol: lgssl` is described in `lgssl.py`.
 
 With both, C is chosen on the validation images, or on a fifth of each class of train. The probe with this C is then
-fitted to train and validation, from zero, and is tested once.
+fitted to train and validation, from zero, and is tested once. The mean and deviation are those of all of train, with
+that fifth, in both fits.
 """
 
 import math
@@ -254,8 +255,8 @@ class Probe:
             if len(unlearned):
                 extra["notes"] = [
                     *measured.metrics["notes"],
-                    f"{len(unlearned)} classes of the test images ({labels_shown(unlearned)}) have all or none of the "
-                    "training images. Their average precision is the share of their test images.",
+                    f"{len(unlearned)} of {test.labels.shape[1]} classes ({labels_shown(unlearned)}) have all or none "
+                    "of the training images. Their average precision is the share of their test images.",
                 ]
         return Measured({**measured.metrics, **extra}, measured.hits, measured.scores)
 

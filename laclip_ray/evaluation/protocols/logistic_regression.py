@@ -24,10 +24,8 @@ MAX_ITERATIONS = 1_000
 BLOCK_ELEMENTS = 2**22
 """Upper bound on the logits computed at a time, unless one image has more. Each takes about 32 bytes."""
 
-_OPTIONS = {"tolerance_grad": 1e-8, "tolerance_change": 1e-12, "history_size": 20}
-"""Of L-BFGS. With torch's tolerances (1e-7, 1e-9) predictions depend on the first point. With these they do not, unless
-the classes are separable and C is so large that the weights grow without end. Torch's history of 100 saves no
-iterations, and takes 1.2 GB for 1,000 classes of 768 features."""
+HISTORY = 20
+"""Steps that L-BFGS remembers. Torch's 100 saves no iterations, and takes 1.2 GB for 1,000 classes of 768 features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +109,17 @@ def _optimisation(penalty: Penalty, c_times_count: float, spread: int) -> tuple[
     The squared penalty curves the loss in the weights by 1 / (C N). The cross-entropy curves it in the biases by about
     1 / `spread`. For small C the biases would need hundreds of iterations; the scale makes both curvatures alike.
 
+    The largest gradient at the end is 1e-8, and at most a hundredth of the penalty's gradient of a weight of 1. With a
+    fixed tolerance, and with torch's on the change of the loss, large C would end early on separable classes, as
+    soon as the loss is small, at weights that depend on the first point.
+
     With the other penalty all is as in LGSSL: no scale, and torch's tolerances.
     """
     if penalty == "norm":
         return 1.0, {}
-    return 1 / math.sqrt(1 + spread / c_times_count), _OPTIONS
+    tolerance = max(min(1e-8, 0.01 / c_times_count), 1e-13)  # float64 has no smaller gradients
+    options = {"tolerance_grad": tolerance, "tolerance_change": 0.0, "history_size": HISTORY}
+    return 1 / math.sqrt(1 + spread / c_times_count), options
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tuple[float, torch.Tensor]:
