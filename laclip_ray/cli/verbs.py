@@ -59,7 +59,8 @@ def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Measure zero-shot classification and image-text retrieval of a trained model."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_evaluation
-    from laclip_ray.evaluation.run import IncompleteEvaluationError, run_evaluation
+    from laclip_ray.evaluation.results import IncompleteEvaluationError
+    from laclip_ray.evaluation.run import run_evaluation
 
     try:
         print_evaluation(console, run_evaluation(experiment))

@@ -173,6 +173,17 @@ class RetrievalConfig(Section):
     the literature measures them; else `match`, because alt-texts repeat."""
 
 
+class OtherModelConfig(Section):
+    """A further model to measure."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Names the directory of its results below the output."""
+    checkpoint: Annotated[str, InputPath(is_clip_directory, is_name_if="pretrained")]
+    """The model, as in `evaluate.checkpoint`."""
+    pretrained: Annotated[str | None, InputPath(is_file)] = None
+    """Weights of an open_clip name, as in `evaluate.pretrained`."""
+
+
 class EvaluateConfig(Section):
     """How a trained model is evaluated."""
 
@@ -181,6 +192,8 @@ class EvaluateConfig(Section):
     or an open_clip name. None: the model that training with this config exports."""
     pretrained: Annotated[str | None, InputPath(is_file)] = None
     """Weights of an open_clip name in `checkpoint`: open_clip's tag, or a checkpoint file."""
+    others: list[OtherModelConfig] = []
+    """Further models to measure on the same sets, which are read once for all."""
     output: Annotated[str | None, OutputPath()] = None
     """Directory or URL of `results.json`. None: `evaluate` under `output`."""
     batch_size: PositiveInt = 128
@@ -203,11 +216,15 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EvaluateConfig":
-        for key, datasets in (("labelled", self.labelled), ("retrieval", self.retrieval)):
-            names = [dataset.name for dataset in datasets]
+        named: dict[str, tuple[str, list[str]]] = {
+            "labelled": ("datasets", [dataset.name for dataset in self.labelled]),
+            "retrieval": ("datasets", [dataset.name for dataset in self.retrieval]),
+            "others": ("models", [model.name for model in self.others]),
+        }
+        for key, (kind, names) in named.items():
             if repeated := [name for name in names if names.count(name) > 1]:
                 raise ValueError(
-                    f"evaluate.{key}: {names.count(repeated[0])} datasets have the name {repeated[0]!r}, so one result "
+                    f"evaluate.{key}: {names.count(repeated[0])} {kind} have the name {repeated[0]!r}, so one result "
                     "would replace another; give each a name of its own"
                 )
         return self

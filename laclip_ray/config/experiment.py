@@ -118,6 +118,11 @@ class Experiment(Section):
         return self.evaluate.output or _join(self.output, "evaluate")
 
     @property
+    def features_output(self) -> str:
+        """Directory or URL of the features of evaluation sets."""
+        return self.evaluate.features or _join(self.output, "features")
+
+    @property
     def tune_output(self) -> str:
         """Directory or URL that the sweep writes to."""
         return self.tune.output or _join(self.output, "tune")

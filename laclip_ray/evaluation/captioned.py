@@ -3,20 +3,22 @@
 A row gives an image its captions: one, a list (a column of Parquet or JSON lines, a key of a WebDataset json member),
 or the lines of a WebDataset txt member, which is CLIP_benchmark's layout. Rows of one image are joined: they name the
 same file, or hold the same bytes. So a table with a row a caption, such as Flickr30k's `captions.txt` or COCO as CSV,
-has each image once, and reads and embeds it once. Ids do not matter.
+has each image once, and reads it once. Ids do not matter.
 
 In CLIP_benchmark's own retrieval sets (`dataset_type.txt`) each sample is an image, as there: equal pictures under
 different keys stay separate.
+
+Not covered: an image file that changes while its table does not; then the features are those of the old file.
 """
 
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
-import torch
+import numpy as np
 
 from laclip_ray import storage
-from laclip_ray.config import DataConfig, RetrievalConfig
+from laclip_ray.config import DataConfig, RetrievalConfig, RetrievalDataConfig
 from laclip_ray.data.image_formats import ImageLimits, image_problem
 from laclip_ray.data.image_sources import ImageSource, images_in_order
 from laclip_ray.data.records import (
@@ -30,12 +32,13 @@ from laclip_ray.data.records import (
     Shard,
     ShardUnreadableError,
 )
-from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.shards import list_shards, read_or_report
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.coverage import Coverage
-from laclip_ray.evaluation.labelled import RETRIEVAL_TYPE, dataset_type
-from laclip_ray.evaluation.pixels import Transform, pixels_or_reason
-from laclip_ray.evaluation.retrieval import CaptionedImage
+from laclip_ray.evaluation.features.reading import FeatureReader, FeatureRow
+from laclip_ray.evaluation.features.rows import Row
+from laclip_ray.evaluation.features.store import digest_of
+from laclip_ray.evaluation.sets.tars import RETRIEVAL_TYPE, dataset_type
 
 _COUNT = "nshards.txt"
 """File in the directory of each split of a benchmark set."""
@@ -92,93 +95,53 @@ def _directories_of(path: str) -> list[str]:
     return [fixed, above] if above and not above.endswith(":/") else [fixed]
 
 
-def captioned_images(
-    config: RetrievalConfig, transform: Transform, coverage: Coverage, setting: str, is_benchmark: bool
-) -> Iterator[CaptionedImage]:
-    """Yield the usable rows of a set, and record the others.
+@dataclass(frozen=True)
+class CaptionedSource:
+    """A shard of captioned images (`features.rows.Source`)."""
 
-    Args:
-        config: the set.
-        transform: an image to pixels.
-        coverage: counts the captions.
-        setting: the config key of `config.data`, for messages.
-        is_benchmark: from `is_benchmark_set`.
+    shard: Shard
+    data: RetrievalDataConfig
 
-    Raises:
-        NoResultError: the storage refuses a shard.
-    """
-    data = config.data
-    images = _Images(transform, data, is_benchmark)
-    for shard in list_shards(data, setting):
-        rows = _without_end(images.read(shard))
-        for sample, encoded in coverage.read_shard(shard.name, rows, shard.row_count):
-            captions, empty = _captions(sample, shard, data)
-            if empty:
-                coverage.skip(CAPTION_EMPTY, sample.id, empty)
-            if not captions:
-                if not empty:
-                    coverage.skip(min(NO_CAPTION.intersection(sample.problems)), sample.id)
-                continue
-            image = images.number(sample, encoded)
-            if isinstance(image, str):
-                coverage.skip(image, sample.id, len(captions))
-                continue
-            if image == config.max_samples:
-                return
-            coverage.used += len(captions)
-            yield CaptionedImage(image, images.pictures[image], images.take_pixels(), captions)
+    @property
+    def name(self) -> str:
+        """The shard's name."""
+        return self.shard.name
 
+    @property
+    def key(self) -> str:
+        """Digest of the shard's place and identity, and of how it is read."""
+        return digest_of("captioned", repr(self.shard), self.data.model_dump_json(exclude={"path", "captions"}))
 
-Row = tuple[Sample, bytes | str | int]
-"""A row with its encoded image, the reason why it has none, or the number of a known image."""
+    @property
+    def exif(self) -> bool:
+        """Whether images are turned by their EXIF orientation."""
+        return self.data.exif
 
+    @property
+    def limits(self) -> ImageLimits:
+        """Sizes of images that are refused."""
+        return ImageLimits.of(self.data)
 
-def _without_end(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows; raises where a shard reports that the others cannot be read."""
-    for sample, image in rows:
-        if lost := {SHARD_TRUNCATED, SHARD_UNREADABLE}.intersection(sample.problems):
-            raise ShardUnreadableError(min(lost))
-        yield sample, image
+    def rows(self) -> Iterator[Row]:
+        """The rows, the last one with the reason if the rest cannot be read. A file that several name is read once.
 
-
-def _captions(sample: Sample, shard: Shard, data: DataConfig) -> tuple[Sequence[str], int]:
-    """The captions of a row, and how many others of it are blank."""
-    if NO_CAPTION.intersection(sample.problems):
-        return (), 0
-    if shard.format != "webdataset":
-        return (sample.caption,), 0
-    lines = sample.caption.splitlines()
-    captions = [line for line in lines if line.strip()]
-    return captions[:1] if data.captions == "first" else captions, len(lines) - len(captions)
-
-
-class _Images:
-    """The images of a set: reads and decodes each once, and numbers those that can be used."""
-
-    def __init__(self, transform: Transform, data: DataConfig, is_benchmark: bool) -> None:
-        self._transform, self._data, self._is_benchmark = transform, data, is_benchmark
-        self._limits = ImageLimits.of(data)
-        self.pictures: list[int] = []
-        """For each image, the number of its content."""
-        self._picture_of: dict[bytes, int] = {}
-        self._known: dict[tuple[str, ...] | bytes, int | str] = {}
-        """The number of an image, or the reason why it cannot be used: by its place or its content."""
-        self._last: tuple[bytes, int | str] = (b"", IMAGE_MISSING)
-        self._new: torch.Tensor | None = None
-
-    def read(self, shard: Shard) -> Iterator[Row]:
-        """Yield the rows of a shard. A file that several rows name is read once."""
-        if shard.format != "webdataset":
-            samples = read_samples(shard, self._data, with_images=False)
+        Raises:
+            OSError: the storage failed.
+        """
+        if self.shard.format != "webdataset":
+            samples = _reported(self.shard, self.data, with_images=False)
             first = list(islice(samples, _ROWS_LOOKED_AT))
             if any(sample.image_path for sample in first):
-                yield from self._read_files(chain(first, samples), shard)
+                yield from self._rows_of_files(chain(first, samples))
                 return
-        for sample in read_samples(shard, self._data, with_images=True):
-            yield sample, image_problem(sample) if sample.image is None else sample.image
+        for sample in _reported(self.shard, self.data, with_images=True):
+            if sample.image is not None:
+                yield _row(sample, sample.image)
+            else:
+                yield _row(sample, None, image_problem(sample))
 
-    def _read_files(self, samples: Iterator[Sample], shard: Shard) -> Iterator[Row]:
-        directory = self._data.image_root or shard.url.rpartition("/")[0]
+    def _rows_of_files(self, samples: Iterator[Sample]) -> Iterator[Row]:
+        directory = self.data.image_root or self.shard.url.rpartition("/")[0]
         row_of_path: dict[str, int] = {}
 
         def path_to_read(sample: Sample) -> str | None:
@@ -186,42 +149,159 @@ class _Images:
             if path is None or path in row_of_path or NO_CAPTION.intersection(sample.problems):
                 return None
             row_of_path[path] = sample.row
-            return None if (directory, path) in self._known else path
+            return path
 
-        for sample, content in images_in_order(samples, path_to_read, ImageSource(shard.url, self._data)):
-            path = sample.image_path or ""
-            place = (directory, path)
-            if row_of_path.get(path) == sample.row and place not in self._known:
-                self._known[place] = self.number(sample, content)
-            yield sample, self._known.get(place, IMAGE_MISSING)
+        for sample, content in images_in_order(samples, path_to_read, ImageSource(self.shard.url, self.data)):
+            path = sample.image_path
+            place = f"{directory}\n{path}" if path else ""
+            if isinstance(content, bytes):
+                yield _row(sample, content, place=place)
+            elif path and row_of_path.get(path) != sample.row:
+                yield _row(sample, None, place=place)
+            else:
+                yield _row(sample, None, content or IMAGE_MISSING, place)
 
-    def number(self, sample: Sample, image: bytes | str | int) -> int | str:
+
+def _reported(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
+    """The samples; an unreadable file, or one that is gone, gives one that reports it."""
+    try:
+        yield from read_or_report(shard, data, with_images)
+    except FileNotFoundError:
+        yield Sample(0, f"{shard.name}#unreadable", "", None, (SHARD_UNREADABLE,))
+
+
+def _row(sample: Sample, image: bytes | None, problem: str = "", place: str = "") -> Row:
+    return Row(sample.id, image, problem, caption=sample.caption, row_problems=sample.problems, place=place)
+
+
+def captioned_sources(data: RetrievalDataConfig, setting: str) -> list[CaptionedSource]:
+    """The shards of a set, sorted by name; arguments and errors as in `list_shards`."""
+    return [CaptionedSource(shard, data) for shard in list_shards(data, setting)]
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """A row of a retrieval set: an image and captions of it."""
+
+    image: int
+    """The image's number, from 0. Rows of one image have the same number."""
+    picture: int
+    """Number of the image's content. Images of the same bytes have the same number."""
+    embedding: np.ndarray | None
+    """float32 [D], not normalised; None if an earlier row has the image."""
+    captions: Sequence[str]
+    id: str = ""
+    """The row's id."""
+
+
+def captioned_images(
+    config: RetrievalConfig,
+    sources: Iterable[CaptionedSource],
+    reader: FeatureReader,
+    coverage: Coverage,
+    is_benchmark: bool,
+) -> Iterator[CaptionedImage]:
+    """Yield the usable rows of a set, and record the others.
+
+    Args:
+        config: the set.
+        sources: its shards.
+        reader: their features.
+        coverage: counts the captions.
+        is_benchmark: from `is_benchmark_set`.
+
+    Raises:
+        NoResultError: the storage refused a shard.
+    """
+    images = _Images(is_benchmark)
+    for source in sources:
+        shard = source.shard
+        for row in coverage.read_shard(shard.name, _without_end(reader.rows(source)), shard.row_count):
+            captions, empty = _captions(row, shard, config.data)
+            if empty:
+                coverage.skip(CAPTION_EMPTY, row.id, empty)
+            if not captions:
+                if not empty:
+                    coverage.skip(min(NO_CAPTION.intersection(row.row_problems)), row.id)
+                continue
+            image = images.number(row)
+            if isinstance(image, str):
+                coverage.skip(image, row.id, len(captions))
+                continue
+            if image == config.max_samples:
+                return
+            coverage.used += len(captions)
+            yield CaptionedImage(image, images.pictures[image], images.take_embedding(), captions, row.id)
+
+
+def _without_end(rows: Iterator[FeatureRow]) -> Iterator[FeatureRow]:
+    """The rows; raises where a shard reports that the others cannot be read."""
+    for row in rows:
+        if lost := {SHARD_TRUNCATED, SHARD_UNREADABLE}.intersection(row.row_problems):
+            raise ShardUnreadableError(min(lost))
+        yield row
+
+
+def _captions(row: FeatureRow, shard: Shard, data: RetrievalDataConfig) -> tuple[Sequence[str], int]:
+    """The captions of a row, and how many others of it are blank."""
+    if NO_CAPTION.intersection(row.row_problems):
+        return (), 0
+    if shard.format != "webdataset":
+        return (row.caption,), 0
+    lines = row.caption.splitlines()
+    captions = [line for line in lines if line.strip()]
+    return captions[:1] if data.captions == "first" else captions, len(lines) - len(captions)
+
+
+class _Images:
+    """The images of a set: numbers those that can be used."""
+
+    def __init__(self, is_benchmark: bool) -> None:
+        self._is_benchmark = is_benchmark
+        self.pictures: list[int] = []
+        """For each image, the number of its content."""
+        self._picture_of: dict[bytes, int] = {}
+        self._embeddings: dict[bytes, np.ndarray | str] = {}
+        """By content, the embedding, or the reason why it cannot be used."""
+        self._known: dict[tuple[str, bytes] | str, int | str] = {}
+        """The number of an image, or the reason why it cannot be used: by its content, and by its place."""
+        self._new: np.ndarray | None = None
+
+    def number(self, row: FeatureRow) -> int | str:
         """The number of a row's image, from 0, or the reason why it cannot be used."""
-        if not isinstance(image, bytes):
-            return image
-        if image is self._last[0]:  # another caption of the same row
-            return self._last[1]
-        digest = blake2b(image, digest_size=16).digest()
-        key = (_own_id(sample), digest.hex()) if self._is_benchmark else digest
+        if row.place and row.place in self._known:
+            return self._known[row.place]
+        number = self._by_content(row)
+        if row.place:
+            self._known[row.place] = number
+        return number
+
+    def _by_content(self, row: FeatureRow) -> int | str:
+        if row.picture is None:
+            return row.problem or IMAGE_MISSING
+        if row.picture not in self._embeddings:
+            self._embeddings[row.picture] = row.problem or _of_this_row(row)
+        embedding = self._embeddings[row.picture]
+        if isinstance(embedding, str):
+            return embedding
+        key = (_own_id(row) if self._is_benchmark else "", row.picture)
         if key not in self._known:
-            self._known[key] = self._add(image, digest)
-        self._last = (image, self._known[key])
-        return self._last[1]
+            self._known[key] = len(self.pictures)
+            self._new = embedding
+            self.pictures.append(self._picture_of.setdefault(row.picture, len(self._picture_of)))
+        return self._known[key]
 
-    def _add(self, image: bytes, digest: bytes) -> int | str:
-        pixels = pixels_or_reason(image, self._transform, self._limits, self._data.exif)
-        if isinstance(pixels, str):
-            return pixels
-        self._new = pixels
-        self.pictures.append(self._picture_of.setdefault(digest, len(self._picture_of)))
-        return len(self.pictures) - 1
-
-    def take_pixels(self) -> torch.Tensor | None:
-        """The pixels [3, H, W] of the image that was numbered last, if no row had it before."""
-        pixels, self._new = self._new, None
-        return pixels
+    def take_embedding(self) -> np.ndarray | None:
+        """The embedding [D] of the image that was numbered last, if no row had it before."""
+        embedding, self._new = self._new, None
+        return embedding
 
 
-def _own_id(sample: Sample) -> str:
-    """The sample's id without the number that a repeated id gets."""
-    return sample.id.rpartition("#")[0] if DUPLICATE_ID in sample.problems else sample.id
+def _of_this_row(row: FeatureRow) -> np.ndarray:
+    assert row.embedding is not None  # the first row of a picture in its shard
+    return row.embedding
+
+
+def _own_id(row: FeatureRow) -> str:
+    """The row's id without the number that a repeated id gets."""
+    return row.id.rpartition("#")[0] if DUPLICATE_ID in row.row_problems else row.id

@@ -70,13 +70,20 @@ class TextTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
         """The tokens of N texts, int64 [N, L]."""
-        tokens = self._tokenizer(list(texts))
-        # A text that fills the row may be just as long as the row, or longer.
-        full = [text for text, end in zip(texts, tokens[:, self._end].tolist(), strict=True) if end != self._padding]
-        if full:
-            longer = self._tokenizer(full, context_length=tokens.shape[1] + 1)
-            self.cut += int((longer[:, self._end] != self._padding).sum())
+        tokens, is_cut = self.with_cuts(texts)
+        self.cut += sum(is_cut)
         return tokens
+
+    def with_cuts(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+        """The tokens of N texts, int64 [N, L], and which texts are cut; does not count them."""
+        tokens = self._tokenizer(list(texts))
+        is_cut = [end != self._padding for end in tokens[:, self._end].tolist()]
+        # A text that fills the row may be just as long as the row, or longer.
+        if full := [row for row, fills in enumerate(is_cut) if fills]:
+            longer = self._tokenizer([texts[row] for row in full], context_length=tokens.shape[1] + 1)
+            for row, end in zip(full, longer[:, self._end].tolist(), strict=True):
+                is_cut[row] = end != self._padding
+        return tokens, is_cut
 
 
 @torch.no_grad()

@@ -13,35 +13,18 @@ Memory grows with the number of images and captions, not with their product: sim
 rows at a time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import torch
 
 from laclip_ray.config import EqualCaptions
-from laclip_ray.evaluation.embeddings import SpreadCheck, TextTokenizer, embed_images, embed_texts
+from laclip_ray.evaluation.embeddings import SpreadCheck
 
 RANKS = (1, 5, 10)
-METRICS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in RANKS)
-"""Names of the recalls in `retrieval_metrics`."""
-
 BLOCK_ELEMENTS = 2**22
 """Upper bound on the similarities computed at a time, unless one row has more. Each takes about 16 bytes."""
-
-
-@dataclass(frozen=True)
-class CaptionedImage:
-    """A row of a retrieval set: an image and captions of it."""
-
-    image: int
-    """The image's number, from 0. Rows of one image have the same number."""
-    picture: int
-    """Number of the image's content. Images of the same bytes have the same number."""
-    pixels: torch.Tensor | None
-    """[3, H, W]; None if an earlier row has the image."""
-    captions: Sequence[str]
 
 
 @dataclass
@@ -61,120 +44,54 @@ class Pairs:
     captions: Sequence[str]
 
 
-def retrieval_metrics(
-    model: Any,
-    tokenizer: Any,
-    rows: Iterable[CaptionedImage],
-    batch_size: int,
-    device: torch.device,
-    equal_captions: EqualCaptions = "match",
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Retrieval:
+    """What was measured on a retrieval set."""
+
+    metrics: dict[str, Any]
+    """JSON: the recalls as shares, and counts."""
+    ranks: tuple[torch.Tensor, torch.Tensor]
+    """float32 [R] each: of image to text and text to image, the rank of each row's best right answer, from 0."""
+    directions: "tuple[Direction, Direction]"
+
+
+def retrieval_metrics(pairs: Pairs, device: torch.device, equal_captions: EqualCaptions = "match") -> Retrieval:
     """Measure the recall of each image's captions among all captions, and of each caption's image among all images.
 
     Args:
-        model: an open_clip model in evaluation mode.
-        tokenizer: its tokeniser.
-        rows: the set.
-        batch_size: images or texts encoded together.
-        device: the device of `model`.
+        pairs: the embedded set, with at least one caption.
+        device: computes the similarities.
         equal_captions: the rule for captions that several images have. `auto`: `differ` if most images have several
             captions, else `match`.
 
     Returns:
-        The recalls as shares: `image_to_text_r1`, `_r5`, `_r10`, `text_to_image_r1`, `_r5`, `_r10`. Also `images` (and
-        the same as `samples`), `captions`, `captions_cut` (at the model's context length), `repeated_captions`
-        (captions that another image has too) and `equal_captions` (the rule that was used).
+        Its metrics are `image_to_text_r1`, `_r5`, `_r10`, `text_to_image_r1`, `_r5`, `_r10`. Also `images` (and the
+        same as `samples`), `captions`, `repeated_captions` (captions that another image has too) and `equal_captions`
+        (the rule that was used).
 
     Raises:
         NoResultError: the embeddings are not finite, or all the same.
     """
-    reader = TextTokenizer(tokenizer)
-    pairs = _Collector(model, reader, batch_size, device).collect(rows)
-    if not len(pairs.owners):
-        return {"images": 0, "samples": 0, "captions": 0}
+    for kind, embeddings in (("images", pairs.images), ("captions", pairs.texts)):
+        check = SpreadCheck(kind)
+        check.add(embeddings)
+        check.finish()
     if equal_captions == "auto":
         several = int((torch.bincount(pairs.owners) > 1).sum())
         equal_captions = "differ" if 2 * several > len(pairs.images) else "match"
+    directions = directions_of(pairs, equal_captions)
+    ranks = directions[0].ranks(device), directions[1].ranks(device)
     metrics: dict[str, Any] = {}
-    for name, direction in zip(("image_to_text", "text_to_image"), directions_of(pairs, equal_captions), strict=True):
-        ranks = direction.ranks(device)
-        metrics |= {f"{name}_r{rank}": direction.recall(ranks, rank) for rank in RANKS}
-    counts = {"images": len(pairs.images), "samples": len(pairs.images), "captions": len(pairs.owners)}
-    return {
-        **metrics,
-        **counts,
-        "captions_cut": reader.cut,
+    for name, direction, of_direction in zip(("image_to_text", "text_to_image"), directions, ranks, strict=True):
+        metrics |= {f"{name}_r{rank}": direction.recall(of_direction, rank) for rank in RANKS}
+    metrics |= {
+        "images": len(pairs.images),
+        "samples": len(pairs.images),
+        "captions": len(pairs.owners),
         "repeated_captions": _repeated(pairs),
         "equal_captions": equal_captions,
     }
-
-
-class _Collector:
-    """Embeds images and captions in batches. Captions of the same tokens are embedded once."""
-
-    def __init__(self, model: Any, tokenizer: TextTokenizer, batch_size: int, device: torch.device) -> None:
-        self._model, self._tokenizer, self._batch_size, self._device = model, tokenizer, batch_size, device
-        self._pixels: list[torch.Tensor] = []
-        self._new_captions: list[str] = []
-        self._images: list[torch.Tensor] = []
-        self._texts: list[torch.Tensor] = []
-        self._text_of_caption: dict[str, int] = {}
-        self._text_of_tokens: dict[bytes, int] = {}
-        self._checks = SpreadCheck("images"), SpreadCheck("captions")
-
-    def collect(self, rows: Iterable[CaptionedImage]) -> Pairs:
-        """Read and embed all rows; images must begin in the order of their numbers."""
-        captions: list[str] = []
-        owners: list[int] = []
-        pictures: list[int] = []
-        for row in rows:
-            if row.pixels is not None:
-                assert row.image == len(pictures)
-                pictures.append(row.picture)
-                self._pixels.append(row.pixels)
-            captions.extend(row.captions)
-            owners.extend([row.image] * len(row.captions))
-            for caption in row.captions:
-                if caption not in self._text_of_caption:
-                    self._text_of_caption[caption] = -1
-                    self._new_captions.append(caption)
-            self._embed(self._batch_size)
-        self._embed(1)
-        for check in self._checks:
-            check.finish()
-        return Pairs(
-            images=torch.cat(self._images) if self._images else torch.zeros(0, 0),
-            pictures=torch.tensor(pictures, dtype=torch.int64),
-            texts=torch.cat(self._texts) if self._texts else torch.zeros(0, 0),
-            tokens=torch.tensor([self._text_of_caption[caption] for caption in captions], dtype=torch.int64),
-            owners=torch.tensor(owners, dtype=torch.int64),
-            captions=captions,
-        )
-
-    def _embed(self, least: int) -> None:
-        """Embed what waits, in batches, while there are at least `least` of a kind."""
-        of_images, of_texts = self._checks
-        while len(self._pixels) >= least:
-            batch, self._pixels = self._pixels[: self._batch_size], self._pixels[self._batch_size :]
-            self._images.append(embed_images(self._model, torch.stack(batch), self._device))
-            of_images.add(self._images[-1])
-        while len(self._new_captions) >= least:
-            texts, self._new_captions = self._new_captions[: self._batch_size], self._new_captions[self._batch_size :]
-            if (tokens := self._new_tokens(texts)) is not None:
-                self._texts.append(embed_texts(self._model, tokens, self._device))
-                of_texts.add(self._texts[-1])
-
-    def _new_tokens(self, captions: Sequence[str]) -> torch.Tensor | None:
-        """Number the tokens of captions; those that are new, int64 [N, L], or None."""
-        tokens = self._tokenizer(captions)
-        new: list[int] = []
-        for row, caption in enumerate(captions):
-            digest = blake2b(tokens[row].numpy().tobytes(), digest_size=16).digest()
-            if digest not in self._text_of_tokens:
-                self._text_of_tokens[digest] = len(self._text_of_tokens)
-                new.append(row)
-            self._text_of_caption[caption] = self._text_of_tokens[digest]
-        return tokens[new] if new else None
+    return Retrieval(metrics, ranks, directions)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`laclip evaluate`: load a model, measure it on every configured set, and write `results.json`.
+"""`laclip evaluate`: load models, measure them on every configured set, and write the results.
 
 A set that cannot be measured has no result and no number; the other sets have theirs. The results name the set and the
 reason, and the verb ends with exit code 3.
@@ -6,111 +6,147 @@ reason, and the verb ends with exit code 3.
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import DataConfig, EvaluateConfig, Experiment, LabelledConfig, RetrievalConfig
+from laclip_ray.config import DataConfig, EvaluateConfig, Experiment
 from laclip_ray.config.markers import HUB_PREFIX
-from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, IMAGE_MISSING
-from laclip_ray.data.shards import list_shards
-from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.evaluation.captioned import captioned_images, is_benchmark_set
-from laclip_ray.evaluation.coverage import Coverage, NoResultError
-from laclip_ray.evaluation.labelled import labelled_images, open_labelled_set
+from laclip_ray.errors import UserError
+from laclip_ray.evaluation.captioned_measure import CaptionedMeasure
+from laclip_ray.evaluation.features.encoder import Encoder
+from laclip_ray.evaluation.features.encoding import EncodingModel, encode_here
+from laclip_ray.evaluation.features.pool import PooledModel, encode_on_cluster, encoder_group
+from laclip_ray.evaluation.features.store import FeatureStore, digest_of
+from laclip_ray.evaluation.labelled_measure import LabelledMeasure
+from laclip_ray.evaluation.measuring import Encode, Encoding, SetMeasure, measure_sets
 from laclip_ray.evaluation.overlap import files_in_training
-from laclip_ray.evaluation.pixels import batches
-from laclip_ray.evaluation.retrieval import retrieval_metrics
-from laclip_ray.evaluation.zeroshot import zero_shot_metrics
+from laclip_ray.evaluation.results import IncompleteEvaluationError, ResultFiles
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
-from laclip_ray.models.loading import LoadedModel, check_model, describe_model, load_model
-from laclip_ray.redaction import redacted
-from laclip_ray.tally import NAMES_KEPT, first_names
-
-if TYPE_CHECKING:
-    import torch
+from laclip_ray.models.loading import check_model, describe_model, load_model
+from laclip_ray.rewriting.recipe import gate_fingerprint
+from laclip_ray.tally import first_names
+from laclip_ray.versions import package_versions
 
 logger = logging.getLogger(__name__)
-
-ZERO_SHOT, RETRIEVAL = "zero-shot", "retrieval"
-"""Names of the tasks in results."""
 
 _CHECKPOINT_SETTING = "evaluate.checkpoint"
 
 
-class IncompleteEvaluationError(IncompleteError):
-    """Some sets have no result. The results of the others are written."""
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model to measure."""
 
-    results: Mapping[str, Any] = {}
-    """The content of `results.json`."""
+    location: str
+    """As `models.loading` takes it."""
+    pretrained: str | None
+    output: str
+    """Directory or URL of its results."""
 
 
 def run_evaluation(experiment: Experiment) -> dict[str, Any]:
-    """Measure a model and write `results.json`.
+    """Measure a model, and `evaluate.others` with it, and write the results of each.
 
-    With `RAY_ADDRESS` set, the work is one Ray task, on a GPU if the cluster has any. Otherwise this process does it.
+    With `RAY_ADDRESS` set, or several `evaluate.encoders`, a pool of Ray actors encodes. Otherwise this process does.
 
     Returns:
-        `checkpoint`, and a list `results` of objects with `task`, `dataset`, the metrics (floats), `skipped` (a count),
-        `skipped_reasons` and `skipped_names`.
+        The content of the model's `results.json`: `checkpoint`, and a list `results` of objects with `task`, `dataset`,
+        the metrics (floats), their `intervals`, `skipped` (a count), `skipped_reasons` and `skipped_names`.
 
     Raises:
-        UserError: the model or a set is missing or not usable. No image was read.
+        UserError: a model or a set is missing or not usable. No image was read.
         IncompleteEvaluationError: sets have no result. They have `no_result`, the reason, instead of metrics.
     """
-    check_evaluation(experiment.evaluate, experiment.data)
-    _check_checkpoint(experiment.evaluate, experiment.train_output)
-    if os.environ.get("RAY_ADDRESS"):
-        reservation = cluster.Reservation("evaluate", (cluster.ResourceGroup("tasks", 1, 1.0),), data_cpus=0)
-        cluster.connect(experiment.ray, reservation, {"evaluate.output": experiment.evaluate_output})
-        return evaluate_on_cluster(experiment)
-    storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, experiment.ray.shared_paths)
-    results = measure(experiment.evaluate, checkpoint_location(experiment.evaluate, experiment.train_output))
-    return _write(experiment.evaluate_output, results)
+    config = experiment.evaluate
+    sets = open_sets(experiment)
+    models = _models(experiment)
+    _check_checkpoint(config, experiment.train_output)
+    features = experiment.features_output
+    if os.environ.get("RAY_ADDRESS") or config.encoders.max > 1:
+        reservation = cluster.Reservation("evaluate", (encoder_group(config),))
+        outputs = {"evaluate.output": experiment.evaluate_output, "evaluate.features": features}
+        cluster.connect(experiment.ray, reservation, outputs)
+        return _measure(config, sets, models, features, experiment.seed, on_cluster=True)
+    shared = experiment.ray.shared_paths
+    storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, shared)
+    storage.check_output(features, "evaluate.features", False, 1, shared)
+    return _measure(config, sets, models, features, experiment.seed)
 
 
 def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
-    """Run `run_evaluation`'s work as a task of the Ray cluster that this process is connected to."""
+    """Measure the model in one task of the Ray cluster that this process is connected to. Features are not kept."""
     import ray
 
     # Spread: the task runs outside the placement group of a Tune trial.
-    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_per_process(None), scheduling_strategy="SPREAD")(measure)
-    location = checkpoint_location(experiment.evaluate, experiment.train_output)
-    return _write(experiment.evaluate_output, ray.get(task.remote(experiment.evaluate, location)))
+    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_per_process(None), scheduling_strategy="SPREAD")(
+        _measure_without_features
+    )
+    content: dict[str, Any] = ray.get(task.remote(experiment))
+    if isinstance(content.get("incomplete"), str):
+        error = IncompleteEvaluationError(content.pop("incomplete"))
+        error.results = content
+        raise error
+    return content
 
 
-def check_evaluation(config: EvaluateConfig, training: DataConfig) -> None:
-    """Refuse a configuration without sets, or with a set that cannot be opened; reads no image.
+def _measure_without_features(experiment: Experiment) -> dict[str, Any]:
+    sets = open_sets(experiment, warns=False)
+    with tempfile.TemporaryDirectory() as features:
+        try:
+            return _measure(experiment.evaluate, sets, _models(experiment), features, experiment.seed)
+        except IncompleteEvaluationError as error:  # its results would not survive Ray's pickling
+            return {**error.results, "incomplete": str(error)}
 
-    Warns of sets that hold files of the training data.
+
+def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:
+    """Open every configured set; reads no image.
 
     Args:
-        config: the sets.
-        training: the training data.
+        experiment: the configuration.
+        warns: whether to warn of sets that hold files of the training data.
 
     Raises:
-        UserError: with the set.
+        UserError: there are no sets, or one cannot be opened.
     """
+    config, seed = experiment.evaluate, experiment.seed
+    training = experiment.data if warns else None
     if not config.labelled and not config.retrieval:
         raise UserError("evaluate: nothing to do; give evaluate.labelled or evaluate.retrieval")
+    gate = partial(gate_fingerprint, experiment.rewrite.gate, experiment.model.name)
+    sets: list[SetMeasure] = []
     for labelled in config.labelled:
-        shards = open_labelled_set(labelled).shards
-        _warn_of_overlap(f"evaluate.labelled: {labelled.name}", shards, training)
+        opened = LabelledMeasure.open(labelled, config.max_skipped, seed)
+        urls = [source.shard.url for source in opened.sources]
+        _warn_of_overlap(f"evaluate.labelled: {labelled.name}", urls, training)
+        sets.append(opened)
     for number, retrieval in enumerate(config.retrieval):
-        setting = _retrieval_setting(number)
-        is_benchmark_set(retrieval.data, setting)
-        _warn_of_overlap(setting, [shard.url for shard in list_shards(retrieval.data, setting)], training)
+        setting = f"evaluate.retrieval[{number}].data"
+        captioned = CaptionedMeasure.open(retrieval, setting, config.max_skipped, seed, gate)
+        _warn_of_overlap(setting, [source.shard.url for source in captioned.sources], training)
+        sets.append(captioned)
+    return sets
 
 
-def _warn_of_overlap(setting: str, urls: list[str], training: DataConfig) -> None:
-    if common := files_in_training(urls, training):
+def _warn_of_overlap(setting: str, urls: list[str], training: DataConfig | None) -> None:
+    if training is not None and (common := files_in_training(urls, training)):
         names = first_names(map(storage.name_of, common))
         logger.warning(
             "%s: %d of its %d files are also in data.path (%s). A model trained on them is measured on what it has "
             "seen; leave them out of one of the two", setting, len(common), len(set(urls)), names,
         )  # fmt: skip
+
+
+def _models(experiment: Experiment) -> dict[str, EvaluatedModel]:
+    """The models to measure, by name; the first one is the experiment's own."""
+    config, output = experiment.evaluate, experiment.evaluate_output
+    location = checkpoint_location(config, experiment.train_output)
+    models = {"": EvaluatedModel(location, config.pretrained, output)}
+    for other in config.others:
+        models[other.name] = EvaluatedModel(other.checkpoint, other.pretrained, storage.join(output, other.name))
+    return models
 
 
 def checkpoint_location(config: EvaluateConfig, train_output: str) -> str:
@@ -119,7 +155,7 @@ def checkpoint_location(config: EvaluateConfig, train_output: str) -> str:
 
 
 def _check_checkpoint(config: EvaluateConfig, train_output: str) -> None:
-    """Refuse a missing or unusable model, without loading it.
+    """Refuse missing or unusable models, without loading them.
 
     Raises:
         UserError: with the model.
@@ -133,118 +169,68 @@ def _check_checkpoint(config: EvaluateConfig, train_output: str) -> None:
                     f"in open_clip's layout or {HUB_PREFIX}ORGANISATION/NAME"
                 )
     check_model(location, config.pretrained, _CHECKPOINT_SETTING)
+    for number, other in enumerate(config.others):
+        check_model(other.checkpoint, other.pretrained, f"evaluate.others[{number}].checkpoint")
 
 
-def measure(config: EvaluateConfig, location: str) -> dict[str, Any]:
-    """Measure a model in this process, on a GPU if there is one.
+def _measure(
+    config: EvaluateConfig,
+    sets: Sequence[SetMeasure],
+    models: Mapping[str, EvaluatedModel],
+    features: str,
+    seed: int,
+    on_cluster: bool = False,
+) -> dict[str, Any]:
+    """Measure models on sets; the results of the first."""
+    encoders = dict(_load(config, models, on_cluster))
+    stores = {name: _store(features, encoder, config.precision) for name, encoder in encoders.items()}
+    for name, model in models.items():
+        about = {"checkpoint": describe_model(model.location, model.pretrained), "precision": config.precision}
+        storage.write_json(storage.join(stores[name].location, "about.json"), {**about, "versions": package_versions()})
+    files = {
+        name: ResultFiles(model.output, _head(config, model, encoders[name]), config.bootstrap, seed)
+        for name, model in models.items()
+    }
+    encode: Encode
+    if on_cluster:
+        pooled = [
+            PooledModel(model.location, model.pretrained, encoders[name].digest, encoders[name].transform, stores[name])
+            for name, model in models.items()
+        ]
+        encoders.clear()  # the actors have models of their own
+        encode = partial(encode_on_cluster, models=pooled, config=config)
+    else:
+        here = [EncodingModel(encoders[name], stores[name]) for name in models]
+        encode = partial(encode_here, models=here)
+    measure_sets(sets, Encoding(stores, encode), files, at_once=on_cluster)
+    contents = [of_model.check_complete() for of_model in files.values()]
+    return contents[0]
 
-    Args:
-        config: the sets.
-        location: the model, from `checkpoint_location`.
 
-    Returns:
-        The results of `run_evaluation`; a set without a result has `no_result`.
-
-    Raises:
-        UserError: the model or a set is missing or not usable.
-    """
+def _load(
+    config: EvaluateConfig, models: Mapping[str, EvaluatedModel], on_cluster: bool
+) -> Iterator[tuple[str, Encoder]]:
+    """Load the models: onto the device that encodes, or, where actors encode, to know their weights and transforms."""
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_model(location, config.pretrained, device, _CHECKPOINT_SETTING)
-    meter = _Meter(loaded, device, config.batch_size)
-    results = []
-    for labelled in config.labelled:
-        measured = partial(meter.classify, labelled)
-        results.append(_result(ZERO_SHOT, labelled.name, measured, config.max_skipped))
-    for number, retrieval in enumerate(config.retrieval):
-        measured = partial(meter.retrieve, retrieval, _retrieval_setting(number))
-        results.append(_result(RETRIEVAL, retrieval.name, measured, config.max_skipped))
-    return {"checkpoint": describe_model(location, config.pretrained), "results": results}
+    device = torch.device("cuda" if torch.cuda.is_available() and not on_cluster else "cpu")
+    for name, model in models.items():
+        setting = f"evaluate.others: {name}" if name else _CHECKPOINT_SETTING
+        loaded = load_model(model.location, model.pretrained, device, setting)
+        yield name, Encoder(loaded, device, config.batch_size, config.precision)
 
 
-@dataclass(frozen=True)
-class _Meter:
-    """Measures a loaded model on one set at a time."""
-
-    loaded: LoadedModel
-    device: "torch.device"
-    batch_size: int
-
-    def classify(self, config: LabelledConfig, coverage: Coverage) -> dict[str, Any]:
-        """Zero-shot accuracies."""
-        labelled = open_labelled_set(config)
-        images = batches(labelled_images(labelled, self.loaded.transform, coverage), self.batch_size)
-        return zero_shot_metrics(self.loaded.model, self.loaded.tokenizer, labelled, images, self.device)
-
-    def retrieve(self, config: RetrievalConfig, setting: str, coverage: Coverage) -> dict[str, Any]:
-        """Recalls in both directions."""
-        is_benchmark = is_benchmark_set(config.data, setting)
-        rule = "differ" if is_benchmark and config.equal_captions == "auto" else config.equal_captions
-        images = captioned_images(config, self.loaded.transform, coverage, setting, is_benchmark)
-        metrics = retrieval_metrics(
-            self.loaded.model, self.loaded.tokenizer, images, self.batch_size, self.device, rule
-        )
-        if not coverage.used:
-            coverage.check(1.0, _remedy(config.data, setting, coverage))
-        return {**metrics, "skipped_captions": coverage.skipped_units}
+def _store(features: str, encoder: Encoder, precision: str) -> FeatureStore:
+    """The store of a model's features."""
+    key = digest_of(encoder.digest, encoder.transform.digest, precision)[:16]
+    return FeatureStore(storage.join(features, key))
 
 
-def _remedy(data: DataConfig, setting: str, coverage: Coverage) -> str:
-    """A remedy for captioned images that are all skipped; may be empty."""
-    reasons = coverage.skipped.counts.keys()
-    if reasons and reasons <= {IMAGE_MISSING} and data.image_column is None:
-        return f"tables need {setting}.image_column, the column of the images"
-    if reasons and reasons <= {CAPTION_EMPTY, CAPTION_MISSING}:
-        return f"check {setting}.caption_column ({data.caption_column!r})"
-    return ""
-
-
-def _retrieval_setting(number: int) -> str:
-    return f"evaluate.retrieval[{number}].data"
-
-
-def _result(
-    task: str, dataset: str, measured: Callable[[Coverage], dict[str, Any]], most_skipped: float
-) -> dict[str, Any]:
-    """The entry of a set in `results.json`."""
-    coverage = Coverage()
-    try:
-        outcome = measured(coverage)
-        coverage.check(most_skipped)
-    except NoResultError as error:
-        outcome = {"no_result": str(error)}
-    names = [name for names in coverage.skipped.names.values() for name in names]
+def _head(config: EvaluateConfig, model: EvaluatedModel, encoder: Encoder) -> dict[str, Any]:
+    """What `results.json` says of the whole evaluation."""
     return {
-        "task": task,
-        "dataset": dataset,
-        **outcome,
-        "skipped": coverage.skipped.counts.total(),
-        "skipped_reasons": dict(coverage.skipped.counts),
-        "skipped_names": names[:NAMES_KEPT],
+        "checkpoint": describe_model(model.location, model.pretrained),
+        "weights_digest": encoder.digest,
+        "precision": config.precision,
+        "versions": package_versions(),
     }
-
-
-def _write(output: str, results: dict[str, Any]) -> dict[str, Any]:
-    """Write the results.
-
-    Raises:
-        IncompleteEvaluationError: sets have no result.
-    """
-    results = redacted(results)  # messages may repeat URLs
-    url = storage.join(output, "results.json")
-    storage.write_json(url, results)
-    reasons = [
-        f"  {result['task']}, {result['dataset']}: {result['no_result']}"
-        for result in results["results"]
-        if "no_result" in result
-    ]
-    if reasons:
-        others = " has the others" if len(reasons) < len(results["results"]) else " says why, too"
-        lines = "\n".join(reasons)
-        error = IncompleteEvaluationError(
-            f"no result for {len(reasons)} of {len(results['results'])} datasets; {url}{others}\n{lines}"
-        )
-        error.results = results
-        raise error
-    return results

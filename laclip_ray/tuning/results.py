@@ -14,7 +14,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_config, with_overrides
 from laclip_ray.errors import UserError
-from laclip_ray.evaluation import retrieval, zeroshot
+from laclip_ray.evaluation.tasks import tasks_of_labelled, tasks_of_retrieval
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, render_report
@@ -23,9 +23,6 @@ from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
 from laclip_ray.tuning.stages import Stage
 from laclip_ray.versions import package_versions
-
-_METRICS = {"zero-shot": zeroshot.METRICS, "retrieval": retrieval.METRICS}
-"""Metrics of each evaluation task."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,9 @@ def _means(values: Values) -> dict[str, float]:
 
 def metric_names(evaluate: EvaluateConfig) -> list[str]:
     """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
-    sets = [("zero-shot", config.name) for config in evaluate.labelled]
-    sets += [("retrieval", config.name) for config in evaluate.retrieval]
-    return [f"{task}/{name}/{metric}" for task, name in sets for metric in _METRICS[task]]
+    sets = [(labelled.name, tasks_of_labelled(labelled)) for labelled in evaluate.labelled]
+    sets += [(captioned.name, tasks_of_retrieval(captioned)) for captioned in evaluate.retrieval]
+    return [f"{task}/{name}/{metric}" for name, tasks in sets for task, metrics in tasks.items() for metric in metrics]
 
 
 def objective_metric(tune: TuneConfig, evaluate: EvaluateConfig) -> str:

@@ -13,7 +13,7 @@ from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, TuneConfig
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
-from laclip_ray.evaluation.run import check_evaluation
+from laclip_ray.evaluation.run import open_sets
 from laclip_ray.rewriting.prices import load_prices
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.storing.score_checks import check_scores
@@ -89,7 +89,7 @@ def _check_input(experiment: Experiment, points: Sequence[Point]) -> list[Experi
     if len(set(tune.seeds)) < len(tune.seeds):
         raise UserError("tune.seeds: the same seed is given twice")
     edge = check_space(experiment, Space.of(tune), points)
-    check_evaluation(experiment.evaluate, experiment.data)
+    open_sets(experiment)
     objective_metric(tune, experiment.evaluate)
     _check_budget(tune, experiment.train, experiment.rewrite)
     variants = [run_experiment(experiment, point, tune.seeds[0]) for point in points or [edge]]

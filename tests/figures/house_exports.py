@@ -55,7 +55,7 @@ def prepare(name: str, directory: Path) -> dict[str, dict[str, Any]]:
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    from laclip_ray.evaluation.retrieval import CaptionedImage, retrieval_metrics
+    from laclip_ray.evaluation.retrieval import Pairs, retrieval_metrics
     from laclip_ray.models.building import create_model
     from laclip_ray.models.files import save_model
     from laclip_ray.models.specs import load_model_spec
@@ -75,9 +75,11 @@ def prepare(name: str, directory: Path) -> dict[str, dict[str, Any]]:
     pixels = torch.stack([transform(Image.open(io.BytesIO(image))) for image in pictures()])
     with torch.inference_mode():
         images = model.encode_image(pixels, normalize=True)
-        similarities = (images @ model.encode_text(tokenizer([*CAPTIONS, *REWRITES]), normalize=True).T).tolist()
-        rows = [CaptionedImage(n, n, pixels[n], [caption]) for n, caption in enumerate(CAPTIONS)]
-        recalls = retrieval_metrics(model, tokenizer, rows, len(rows), torch.device("cpu"))
+        texts = model.encode_text(tokenizer([*CAPTIONS, *REWRITES]), normalize=True)
+        similarities = (images @ texts.T).tolist()
+        numbers = torch.arange(len(CAPTIONS))
+        pairs = Pairs(images, numbers, texts[: len(CAPTIONS)], numbers, numbers, CAPTIONS)
+        recalls = retrieval_metrics(pairs, torch.device("cpu")).metrics
     verdicts = {}
     for row, similarity in enumerate(similarities):
         for number, of_rewrite in enumerate(similarity[len(CAPTIONS) :]):

@@ -31,6 +31,8 @@ INPUT_PATHS = {
     "model.name",
     "evaluate.checkpoint",
     "evaluate.pretrained",
+    "evaluate.others[].checkpoint",
+    "evaluate.others[].pretrained",
     *(f"evaluate.labelled[].{key}" for key in ("path", "class_names", "templates", "classes")),
     "evaluate.retrieval[].data.path",
     "evaluate.retrieval[].data.image_root",
@@ -54,6 +56,7 @@ NO_PATHS = {
     "evaluate.labelled[].name",
     *(f"evaluate.labelled[].{key}" for key in ("split", "train_split", "val_split", "image_column", "label_column")),
     "evaluate.retrieval[].name",
+    "evaluate.others[].name",
     "tune.metric",
 }
 MAY_CHANGE_ON_RESUME = {

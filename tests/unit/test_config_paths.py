@@ -44,6 +44,8 @@ def experiment_with(key: str, value: Any) -> Experiment:
             item: dict[str, Any] = {"name": "x"}
             if parent == "labelled[]":
                 item["path"] = "s3://bucket/x"
+            elif parent == "others[]":
+                item |= {} if last == "checkpoint" else {"checkpoint": "ViT-B-32"}
             elif "data" not in key.split("."):
                 item["data"] = {"path": "s3://bucket/x"}
             section[parent[:-2]] = [item]
@@ -92,6 +94,8 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model.name": (("models/clip.json",), ("ViT-B-32", "laclip_vit_b16", "s3://bucket/clip.json")),
     "evaluate.checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
     "evaluate.pretrained": (("weights.pt",), ("openai",)),
+    "evaluate.others[].checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
+    "evaluate.others[].pretrained": (("weights.pt",), ("openai",)),
     "evaluate.labelled[].path": (("sets/x",), ("s3://bucket/x",)),
     "evaluate.labelled[].class_names": (("names.txt",), ("imagenet", "/names.txt")),
     "evaluate.labelled[].templates": (("templates.txt", "slip.json"), ("openai", "simple")),

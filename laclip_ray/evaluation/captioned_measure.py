@@ -1,0 +1,226 @@
+"""What is measured on a captioned set: retrieval in both directions, and its robustness to wording."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from laclip_ray.config import DataConfig, EqualCaptions, RetrievalConfig
+from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, IMAGE_MISSING
+from laclip_ray.evaluation.bootstrap import Estimate, estimates
+from laclip_ray.evaluation.captioned import CaptionedSource, captioned_images, captioned_sources, is_benchmark_set
+from laclip_ray.evaluation.coverage import Coverage, NoResultError
+from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures, normalised
+from laclip_ray.evaluation.pairs import CaptionedSet, collect_captioned, embed_pairs, unique_tokens
+from laclip_ray.evaluation.paraphrase_texts import embed_rewrites, rewrites_by_caption, rewrites_of
+from laclip_ray.evaluation.per_image import MetricValues, PerImage, unique_ids
+from laclip_ray.evaluation.results import TaskResult
+from laclip_ray.evaluation.retrieval import RANKS, Pairs, Retrieval, retrieval_metrics
+from laclip_ray.evaluation.tasks import HARD_NEGATIVES, PARAPHRASES, RETRIEVAL, tasks_of_retrieval
+from laclip_ray.evaluation.wording.hard_negative_metrics import WrongCaptions, hard_negative_metrics
+from laclip_ray.evaluation.wording.hard_negatives import HardNegative, hard_negatives
+from laclip_ray.evaluation.wording.paraphrases import paraphrase_metrics
+from laclip_ray.evaluation.wording.sentences import on_hard_negatives, on_paraphrases
+
+
+@dataclass
+class CaptionedMeasure:
+    """A captioned set, opened."""
+
+    config: RetrievalConfig
+    setting: str
+    """The config key of its data."""
+    sources: list[CaptionedSource]
+    is_benchmark: bool
+    most_skipped: float
+    """`evaluate.max_skipped`."""
+    seed: int
+    rewrites: Mapping[str, str] = field(default_factory=dict)
+    """By a caption's hash, its rewrite by a prompt set that training did not see."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Computes similarities."""
+    _coverage: Coverage = field(default_factory=Coverage)
+    _problem: str = ""
+
+    @classmethod
+    def open(
+        cls, config: RetrievalConfig, setting: str, most_skipped: float, seed: int, gate: Callable[[], str]
+    ) -> "CaptionedMeasure":
+        """Find the set's files, and read the rewrites of its captions if wording is measured with them.
+
+        Args:
+            config: the set.
+            setting: the config key of its data.
+            most_skipped: `evaluate.max_skipped`.
+            seed: of hard negatives and resamples.
+            gate: gives the fingerprint of the gate whose verdicts on rewrites count.
+
+        Raises:
+            UserError: with the set, if it or its rewrites cannot be used.
+        """
+        is_benchmark = is_benchmark_set(config.data, setting)
+        sources = captioned_sources(config.data, setting)
+        opened = cls(config, setting, sources, is_benchmark, most_skipped, seed)
+        if config.wording is not None and config.wording.rewrites is not None:
+            opened.rewrites = rewrites_by_caption(config.wording.rewrites, gate())
+        return opened
+
+    @property
+    def name(self) -> str:
+        """The set."""
+        return self.config.name
+
+    @property
+    def at_most_images(self) -> int | None:
+        """Images that are measured, at most."""
+        return self.config.max_samples
+
+    def first_texts(self) -> list[str]:
+        """None: the captions are read with the images."""
+        return []
+
+    def later_texts(self, reader: FeatureReader) -> list[str]:
+        """The captions, and the texts that are compared with them."""
+        found = self._collect(reader)
+        rewrites = [rewrite for rewrite in rewrites_of(found.captions, self.rewrites) if rewrite is not None]
+        wrong = [negative.text for _, negative in self._hard_negatives(found)]
+        return [*found.captions, *rewrites, *wrong]
+
+    def _hard_negatives(self, found: CaptionedSet) -> list[tuple[int, HardNegative]]:
+        """Wrong captions, each with the number of the caption that it is made from."""
+        if self.config.wording is None or not self.config.wording.hard_negatives:
+            return []
+        return [
+            (number, negative)
+            for number, (caption, row_id) in enumerate(zip(found.captions, found.row_ids, strict=True))
+            for negative in hard_negatives(caption, self.seed, row_id)
+        ]
+
+    def usable_images(self, reader: FeatureReader, sources: list[CaptionedSource]) -> int:
+        """How many images some shards give."""
+        coverage = Coverage()
+        rows = captioned_images(self.config, sources, reader, coverage, self.is_benchmark)
+        return len(collect_captioned(rows).pictures)
+
+    def _collect(self, reader: FeatureReader) -> CaptionedSet:
+        """The usable images and captions by one model's features; the last model's are kept."""
+        self._coverage, self._problem = Coverage(), ""
+        rows = captioned_images(self.config, self.sources, reader, self._coverage, self.is_benchmark)
+        try:
+            return collect_captioned(rows)
+        except NoResultError as error:
+            self._problem = str(error)
+            return CaptionedSet()
+
+    def measure(self, reader: FeatureReader, texts: TextFeatures | None) -> list[TaskResult]:
+        """Measure every protocol of the set; one that gives no result says why."""
+        found = self._collect(reader)
+        try:
+            pairs, retrieval = self._retrieval(found, texts)
+        except NoResultError as error:
+            reason = {"no_result": str(error)}
+            return [TaskResult(task, self.name, reason, coverage=self._coverage) for task in self._tasks]
+        results = [retrieval]
+        blindness: Mapping[str, Estimate] | None = None
+        assert texts is not None
+        if HARD_NEGATIVES in self._tasks:
+            result = self._wording(HARD_NEGATIVES, lambda: self._on_hard_negatives(found, pairs, texts))
+            if result.per_image is not None:
+                blindness = estimates(result.per_image.metrics, seed=self.seed)
+            results.append(result)
+        if PARAPHRASES in self._tasks:
+            rule = retrieval.metrics["equal_captions"]
+            results.append(
+                self._wording(PARAPHRASES, lambda: self._on_paraphrases(found, pairs, texts, rule, blindness))
+            )
+        return results
+
+    @property
+    def _tasks(self) -> dict[str, tuple[str, ...]]:
+        return tasks_of_retrieval(self.config)
+
+    def _wording(self, task: str, measured: Callable[[], TaskResult]) -> TaskResult:
+        try:
+            return measured()
+        except NoResultError as error:
+            return TaskResult(task, self.name, {"no_result": str(error)}, coverage=self._coverage)
+
+    def _on_hard_negatives(self, found: CaptionedSet, pairs: Pairs, texts: TextFeatures) -> TaskResult:
+        negatives = self._hard_negatives(found)
+        rows, tokens = unique_tokens([negative.text for _, negative in negatives], texts)
+        wrong = WrongCaptions(
+            torch.from_numpy(normalised(texts.embeddings[rows])),
+            torch.tensor(tokens, dtype=torch.int64),
+            torch.tensor([number for number, _ in negatives], dtype=torch.int64),
+            [negative.kind for _, negative in negatives],
+        )
+        measured = hard_negative_metrics(pairs, wrong)
+        per_image = PerImage(unique_ids(found.ids), measured.per_image)
+        return TaskResult(
+            HARD_NEGATIVES, self.name, measured.metrics, per_image, self._coverage, says=on_hard_negatives
+        )
+
+    def _on_paraphrases(
+        self,
+        found: CaptionedSet,
+        pairs: Pairs,
+        texts: TextFeatures,
+        rule: EqualCaptions,
+        blindness: Mapping[str, Estimate] | None,
+    ) -> TaskResult:
+        rewrites = embed_rewrites(rewrites_of(found.captions, self.rewrites), texts)
+        measured = paraphrase_metrics(pairs, rewrites, rule, self.device)
+        chance = 1 / measured.metrics["images"]
+
+        def says(estimated: Mapping[str, Estimate]) -> str:
+            recall, drop = estimated["text_to_image_r1"], estimated["text_to_image_r1_drop"]
+            return on_paraphrases(recall, drop, blindness, chance)
+
+        per_image = PerImage(unique_ids(found.ids), measured.per_image)
+        return TaskResult(PARAPHRASES, self.name, measured.metrics, per_image, self._coverage, says=says)
+
+    def _retrieval(self, found: CaptionedSet, texts: TextFeatures | None) -> tuple[Pairs, TaskResult]:
+        coverage = self._coverage
+        if self._problem:
+            raise NoResultError(self._problem)
+        if not coverage.used:
+            coverage.check(1.0, _remedy(self.config.data, self.setting, coverage))
+        coverage.check(self.most_skipped)
+        assert texts is not None
+        rule = "differ" if self.is_benchmark and self.config.equal_captions == "auto" else self.config.equal_captions
+        pairs = embed_pairs(found, texts)
+        measured = retrieval_metrics(pairs, self.device, rule)
+        metrics = {
+            **measured.metrics,
+            "captions_cut": texts.count_cut(list(dict.fromkeys(found.captions))),
+            "skipped_captions": coverage.skipped_units,
+        }
+        per_image = PerImage(unique_ids(found.ids), _per_image(found, measured))
+        return pairs, TaskResult(RETRIEVAL, self.name, metrics, per_image, coverage)
+
+
+def _per_image(found: CaptionedSet, measured: Retrieval) -> dict[str, MetricValues]:
+    """The recalls of each image: of its captions by it, and of it by its captions."""
+    of_captions = measured.ranks[1].numpy()
+    if measured.metrics["equal_captions"] == "match":  # a row a text, in the order of first appearance
+        numbers: dict[str, int] = {}
+        of_captions = of_captions[[numbers.setdefault(caption, len(numbers)) for caption in found.captions]]
+    owners = np.array(found.owners)
+    counts = np.bincount(owners, minlength=len(found.ids)).astype(np.float64)
+    values = {}
+    for rank in RANKS:
+        values[f"image_to_text_r{rank}"] = MetricValues((measured.ranks[0] < rank).double().numpy())
+        hits = np.bincount(owners, of_captions < rank, minlength=len(found.ids)) / counts
+        values[f"text_to_image_r{rank}"] = MetricValues(hits, weights=counts)
+    return values
+
+
+def _remedy(data: DataConfig, setting: str, coverage: Coverage) -> str:
+    """A remedy for captioned images that are all skipped; may be empty."""
+    reasons = coverage.skipped.counts.keys()
+    if reasons and reasons <= {IMAGE_MISSING} and data.image_column is None:
+        return f"tables need {setting}.image_column, the column of the images"
+    if reasons and reasons <= {CAPTION_EMPTY, CAPTION_MISSING}:
+        return f"check {setting}.caption_column ({data.caption_column!r})"
+    return ""

@@ -1,0 +1,101 @@
+"""Features as the protocols read them: rows of a shard, and tables of texts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from laclip_ray.evaluation.coverage import NoResultError
+from laclip_ray.evaluation.features.encoding import TextWork
+from laclip_ray.evaluation.features.rows import BACKBONE, EMBEDDING, Source
+from laclip_ray.evaluation.features.store import FeatureStore, is_complete
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """A row of a shard, as in `rows.Row`, with the features of its image."""
+
+    id: str
+    problem: str
+    label: str
+    caption: str
+    row_problems: tuple[str, ...]
+    place: str
+    picture: bytes | None
+    """Digest of the encoded image; None without one. Rows of the same picture have the same features."""
+    embedding: np.ndarray | None
+    """float32 [D], not normalised. None: the image cannot be used, or an earlier row of the shard has its picture."""
+    backbone: np.ndarray | None
+    """float32 [E]."""
+
+
+@dataclass
+class FeatureReader:
+    """Reads what one model's store holds, and knows which shards could not be read."""
+
+    store: FeatureStore
+    errors: Mapping[str, str]
+    """By unit, why it could not be encoded."""
+    _parts: dict[str, dict[int, bool]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """List the store once."""
+        self._parts = self.store.images_done()
+
+    def rows(self, source: Source) -> Iterator[FeatureRow]:
+        """The rows of a shard, in order.
+
+        Raises:
+            NoResultError: the storage did not give the shard when it was encoded.
+        """
+        parts = self._parts.get(source.key, {})
+        if not is_complete(parts):
+            raise NoResultError(self.errors.get(source.key) or f"{source.name} was not encoded; run the command again")
+        for table in self.store.read_parts(source.key, parts):
+            for row in table.to_pylist():
+                row["row_problems"] = tuple(row["row_problems"])
+                row[EMBEDDING], row[BACKBONE] = _vector(row[EMBEDDING]), _vector(row[BACKBONE])
+                yield FeatureRow(**row)
+
+    def texts(self, units: Sequence[TextWork]) -> "TextFeatures":
+        """The features of texts, all of which are encoded."""
+        table = self.store.read_texts([unit.unit for unit in units])
+        return TextFeatures(
+            {text: number for number, text in enumerate(table.column("text").to_pylist())},
+            np.frombuffer(b"".join(table.column(EMBEDDING).to_pylist()), np.float32).reshape(table.num_rows, -1),
+            table.column("tokens").to_pylist(),
+            np.array(table.column("is_cut").to_pylist(), bool),
+        )
+
+
+def _vector(content: bytes | None) -> np.ndarray | None:
+    return None if content is None else np.frombuffer(content, np.float32)
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """The features of T texts."""
+
+    number_of: Mapping[str, int]
+    """The row of each text."""
+    embeddings: np.ndarray
+    """float32 [T, D], not normalised."""
+    tokens: Sequence[bytes]
+    """A digest of each text's tokens. Texts of the same tokens are the same to the model."""
+    is_cut: np.ndarray
+    """bool [T]: longer than the model's context."""
+
+    def of(self, texts: Sequence[str]) -> np.ndarray:
+        """The embeddings of some of the texts, normalised: float32 [N, D]."""
+        return normalised(self.embeddings[[self.number_of[text] for text in texts]])
+
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are cut at the model's context."""
+        return int(self.is_cut[[self.number_of[text] for text in texts]].sum())
+
+
+def normalised(values: np.ndarray) -> np.ndarray:
+    """Rows of unit length, as torch's `normalize` makes them: float32 [N, D]."""
+    with np.errstate(invalid="ignore"):  # a model that diverged; `SpreadCheck` refuses it
+        unit: np.ndarray = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    return unit
