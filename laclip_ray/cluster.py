@@ -110,7 +110,8 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
             start_or_join(address)
         else:
             os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
-            start_or_join(None, num_cpus=_local_cpus(settings, reservation))
+            cpus = _local_cpus(settings, reservation)
+            start_or_join(None, num_cpus=cpus, include_dashboard=settings.dashboard)
         _interrupt_on_sigterm()
     import ray
 

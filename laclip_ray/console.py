@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -297,23 +296,6 @@ def _forecasts_table(plan: RunPlan) -> Table:
         hours, gpu_hours = f"{forecast.hours:,.2f}", f"{forecast.gpu_hours:,.2f}"
         table.add_row(forecast.delivery, hours, gpu_hours, _money(forecast.money), late)
     return table
-
-
-def print_evaluation(console: Console, results: Mapping[str, Any]) -> None:
-    """Print one row for each metric, and one for each dataset without a result."""
-    table = Table(title=f"evaluation of {results['checkpoint']}", title_justify="left")
-    for heading in ("task", "dataset", "metric", "value"):
-        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
-    for result in results["results"]:
-        for metric, value in result.items():
-            if isinstance(value, float):
-                table.add_row(result["task"], result["dataset"], metric, f"{value:.2%}")
-        if "no_result" in result:
-            table.add_row(result["task"], result["dataset"], "no result", "")
-        for count in ("skipped", "captions_cut"):
-            if result.get(count):
-                table.add_row(result["task"], result["dataset"], count.replace("_", " "), f"{result[count]:,}")
-    console.print(table)
 
 
 def print_sweep(console: Console, sweep: Sweep) -> None:

@@ -55,10 +55,29 @@ def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     print_one_job(console, run_one_job(experiment), experiment.rewrite_output)
 
 
-def evaluate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
-    """Measure zero-shot classification and image-text retrieval of a trained model."""
+def evaluate(
+    config: Annotated[str | None, typer.Argument(help="YAML file of the experiment; none with --compare.")] = None,
+    overrides: OverridesArgument = None,
+    dry_run: DryRunOption = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Compare the outputs of two finished evaluations, image by image.", metavar="A B"),
+    ] = None,
+) -> None:
+    """Measure a model: zero-shot, probes, few-shot, retrieval, robustness to wording."""
+    if compare is not None:
+        if config is not None:
+            raise UserError("--compare takes two outputs and no config")
+        remember({"--compare": list(compare)})
+        from laclip_ray.evaluation.printing import print_comparison
+        from laclip_ray.evaluation.stored_results import compare_outputs
+
+        print_comparison(console, *compare, compare_outputs(*compare))
+        return
+    if config is None:
+        raise UserError("CONFIG is missing; give the YAML file of the experiment, or --compare A B")
     experiment = read_experiment(config, overrides, dry_run)
-    from laclip_ray.console import print_evaluation
+    from laclip_ray.evaluation.printing import print_evaluation
     from laclip_ray.evaluation.results import IncompleteEvaluationError
     from laclip_ray.evaluation.run import run_evaluation
 

@@ -98,7 +98,8 @@ class LabelledConfig(Section):
     linear_probe: LinearProbeConfig | None = None
     """Measure a linear probe. None: do not."""
     few_shot: FewShotConfig | None = None
-    """Measure few-shot classification. None: do not."""
+    """Measure few-shot classification; the labelled images of an episode are from `train_split`, or without one from
+    `split` too. None: do not."""
     k_shot: KShotConfig | None = None
     """Measure probes on a few images a class. None: do not."""
     neighbours: NeighboursConfig | None = None
@@ -110,8 +111,10 @@ class LabelledConfig(Section):
     def splits(self) -> list[str]:
         """The splits that are read, each once."""
         wanted = [self.split]
-        if self.linear_probe or self.k_shot or self.neighbours:
-            wanted += [split for split in (self.train_split, self.val_split) if split]
+        if self.train_split and (self.linear_probe or self.k_shot or self.neighbours or self.few_shot):
+            wanted.append(self.train_split)
+        if self.val_split and (self.linear_probe or self.k_shot):
+            wanted.append(self.val_split)
         return list(dict.fromkeys(wanted))
 
     @model_validator(mode="after")

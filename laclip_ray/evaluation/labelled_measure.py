@@ -131,7 +131,9 @@ class LabelledMeasure:
     def _few_shot(self, splits: "_Splits") -> list[TaskResult]:
         config = self.config.few_shot
         assert config is not None
-        measured = few_shot(splits.of(self.config.split, config.features), config, self.seed)
+        train = self.config.train_split
+        support = None if train is None else splits.of(train, config.features)
+        measured = few_shot(splits.of(self.config.split, config.features), config, self.seed, support)
         return [TaskResult(FEW_SHOT, self.name, measured.metrics, coverage=splits.coverages[self.config.split])]
 
     def _k_shot(self, splits: "_Splits") -> list[TaskResult]:

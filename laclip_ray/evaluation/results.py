@@ -83,6 +83,8 @@ class ResultFiles:
     """Directory or URL."""
     head: Mapping[str, Any]
     """What is said of the whole evaluation: the model, versions, precision."""
+    metrics: Mapping[str, str]
+    """By data set, its own metric, for the averages."""
     resamples: int
     seed: int
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -99,7 +101,7 @@ class ResultFiles:
 
     def content(self) -> dict[str, Any]:
         """The content of `results.json`."""
-        return {**redacted(self.head), "results": self.entries}
+        return {**redacted(self.head), "results": self.entries, "averages": averages(self.entries, self.metrics)}
 
     def check_complete(self) -> dict[str, Any]:
         """The content of `results.json`.
@@ -138,7 +140,9 @@ def metrics_csv(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def averages(entries: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> dict[str, float]:
-    """By task, the mean over sets of each set's own metric; only of tasks with results on several sets.
+    """By task, the mean over labelled sets of each set's own metric; only of tasks with results on several sets.
+
+    A task without a set's own metric, as few-shot classification, takes `top1`.
 
     Args:
         entries: of `results.json`.
@@ -146,6 +150,7 @@ def averages(entries: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -
     """
     values: dict[str, list[float]] = {}
     for entry in entries:
-        if (value := entry.get(metrics.get(entry["dataset"], ""))) is not None:
+        own = metrics.get(entry["dataset"], "")
+        if (value := entry.get(own, entry.get("top1"))) is not None:
             values.setdefault(entry["task"], []).append(value)
     return {task: float(np.mean(of_task)) for task, of_task in values.items() if len(of_task) > 1}

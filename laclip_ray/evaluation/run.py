@@ -187,8 +187,9 @@ def _measure(
     for name, model in models.items():
         about = {"checkpoint": describe_model(model.location, model.pretrained), "precision": config.precision}
         storage.write_json(storage.join(stores[name].location, "about.json"), {**about, "versions": package_versions()})
+    metrics = {labelled.name: labelled.metric for labelled in config.labelled}
     files = {
-        name: ResultFiles(model.output, _head(config, model, encoders[name]), config.bootstrap, seed)
+        name: ResultFiles(model.output, _head(config, model, encoders[name]), metrics, config.bootstrap, seed)
         for name, model in models.items()
     }
     encode: Encode

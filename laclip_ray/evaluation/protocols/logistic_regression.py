@@ -10,7 +10,9 @@ Both gradients are written out. They are computed in blocks of images, so that m
 with images x classes.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +21,9 @@ import torch
 import torch.nn.functional as F
 
 Penalty = Literal["squared", "norm"]
+
+_SMALL_STEP = 2**25
+"""Products of a step below which one thread is faster."""
 
 MAX_ITERATIONS = 1_000
 BLOCK_ELEMENTS = 2**22
@@ -95,12 +100,25 @@ def fit(
         of_weights.mul_(scale)
         return total
 
-    optimiser.step(loss)
+    with _threads_for(count * scaled.numel()):
+        optimiser.step(loss)
     state = optimiser.state[scaled]
     # L-BFGS also ends after 1.25 evaluations of the loss for each iteration.
     converged = state["n_iter"] < MAX_ITERATIONS and state["func_evals"] < MAX_ITERATIONS * 5 // 4
     assert bool(scaled.isfinite().all()), "features are finite"
     return Classifier(scaled * scale, biases, state["n_iter"], converged)
+
+
+@contextlib.contextmanager
+def _threads_for(products: int) -> Iterator[None]:
+    """Give torch one thread inside this context if a step is small: threads that wait for each other cost more."""
+    before = torch.get_num_threads()
+    if products < _SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _optimisation(penalty: Penalty, c_times_count: float, spread: int) -> tuple[float, dict[str, Any]]:

@@ -1,0 +1,106 @@
+"""Evaluation on a Ray cluster: a pool of actors gives what one process gives, also when actors are killed."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.models.building import create_model
+from laclip_ray.models.files import save_model
+from laclip_ray.models.specs import load_model_spec
+from tests.integration.conftest import MODEL, jpeg, write_shard
+
+pytestmark = pytest.mark.ray
+
+SHARDS, IMAGES = 6, 40
+_ACTOR = "ray::MapWorker(MapBatches(_EncodingActor))"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Experiment]:
+    """Build experiments with two models and a labelled and a captioned set."""
+    root = tmp_path_factory.mktemp("evaluation")
+    (root / "small.json").write_text(json.dumps(MODEL))
+    spec = load_model_spec(str(root / "small.json"))
+    for seed, name in enumerate(("one", "two")):
+        (root / name).mkdir()
+        save_model(root / name, create_model(spec, seed=seed), spec)
+    (root / "set" / "test").mkdir(parents=True)
+    (root / "set" / "classnames.txt").write_text("fox\nowl\nhare\n")
+    (root / "set" / "zeroshot_classification_templates.txt").write_text("a {c}\nthe {c}\n")
+    (root / "set" / "test" / "nshards.txt").write_text(str(SHARDS))
+    for shard in range(SHARDS):
+        samples = [
+            (f"{shard}-{n}", {"jpg": jpeg(100 * shard + n), "cls": str(n % 3).encode(), "txt": b"a thing %d" % n})
+            for n in range(IMAGES)
+        ]
+        samples[7][1]["jpg"] = b"no picture"
+        write_shard(root / "set" / "test" / f"{shard}.tar", samples)
+
+    def experiment(output: Path, encoders: int) -> Experiment:
+        data = {"path": str(root / "set" / "test")}
+        return parse_experiment(
+            {
+                "name": "evaluation",
+                "output": str(output),
+                "data": data,
+                "evaluate": {
+                    "checkpoint": str(root / "one"),
+                    "others": [{"name": "two", "checkpoint": str(root / "two")}],
+                    "labelled": [
+                        {"name": "animals", "path": str(root / "set"), "few_shot": {"episodes": 20, "ways": 2}}
+                    ],
+                    "retrieval": [{"name": "things", "data": data}],
+                    "encoders": {"min": encoders, "max": encoders},
+                    "max_skipped": 0.1,
+                },
+            }
+        )
+
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def expected(evaluated: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of one process without Ray."""
+    return run_evaluation(evaluated(tmp_path_factory.mktemp("here"), encoders=1))
+
+
+def killing_actors(times: int) -> Iterator[int]:
+    """Kill the first encoding actor found, several times, each a moment after it appeared."""
+    killed: set[int] = set()
+    deadline_s = time.monotonic() + 60
+    while len(killed) < times and time.monotonic() < deadline_s:
+        for process in psutil.process_iter(["cmdline"]):
+            if process.info["cmdline"] and process.info["cmdline"][0].startswith(_ACTOR) and process.pid not in killed:
+                process.kill()
+                killed.add(process.pid)
+                yield process.pid
+                break
+        time.sleep(0.5)
+
+
+def test_a_pool_of_actors_gives_what_one_process_gives(
+    local_ray: Any, evaluated: Callable[..., Experiment], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    assert run_evaluation(evaluated(tmp_path, encoders=2))["results"] == expected["results"]
+    assert (tmp_path / "evaluate" / "two" / "results.json").exists()
+
+
+def test_killed_actors_change_no_result(
+    local_ray: Any, evaluated: Callable[..., Experiment], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    killer = threading.Thread(target=lambda: killed.extend(killing_actors(2)), daemon=True)
+    killer.start()
+    results = run_evaluation(evaluated(tmp_path, encoders=2))
+    killer.join()
+    assert len(killed) == 2
+    assert results["results"] == expected["results"]
