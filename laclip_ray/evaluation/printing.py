@@ -10,7 +10,6 @@ from rich.table import Table
 from laclip_ray.evaluation.comparison import Row, summary
 from laclip_ray.printable import printable_line
 
-
 _NO_SHARES = frozenset({"c"})
 """Metrics that are no share of images: the strength of a probe's penalty."""
 
