@@ -32,9 +32,11 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
     """Train CLIP on captions and rewrites. Resumes from the newest checkpoint."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_training
+    from laclip_ray.evaluation.during import evaluation_during
     from laclip_ray.training.run import run_training
 
-    print_training(console, run_training(experiment))
+    with evaluation_during(experiment) as followed:
+        print_training(console, run_training(followed))
 
 
 def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -50,9 +52,11 @@ def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Rewrite and train in one job, in the order of `rewrite.delivery`. The same command resumes both."""
     experiment = read_experiment(config, overrides, dry_run)
     from laclip_ray.console import print_one_job
+    from laclip_ray.evaluation.during import evaluation_during
     from laclip_ray.onejob.run import run_one_job
 
-    print_one_job(console, run_one_job(experiment), experiment.rewrite_output)
+    with evaluation_during(experiment) as followed:
+        print_one_job(console, run_one_job(followed), experiment.rewrite_output)
 
 
 def evaluate(

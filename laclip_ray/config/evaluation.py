@@ -187,6 +187,14 @@ class OtherModelConfig(Section):
     """Weights of an open_clip name, as in `evaluate.pretrained`."""
 
 
+class DuringConfig(Section):
+    """Evaluation while `laclip train` or `laclip run` trains."""
+
+    every_epochs: PositiveInt = 1
+    """Epochs between evaluations; a multiple of `train.export_every_epochs`, if that is set. The last epoch always has
+    one."""
+
+
 class EvaluateConfig(Section):
     """How a trained model is evaluated."""
 
@@ -212,6 +220,8 @@ class EvaluateConfig(Section):
     """Resamples of the images for a 95 % interval."""
     max_skipped: Probability = 0.01
     """Largest share of a dataset's samples that may be skipped. Above it the dataset has no result."""
+    during: DuringConfig | None = None
+    """Measure the sets while training runs, where a core is free. None: do not."""
     labelled: Annotated[list[LabelledConfig], SharedBySweep()] = []
     """Labelled datasets: zero-shot classification, probes, few-shot."""
     retrieval: Annotated[list[RetrievalConfig], SharedBySweep()] = []

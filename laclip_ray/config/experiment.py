@@ -104,6 +104,18 @@ class Experiment(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _evaluates_during(self) -> "Experiment":
+        during, exports = self.evaluate.during, self.train.export_every_epochs
+        if during is None and self.train.checkpoint.keep_best is not None:
+            raise ValueError("train.checkpoint.keep_best: needs evaluations of epochs; set evaluate.during")
+        if during is not None and exports is not None and during.every_epochs % exports:
+            raise ValueError(
+                f"evaluate.during.every_epochs: {during.every_epochs} is no multiple of train.export_every_epochs "
+                f"({exports}), so some epochs would have no model"
+            )
+        return self
+
     @property
     def rewrite_output(self) -> str:
         """Directory or URL of the rewrite sets."""

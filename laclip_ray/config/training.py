@@ -194,6 +194,9 @@ class CheckpointConfig(Section):
     """Newest checkpoints to keep."""
     keep_lowest_loss: bool = False
     """Keep the newest checkpoint, and the `keep` checkpoints with the lowest mean loss since their predecessor."""
+    keep_best: str | None = None
+    """A metric of `evaluate.during`, `task/dataset/metric` as in `tune.metric`: `best.json` names the exported model
+    with its highest value. None: no model is named."""
 
 
 class TrainConfig(Section):

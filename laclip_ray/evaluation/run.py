@@ -81,9 +81,7 @@ def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
     import ray
 
     # Spread: the task runs outside the placement group of a Tune trial.
-    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_per_process(None), scheduling_strategy="SPREAD")(
-        _measure_without_features
-    )
+    task = ray.remote(num_cpus=1, num_gpus=cluster.gpus_per_process(None), scheduling_strategy="SPREAD")(_in_task)
     content: dict[str, Any] = ray.get(task.remote(experiment))
     if isinstance(content.get("incomplete"), str):
         error = IncompleteEvaluationError(content.pop("incomplete"))
@@ -92,13 +90,18 @@ def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
     return content
 
 
-def _measure_without_features(experiment: Experiment) -> dict[str, Any]:
+def measure_without_features(experiment: Experiment) -> dict[str, Any]:
+    """Measure the model in this process, and keep no features; results and errors as in `run_evaluation`."""
     sets = open_sets(experiment, warns=False)
     with tempfile.TemporaryDirectory() as features:
-        try:
-            return _measure(experiment.evaluate, sets, _models(experiment), features, experiment.seed)
-        except IncompleteEvaluationError as error:  # its results would not survive Ray's pickling
-            return {**error.results, "incomplete": str(error)}
+        return _measure(experiment.evaluate, sets, _models(experiment), features, experiment.seed)
+
+
+def _in_task(experiment: Experiment) -> dict[str, Any]:
+    try:
+        return measure_without_features(experiment)
+    except IncompleteEvaluationError as error:  # its results would not survive Ray's pickling
+        return {**error.results, "incomplete": str(error)}
 
 
 def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:

@@ -1,6 +1,9 @@
 """The names of what is measured: tasks, and the metrics of each that a sweep can compare."""
 
-from laclip_ray.config import LabelledConfig, RetrievalConfig
+from collections.abc import Mapping
+from typing import Any
+
+from laclip_ray.config import EvaluateConfig, LabelledConfig, RetrievalConfig
 
 ZERO_SHOT, LINEAR_PROBE, FEW_SHOT, NEIGHBOURS = "zero-shot", "linear-probe", "few-shot", "neighbours"
 TEMPLATES, RETRIEVAL, PARAPHRASES, HARD_NEGATIVES = (
@@ -49,3 +52,20 @@ def tasks_of_retrieval(config: RetrievalConfig) -> dict[str, tuple[str, ...]]:
     if config.wording is not None and config.wording.hard_negatives:
         tasks[HARD_NEGATIVES] = ("preferred",)
     return tasks
+
+
+def metric_names(evaluate: EvaluateConfig) -> list[str]:
+    """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
+    sets = [(labelled.name, tasks_of_labelled(labelled)) for labelled in evaluate.labelled]
+    sets += [(captioned.name, tasks_of_retrieval(captioned)) for captioned in evaluate.retrieval]
+    return [f"{task}/{name}/{metric}" for name, tasks in sets for task, metrics in tasks.items() for metric in metrics]
+
+
+def flatten(results: Mapping[str, Any]) -> dict[str, float]:
+    """The values of an evaluation's results, by `task/dataset/metric`."""
+    return {
+        f"{entry['task']}/{entry['dataset']}/{metric}": value
+        for entry in results["results"]
+        for metric, value in entry.items()
+        if isinstance(value, float)
+    }

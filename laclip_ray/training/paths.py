@@ -77,6 +77,16 @@ class RunPaths:
         """The summary, written last: a run that has one is finished."""
         return storage.join(self.output, "summary.json")
 
+    @property
+    def evaluations(self) -> str:
+        """One JSON object per evaluated epoch (`evaluate.during`)."""
+        return storage.join(self.output, "evaluations.jsonl")
+
+    @property
+    def best(self) -> str:
+        """Which exported model has the best metric (`train.checkpoint.keep_best`)."""
+        return storage.join(self.output, "best.json")
+
     def epoch_export(self, epoch: int) -> str:
         """The directory of the model exported after an epoch (`train.export_every_epochs`)."""
         return storage.join(self.output, "epochs", f"epoch-{epoch:05d}")

@@ -14,7 +14,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_config, with_overrides
 from laclip_ray.errors import UserError
-from laclip_ray.evaluation.tasks import tasks_of_labelled, tasks_of_retrieval
+from laclip_ray.evaluation.tasks import metric_names
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.reporting.plots import metrics_against_p
 from laclip_ray.reporting.report import MISSING, Report, Table, render_report
@@ -131,13 +131,6 @@ def rankings(sweep: Sweep, metric: str) -> list[Ranking]:
 
 def _means(values: Values) -> dict[str, float]:
     return {point: statistics.fmean(by_seed.values()) for point, by_seed in values.items()}
-
-
-def metric_names(evaluate: EvaluateConfig) -> list[str]:
-    """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
-    sets = [(labelled.name, tasks_of_labelled(labelled)) for labelled in evaluate.labelled]
-    sets += [(captioned.name, tasks_of_retrieval(captioned)) for captioned in evaluate.retrieval]
-    return [f"{task}/{name}/{metric}" for name, tasks in sets for task, metrics in tasks.items() for metric in metrics]
 
 
 def objective_metric(tune: TuneConfig, evaluate: EvaluateConfig) -> str:

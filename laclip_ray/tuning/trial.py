@@ -12,6 +12,7 @@ from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, with_overr
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import evaluate_on_cluster
+from laclip_ray.evaluation.tasks import flatten
 from laclip_ray.rewriting.prices import Price, load_prices
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.paths import RunPaths
@@ -87,16 +88,6 @@ def _until_epoch(lines: Sequence[Mapping[str, Any]], epoch: int) -> Sequence[Map
     """A run's metrics lines up to the one nearest to the end of an epoch; empty without any line."""
     nearest = min(range(len(lines)), key=lambda number: abs(lines[number]["epoch"] - epoch), default=-1)
     return lines[: nearest + 1]
-
-
-def flatten(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The values of an evaluation's results, by `task/dataset/metric`."""
-    return {
-        f"{result['task']}/{result['dataset']}/{metric}": value
-        for result in evaluation["results"]
-        for metric, value in result.items()
-        if isinstance(value, float)
-    }
 
 
 def _gpu_hours(lines: Sequence[Mapping[str, Any]], train: TrainConfig) -> float:

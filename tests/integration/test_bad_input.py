@@ -163,7 +163,7 @@ def test_evaluation_of_nothing(refused: Refused) -> None:
 
 def test_evaluation_set_that_is_not_there(refused: Refused) -> None:
     message = refused("evaluate", evaluate={"labelled": [{"name": "x", "path": "/no/such/set"}]})
-    assert "evaluate.labelled: x: /no/such/set/zeroshot_classification_templates.txt does not exist" in message
+    assert "evaluate.labelled[x].path: '/no/such/set' does not exist" in message
 
 
 def test_checkpoint_that_is_not_there(refused: Refused, tmp_path: Path) -> None:

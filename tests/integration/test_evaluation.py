@@ -11,11 +11,14 @@ import psutil
 import pytest
 
 from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.evaluation.during import evaluation_during
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
-from tests.integration.conftest import MODEL, jpeg, write_shard
+from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.run import run_training
+from tests.integration.conftest import MODEL, good_samples, jpeg, write_shard
 
 pytestmark = pytest.mark.ray
 
@@ -104,3 +107,21 @@ def test_killed_actors_change_no_result(
     killer.join()
     assert len(killed) == 2
     assert results["results"] == expected["results"]
+
+
+def test_epochs_are_evaluated_beside_training(
+    local_ray: Any, make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 40))
+    metric = "retrieval/own/image_to_text_r1"
+    experiment = make_experiment(
+        text={"p": 0.0},
+        train={"workers": 1, "checkpoint": {"keep_best": metric}},
+        evaluate={"retrieval": [{"name": "own", "data": {"path": str(tmp_path / "data")}}], "during": {}},
+    )
+    with evaluation_during(experiment) as followed:
+        run_training(followed)
+    paths = RunPaths(experiment.train_output)
+    lines = [json.loads(line) for line in Path(paths.evaluations).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert json.loads(Path(paths.best).read_text())["value"] == max(line[metric] for line in lines)
