@@ -9,7 +9,13 @@ Secrets do not belong here: object-store credentials come from the environment o
 """
 
 from laclip_ray.config.data import DataConfig
-from laclip_ray.config.evaluation import EvaluateConfig, LabelledConfig, RetrievalConfig, RetrievalDataConfig
+from laclip_ray.config.evaluation import (
+    EvaluateConfig,
+    LabelledConfig,
+    RetrievalConfig,
+    RetrievalDataConfig,
+    SugarCrepeConfig,
+)
 from laclip_ray.config.experiment import Experiment, RayConfig
 from laclip_ray.config.facts import FieldFacts, marked_keys, walk
 from laclip_ray.config.fields import (
@@ -134,6 +140,7 @@ __all__ = [
     "SpaceConfig",
     "StreamConfig",
     "StreamOrder",
+    "SugarCrepeConfig",
     "Template",
     "TextConfig",
     "TextMode",

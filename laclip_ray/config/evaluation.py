@@ -176,6 +176,17 @@ class RetrievalConfig(Section):
     the literature measures them; else `match`, because alt-texts repeat."""
 
 
+class SugarCrepeConfig(Section):
+    """SugarCrepe's or SugarCrepe++'s examples: captions of COCO's images, with wrong captions checked by people."""
+
+    name: DatasetName
+    """Names the dataset in results. No other dataset of `sugar_crepe` has the name."""
+    path: Annotated[str, InputPath()]
+    """The published annotation files: a directory of `KIND.json`, or one file."""
+    images: Annotated[str, InputPath()]
+    """Directory or URL of COCO's images (val2017)."""
+
+
 class OtherModelConfig(Section):
     """A further model to measure."""
 
@@ -226,12 +237,15 @@ class EvaluateConfig(Section):
     """Labelled datasets: zero-shot classification, probes, few-shot."""
     retrieval: Annotated[list[RetrievalConfig], SharedBySweep()] = []
     """Datasets for image-to-text and text-to-image retrieval."""
+    sugar_crepe: Annotated[list[SugarCrepeConfig], SharedBySweep()] = []
+    """Examples that tell whether a model reads the words of captions."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EvaluateConfig":
         named: dict[str, tuple[str, list[str]]] = {
             "labelled": ("datasets", [dataset.name for dataset in self.labelled]),
             "retrieval": ("datasets", [dataset.name for dataset in self.retrieval]),
+            "sugar_crepe": ("datasets", [dataset.name for dataset in self.sugar_crepe]),
             "others": ("models", [model.name for model in self.others]),
         }
         for key, (kind, names) in named.items():

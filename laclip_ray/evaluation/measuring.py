@@ -19,10 +19,11 @@ from laclip_ray.evaluation.features.rows import Source
 from laclip_ray.evaluation.features.store import FeatureStore
 from laclip_ray.evaluation.labelled_measure import LabelledMeasure
 from laclip_ray.evaluation.results import ResultFiles
+from laclip_ray.evaluation.sugar_crepe_measure import SugarCrepeMeasure
 
 logger = logging.getLogger(__name__)
 
-SetMeasure = LabelledMeasure | CaptionedMeasure
+SetMeasure = LabelledMeasure | CaptionedMeasure | SugarCrepeMeasure
 
 Encode = Callable[[Sequence[Work]], Iterator[Done]]
 """Does work with all models, here or on a cluster."""

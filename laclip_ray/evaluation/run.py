@@ -25,6 +25,7 @@ from laclip_ray.evaluation.labelled_measure import LabelledMeasure
 from laclip_ray.evaluation.measuring import Encode, Encoding, SetMeasure, measure_sets
 from laclip_ray.evaluation.overlap import files_in_training
 from laclip_ray.evaluation.results import IncompleteEvaluationError, ResultFiles
+from laclip_ray.evaluation.sugar_crepe_measure import SugarCrepeMeasure
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
 from laclip_ray.models.loading import check_model, describe_model, load_model
 from laclip_ray.rewriting.recipe import gate_fingerprint
@@ -116,8 +117,8 @@ def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:
     """
     config, seed = experiment.evaluate, experiment.seed
     training = experiment.data if warns else None
-    if not config.labelled and not config.retrieval:
-        raise UserError("evaluate: nothing to do; give evaluate.labelled or evaluate.retrieval")
+    if not config.labelled and not config.retrieval and not config.sugar_crepe:
+        raise UserError("evaluate: nothing to do; give evaluate.labelled, evaluate.retrieval or evaluate.sugar_crepe")
     gate = partial(gate_fingerprint, experiment.rewrite.gate, experiment.model.name)
     sets: list[SetMeasure] = []
     for labelled in config.labelled:
@@ -130,6 +131,7 @@ def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:
         captioned = CaptionedMeasure.open(retrieval, setting, config.max_skipped, seed, gate)
         _warn_of_overlap(setting, [source.shard.url for source in captioned.sources], training)
         sets.append(captioned)
+    sets += [SugarCrepeMeasure.open(examples, config.max_skipped) for examples in config.sugar_crepe]
     return sets
 
 

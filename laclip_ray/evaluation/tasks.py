@@ -12,6 +12,7 @@ TEMPLATES, RETRIEVAL, PARAPHRASES, HARD_NEGATIVES = (
     "paraphrased-retrieval",
     "hard-negatives",
 )
+SUGAR_CREPE = "sugar-crepe"
 """Names of the tasks in results."""
 
 RECALLS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in (1, 5, 10))
@@ -58,6 +59,7 @@ def metric_names(evaluate: EvaluateConfig) -> list[str]:
     """Names of all metrics that an evaluation computes, `task/dataset/metric`, in the configuration's order."""
     sets = [(labelled.name, tasks_of_labelled(labelled)) for labelled in evaluate.labelled]
     sets += [(captioned.name, tasks_of_retrieval(captioned)) for captioned in evaluate.retrieval]
+    sets += [(examples.name, {SUGAR_CREPE: ("mean",)}) for examples in evaluate.sugar_crepe]
     return [f"{task}/{name}/{metric}" for name, tasks in sets for task, metrics in tasks.items() for metric in metrics]
 
 

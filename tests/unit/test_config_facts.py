@@ -37,6 +37,8 @@ INPUT_PATHS = {
     "evaluate.retrieval[].data.path",
     "evaluate.retrieval[].data.image_root",
     "evaluate.retrieval[].wording.rewrites",
+    "evaluate.sugar_crepe[].path",
+    "evaluate.sugar_crepe[].images",
     "ray.shared_paths",
 }
 OUTPUT_PATHS = {"output", "rewrite.output", "train.output", "evaluate.output", "evaluate.features", "tune.output"}
@@ -57,7 +59,9 @@ NO_PATHS = {
     *(f"evaluate.labelled[].{key}" for key in ("split", "train_split", "val_split", "image_column", "label_column")),
     "evaluate.retrieval[].name",
     "evaluate.others[].name",
+    "evaluate.sugar_crepe[].name",
     "tune.metric",
+    "train.checkpoint.keep_best",
 }
 MAY_CHANGE_ON_RESUME = {
     "output",
@@ -136,7 +140,7 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
             {
                 *("data", "text", "model", "train", "train.learning_rate", "train.gradient_clip_norm"),
                 *("rewrite.prompt_sets", "stream.order", "stream.crop_scale", "stream.shuffle_buffer_rows"),
-                *("evaluate.labelled", "evaluate.retrieval"),
+                *("evaluate.labelled", "evaluate.retrieval", "evaluate.sugar_crepe"),
             },
         ),
         (

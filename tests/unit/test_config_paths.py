@@ -44,6 +44,8 @@ def experiment_with(key: str, value: Any) -> Experiment:
             item: dict[str, Any] = {"name": "x"}
             if parent == "labelled[]":
                 item["path"] = "s3://bucket/x"
+            elif parent == "sugar_crepe[]":
+                item |= {"path": "s3://bucket/x", "images": "s3://bucket/y"}
             elif parent == "others[]":
                 item |= {} if last == "checkpoint" else {"checkpoint": "ViT-B-32"}
             elif "data" not in key.split("."):
@@ -101,6 +103,8 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "evaluate.labelled[].templates": (("templates.txt", "slip.json"), ("openai", "simple")),
     "evaluate.labelled[].classes": (("wnids.txt",), ("/wnids.txt",)),
     "evaluate.retrieval[].wording.rewrites": (("out/rewrites/cleaned",), ("s3://bucket/rewrites",)),
+    "evaluate.sugar_crepe[].path": (("sugar-crepe/data",), ("s3://bucket/x",)),
+    "evaluate.sugar_crepe[].images": (("val2017",), ("s3://bucket/x",)),
     "evaluate.retrieval[].data.path": (("shards",), ("s3://bucket/x",)),
     "evaluate.retrieval[].data.image_root": (("images",), ("s3://bucket/x",)),
     "ray.shared_paths": (("shared",), ("/shared",)),

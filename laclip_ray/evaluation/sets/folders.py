@@ -52,7 +52,7 @@ def open_folders(files: SetFiles, splits: Sequence[str]) -> OpenedLayout:
     classes = {
         clean_id(_class_of(file.name, prefixes[split])) for split, of_split in images.items() for file in of_split
     }
-    shards = {split: _shards(files, of_split, prefixes[split]) for split, of_split in images.items()}
+    shards = {split: shards_of_files(files, of_split, prefixes[split]) for split, of_split in images.items()}
     return OpenedLayout(shards, None, tuple(sorted_texts(classes)))
 
 
@@ -79,7 +79,14 @@ def _class_of(name: str, prefix: str) -> str:
     return name[len(prefix) :].lstrip("/").split("/")[0]
 
 
-def _shards(files: SetFiles, images: Sequence[DataFile], prefix: str) -> list[LabelledShard]:
+def shards_of_files(files: SetFiles, images: Sequence[DataFile], prefix: str = "") -> list[LabelledShard]:
+    """Image files in shards of a thousand.
+
+    Args:
+        files: the directory's.
+        images: those to read.
+        prefix: the directory that class directories lie in.
+    """
     shards = []
     for start in range(0, len(images), _FILES_OF_SHARD):
         chosen = images[start : start + _FILES_OF_SHARD]
