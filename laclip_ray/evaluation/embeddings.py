@@ -1,11 +1,10 @@
-"""Embeddings of images and texts, as the metrics need them: normalised, on the CPU, and checked.
+"""Checks of embeddings, and texts as tokens.
 
 A model that diverged gives NaN, and a collapsed model gives one embedding for all inputs. Neither measures anything:
 ties and NaN would still rank somewhere, and give a number. Such a data set is refused.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
@@ -84,17 +83,3 @@ class TextTokenizer:
             for row, end in zip(full, longer[:, self._end].tolist(), strict=True):
                 is_cut[row] = end != self._padding
         return tokens, is_cut
-
-
-@torch.no_grad()
-def embed_images(model: Any, pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Normalised embeddings of images [B, 3, H, W]: float32 [B, D] on the CPU."""
-    embeddings: torch.Tensor = model.encode_image(pixels.to(device), normalize=True)
-    return embeddings.float().cpu()
-
-
-@torch.no_grad()
-def embed_texts(model: Any, tokens: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Normalised embeddings of tokenised texts [B, L]: float32 [B, D] on the CPU."""
-    embeddings: torch.Tensor = model.encode_text(tokens.to(device), normalize=True)
-    return embeddings.float().cpu()

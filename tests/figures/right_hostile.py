@@ -57,23 +57,16 @@ _EVALUATION = """
 import json, sys
 from collections import Counter
 from open_clip.transform import image_transform
-from laclip_ray.config import DataConfig
-from laclip_ray.data.image_formats import ImageLimits, image_problem
-from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.evaluation.pixels import pixels_or_reason
-usable, reasons, transform = 0, Counter(), image_transform(224, is_train=False)
+from laclip_ray.config import RetrievalDataConfig
+from laclip_ray.evaluation.captioned import captioned_sources
+from laclip_ray.evaluation.features.parts import read_parts
+from laclip_ray.models.pixel_transform import split_transform
+usable, reasons, transform = 0, Counter(), split_transform(image_transform(224, is_train=False))
 for content in sys.argv[1:]:
-    data = DataConfig(**json.loads(content))
-    for shard in list_shards(data):
-        for sample in read_samples(shard, data, with_images=True):
-            if sample.image is None:
-                reasons[image_problem(sample)] += 1
-                continue
-            pixels = pixels_or_reason(sample.image, transform, ImageLimits.of(data), data.exif)
-            if isinstance(pixels, str):
-                reasons[pixels] += 1
-            else:
-                usable += 1
+    for source in captioned_sources(RetrievalDataConfig(**json.loads(content)), "data"):
+        for part in read_parts(source, [transform], ()):
+            usable += len(part.encoded_rows)
+            reasons.update(filter(None, part.rows.column("problem").to_pylist()))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak_bytes = int(status["VmHWM"].split()[0]) * 1024  # `ru_maxrss` of a child begins at its parent's
 print(json.dumps({"peak_bytes": peak_bytes, "usable": usable, "reasons": reasons}))
