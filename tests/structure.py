@@ -60,6 +60,17 @@ PURE = (
 """Modules that import neither Ray, vLLM nor torch, nor anything that does."""
 
 
+VERBS = (
+    "rewriting.running.pipeline",
+    "training.run",
+    "onejob.run",
+    "evaluation.run",
+    "evaluation.during",
+)
+"""What the verbs call. Ray reads its environment when it is imported, and connecting sets that first. Sweeps are not
+among them: `tuning.schedulers` derives its classes from Ray Tune's."""
+
+
 @dataclass(frozen=True)
 class Module:
     """One source file."""

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from laclip_ray import cluster
 from laclip_ray.config import EvaluateConfig
-from laclip_ray.data.executor_throttle import limit_overhead
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.features.encoder import Encoder
 from laclip_ray.evaluation.features.encoding import Done, EncodingModel, Work, encode_read, read_work
@@ -83,6 +82,8 @@ def encoder_group(config: EvaluateConfig) -> cluster.ResourceGroup:
 def encode_on_cluster(work: Sequence[Work], models: Sequence[PooledModel], config: EvaluateConfig) -> Iterator[Done]:
     """Do the work on the Ray cluster that this process is connected to."""
     import ray
+
+    from laclip_ray.data.executor_throttle import limit_overhead  # imports Ray
 
     if not work:
         return
