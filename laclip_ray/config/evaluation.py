@@ -18,7 +18,7 @@ class LinearProbeConfig(Section):
     """`standard`: standardised features, squared norm, 45 values of C. `lgssl`: the paper's (raw features, unsquared
     norm, coarse then fine values)."""
     features: Literal["backbone", "embedding"] = "backbone"
-    """What is classified: the image tower's output before its projection, or the embedding."""
+    """Input of the classifier: the image tower's output before its projection, or the embedding."""
 
 
 class FewShotConfig(Section):
@@ -33,7 +33,7 @@ class FewShotConfig(Section):
     queries: PositiveInt = 6
     """Images of each class to classify."""
     features: Literal["backbone", "embedding"] = "backbone"
-    """What is compared."""
+    """Features to compare."""
 
 
 class KShotConfig(Section):
@@ -44,7 +44,7 @@ class KShotConfig(Section):
     draws: PositiveInt = 3
     """Random choices of the training images; the accuracy is their mean."""
     features: Literal["backbone", "embedding"] = "backbone"
-    """What is classified."""
+    """Input of the classifiers."""
 
 
 class NeighboursConfig(Section):
@@ -53,11 +53,11 @@ class NeighboursConfig(Section):
     neighbours: PositiveInt = 20
     """Training images that vote, each weighted by its similarity."""
     features: Literal["backbone", "embedding"] = "backbone"
-    """What is compared."""
+    """Features to compare."""
 
 
 class LabelledConfig(Section):
-    """A labelled data set and what is measured on it.
+    """A labelled data set and the protocols to measure on it.
 
     Images are not turned by their EXIF orientation, because CLIP_benchmark does not.
     """
@@ -69,7 +69,7 @@ class LabelledConfig(Section):
     address of a `/tree/` page)."""
     layout: Literal["auto", "webdataset", "folders", "parquet", "csv"] = "auto"
     """`webdataset`: CLIP_benchmark's tars; `folders`: a directory a class; `parquet`: Hugging Face files with a class
-    label column; `csv`: a table that names image files and labels. `auto`: by what the directory holds."""
+    label column; `csv`: a table that names image files and labels. `auto`: by the files in the directory."""
     split: str = "test"
     """The split to measure on."""
     train_split: str | None = None

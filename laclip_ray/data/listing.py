@@ -242,3 +242,10 @@ def _split_glob(target: _Target) -> tuple[str, str]:
             start = number
             break
     return "/".join(parts[:start]) or target.fs.root_marker, "/".join(parts[start:])
+
+
+def identity_of_file(file: DataFile) -> str:
+    """The identity of a file, from its listing if that tells it."""
+    identity = storage.identity_of(file.info)
+    is_known = not identity.startswith("None-") and not identity.endswith("-")
+    return identity if is_known else storage.identity(file.url)

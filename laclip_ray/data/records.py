@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -73,6 +74,24 @@ DUPLICATE_ID = "duplicate_id"
 
 ID_MISSING = "id_missing"
 """Note: the id column of the row is null, NaN or empty. The row is used, with an id as if no column were configured."""
+
+
+class UniqueIds:
+    """Numbers the repeated ids of a shard; a repeat gets the first free number from 2 on: `id#2`."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def unique(self, sample_id: str) -> str:
+        """The id itself when it comes for the first time, else the id with a number."""
+        self._seen[sample_id] += 1
+        repeat = self._seen[sample_id]
+        if repeat == 1:
+            return sample_id
+        while (numbered := f"{sample_id}#{repeat}") in self._seen:  # another row's own id may look like this
+            repeat += 1
+        self._seen[numbered] += 1
+        return numbered
 
 
 class ShardUnreadableError(OSError):

@@ -14,18 +14,23 @@ Not covered: compressed text tables; Parquet row groups larger than memory.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from laclip_ray import storage
 from laclip_ray.config import DataConfig, Format
 from laclip_ray.data.file_formats import choose_files
 from laclip_ray.data.left_out import log_left_out
-from laclip_ray.data.listing import DataFile, find_files
+from laclip_ray.data.listing import find_files, identity_of_file
 from laclip_ray.data.parquet import read_parquet, split_parquet
-from laclip_ray.data.records import DUPLICATE_ID, SHARD_UNREADABLE, Sample, Shard, ShardUnreadableError
+from laclip_ray.data.records import (
+    DUPLICATE_ID,
+    SHARD_UNREADABLE,
+    Sample,
+    Shard,
+    ShardUnreadableError,
+    UniqueIds,
+)
 from laclip_ray.data.shard_names import unique_names
 from laclip_ray.data.table_rows import refuse_defects
 from laclip_ray.data.text_tables import read_text_table, split_text_table
@@ -110,7 +115,7 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
 
     def split(name: str) -> list[Shard]:
         info, url = named[name].info, named[name].url
-        file = Shard(name, url, file_format, file_identity=_identity(named[name]))
+        file = Shard(name, url, file_format, file_identity=identity_of_file(named[name]))
         try:
             return _split(file, info.get("size"), data, setting)
         except (PermissionError, FileNotFoundError) as error:  # the file, not the store: others may be readable
@@ -125,13 +130,6 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
         raise refused[0]
     refuse_defects(shards)
     return Listing(shards, left_out)
-
-
-def _identity(file: DataFile) -> str:
-    """The identity of a file, from its listing if that tells it."""
-    identity = storage.identity_of(file.info)
-    is_known = not identity.startswith("None-") and not identity.endswith("-")
-    return identity if is_known else storage.identity(file.url)
 
 
 def _split(file: Shard, size_bytes: int | None, data: DataConfig, setting: str) -> list[Shard]:
@@ -175,13 +173,10 @@ def read_or_report(shard: Shard, data: DataConfig, with_images: bool) -> Iterato
 
 
 def _with_unique_ids(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """The same samples; a repeated id gets the first free number from 2 on."""
-    seen: Counter[str] = Counter()
+    """The same samples; a repeated id gets a number, and the sample says so."""
+    ids = UniqueIds()
     for sample in samples:
-        seen[sample.id] += 1
-        if (repeat := seen[sample.id]) > 1:
-            while (unique := f"{sample.id}#{repeat}") in seen:  # another row's own id may look like this
-                repeat += 1
-            seen[unique] += 1
+        unique = ids.unique(sample.id)
+        if unique != sample.id:
             sample = replace(sample, id=unique, problems=(*sample.problems, DUPLICATE_ID))
         yield sample

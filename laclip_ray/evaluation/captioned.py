@@ -26,16 +26,14 @@ from laclip_ray.data.records import (
     DUPLICATE_ID,
     IMAGE_MISSING,
     NO_CAPTION,
-    SHARD_TRUNCATED,
     SHARD_UNREADABLE,
     Sample,
     Shard,
-    ShardUnreadableError,
 )
 from laclip_ray.data.shards import list_shards, read_or_report
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.coverage import Coverage
-from laclip_ray.evaluation.features.reading import FeatureReader, FeatureRow
+from laclip_ray.evaluation.features.reading import FeatureReader, FeatureRow, until_damage
 from laclip_ray.evaluation.features.rows import Row
 from laclip_ray.evaluation.features.store import digest_of
 from laclip_ray.evaluation.sets.tars import RETRIEVAL_TYPE, dataset_type
@@ -216,7 +214,7 @@ def captioned_images(
     images = _Images(is_benchmark)
     for source in sources:
         shard = source.shard
-        for row in coverage.read_shard(shard.name, _without_end(reader.rows(source)), shard.row_count):
+        for row in coverage.read_shard(shard.name, until_damage(reader.rows(source)), shard.row_count):
             captions, empty = _captions(row, shard, config.data)
             if empty:
                 coverage.skip(CAPTION_EMPTY, row.id, empty)
@@ -232,14 +230,6 @@ def captioned_images(
                 return
             coverage.used += len(captions)
             yield CaptionedImage(image, images.pictures[image], images.take_embedding(), captions, row.id)
-
-
-def _without_end(rows: Iterator[FeatureRow]) -> Iterator[FeatureRow]:
-    """The rows; raises where a shard reports that the others cannot be read."""
-    for row in rows:
-        if lost := {SHARD_TRUNCATED, SHARD_UNREADABLE}.intersection(row.row_problems):
-            raise ShardUnreadableError(min(lost))
-        yield row
 
 
 def _captions(row: FeatureRow, shard: Shard, data: RetrievalDataConfig) -> tuple[Sequence[str], int]:
@@ -261,8 +251,6 @@ class _Images:
         self.pictures: list[int] = []
         """For each image, the number of its content."""
         self._picture_of: dict[bytes, int] = {}
-        self._embeddings: dict[bytes, np.ndarray | str] = {}
-        """By content, the embedding, or the reason why it cannot be used."""
         self._known: dict[tuple[str, bytes] | str, int | str] = {}
         """The number of an image, or the reason why it cannot be used: by its content, and by its place."""
         self._new: np.ndarray | None = None
@@ -277,17 +265,12 @@ class _Images:
         return number
 
     def _by_content(self, row: FeatureRow) -> int | str:
-        if row.picture is None:
+        if row.picture is None or row.embedding is None:
             return row.problem or IMAGE_MISSING
-        if row.picture not in self._embeddings:
-            self._embeddings[row.picture] = row.problem or _of_this_row(row)
-        embedding = self._embeddings[row.picture]
-        if isinstance(embedding, str):
-            return embedding
         key = (_own_id(row) if self._is_benchmark else "", row.picture)
         if key not in self._known:
             self._known[key] = len(self.pictures)
-            self._new = embedding
+            self._new = row.embedding
             self.pictures.append(self._picture_of.setdefault(row.picture, len(self._picture_of)))
         return self._known[key]
 
@@ -295,11 +278,6 @@ class _Images:
         """The embedding [D] of the image that was numbered last, if no row had it before."""
         embedding, self._new = self._new, None
         return embedding
-
-
-def _of_this_row(row: FeatureRow) -> np.ndarray:
-    assert row.embedding is not None  # the first row of a picture in its shard
-    return row.embedding
 
 
 def _own_id(row: FeatureRow) -> str:

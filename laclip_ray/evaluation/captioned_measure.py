@@ -1,6 +1,6 @@
-"""What is measured on a captioned set: retrieval in both directions, and its robustness to wording."""
+"""Measures a captioned set: retrieval in both directions, and its robustness to wording."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,15 @@ from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, IMAGE_MISSIN
 from laclip_ray.evaluation.bootstrap import Estimate, estimates
 from laclip_ray.evaluation.captioned import CaptionedSource, captioned_images, captioned_sources, is_benchmark_set
 from laclip_ray.evaluation.coverage import Coverage, NoResultError
-from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures, normalised
-from laclip_ray.evaluation.pairs import CaptionedSet, collect_captioned, embed_pairs, unique_tokens
+from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures
+from laclip_ray.evaluation.features.rows import Source
+from laclip_ray.evaluation.pairs import CaptionedSet, collect_captioned, embed_pairs, embed_unique
 from laclip_ray.evaluation.paraphrase_texts import embed_rewrites, rewrites_by_caption, rewrites_of
 from laclip_ray.evaluation.per_image import MetricValues, PerImage, unique_ids
 from laclip_ray.evaluation.results import TaskResult
-from laclip_ray.evaluation.retrieval import RANKS, Pairs, Retrieval, retrieval_metrics
-from laclip_ray.evaluation.tasks import HARD_NEGATIVES, PARAPHRASES, RETRIEVAL, tasks_of_retrieval
+from laclip_ray.evaluation.retrieval import Pairs, Retrieval, ranks_of_captions, retrieval_metrics
+from laclip_ray.evaluation.set_measure import SetMeasure
+from laclip_ray.evaluation.tasks import HARD_NEGATIVES, PARAPHRASES, RANKS, RETRIEVAL, tasks_of_retrieval
 from laclip_ray.evaluation.wording.hard_negative_metrics import WrongCaptions, hard_negative_metrics
 from laclip_ray.evaluation.wording.hard_negatives import HardNegative, hard_negatives
 from laclip_ray.evaluation.wording.paraphrases import paraphrase_metrics
@@ -25,13 +27,13 @@ from laclip_ray.evaluation.wording.sentences import on_hard_negatives, on_paraph
 
 
 @dataclass
-class CaptionedMeasure:
+class CaptionedMeasure(SetMeasure):
     """A captioned set, opened."""
 
     config: RetrievalConfig
     setting: str
     """The config key of its data."""
-    sources: list[CaptionedSource]
+    shards: list[CaptionedSource]
     is_benchmark: bool
     most_skipped: float
     """`evaluate.max_skipped`."""
@@ -40,6 +42,9 @@ class CaptionedMeasure:
     """By a caption's hash, its rewrite by a prompt set that training did not see."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Computes similarities."""
+    _reader: FeatureReader | None = None
+    """What `_found`, `_coverage` and `_problem` were read by."""
+    _found: CaptionedSet = field(default_factory=CaptionedSet)
     _coverage: Coverage = field(default_factory=Coverage)
     _problem: str = ""
 
@@ -72,13 +77,14 @@ class CaptionedMeasure:
         return self.config.name
 
     @property
-    def at_most_images(self) -> int | None:
-        """Images that are measured, at most."""
-        return self.config.max_samples
+    def sources(self) -> list[CaptionedSource]:
+        """The shards."""
+        return self.shards
 
-    def first_texts(self) -> list[str]:
-        """None: the captions are read with the images."""
-        return []
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether perhaps not all shards are measured."""
+        return self.config.max_samples is not None
 
     def later_texts(self, reader: FeatureReader) -> list[str]:
         """The captions, and the texts that are compared with them."""
@@ -97,21 +103,23 @@ class CaptionedMeasure:
             for negative in hard_negatives(caption, self.seed, row_id)
         ]
 
-    def usable_images(self, reader: FeatureReader, sources: list[CaptionedSource]) -> int:
-        """How many images some shards give."""
-        coverage = Coverage()
-        rows = captioned_images(self.config, sources, reader, coverage, self.is_benchmark)
-        return len(collect_captioned(rows).pictures)
+    def are_enough(self, reader: FeatureReader, sources: Sequence[Source]) -> bool:
+        """Whether some of the shards have the wanted number of images."""
+        chosen = self.shards[: len(sources)]
+        rows = captioned_images(self.config, chosen, reader, Coverage(), self.is_benchmark)
+        assert self.config.max_samples is not None
+        return len(collect_captioned(rows).pictures) >= self.config.max_samples
 
     def _collect(self, reader: FeatureReader) -> CaptionedSet:
-        """The usable images and captions by one model's features; the last model's are kept."""
-        self._coverage, self._problem = Coverage(), ""
-        rows = captioned_images(self.config, self.sources, reader, self._coverage, self.is_benchmark)
-        try:
-            return collect_captioned(rows)
-        except NoResultError as error:
-            self._problem = str(error)
-            return CaptionedSet()
+        """The usable images and captions by one model's features; those of the last reader are kept."""
+        if self._reader is not reader:
+            self._reader, self._coverage, self._problem = reader, Coverage(), ""
+            rows = captioned_images(self.config, self.shards, reader, self._coverage, self.is_benchmark)
+            try:
+                self._found = collect_captioned(rows)
+            except NoResultError as error:
+                self._found, self._problem = CaptionedSet(), str(error)
+        return self._found
 
     def measure(self, reader: FeatureReader, texts: TextFeatures | None) -> list[TaskResult]:
         """Measure every protocol of the set; one that gives no result says why."""
@@ -126,7 +134,7 @@ class CaptionedMeasure:
         assert texts is not None
         if HARD_NEGATIVES in self._tasks:
             result = self._wording(HARD_NEGATIVES, lambda: self._on_hard_negatives(found, pairs, texts))
-            if result.per_image is not None:
+            if result.per_image is not None and PARAPHRASES in self._tasks:
                 blindness = estimates(result.per_image.metrics, seed=self.seed)
             results.append(result)
         if PARAPHRASES in self._tasks:
@@ -148,10 +156,8 @@ class CaptionedMeasure:
 
     def _on_hard_negatives(self, found: CaptionedSet, pairs: Pairs, texts: TextFeatures) -> TaskResult:
         negatives = self._hard_negatives(found)
-        rows, tokens = unique_tokens([negative.text for _, negative in negatives], texts)
         wrong = WrongCaptions(
-            torch.from_numpy(normalised(texts.embeddings[rows])),
-            torch.tensor(tokens, dtype=torch.int64),
+            *embed_unique([negative.text for _, negative in negatives], texts),
             torch.tensor([number for number, _ in negatives], dtype=torch.int64),
             [negative.kind for _, negative in negatives],
         )
@@ -202,10 +208,7 @@ class CaptionedMeasure:
 
 def _per_image(found: CaptionedSet, measured: Retrieval) -> dict[str, MetricValues]:
     """The recalls of each image: of its captions by it, and of it by its captions."""
-    of_captions = measured.ranks[1].numpy()
-    if measured.metrics["equal_captions"] == "match":  # a row a text, in the order of first appearance
-        numbers: dict[str, int] = {}
-        of_captions = of_captions[[numbers.setdefault(caption, len(numbers)) for caption in found.captions]]
+    of_captions = ranks_of_captions(measured.ranks[1], found.captions, measured.metrics["equal_captions"]).numpy()
     owners = np.array(found.owners)
     counts = np.bincount(owners, minlength=len(found.ids)).astype(np.float64)
     values = {}

@@ -5,8 +5,8 @@
     TRAIN/best.json                                    the model with the best value of `train.checkpoint.keep_best`
 
 A thread of the driver looks for finished exports, and measures one at a time in a Ray task that reserves a core: it
-waits while training has none to spare, and training does not wait for it. What is left when training has ended is
-measured then. A run that is started again finds the results of earlier epochs.
+waits until training leaves a core free, and training does not wait for it. When training has ended, the driver measures
+the epochs that are left. A second start of the run finds the results of earlier epochs.
 
 Not covered: a metric that ends training early.
 """
@@ -92,7 +92,7 @@ class _Follower:
                 return
 
     def measure_the_rest(self) -> None:
-        """Measure what training has exported and nobody has measured.
+        """Measure the exports without results.
 
         Raises:
             IncompleteEvaluationError: epochs have no result.
@@ -132,7 +132,7 @@ class _Follower:
         return storage.join(self._output(epoch), RESULTS_FILE)
 
     def _measure(self, epoch: int, on_cluster: bool) -> None:
-        """Measure the model of an epoch, and write what is known of all epochs."""
+        """Measure the model of an epoch, and write the metrics of all epochs."""
         overrides = {"evaluate.checkpoint": self._export(epoch), "evaluate.output": self._output(epoch)}
         variant = with_overrides(self.experiment, overrides)
         try:

@@ -55,7 +55,7 @@ class SpreadCheck:
 
 
 class TextTokenizer:
-    """A model's tokeniser that counts the texts which it cuts at the context length."""
+    """A model's tokeniser that says which texts it cuts at the context length."""
 
     def __init__(self, tokenizer: Callable[..., torch.Tensor]) -> None:
         """Take open_clip's tokeniser, which accepts `context_length`."""
@@ -64,17 +64,9 @@ class TextTokenizer:
         self._end = -1 if empty[-1] == empty[-2] else 0
         """The end of a row that is padded."""
         self._padding = empty[self._end]
-        self.cut = 0
-        """Texts cut so far."""
 
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """The tokens of N texts, int64 [N, L]."""
-        tokens, is_cut = self.with_cuts(texts)
-        self.cut += sum(is_cut)
-        return tokens
-
-    def with_cuts(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
-        """The tokens of N texts, int64 [N, L], and which texts are cut; does not count them."""
+    def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+        """The tokens of N texts, int64 [N, L], and which texts are cut."""
         tokens = self._tokenizer(list(texts))
         is_cut = [end != self._padding for end in tokens[:, self._end].tolist()]
         # A text that fills the row may be just as long as the row, or longer.

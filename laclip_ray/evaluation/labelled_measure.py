@@ -1,4 +1,4 @@
-"""What is measured on a labelled set: zero-shot classification, probes, few-shot, neighbours, and template wording."""
+"""Measures a labelled set: zero-shot classification, probes, few-shot, neighbours, and template wording."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from laclip_ray.evaluation.protocols.linear_probe import linear_probe
 from laclip_ray.evaluation.protocols.neighbours import nearest_neighbours
 from laclip_ray.evaluation.protocols.zero_shot import build_classifier, class_prompts, zero_shot
 from laclip_ray.evaluation.results import TaskResult
+from laclip_ray.evaluation.set_measure import SetMeasure
 from laclip_ray.evaluation.sets.labelled_set import LabelledSet, check_expected, open_labelled_set
 from laclip_ray.evaluation.tasks import FEW_SHOT, LINEAR_PROBE, NEIGHBOURS, TEMPLATES, ZERO_SHOT, k_shot_task
 from laclip_ray.evaluation.wording.sentences import on_templates
@@ -31,7 +32,7 @@ _K_SHOT = "k-shot"
 
 
 @dataclass(frozen=True)
-class LabelledMeasure:
+class LabelledMeasure(SetMeasure):
     """A labelled set, opened."""
 
     config: LabelledConfig
@@ -54,11 +55,6 @@ class LabelledMeasure:
         """The set."""
         return self.config.name
 
-    @property
-    def at_most_images(self) -> None:
-        """All images are measured."""
-        return None
-
     @cached_property
     def sources(self) -> list[LabelledSource]:
         """The shards of all splits that are read."""
@@ -76,10 +72,6 @@ class LabelledMeasure:
         if not (self.config.zero_shot or self.config.wording):
             return []
         return [prompt for of_class in self._prompts for prompt in of_class]
-
-    def later_texts(self, reader: FeatureReader) -> list[str]:
-        """None: all texts are known before the images are read."""
-        return []
 
     def measure(self, reader: FeatureReader, texts: TextFeatures | None) -> list[TaskResult]:
         """Measure every protocol of the set; one that gives no result says why."""

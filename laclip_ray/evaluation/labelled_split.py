@@ -8,7 +8,7 @@ import numpy as np
 from laclip_ray.data.image_formats import DEFAULT_LIMITS, ImageLimits
 from laclip_ray.data.records import IMAGE_MISSING, SHARD_TRUNCATED, SHARD_UNREADABLE, ShardUnreadableError
 from laclip_ray.evaluation.coverage import Coverage
-from laclip_ray.evaluation.features.reading import FeatureReader, FeatureRow
+from laclip_ray.evaluation.features.reading import FeatureReader, until_damage
 from laclip_ray.evaluation.features.rows import BACKBONE, EMBEDDING, Row
 from laclip_ray.evaluation.features.store import digest_of
 from laclip_ray.evaluation.protocols.features import Features
@@ -99,16 +99,14 @@ def collect_split(
     columns: dict[str, list[np.ndarray]] = {EMBEDDING: [], BACKBONE: []}
     unreadable: list[int] = []
     unreadable_ids: list[str] = []
-    known: dict[bytes, FeatureRow] = {}
     for source in sources:
-        rows = _without_end(reader.rows(source))
+        rows = until_damage(reader.rows(source))
         for row in coverage.read_shard(source.name, rows, source.shard.row_count):
             of_row = checks.read(row.label)
             if of_row == () and not labelled.is_multilabel:
                 continue  # of a class that was not chosen
-            first = row if row.picture is None else known.setdefault(row.picture, row)
-            if first.embedding is None or first.backbone is None:
-                coverage.skip(first.problem or row.problem or IMAGE_MISSING, row.id)
+            if row.embedding is None or row.backbone is None:
+                coverage.skip(row.problem or IMAGE_MISSING, row.id)
                 if of_row is not None and len(of_row) == 1:
                     unreadable.append(of_row[0])
                     unreadable_ids.append(row.id)
@@ -118,8 +116,8 @@ def collect_split(
                 coverage.used += 1
                 ids.append(row.id)
                 labels.append(of_row)
-                columns[EMBEDDING].append(first.embedding)
-                columns[BACKBONE].append(first.backbone)
+                columns[EMBEDDING].append(row.embedding)
+                columns[BACKBONE].append(row.backbone)
     checks.finish()
     array = _label_array(labels, labelled)
     of_embedding, of_backbone = (
@@ -127,13 +125,6 @@ def collect_split(
         for values in columns.values()
     )
     return LabelledSplit(of_embedding, of_backbone, np.array(unreadable, np.int64), unreadable_ids)
-
-
-def _without_end(rows: Iterator[FeatureRow]) -> Iterator[FeatureRow]:
-    for row in rows:
-        if row.row_problems:
-            raise ShardUnreadableError(row.row_problems[0])
-        yield row
 
 
 def _label_array(labels: list[tuple[int, ...]], labelled: LabelledSet) -> np.ndarray:

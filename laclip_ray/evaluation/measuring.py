@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from laclip_ray.evaluation.captioned_measure import CaptionedMeasure
 from laclip_ray.evaluation.features.encoding import (
     Done,
     EncodingProgress,
@@ -17,13 +16,10 @@ from laclip_ray.evaluation.features.encoding import (
 from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures
 from laclip_ray.evaluation.features.rows import Source
 from laclip_ray.evaluation.features.store import FeatureStore
-from laclip_ray.evaluation.labelled_measure import LabelledMeasure
 from laclip_ray.evaluation.results import ResultFiles
-from laclip_ray.evaluation.sugar_crepe_measure import SugarCrepeMeasure
+from laclip_ray.evaluation.set_measure import SetMeasure
 
 logger = logging.getLogger(__name__)
-
-SetMeasure = LabelledMeasure | CaptionedMeasure | SugarCrepeMeasure
 
 Encode = Callable[[Sequence[Work]], Iterator[Done]]
 """Does work with all models, here or on a cluster."""
@@ -76,11 +72,11 @@ def measure_sets(
     """
     for group in [list(sets)] if at_once else [[each] for each in sets]:
         _encode_images(group, encoding)
-        first = encoding.reader(next(iter(files)))
-        texts = {each.name: [*each.first_texts(), *each.later_texts(first)] for each in group}
-        units = encoding.texts(text for of_set in texts.values() for text in of_set)
+        readers = {name: encoding.reader(name) for name in files}
+        first = next(iter(readers.values()))  # all models read the same texts
+        units = encoding.texts(text for each in group for text in (*each.first_texts(), *each.later_texts(first)))
         for name, of_model in files.items():
-            reader = encoding.reader(name)
+            reader = readers[name]
             features: TextFeatures | None = reader.texts(units) if units else None
             for each in group:
                 of_model.add(each.measure(reader, features))
@@ -88,15 +84,12 @@ def measure_sets(
 
 def _encode_images(sets: Sequence[SetMeasure], encoding: Encoding) -> None:
     """Encode the images of sets; of a set that is cut short, no more shards than it needs."""
-    encoding.images(source for each in sets if each.at_most_images is None for source in each.sources)
+    encoding.images(source for each in sets if not each.is_cut_short for source in each.sources)
     for each in sets:
-        if each.at_most_images is None:
-            continue
-        assert isinstance(each, CaptionedMeasure)
         shards = 1
-        while True:
-            encoding.images(each.sources[:shards])
-            reader = encoding.reader(next(iter(encoding.stores)))
-            if shards >= len(each.sources) or each.usable_images(reader, each.sources[:shards]) >= each.at_most_images:
+        while each.is_cut_short:
+            chosen = each.sources[:shards]
+            encoding.images(chosen)
+            if shards >= len(each.sources) or each.are_enough(encoding.reader(next(iter(encoding.stores))), chosen):
                 break
             shards *= 2

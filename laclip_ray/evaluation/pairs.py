@@ -43,11 +43,11 @@ def collect_captioned(rows: Iterable[CaptionedImage]) -> CaptionedSet:
     return found
 
 
-def unique_tokens(texts: Sequence[str], features: TextFeatures) -> tuple[list[int], list[int]]:
-    """The different sequences of tokens of N texts.
+def embed_unique(texts: Sequence[str], features: TextFeatures) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embeddings of N texts. Texts of the same tokens have one.
 
     Returns:
-        A row of `features` for each, in the order of first appearance; and for each text, its number.
+        float32 [T, D], normalised, in the order of first appearance; and each text's row, int64 [N].
     """
     numbers: dict[bytes, int] = {}
     rows: list[int] = []
@@ -58,17 +58,18 @@ def unique_tokens(texts: Sequence[str], features: TextFeatures) -> tuple[list[in
         if number == len(rows):
             rows.append(row)
         of_texts.append(number)
-    return rows, of_texts
+    embeddings = torch.from_numpy(normalised(features.embeddings[rows]))
+    return embeddings, torch.tensor(of_texts, dtype=torch.int64)
 
 
 def embed_pairs(found: CaptionedSet, texts: TextFeatures) -> Pairs:
     """The set with its captions' embeddings. Captions of the same tokens have one."""
-    rows, tokens = unique_tokens(found.captions, texts)
+    embeddings, tokens = embed_unique(found.captions, texts)
     return Pairs(
         images=torch.from_numpy(normalised(np.stack(found.embeddings))),
         pictures=torch.tensor(found.pictures, dtype=torch.int64),
-        texts=torch.from_numpy(normalised(texts.embeddings[rows])),
-        tokens=torch.tensor(tokens, dtype=torch.int64),
+        texts=embeddings,
+        tokens=tokens,
         owners=torch.tensor(found.owners, dtype=torch.int64),
         captions=found.captions,
     )

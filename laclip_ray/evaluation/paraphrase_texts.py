@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from laclip_ray.data.records import hash_caption
-from laclip_ray.evaluation.features.reading import TextFeatures, normalised
-from laclip_ray.evaluation.pairs import unique_tokens
+from laclip_ray.evaluation.features.reading import TextFeatures
+from laclip_ray.evaluation.pairs import embed_unique
 from laclip_ray.evaluation.wording.paraphrases import Rewrites
 from laclip_ray.rewriting.storing.sets import SetSelection, readable_sets
 
@@ -37,8 +37,8 @@ def rewrites_of(captions: Sequence[str], by_caption: Mapping[str, str]) -> list[
 
 def embed_rewrites(rewrites: Sequence[str | None], texts: TextFeatures) -> Rewrites:
     """The embeddings of the rewrites of C captions. Rewrites of the same tokens have one."""
-    rows, numbers = unique_tokens([rewrite for rewrite in rewrites if rewrite is not None], texts)
-    number = iter(numbers)
-    tokens = [-1 if rewrite is None else next(number) for rewrite in rewrites]
-    embeddings = torch.from_numpy(normalised(texts.embeddings[rows]))
-    return Rewrites(embeddings, torch.tensor(tokens, dtype=torch.int64))
+    has_rewrite = torch.tensor([rewrite is not None for rewrite in rewrites])
+    embeddings, numbers = embed_unique([rewrite for rewrite in rewrites if rewrite is not None], texts)
+    tokens = torch.full((len(rewrites),), -1)
+    tokens[has_rewrite] = numbers
+    return Rewrites(embeddings, tokens)

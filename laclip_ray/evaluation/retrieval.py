@@ -21,8 +21,8 @@ import torch
 
 from laclip_ray.config import EqualCaptions
 from laclip_ray.evaluation.embeddings import SpreadCheck
+from laclip_ray.evaluation.tasks import RANKS
 
-RANKS = (1, 5, 10)
 BLOCK_ELEMENTS = 2**22
 """Upper bound on the similarities computed at a time, unless one row has more. Each takes about 16 bytes."""
 
@@ -168,9 +168,8 @@ def directions_of(pairs: Pairs, equal_captions: EqualCaptions) -> tuple[Directio
 
 def _matching(pairs: Pairs) -> tuple[Direction, Direction]:
     """An image's right answers are all captions with the text of one of its own; and the other way round."""
-    numbers: dict[str, int] = {}
-    text_of = torch.tensor([numbers.setdefault(caption, len(numbers)) for caption in pairs.captions])
-    tokens = torch.empty(len(numbers), dtype=torch.int64)
+    text_of = number_texts(pairs.captions)
+    tokens = torch.empty(int(text_of.max()) + 1, dtype=torch.int64)
     tokens[text_of] = pairs.tokens
     texts, counts = pairs.texts[tokens], torch.bincount(text_of)
     count = len(pairs.images)
@@ -207,6 +206,23 @@ def _differing(pairs: Pairs) -> tuple[Direction, Direction]:
             _earlier(pairs.pictures)[pairs.owners],
         ),
     )  # fmt: skip
+
+
+def ranks_of_captions(ranks: torch.Tensor, captions: Sequence[str], equal_captions: EqualCaptions) -> torch.Tensor:
+    """The rank of each caption's best image: float32 [C].
+
+    Args:
+        ranks: of text to image, from `Direction.ranks`. With `match`, a row stands for all captions of one text.
+        captions: all C captions.
+        equal_captions: `match` or `differ`.
+    """
+    return ranks[number_texts(captions)] if equal_captions == "match" else ranks
+
+
+def number_texts(texts: Sequence[str]) -> torch.Tensor:
+    """Number different texts in the order of their first appearance: int64 [N]."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts], dtype=torch.int64)
 
 
 def _ones(count: int) -> torch.Tensor:

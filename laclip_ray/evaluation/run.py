@@ -22,9 +22,10 @@ from laclip_ray.evaluation.features.encoding import EncodingModel, encode_here
 from laclip_ray.evaluation.features.pool import PooledModel, encode_on_cluster, encoder_group
 from laclip_ray.evaluation.features.store import FeatureStore, digest_of
 from laclip_ray.evaluation.labelled_measure import LabelledMeasure
-from laclip_ray.evaluation.measuring import Encode, Encoding, SetMeasure, measure_sets
+from laclip_ray.evaluation.measuring import Encode, Encoding, measure_sets
 from laclip_ray.evaluation.overlap import files_in_training
 from laclip_ray.evaluation.results import IncompleteEvaluationError, ResultFiles
+from laclip_ray.evaluation.set_measure import SetMeasure
 from laclip_ray.evaluation.sugar_crepe_measure import SugarCrepeMeasure
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
 from laclip_ray.models.loading import check_model, describe_model, load_model
@@ -123,8 +124,7 @@ def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:
     sets: list[SetMeasure] = []
     for labelled in config.labelled:
         opened = LabelledMeasure.open(labelled, config.max_skipped, seed)
-        urls = [source.shard.url for source in opened.sources]
-        _warn_of_overlap(f"evaluate.labelled: {labelled.name}", urls, training)
+        _warn_of_overlap(f"evaluate.labelled: {labelled.name}", opened.labelled.urls, training)
         sets.append(opened)
     for number, retrieval in enumerate(config.retrieval):
         setting = f"evaluate.retrieval[{number}].data"

@@ -33,7 +33,9 @@ def read_results(output: str) -> tuple[dict[str, Any], dict[SetKey, PerImage]]:
 
 
 def _parsed(content: Any) -> dict[str, Any]:
-    assert all(entry["task"] and entry["dataset"] for entry in content["results"])
+    for entry in content["results"]:
+        if not (isinstance(entry["task"], str) and isinstance(entry["dataset"], str)):
+            raise TypeError("a task or a dataset is no text")
     return dict(content)
 
 

@@ -14,6 +14,7 @@ from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures, 
 from laclip_ray.evaluation.labelled_split import LabelledSource
 from laclip_ray.evaluation.per_image import PerImage
 from laclip_ray.evaluation.results import TaskResult
+from laclip_ray.evaluation.set_measure import SetMeasure
 from laclip_ray.evaluation.sets.folders import shards_of_files
 from laclip_ray.evaluation.sets.set_files import SetFiles
 from laclip_ray.evaluation.tasks import SUGAR_CREPE
@@ -21,12 +22,12 @@ from laclip_ray.evaluation.wording.sugar_crepe import Example, read_examples, su
 
 
 @dataclass(frozen=True)
-class SugarCrepeMeasure:
+class SugarCrepeMeasure(SetMeasure):
     """A set of examples, opened."""
 
     config: SugarCrepeConfig
     examples: Sequence[Example]
-    sources: Sequence[LabelledSource]
+    shards: Sequence[LabelledSource]
     most_skipped: float
     """`evaluate.max_skipped`."""
 
@@ -50,9 +51,9 @@ class SugarCrepeMeasure:
         return self.config.name
 
     @property
-    def at_most_images(self) -> None:
-        """All images are measured."""
-        return None
+    def sources(self) -> Sequence[LabelledSource]:
+        """The shards of the images that the examples name."""
+        return self.shards
 
     @cached_property
     def _texts(self) -> list[str]:
@@ -62,10 +63,6 @@ class SugarCrepeMeasure:
     def first_texts(self) -> list[str]:
         """All captions."""
         return self._texts
-
-    def later_texts(self, reader: FeatureReader) -> list[str]:
-        """None."""
-        return []
 
     def measure(self, reader: FeatureReader, texts: TextFeatures | None) -> list[TaskResult]:
         """The shares of right choices by kind."""
@@ -106,12 +103,9 @@ class SugarCrepeMeasure:
         embeddings: dict[str, np.ndarray] = {}
         problems: dict[str, str] = {}
         for source in self.sources:
-            known: dict[bytes, np.ndarray] = {}
             for row in reader.rows(source):
-                if row.picture is not None and row.embedding is not None:
-                    known[row.picture] = row.embedding
-                if row.picture in known:
-                    embeddings[row.id] = known[row.picture]
-                else:
+                if row.embedding is None:
                     problems[row.id] = row.problem
+                else:
+                    embeddings[row.id] = row.embedding
         return embeddings, problems

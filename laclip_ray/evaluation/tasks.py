@@ -15,7 +15,8 @@ TEMPLATES, RETRIEVAL, PARAPHRASES, HARD_NEGATIVES = (
 SUGAR_CREPE = "sugar-crepe"
 """Names of the tasks in results."""
 
-RECALLS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in (1, 5, 10))
+RANKS = (1, 5, 10)
+RECALLS = tuple(f"{direction}_r{rank}" for direction in ("image_to_text", "text_to_image") for rank in RANKS)
 """Metrics of retrieval."""
 
 _ONE_LABEL, _SEVERAL_LABELS = ("top1", "mean_per_class"), ("map",)

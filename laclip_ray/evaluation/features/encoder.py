@@ -71,7 +71,7 @@ class Encoder:
         columns: dict[str, list[Any]] = {name: [] for name in TEXTS_SCHEMA.names}
         for start in range(0, len(texts), self._batch_size):
             batch = list(texts[start : start + self._batch_size])
-            tokens, is_cut = self._tokenizer.with_cuts(batch)
+            tokens, is_cut = self._tokenizer(batch)
             with torch.no_grad(), self._arithmetic():
                 embeddings = self._model.encode_text(tokens.to(self._device)).float().cpu().numpy()
             columns["text"] += batch

@@ -52,7 +52,7 @@ Work = ImageWork | TextWork
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of some work: a part, texts, or the reason why the storage gave neither."""
+    """The input of an encoder: a part or texts; or the reason why the storage gave neither."""
 
     unit: str
     content: Part | TextWork | str
@@ -60,7 +60,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Done:
-    """What one `Read` came to."""
+    """The outcome of one `Read`."""
 
     unit: str
     images: int = 0
@@ -103,7 +103,7 @@ def text_work(units: Sequence[TextWork], stores: Sequence[FeatureStore]) -> list
 
 
 def read_work(work: Work, transforms: Sequence[PixelTransform]) -> Iterator[Read]:
-    """Read and decode what some work needs. A failure of the storage is the last thing given; it ends no other work."""
+    """Read and decode the images of some work. A failure of the storage comes last, and ends no other work."""
     if isinstance(work, TextWork):
         yield Read(work.unit, work)
         return
@@ -115,7 +115,7 @@ def read_work(work: Work, transforms: Sequence[PixelTransform]) -> Iterator[Read
 
 
 def encode_read(read: Read, models: Sequence[EncodingModel]) -> Done:
-    """Encode what was read with every model, and commit the features."""
+    """Encode a part or texts with every model, and commit the features."""
     content = read.content
     if isinstance(content, str):
         return Done(read.unit, error=content)
@@ -176,7 +176,7 @@ def _fail(error: BaseException) -> NoReturn:
 
 @dataclass
 class EncodingProgress:
-    """Counts what was encoded, and logs it every half minute with the time left."""
+    """Counts encoded images and texts, and logs the counts every half minute with the time left."""
 
     units: int
     """Shards and units of texts to encode."""
@@ -189,7 +189,7 @@ class EncodingProgress:
     _logged_s: float = field(default_factory=time.monotonic)
 
     def add(self, done: Done) -> None:
-        """Count what came of a read."""
+        """Count an outcome."""
         self.images += done.images
         self.texts += done.texts
         self._units_done += done.is_last

@@ -1,10 +1,11 @@
 """Features as the protocols read them: rows of a shard, and tables of texts."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from laclip_ray.data.records import SHARD_TRUNCATED, SHARD_UNREADABLE, ShardUnreadableError
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.features.encoding import TextWork
 from laclip_ray.evaluation.features.rows import BACKBONE, EMBEDDING, Source
@@ -24,7 +25,7 @@ class FeatureRow:
     picture: bytes | None
     """Digest of the encoded image; None without one. Rows of the same picture have the same features."""
     embedding: np.ndarray | None
-    """float32 [D], not normalised. None: the image cannot be used, or an earlier row of the shard has its picture."""
+    """float32 [D], not normalised. None: the image cannot be used, or the row has none."""
     backbone: np.ndarray | None
     """float32 [E]."""
 
@@ -43,7 +44,7 @@ class FeatureReader:
         self._parts = self.store.images_done()
 
     def rows(self, source: Source) -> Iterator[FeatureRow]:
-        """The rows of a shard, in order.
+        """The rows of a shard, in order. Rows of the same picture have the features that its first row was given.
 
         Raises:
             NoResultError: the storage did not give the shard when it was encoded.
@@ -51,11 +52,13 @@ class FeatureReader:
         parts = self._parts.get(source.key, {})
         if not is_complete(parts):
             raise NoResultError(self.errors.get(source.key) or f"{source.name} was not encoded; run the command again")
+        firsts: dict[bytes, FeatureRow] = {}
         for table in self.store.read_parts(source.key, parts):
-            for row in table.to_pylist():
-                row["row_problems"] = tuple(row["row_problems"])
-                row[EMBEDDING], row[BACKBONE] = _vector(row[EMBEDDING]), _vector(row[BACKBONE])
-                yield FeatureRow(**row)
+            for columns in table.to_pylist():
+                columns["row_problems"] = tuple(columns["row_problems"])
+                columns[EMBEDDING], columns[BACKBONE] = _vector(columns[EMBEDDING]), _vector(columns[BACKBONE])
+                row = FeatureRow(**columns)
+                yield row if row.picture is None else _with_features_of(firsts.setdefault(row.picture, row), row)
 
     def texts(self, units: Sequence[TextWork]) -> "TextFeatures":
         """The features of texts, all of which are encoded."""
@@ -66,6 +69,24 @@ class FeatureReader:
             table.column("tokens").to_pylist(),
             np.array(table.column("is_cut").to_pylist(), bool),
         )
+
+
+def until_damage(rows: Iterable[FeatureRow]) -> Iterator[FeatureRow]:
+    """The rows of a shard.
+
+    Raises:
+        ShardUnreadableError: where the shard reports that the other rows cannot be read.
+    """
+    for row in rows:
+        if lost := {SHARD_TRUNCATED, SHARD_UNREADABLE}.intersection(row.row_problems):
+            raise ShardUnreadableError(min(lost))
+        yield row
+
+
+def _with_features_of(first: FeatureRow, row: FeatureRow) -> FeatureRow:
+    """A row with the features of the first row of its picture, or the reason why there are none."""
+    problem = first.problem or row.problem
+    return replace(row, problem=problem, embedding=first.embedding, backbone=first.backbone)
 
 
 def _vector(content: bytes | None) -> np.ndarray | None:

@@ -23,7 +23,7 @@ class Row:
     caption: str = ""
     """The raw caption of a captioned set."""
     row_problems: tuple[str, ...] = ()
-    """Everything that is wrong with the row, as the readers of shards say it."""
+    """The row's problems, as the readers of shards name them."""
     place: str = ""
     """The file of the image, if the row names one. Rows of one place have one image."""
 
@@ -73,7 +73,7 @@ EMBEDDING, BACKBONE = "embedding", "backbone"
 the backbone is the image tower's output before its projection."""
 
 FEATURES_SCHEMA = pa.schema([*ROWS_SCHEMA, pa.field(EMBEDDING, pa.binary()), pa.field(BACKBONE, pa.binary())])
-"""What is stored of a part. Of rows with the same picture in a shard, the first has the features."""
+"""A stored part. The first row of a picture in a shard has its features."""
 
 TEXTS_SCHEMA = pa.schema({"text": pa.string(), "tokens": pa.binary(), "is_cut": pa.bool_(), EMBEDDING: pa.binary()})
-"""What is stored of texts. `tokens` is a digest of the tokens; `is_cut`: longer than the model's context."""
+"""Stored texts. `tokens` is a digest of the tokens; `is_cut`: longer than the model's context."""

@@ -1,6 +1,6 @@
 """Linear probes: a linear classifier on frozen features.
 
-`protocol: standard` is that of Kornblith, Shlens and Le, "Do Better ImageNet Models Transfer Better?" (CVPR 2019), with
+`protocol: standard` follows Kornblith, Shlens and Le, "Do Better ImageNet Models Transfer Better?" (CVPR 2019), with
 scikit-learn's C: features standardised by train, the loss of `logistic_regression.py` with the squared penalty, and 45
 values of C from 1e-5 to 1e6. These are searched from small to large, each started from the result of the last, because
 neighbouring values of C have neighbouring classifiers.
@@ -8,8 +8,8 @@ neighbouring values of C have neighbouring classifiers.
 `protocol: lgssl` is described in `lgssl.py`.
 
 With both, C is chosen on the validation images, or on a fifth of each class of train. The probe with this C is then
-fitted to train and validation, from zero, and is tested once. The mean and deviation are those of all of train, with
-that fifth, in both fits.
+fitted to train and validation, from zero, and is tested once. Both fits standardise by the mean and deviation of all
+of train, with that fifth.
 """
 
 import math
@@ -32,7 +32,7 @@ C_VALUES = tuple(float(c) for c in np.logspace(-5, 6, 45))
 """The values of C of `protocol: standard`."""
 
 Scale = Callable[[np.ndarray], torch.Tensor]
-"""float32 features [N, D] to what a probe takes: float64 [N, D]."""
+"""Turns features, float32 [N, D], into the input of a probe, float64 [N, D]."""
 
 
 def linear_probe(
@@ -100,7 +100,7 @@ def penalty_of(protocol: str) -> Penalty:
 def standardised(values: np.ndarray) -> Scale:
     """Subtract the mean of each dimension of `values` [N, D], and divide by its standard deviation.
 
-    A dimension that is the same for all of them becomes 0 for them; nothing is learned from it.
+    A dimension with one value in all of them becomes 0, and the probe learns nothing from it.
     """
     precise = torch.from_numpy(values).double()
     means, deviations = precise.mean(dim=0), precise.std(dim=0, correction=0)
@@ -124,11 +124,11 @@ class Choice:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether a value beyond those that were searched may be better."""
+        """Whether a value outside the search may be better."""
         return any(math.isclose(self.c, end) for end in self.ends)
 
     def notes(self) -> list[str]:
-        """What to say of the choice."""
+        """Sentences on the choice."""
         if not self.is_at_end:
             return []
         which, beyond = ("smallest", "smaller") if math.isclose(self.c, self.ends[0]) else ("largest", "larger")
@@ -141,12 +141,11 @@ def choose_c(
     """Choose C on validation images.
 
     Args:
-        train: images that the probes are fitted to.
-        val: images that they are compared on.
+        train: images to fit probes to.
+        val: images to compare the probes on.
         scale: of the features.
-        protocol: the values of C and the order in which they are tried.
-        metric: what is compared. Of equal values the first that was tried is chosen, which is the smallest C for
-            `standard`.
+        protocol: the values of C and their order.
+        metric: compares the probes. Among equal ones the first wins: for `standard`, the one with the smallest C.
 
     Raises:
         NoResultError: `train` has a single class, or no image of `val` has a label.
@@ -222,7 +221,7 @@ class _Problem:
         return Measured({**metrics, **counts, "notes": notes_on_classes(self.classes, labels)}, hits)
 
     def _all_columns(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The logits of all C classes. Those of a class that was not fitted are equal, so they order no images."""
+        """The logits of all C classes. A class without a column gets equal logits, which order no images."""
         scores = np.zeros(labels.shape)
         scores[:, self.classes] = logits
         return scores
@@ -261,7 +260,7 @@ class Probe:
         return Measured({**measured.metrics, **extra}, measured.hits, measured.scores)
 
     def notes(self) -> list[str]:
-        """What to say of the fit."""
+        """Sentences on the fit."""
         if self.classifier.converged:
             return []
         return [f"L-BFGS did not converge within {MAX_ITERATIONS:,} iterations."]

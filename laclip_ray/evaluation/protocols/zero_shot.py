@@ -76,10 +76,8 @@ def zero_shot(features: Features, classifier: np.ndarray, unreadable: np.ndarray
         measured = mean_average_precision(scores, features.labels)
         per_class = _or_none(average_precisions(scores, features.labels))
         return replace(measured, metrics={**measured.metrics, "per_class": per_class})
-    if len(unreadable):
-        scores = np.concatenate([scores, np.full((len(unreadable), classes), -np.inf, np.float32)])
+    shares, hits = accuracies(scores, np.arange(classes), features.labels, unreadable)
     labels = np.concatenate([features.labels, unreadable])
-    shares, hits = accuracies(scores, np.arange(classes), labels)
     seen = np.bincount(labels, minlength=classes)
     with np.errstate(invalid="ignore"):
         recalls = np.bincount(labels, hits, minlength=classes) / seen

@@ -15,11 +15,11 @@ from hashlib import blake2b
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.image_sources import ImageSource, images_in_order
-from laclip_ray.data.listing import DataFile
+from laclip_ray.data.listing import DataFile, identity_of_file
 from laclip_ray.data.records import clean_id
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.class_labels import sorted_texts
-from laclip_ray.evaluation.sets.records import LabelledImage, LabelledShard, OpenedLayout, identity_of_file
+from laclip_ray.evaluation.sets.records import LabelledImage, LabelledShard, OpenedLayout
 from laclip_ray.evaluation.sets.set_files import SetFiles, class_directory, list_names
 
 logger = logging.getLogger(__name__)

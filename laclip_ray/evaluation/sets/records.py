@@ -1,14 +1,11 @@
 """A labelled image, and the shard that holds it: the same for every layout."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from laclip_ray import storage
-from laclip_ray.data.listing import DataFile
-from laclip_ray.data.records import Shard, clean_id, id_text
+from laclip_ray.data.records import Shard, UniqueIds, clean_id, id_text
 
 Layout = Literal["webdataset", "folders", "parquet", "csv"]
 
@@ -82,24 +79,11 @@ class OpenedLayout:
     or the names of classes."""
 
 
-def identity_of_file(file: DataFile) -> str:
-    """The identity of a file, from its listing if that tells it."""
-    identity = storage.identity_of(file.info)
-    is_known = not identity.startswith("None-") and not identity.endswith("-")
-    return identity if is_known else storage.identity(file.url)
-
-
 def with_unique_ids(images: Iterator[LabelledImage]) -> Iterator[LabelledImage]:
-    """The same images; a repeated id gets the first free number from 2 on: `id#2`."""
-    seen: Counter[str] = Counter()
+    """The same images; a repeated id gets a number: `id#2`."""
+    ids = UniqueIds()
     for image in images:
-        seen[image.id] += 1
-        if (repeat := seen[image.id]) > 1:
-            while (unique := f"{image.id}#{repeat}") in seen:  # another image's own id may look like this
-                repeat += 1
-            seen[unique] += 1
-            image = replace(image, id=unique)
-        yield image
+        yield replace(image, id=ids.unique(image.id))
 
 
 def label_text(value: Any) -> str:

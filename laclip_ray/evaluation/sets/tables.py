@@ -17,13 +17,13 @@ from typing import Any
 from laclip_ray.config import DataConfig, Format, LabelledConfig
 from laclip_ray.data import parquet, text_tables
 from laclip_ray.data.file_formats import kind_of
-from laclip_ray.data.listing import DataFile
+from laclip_ray.data.listing import DataFile, identity_of_file
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shard_names import unique_names
 from laclip_ray.data.table_rows import refuse_defects, split_rows
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.class_labels import sorted_texts
-from laclip_ray.evaluation.sets.records import LabelledShard, Layout, OpenedLayout, identity_of_file, label_text
+from laclip_ray.evaluation.sets.records import LabelledShard, Layout, OpenedLayout, label_text
 from laclip_ray.evaluation.sets.set_files import SetFiles, list_names
 from laclip_ray.evaluation.sets.table_columns import (
     SPLIT_COLUMN,

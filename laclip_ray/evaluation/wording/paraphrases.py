@@ -21,7 +21,8 @@ from laclip_ray.config import EqualCaptions
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.embeddings import SpreadCheck
 from laclip_ray.evaluation.per_image import Measurement, MetricValues
-from laclip_ray.evaluation.retrieval import BLOCK_ELEMENTS, RANKS, Pairs, directions_of
+from laclip_ray.evaluation.retrieval import BLOCK_ELEMENTS, Pairs, directions_of, ranks_of_captions
+from laclip_ray.evaluation.tasks import RANKS
 
 OVERLAP_RANKS = 10
 """Images whose overlap is measured."""
@@ -179,10 +180,7 @@ def _ranks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The rank of each image's best caption [I], and of each caption's best image [C], from 0."""
     to_text, to_image = (direction.ranks(device, block_elements) for direction in directions_of(pairs, equal_captions))
-    if equal_captions == "match":  # a row stands for all captions of one text, in the order of their first
-        numbers: dict[str, int] = {}
-        to_image = to_image[torch.tensor([numbers.setdefault(name, len(numbers)) for name in pairs.captions])]
-    return to_text, to_image
+    return to_text, ranks_of_captions(to_image, pairs.captions, equal_captions)
 
 
 def _overlaps(with_captions: Pairs, with_rewrites: Pairs, device: torch.device, block_elements: int) -> torch.Tensor:

@@ -13,11 +13,11 @@ from laclip_ray.evaluation.captioned import CaptionedImage
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.pairs import collect_captioned, embed_pairs
 from laclip_ray.evaluation.retrieval import (
-    RANKS,
     Pairs,
     directions_of,
     retrieval_metrics,
 )
+from laclip_ray.evaluation.tasks import RANKS
 from laclip_ray.evaluation.tasks import RECALLS as METRICS
 from tests.cases import case
 from tests.unit.evaluation.encoded import TestModel, encoding, read_texts

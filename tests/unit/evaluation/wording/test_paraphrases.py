@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.evaluation.coverage import NoResultError
-from laclip_ray.evaluation.retrieval import RANKS, Pairs, directions_of
+from laclip_ray.evaluation.retrieval import Pairs, directions_of
+from laclip_ray.evaluation.tasks import RANKS
 from laclip_ray.evaluation.wording.paraphrases import Rewrites, paraphrase_metrics
 from tests.cases import case
 
