@@ -82,11 +82,12 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
         if key in decided:
             raise UserError(f"rewrite.engine.args.{key}: decided by other settings; remove it")
         _check_type(key, value, types[key])
-    return AsyncEngineArgs(**{**_defaults(rewrite.engine), **rewrite.engine.args, **decided})
+    return AsyncEngineArgs(**{**_defaults(rewrite), **rewrite.engine.args, **decided})
 
 
-def _defaults(engine: EngineConfig) -> dict[str, Any]:
+def _defaults(rewrite: RewriteConfig) -> dict[str, Any]:
     """Arguments with a better default for this package than vLLM's own."""
+    engine = rewrite.engine
     # `throughput` doubles vLLM's defaults for the requests and tokens of a batch.
     defaults: dict[str, Any] = {"disable_log_stats": True, "performance_mode": "throughput"}
     if has_gpu():
@@ -104,7 +105,30 @@ def _defaults(engine: EngineConfig) -> dict[str, Any]:
         # By default vLLM runs the model in a process of its own, and its scheduler then busy-waits: it takes a core
         # from the model.
         defaults |= {"distributed_executor_backend": _IN_ONE_PROCESS}
+    if _emulates_short_floats() and "quantization" not in engine.args and not _is_quantised(rewrite):
+        defaults |= {"dtype": "float32"}
     return defaults
+
+
+def _emulates_short_floats() -> bool:
+    """Whether this processor multiplies in 16 bits several times slower than in 32: an x86 without AVX-512."""
+    import torch
+
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return is_x86 and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+
+
+def _is_quantised(rewrite: RewriteConfig) -> bool:
+    """Whether the model's own configuration says so, or cannot be read here."""
+    from transformers import PretrainedConfig
+
+    try:
+        content, _ = PretrainedConfig.get_config_dict(
+            model_directory(required_model(rewrite)), revision=rewrite.revision
+        )
+    except (OSError, ValueError):
+        return True
+    return not content or "quantization_config" in content
 
 
 def _check_type(key: str, value: Any, expected: Any) -> None:

@@ -1,6 +1,8 @@
 """The engine's arguments: a CPU gets the defaults it needs, and the user's values win."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +52,30 @@ def test_where_the_user_sets_nothing_batches_are_made_for_throughput() -> None:
     seqs, tokens = batching(**unset, performance_mode="balanced")
     assert batching(**unset) == (2 * seqs, 2 * tokens)
     assert batching() == (128, 2_048)
+
+
+@pytest.mark.parametrize(
+    ("capability", "machine", "dtype"),
+    [("AVX2", "x86_64", "float32"), ("AVX512", "x86_64", "auto"), ("DEFAULT", "aarch64", "auto")],
+)
+def test_a_processor_without_16_bit_products_multiplies_in_32(
+    capability: str, machine: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert arguments().dtype == dtype
+    assert arguments(args={"dtype": "bfloat16"}).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("config", [{"model_type": "llama", "quantization_config": {"quant_method": "awq"}}, None])
+def test_the_type_of_a_quantised_or_unknown_model_is_left_to_vllm(
+    config: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    rewrite = RewriteConfig(model=str(tmp_path), engine=EngineConfig())
+    assert engine_arguments(rewrite, seed=3).dtype == "auto"
 
 
 def test_the_hardware_is_named_without_a_gpu() -> None:
