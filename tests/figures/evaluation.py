@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator
 
+from tests.figures.evaluation_during import during
 from tests.figures.evaluation_features import features
 from tests.figures.evaluation_peers import clip_benchmark
 from tests.figures.evaluation_probe import probes
+from tests.figures.evaluation_suites import suites
+from tests.figures.evaluation_wording import wording
 from tests.figures.figure import Figure, outcomes_of_tests
 
 
@@ -15,6 +18,9 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (2, probes),
         (3, lambda show: outcomes_of_tests(show, "../integration/test_evaluation.py")),
         (3, features),
+        (4, suites),
+        (5, wording),
+        (6, during),
         (7, lambda show: outcomes_of_tests(show, "evaluation")),
     )
     for show, measure in areas:

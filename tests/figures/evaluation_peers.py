@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from laclip_ray.config import parse_experiment
+from laclip_ray.demo.world import write_world
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
@@ -51,7 +52,9 @@ def clip_benchmark(show: int) -> Iterator[Figure]:
         spec = load_model_spec(str(REPOSITORY / "laclip_ray" / "demo" / "clip.json"))
         (directory / "export").mkdir()
         save_model(directory / "export", create_model(spec, seed=0), spec)
-        sets = [_labelled(directory), *(_captioned(directory, count) for count in (1, 2, 5))]
+        write_world(directory / "world", train_count=1, retrieval_count=1)
+        world = _Set("the demo's world", directory / "world")
+        sets = [_labelled(directory), world, *(_captioned(directory, count) for count in (1, 2, 5))]
         if (data := real_data()) is not None:
             sets.append(_Set("clothing-cc0", data / "clothing-cc0"))
         for each in sets:
