@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.fields import CaptionChoice, EqualCaptions, PositiveInt, Probability, Section, WorkerRange
-from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_directory, is_file, is_none_of
+from laclip_ray.config.markers import InputPath, OutputPath, SharedBySweep, is_clip_path, is_none_of, is_weights_file
 
 DatasetName = Annotated[str, Field(min_length=1)]
 
@@ -192,9 +192,9 @@ class OtherModelConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Names the directory of its results below the output."""
-    checkpoint: Annotated[str, InputPath(is_clip_directory, is_name_if="pretrained")]
+    checkpoint: Annotated[str, InputPath(is_clip_path, is_name_if="pretrained")]
     """The model, as in `evaluate.checkpoint`."""
-    pretrained: Annotated[str | None, InputPath(is_file)] = None
+    pretrained: Annotated[str | None, InputPath(is_weights_file)] = None
     """Weights of an open_clip name, as in `evaluate.pretrained`."""
 
 
@@ -209,11 +209,13 @@ class DuringConfig(Section):
 class EvaluateConfig(Section):
     """How a trained model is evaluated."""
 
-    checkpoint: Annotated[str | None, InputPath(is_clip_directory, is_name_if="pretrained")] = None
-    """The model: a directory or URL in open_clip's layout (with or without `local-dir:`), `hf-hub:ORGANISATION/NAME`,
-    or an open_clip name. None: the model that training with this config exports."""
-    pretrained: Annotated[str | None, InputPath(is_file)] = None
-    """Weights of an open_clip name in `checkpoint`: open_clip's tag, or a checkpoint file."""
+    checkpoint: Annotated[str | None, InputPath(is_clip_path, is_name_if="pretrained")] = None
+    """The model: a directory in open_clip's layout (with or without `local-dir:`) or in transformers' layout of
+    `CLIPModel`, a checkpoint file (`*.pt`, `*.pth`, `*.pth.tar`, `*.bin`, `*.safetensors`), `hf-hub:ORGANISATION/NAME`,
+    or an open_clip name. Directories and files are paths or URLs. None: the model that training with this config
+    exports."""
+    pretrained: Annotated[str | None, InputPath(is_weights_file)] = None
+    """Weights of an open_clip name in `checkpoint`: open_clip's tag, or the path or URL of a checkpoint file."""
     others: list[OtherModelConfig] = []
     """Further models to measure on the same sets, which are read once for all."""
     output: Annotated[str | None, OutputPath()] = None

@@ -19,6 +19,9 @@ DIRECTORY_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
 """open_clip's mark of a model on the Hugging Face Hub."""
 
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".pth.tar", ".bin", ".safetensors")
+"""Suffixes of checkpoint files."""
+
 
 class Marker:
     """Base of all markers."""
@@ -44,16 +47,17 @@ def exists(value: str) -> bool:
     return Path(value).exists()
 
 
-def is_file(value: str) -> bool:
-    """For fields that take files, and names without a common form."""
-    return Path(value).is_file()
+def is_weights_file(value: str) -> bool:
+    """For fields that take checkpoint files, and open_clip's tags of weights."""
+    return value.endswith(WEIGHTS_SUFFIXES) or Path(value).is_file()
 
 
-def is_clip_directory(value: str) -> bool:
-    """For fields that take CLIP model directories, names of open_clip (without a slash), and Hub models."""
+def is_clip_path(value: str) -> bool:
+    """For fields that take CLIP model directories, checkpoint files, names of open_clip (no slash), and Hub models."""
     if value.startswith(HUB_PREFIX):
         return False
-    return value.startswith(DIRECTORY_PREFIX) or "/" in value or Path(value).is_dir()
+    is_marked = value.startswith(DIRECTORY_PREFIX) or value.endswith(WEIGHTS_SUFFIXES)
+    return is_marked or "/" in value or Path(value).is_dir()
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from laclip_ray.config.markers import (
     SharedBySweep,
     ends_with,
     exists,
-    is_clip_directory,
-    is_file,
+    is_clip_path,
+    is_weights_file,
 )
 from laclip_ray.config.presets import fill_gate, fill_rewrite, without_meaning
 from laclip_ray.errors import UserError
@@ -95,10 +95,11 @@ class PictureGateConfig(Section):
     does.
     """
 
-    model: Annotated[str, InputPath(is_clip_directory, is_name_if="pretrained")]
-    """The scoring CLIP: an open_clip name, `hf-hub:ORGANISATION/NAME`, or a directory such as training's export."""
-    pretrained: Annotated[str | None, InputPath(is_file)] = None
-    """Weights of an open_clip name: open_clip's tag, or a checkpoint file."""
+    model: Annotated[str, InputPath(is_clip_path, is_name_if="pretrained")]
+    """The scoring CLIP, as in `evaluate.checkpoint`: an open_clip name, `hf-hub:ORGANISATION/NAME`, a directory such as
+    training's export, or a checkpoint file."""
+    pretrained: Annotated[str | None, InputPath(is_weights_file)] = None
+    """Weights of an open_clip name: open_clip's tag, or the path or URL of a checkpoint file."""
     margin: NonNegativeFloat = 0.05
     """Tolerance in cosine similarity. A rewrite is `unlike_picture` if its similarity to the picture is lower than the
     caption's by more than this."""

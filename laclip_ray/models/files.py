@@ -19,6 +19,12 @@ MODEL_FILE = "open_clip_model.safetensors"
 
 CONFIG_FILE = "open_clip_config.json"
 
+TRANSFORMERS_CONFIG = "config.json"
+"""The configuration of a model in transformers' layout."""
+
+TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The weights of a model in transformers' layout: the first of these that there is."""
+
 STATE_FILE = "state.json"
 """In a training checkpoint: step, position, counts and lineage."""
 

@@ -1,5 +1,7 @@
 """Write models with open_clip's own vision transformer as `transformers.CLIPModel`, with its processor.
 
+`transformers_reading` reads such models, with this module's names.
+
 Guarantees: the model computes the same function. A configuration with a setting that transformers lacks is refused.
 Names and meaning of the parts are from transformers 5 (models/clip) and open_clip 3.3 (model.py).
 
@@ -37,7 +39,8 @@ _TRANSFORMERS_NAMES = (
 )
 """Patterns in open_clip's names and their replacements, applied in this order."""
 
-_TRANSPOSED = ("visual.proj", "text_projection")
+TRANSPOSED = ("visual.proj", "text_projection")
+"""open_clip's names of the weights that transformers has transposed."""
 
 # Settings of open_clip's models that transformers has too, or that matter only in training.
 _MODEL_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"}
@@ -70,8 +73,6 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
     except RuntimeError as error:
         raise UserError(f"{source}: weights and configuration do not fit: {error}") from error
     model.save_pretrained(directory)
-    # transformers has other names for these two tokens.
-    renamed_tokens = {tokenizer.sot_token_id: "<|startoftext|>", tokenizer.eot_token_id: "<|endoftext|>"}
     image = spec.image
     CLIPProcessor(
         image_processor=CLIPImageProcessor(
@@ -82,7 +83,7 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
             image_std=list(image.std),
         ),
         tokenizer=CLIPTokenizer(
-            vocab={renamed_tokens.get(number, text): number for text, number in tokenizer.encoder.items()},
+            vocab=clip_vocabulary(tokenizer),
             merges=list(tokenizer.bpe_ranks),
             model_max_length=spec.model_cfg["text_cfg"].get("context_length", 77),
         ),
@@ -152,16 +153,29 @@ def _foreign_settings(spec: ModelSpec, vision: Any, text: Any, tokenizer: Any) -
     return foreign
 
 
+def names_in_transformers(name: str) -> tuple[str, ...]:
+    """transformers' names of an open_clip weight: three where open_clip has one matrix for queries, keys and values."""
+    for pattern, replacement in _TRANSFORMERS_NAMES:
+        name = re.sub(pattern, replacement, name)
+    if ".in_proj_" not in name:
+        return (name,)
+    return tuple(name.replace("in_proj_", f"{part}_proj.") for part in "qkv")
+
+
 def _transformers_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of an open_clip model by transformers' names."""
-    renamed = {}
+    renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
-        new_name = name
-        for pattern, replacement in _TRANSFORMERS_NAMES:
-            new_name = re.sub(pattern, replacement, new_name)
-        if ".in_proj_" in new_name:  # one matrix for queries, keys and values
-            for part, third in zip("qkv", value.chunk(3), strict=True):
-                renamed[new_name.replace("in_proj_", f"{part}_proj.")] = third.contiguous()
+        new_names = names_in_transformers(name)
+        if len(new_names) > 1:
+            thirds = value.chunk(len(new_names))
+            renamed |= {new: third.contiguous() for new, third in zip(new_names, thirds, strict=True)}
         else:
-            renamed[new_name] = value.T.contiguous() if name in _TRANSPOSED else value
+            renamed[new_names[0]] = value.T.contiguous() if name in TRANSPOSED else value
     return renamed
+
+
+def clip_vocabulary(tokenizer: Any) -> dict[str, int]:
+    """The vocabulary of open_clip's `SimpleTokenizer`, with transformers' names of the start and end tokens."""
+    renamed_tokens = {tokenizer.sot_token_id: "<|startoftext|>", tokenizer.eot_token_id: "<|endoftext|>"}
+    return {renamed_tokens.get(number, text): number for text, number in tokenizer.encoder.items()}

@@ -25,7 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for directory in ("models/clip", "bare", "demo-rewriter"):
         (tmp_path / directory).mkdir(parents=True)
-    (tmp_path / "weights.pt").write_bytes(b"weights")
+    for file in ("weights.pt", "plain"):
+        (tmp_path / file).write_bytes(b"weights")
     return tmp_path
 
 
@@ -77,6 +78,14 @@ def after(key: str, value: Any, outputs: bool = False) -> Any:
     return value_at(absolute, key)
 
 
+MODELS = (
+    ("out/train/export", "./clip", "bare", "runs/x.pt", "x.pth.tar", "weights.pt", "x.safetensors"),
+    ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export", "s3://bucket/x.pt", "https://host/x.pt?download=true"),
+)
+WEIGHTS = (
+    ("weights.pt", "./weights.pt", "missing/x.bin", "plain"),
+    ("openai", "laion2b_s34b_b79k", "s3://bucket/x.pt", "https://host/x.pt?download=true"),
+)
 INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.path": (("data/*.tar", "./data"), ("s3://bucket/data", "/data")),
     "data.image_root": (("images",), ("s3://bucket/images",)),
@@ -90,14 +99,14 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("./encoder", "models/clip", "bare"),
         ("sentence-transformers/all-MiniLM-L6-v2", "s3://bucket/encoder"),
     ),
-    f"{PICTURE}.model": (("models/clip", "./clip", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/clip")),
-    f"{PICTURE}.pretrained": (("weights.pt", "./weights.pt"), ("openai", "laion2b_s34b_b79k")),
+    f"{PICTURE}.model": MODELS,
+    f"{PICTURE}.pretrained": WEIGHTS,
     "text.rewrites": (("out/rewrites/cleaned",), ("s3://bucket/rewrites/cleaned",)),
     "model.name": (("models/clip.json",), ("ViT-B-32", "laclip_vit_b16", "s3://bucket/clip.json")),
-    "evaluate.checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
-    "evaluate.pretrained": (("weights.pt",), ("openai",)),
-    "evaluate.others[].checkpoint": (("out/train/export", "bare"), ("hf-hub:a/b", "ViT-B-32", "s3://bucket/export")),
-    "evaluate.others[].pretrained": (("weights.pt",), ("openai",)),
+    "evaluate.checkpoint": MODELS,
+    "evaluate.pretrained": WEIGHTS,
+    "evaluate.others[].checkpoint": MODELS,
+    "evaluate.others[].pretrained": WEIGHTS,
     "evaluate.labelled[].path": (("sets/x",), ("s3://bucket/x",)),
     "evaluate.labelled[].class_names": (("names.txt",), ("imagenet", "/names.txt")),
     "evaluate.labelled[].templates": (("templates.txt", "slip.json"), ("openai", "simple")),

@@ -1,16 +1,39 @@
 """Models that several modules of tests read."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
+import open_clip
 import pytest
 
-from laclip_ray.models import paper_models
+from laclip_ray.models import paper_models, recognition
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from tests.unit.models.authors import Released
 from tests.unit.models.examples import VIT
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """fsspec's file system in memory, empty."""
+    fs = fsspec.filesystem("memory")
+    yield fs
+    if fs.exists("/loading"):
+        fs.rm("/loading", recursive=True)
+
+
+@pytest.fixture
+def tiny_vit(vit: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The model of `vit` under a name of open_clip's, which a file's shapes are compared with."""
+    config = vit.parent / "tiny-vit.json"
+    config.write_bytes((vit.parent / "vit.json").read_bytes())
+    open_clip.add_model_config(config)
+    monkeypatch.setattr(recognition, "RELEASED", (config.stem,))
+    return config.stem
 
 
 @pytest.fixture(scope="package")
