@@ -29,6 +29,8 @@ _IDLE_PROCESS_MS = 60_000
 """How long Ray keeps an idle worker process, in ms. With Ray's default (1 s), workers restart constantly while reading
 and rewriting alternate, and each restart imports torch again."""
 
+_TRAINING_VERBS = frozenset({"train", "run", "tune"})
+
 _ROUNDING = 1e-9
 """Tolerance for sums of fractional CPUs and GPUs."""
 
@@ -76,6 +78,11 @@ class Reservation:
     """Logical CPUs for Ray Data's tasks, on top of the groups."""
 
     @property
+    def trains(self) -> bool:
+        """Whether Ray Train runs, now or later on the same Ray."""
+        return self.verb in _TRAINING_VERBS
+
+    @property
     def cpus(self) -> float:
         """Logical CPUs in total."""
         return sum(group.processes * group.cpus for group in self.groups) + self.data_cpus
@@ -111,7 +118,8 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
         else:
             os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
             cpus = _local_cpus(settings, reservation)
-            start_or_join(None, num_cpus=cpus, include_dashboard=settings.dashboard)
+            dashboard = reservation.trains if settings.dashboard is None else settings.dashboard
+            start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
         _interrupt_on_sigterm()
     import ray
 

@@ -86,6 +86,17 @@ def list_files(url: str) -> list[str]:
     return sorted(url_of(fs, file, url) for file in fs.find(path) if ASIDE_MARK not in name_of(file))
 
 
+def list_identities(url: str) -> dict[str, str]:
+    """The identity of every complete file below the directory `url`, by its path in the file system, in order.
+
+    One listing gives them. An identity is empty if the store does not tell when a file changes.
+    """
+    fs, path = filesystem(url)
+    fs.invalidate_cache()
+    found = fs.find(path, detail=True)
+    return {file: known_identity(info) for file, info in sorted(found.items()) if ASIDE_MARK not in name_of(file)}
+
+
 def url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:
     """A path of a file system in the form of `url`: a local path, or with the protocol."""
     return path if is_local(url) else str(fs.unstrip_protocol(path))
@@ -241,6 +252,12 @@ def identity_of(info: Mapping[str, Any]) -> str:
         info.get(key) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "blob_id")
     )
     return "-".join(str(part).strip('"') for part in (info.get("size"), next(filter(None, changes), "")))
+
+
+def known_identity(info: Mapping[str, Any]) -> str:
+    """`identity_of`; empty if the entry lacks the size, or all that tells a change of equal size."""
+    found = identity_of(info)
+    return "" if found.startswith("None-") or found.endswith("-") else found
 
 
 def write_json(url: str, content: Any) -> None:

@@ -23,8 +23,9 @@ class RayConfig(Section):
 
     local_cpus: PositiveInt | None = None
     """Logical CPUs of the Ray that this process starts. None: the reservation's CPUs, at least the machine's."""
-    dashboard: bool = False
-    """The Ray that this process starts serves its dashboard (http://127.0.0.1:8265). It costs a start two seconds."""
+    dashboard: bool | None = None
+    """The Ray that this process starts serves its dashboard (http://127.0.0.1:8265). It costs a start two seconds.
+    None: for the verbs that train, because Ray Train watches its workers through it."""
     autoscaling: bool = False
     """The cluster adds nodes on demand, so a run may start before the cluster is large enough for it."""
     shared_paths: Annotated[list[str], InputPath()] = []

@@ -85,7 +85,8 @@ def demo_experiment(output: str, model: str | None = None, chat: bool = False, s
                 "log_every_steps": 26,
                 "checkpoint": {"every_steps": 250, "keep": 1},
             },
-            "ray": {"local_cpus": 4},  # two training workers and Ray Data's tasks
+            # Two training workers and Ray Data's tasks. Rewriting starts the Ray that training uses.
+            "ray": {"local_cpus": 4, "dashboard": True},
             "evaluate": {
                 "labelled": [{"name": "world", "path": world}],
                 "retrieval": [{"name": "world", "data": {"path": storage.join(world, "retrieval")}}],

@@ -21,10 +21,10 @@ from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.judging.gate import Rejection
 from laclip_ray.rewriting.judging.meaning import MEANING_ADDED, MEANING_LOST, UNLIKELY
 from laclip_ray.rewriting.scoring.picture_gate import UNLIKE_PICTURE
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.score_columns import ScoreRange, score_ranges
 from laclip_ray.rewriting.storing.sets import SetSelection, describe_sets, readable_sets
 from laclip_ray.rewriting.storing.statistics import Statistics
-from laclip_ray.rewriting.storing.store import Committed
 
 RETRYABLE = (
     *(reason.value for reason in Rejection),

@@ -20,7 +20,7 @@ from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
 from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import read_or_report
 from laclip_ray.errors import UserError
-from laclip_ray.rewriting.storing.store import digest_samples
+from laclip_ray.rewriting.storing.committed import digest_samples
 from laclip_ray.tally import first_names
 
 logger = logging.getLogger(__name__)

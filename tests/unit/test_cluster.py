@@ -14,6 +14,7 @@ from laclip_ray.cluster import (
     check_gpus_are_known,
     check_local,
     check_nodes,
+    connect,
     count_fitting,
     nodes_without,
 )
@@ -151,3 +152,26 @@ def test_tasks_are_bounded_only_on_one_machine_with_more_cpus_than_cores(
 
 def test_cores_of_this_machine_do_not_bound_tasks_of_another() -> None:
     assert _tasks_at_once([{"NodeID": "other", "Resources": {"CPU": 8}}], "this", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "setting", "starts"),
+    [("rewrite", None, False), ("evaluate", None, False), ("train", None, True), ("run", None, True),
+     ("tune", None, True), ("train", False, False), ("rewrite", True, True)],
+)  # fmt: skip
+def test_the_dashboard_starts_for_training_unless_the_config_decides(
+    verb: str, setting: bool | None, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StartedError(Exception):
+        pass
+
+    def start(address: str | None, **options: object) -> None:
+        assert address is None
+        raise StartedError(options["include_dashboard"])
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("laclip_ray.cluster._is_connected", lambda: False)
+    monkeypatch.setattr("laclip_ray.cluster.start_or_join", start)
+    reservation = Reservation(verb, (ResourceGroup("workers", 1, 1.0),))
+    with pytest.raises(StartedError, match=str(starts)):
+        connect(RayConfig(dashboard=setting), reservation, {})

@@ -163,7 +163,7 @@ def plan_preview(experiment: Experiment, captions: int, seed: int) -> PreviewPla
     shards = list_shards(experiment.data)
     numbers = choose_heads(rewrite, prompt_sets, experiment.seed, experiment.rewrite_output)
     units = [WorkUnit(name, _SHARD, 0) for name in prompt_sets]
-    backlog = Backlog(experiment, {}, prompt_sets, numbers, {}, {}, to_draw=units)
+    backlog = Backlog(experiment, {}, prompt_sets, numbers, {}, {}, {}, to_draw=units)
     check_prompts(backlog)
     check_first_rows(experiment.data, shards, needs_images=False)
     sample = sample_captions(shards, experiment.data, rewrite, seed, caption_count=captions)

@@ -27,9 +27,10 @@ from laclip_ray.rewriting.prompting.head_choice import HeadNumbers, pack, pairs_
 from laclip_ray.rewriting.prompting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.committed import Committed, Listed
 from laclip_ray.rewriting.storing.recipe_file import check_location
 from laclip_ray.rewriting.storing.shard_reading import file_and_start
-from laclip_ray.rewriting.storing.store import Committed, RewriteSet
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
 
 _LARGEST_RANGE_ROWS = 10_000
@@ -50,6 +51,8 @@ class Backlog:
     """By prompt set."""
     committed: dict[str, dict[str, Committed]]
     """By prompt set and shard: everything committed before the backlog was found."""
+    listed: dict[str, Listed]
+    """By prompt set: the files from which that was read."""
     spent_gpu_s: float = 0.0
     """GPU-seconds of all draws in this output, including other prompt sets. Known only if there is a budget."""
     to_draw: list[WorkUnit] = field(default_factory=list)
@@ -108,7 +111,7 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
         recipe = build_recipe(rewrite, prompt_set, experiment.seed, heads[name])
         check_location(sets[name].location, recipe, "rewrite.output")
     spent_gpu_s = _spent_gpu_s(experiment.rewrite_output) if rewrite.budget != BudgetConfig() else 0.0
-    backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, spent_gpu_s)
+    backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, {}, spent_gpu_s)
     for name in sets:
         _add_units(backlog, name, tuple(sorted(retry)))
     # Shard by shard: each shard is complete for all prompt sets as early as possible.
@@ -161,11 +164,12 @@ def check_prompts(backlog: Backlog) -> None:
 def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
     """Add the units of one prompt set, and its committed shards."""
     rewrite_set = backlog.sets[name]
-    stored = rewrite_set.drawn_revisions()
+    backlog.listed[name] = listed = rewrite_set.listed()
+    stored = listed.drawn
     drawn = store.of_shards(stored, backlog.shards)
-    committed_revisions = store.of_shards(rewrite_set.committed_revisions(), backlog.shards)
+    committed_revisions = store.of_shards(listed.committed, backlog.shards)
     done = {shard: revision for shard, revision in committed_revisions.items() if drawn[shard] == revision}
-    backlog.committed[name] = committed = rewrite_set.describe(done)
+    backlog.committed[name] = committed = rewrite_set.committed(listed, done)
     unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
     # All new draws of a set share one revision, so a number pins a reader.
     next_revision = max(stored.values(), default=0) + 1

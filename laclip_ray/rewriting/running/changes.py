@@ -17,6 +17,7 @@ from laclip_ray.data.shards import read_samples
 from laclip_ray.endings.causes import is_loss
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.committed import digest_inputs, digest_samples
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin, WorkUnit
 
@@ -76,7 +77,7 @@ class _Samples:
     """The samples of a shard, in order."""
 
     digest: str
-    """Of ids and captions (`store.digest_samples`)."""
+    """Of ids and captions (`digest_samples`)."""
     caption_digest: str
     """Of captions only."""
 
@@ -90,7 +91,7 @@ def _are_drawn(rewrite_set: RewriteSet, unit: WorkUnit, samples: _Samples, origi
 
 
 def _digest_captions(caption_hashes: Iterable[str]) -> str:
-    return store.digest_inputs((), caption_hashes)
+    return digest_inputs((), caption_hashes)
 
 
 def _drawn(unit: WorkUnit) -> int:
@@ -126,4 +127,4 @@ def _read(shard: Shard, data: DataConfig) -> _Samples | None:
         samples = list(read_samples(shard, data, with_images=False))
     except Exception:  # noqa: BLE001 - the shard is read again to be rewritten, and then reports the reason
         return None
-    return _Samples(store.digest_samples(samples), _digest_captions(sample.caption_hash for sample in samples))
+    return _Samples(digest_samples(samples), _digest_captions(sample.caption_hash for sample in samples))

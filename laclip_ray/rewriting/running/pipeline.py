@@ -247,6 +247,8 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
     result = RewritingResult(shards=len(backlog.shards), shards_done_before=backlog.untouched_shards)
     error: Exception | None = None
     if backlog.units:
+        for name, committed in backlog.committed.items():
+            backlog.sets[name].save_register(committed, backlog.listed[name])
         try:
             compare_replaced_files(backlog, hooks.on_settled)
             hooks.sort(backlog)

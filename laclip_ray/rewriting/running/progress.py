@@ -12,13 +12,21 @@ from laclip_ray.rewriting.engines.work import CacheWatch, EngineWork
 from laclip_ray.rewriting.prices import budget_reached, spending
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
-from laclip_ray.rewriting.running.result import BudgetReachedError, RewritingResult, StoppedError
+from laclip_ray.rewriting.running.result import (
+    BudgetReachedError,
+    RewritingResult,
+    StoppedError,
+    register_committed,
+)
 from laclip_ray.rewriting.running.shortfall import ShortfallError, failed_share_error
 from laclip_ray.rewriting.running.stages import shard_row
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import WorkUnit
 
 logger = logging.getLogger(__name__)
+
+_REGISTER_PERIOD = 10_000
+"""Commits between two updates of the registers: a run that is killed leaves at most so many footers to read."""
 
 
 @dataclass
@@ -137,6 +145,9 @@ class Progress:
     def _record_commit(self, report: Mapping[str, Any]) -> None:
         self.left.pop((report["prompt_set"], report["shard"]), None)
         self.result.commits += 1
+        if self.result.commits % _REGISTER_PERIOD == 0:
+            for rewrite_set in self.backlog.sets.values():
+                register_committed(rewrite_set, self.backlog.shards)
         unfilled = json.loads(report["unfilled"])
         self._count(report["prompt_set"], report["shard"], report["captions"], report["accepted"], unfilled)
         self.hooks.on_settled(report["shard"], report["accepted"])

@@ -1,5 +1,6 @@
 """The result of a rewriting run: counts over all committed shards, their cost, and the missing shards."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,9 @@ from laclip_ray.rewriting.prices import cost_per_thousand, spending
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.shortfall import ShortfallError
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.statistics import Statistics
+from laclip_ray.rewriting.storing.store import RewriteSet
 
 _MISSING_SHOWN = 20
 """Missing units named in the error; the summary file names all."""
@@ -86,24 +89,26 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
     Writes each rewrite set's `summary.json`.
     """
     for name, rewrite_set in backlog.sets.items():
-        before = backlog.committed[name]
-        revisions = store.of_shards(rewrite_set.committed_revisions(), backlog.shards)
-        new = {
-            shard: revision
-            for shard, revision in revisions.items()
-            if shard not in before or before[shard].revision < revision
-        }
-        committed = {**before, **rewrite_set.describe(new)}
+        committed = register_committed(rewrite_set, backlog.shards)
         total = Statistics()
-        for shard in sorted(revisions):
+        for shard in sorted(committed):
             total.add(committed[shard].statistics)
         result.statistics[name] = total
         storage.write_json(storage.join(rewrite_set.location, "summary.json"), total.to_json())
         for unit in backlog.units:
-            if unit.prompt_set == name and revisions.get(unit.shard, -1) < unit.revision:
+            is_missing = unit.shard not in committed or committed[unit.shard].revision < unit.revision
+            if unit.prompt_set == name and is_missing:
                 key = f"{name}/{unit.shard}"
                 result.missing[key] = result.failures.get(key, "not done")
     result.costs = _costs(backlog, result.total)
+
+
+def register_committed(rewrite_set: RewriteSet, shard_names: Collection[str]) -> dict[str, Committed]:
+    """The metadata of the shards of a dataset that are committed now, which goes to the set's register, too."""
+    listed = rewrite_set.listed()
+    committed = rewrite_set.committed(listed, store.of_shards(listed.committed, shard_names))
+    rewrite_set.save_register(committed, listed)
+    return committed
 
 
 def _costs(backlog: Backlog, total: Statistics) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from laclip_ray.rewriting.storing.attempts import (
     read_attempts,
     remove_pieces,
 )
+from laclip_ray.rewriting.storing.committed import digest_inputs
 from laclip_ray.rewriting.storing.earlier_draws import read_earlier_draws
 from laclip_ray.rewriting.storing.score_columns import Verdicts
 from laclip_ray.rewriting.storing.statistics import Statistics
@@ -124,7 +125,7 @@ class ReadShard:
             described = describe_samples(
                 samples, self.rewrite.max_caption_characters, self.rewrite.gate.drop_wordless_captions
             )
-            inputs = store.digest_inputs(described["id"], described["caption_hash"])
+            inputs = digest_inputs(described["id"], described["caption_hash"])
         except Exception as error:  # noqa: BLE001 - file systems raise many types, and other shards must go through
             for unit in units:
                 yield stream_row(unit, failure=f"cannot be read: {one_line(error)}")

@@ -13,8 +13,9 @@ from laclip_ray.data.reading import describe_differences, differences, reading_o
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.sets import RewriteSets
-from laclip_ray.rewriting.storing.store import Committed, RewriteSet, of_shards
+from laclip_ray.rewriting.storing.store import RewriteSet, of_shards
 from laclip_ray.tally import first_names
 
 logger = logging.getLogger(__name__)

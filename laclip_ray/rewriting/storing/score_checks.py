@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.matching import of_present_shards
 from laclip_ray.rewriting.storing.sets import RewriteSets
-from laclip_ray.rewriting.storing.store import Committed
 from laclip_ray.rewriting.tables import LOG_PROBABILITY
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,10 @@ from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact
 from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.storing.slots import Slots, merge_accepted, merge_slots
-from laclip_ray.rewriting.storing.store import Committed, RewriteSet
+from laclip_ray.rewriting.storing.store import RewriteSet
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class RewriteSets:
 
     def describe(self) -> list[dict[str, Committed]]:
         """Of each set, the metadata of the shards committed now."""
-        return [rewrite_set.describe(rewrite_set.committed_revisions()) for rewrite_set in self.sets]
+        return [rewrite_set.committed() for rewrite_set in self.sets]
 
     def lineage(self, described: Sequence[Mapping[str, Committed]] | None = None) -> list[dict[str, Any]]:
         """One JSON object per set: its recipe's fingerprint, and a digest of its committed shards.
@@ -258,7 +259,7 @@ def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple
 
 def describe_sets(sets: Iterable[RewriteSet]) -> dict[str, dict[str, Committed]]:
     """The metadata of all committed shards, by set and shard."""
-    return {rewrite_set.name: rewrite_set.describe(rewrite_set.committed_revisions()) for rewrite_set in sets}
+    return {rewrite_set.name: rewrite_set.committed() for rewrite_set in sets}
 
 
 def _check_exists(rewrite_set: RewriteSet) -> None:

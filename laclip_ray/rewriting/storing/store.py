@@ -6,6 +6,7 @@ A rewrite set holds what one recipe wrote for a dataset, in a directory of its o
     draws/REVISION/SHARD.parquet                     every draw of a shard, in the shard's order (`DRAWS_SCHEMA`)
     verdicts/GATE_FINGERPRINT/REVISION/SHARD.parquet the gate's verdict on each draw (`VERDICTS_SCHEMA`)
     attempts/                                        shards that an engine is generating (`attempts`)
+    verdicts/GATE_FINGERPRINT/register.parquet       the metadata of committed shards in one file (`register`)
     summary.json                                     counts over all committed shards
 
 `SHARD` is the shard's name, which is a path; parts that are too long for a file are cut (`shard_files`).
@@ -30,9 +31,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laclip_ray import storage
-from laclip_ray.data.records import Sample
 from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.storing import register
+from laclip_ray.rewriting.storing.committed import Committed, Listed, StoredFile
 from laclip_ray.rewriting.storing.recipe_file import claim
 from laclip_ray.rewriting.storing.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.storing.shard_files import path_of_shard, shard_of_path
@@ -53,21 +55,6 @@ _STATISTICS_KEY = b"laclip_ray.statistics"
 _DIGEST_KEY = b"laclip_ray.digest"
 _SCORERS_KEY = b"laclip_ray.scorers"
 """A JSON object: by score, the fingerprint of what computed it."""
-
-
-@dataclass(frozen=True)
-class Committed:
-    """The metadata of a committed shard."""
-
-    revision: int
-    origin: Origin
-    statistics: Statistics
-    digest: str
-    """Digest of the draws, their verdicts and their scores."""
-
-    def is_of(self, samples: Sequence[Sample]) -> bool:
-        """Whether the draws were made from these samples, in this order."""
-        return self.origin.inputs == digest_samples(samples)
 
 
 @dataclass(frozen=True)
@@ -100,26 +87,60 @@ class RewriteSet:
 
     def committed_revisions(self) -> dict[str, int]:
         """The newest revision of each shard that has draws and this gate's verdicts on them."""
-        draws = self._files("draws")
-        verdicts = sorted(self._files("verdicts", self.gate))
-        return {
+        return dict(self.listed().committed)
+
+    def listed(self) -> Listed:
+        """The files that the set has now."""
+        draws, verdicts = self._files("draws"), self._files("verdicts", self.gate)
+        committed = {
             name: revision
-            for name, revision in verdicts
+            for name, revision in sorted(verdicts)
             if any((stored, revision) in draws for stored in stored_names(name))
         }
+        identities = {file: identity for file, identity in verdicts.items() if identity}
+        return Listed(dict(sorted(draws)), committed, identities)
 
-    def _files(self, *parts: str) -> set[tuple[str, int]]:
-        """(shard, revision) of every Parquet file below a directory of revisions."""
+    def _files(self, *parts: str) -> dict[StoredFile, str]:
+        """Every Parquet file below a directory of revisions, with its identity; empty if its store tells no changes."""
         directory = storage.join(self.location, *parts)
         prefix = len(storage.filesystem(directory)[1].rstrip("/")) + 1
-        files = set()
-        for url in storage.list_files(directory):
-            revision, _, name = storage.filesystem(url)[1][prefix:].partition("/")
+        files = {}
+        for path, identity in storage.list_identities(directory).items():
+            revision, _, name = path[prefix:].partition("/")
             if not (name.endswith(".parquet") and revision.isdigit()):
                 continue
             if self.newest_revision is None or int(revision) <= self.newest_revision:
-                files.add((shard_of_path(name.removesuffix(".parquet")), int(revision)))
+                files[shard_of_path(name.removesuffix(".parquet")), int(revision)] = identity
         return files
+
+    @property
+    def _register(self) -> str:
+        return storage.join(self.location, "verdicts", self.gate, register.FILE_NAME)
+
+    def committed(self, listed: Listed | None = None, wanted: Mapping[str, int] | None = None) -> dict[str, Committed]:
+        """The metadata of committed shards, from the register where it is up to date, else from the shards' files.
+
+        Args:
+            listed: from `listed`. None: list now.
+            wanted: the revision of each shard to describe, by name. None: all that are committed.
+        """
+        listed = self.listed() if listed is None else listed
+        wanted = listed.committed if wanted is None else wanted
+        known = register.read_register(self._register, listed.identities) if wanted else {}
+        found = {name: known[name, revision] for name, revision in wanted.items() if (name, revision) in known}
+        read = self.describe({name: revision for name, revision in wanted.items() if name not in found})
+        return {name: found[name] if name in found else read[name] for name in wanted}
+
+    def save_register(self, committed: Mapping[str, Committed], listed: Listed) -> None:
+        """Write the register, unless it has all of these shards.
+
+        Args:
+            committed: by shard.
+            listed: the files that `committed` was read from.
+        """
+        files = {(shard, content.revision) for shard, content in committed.items()} & listed.identities.keys()
+        if files - register.read_register(self._register, listed.identities).keys():
+            register.write_register(self._register, committed, listed.identities)
 
     def pinned(self) -> "RewriteSet":
         """This set with the revisions that exist now; later ones are ignored."""
@@ -306,20 +327,6 @@ def open_for_writing(location: str, recipe: Mapping[str, Any], gate: str, settin
     """
     claim(location, recipe, setting)
     return RewriteSet(location, gate)
-
-
-def digest_inputs(ids: Iterable[str], caption_hashes: Iterable[str]) -> str:
-    """A digest of a shard's samples, in order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for column in (ids, caption_hashes):
-        digest.update("\0".join(column).encode())
-        digest.update(b"\1")
-    return digest.hexdigest()
-
-
-def digest_samples(samples: Sequence[Sample]) -> str:
-    """`digest_inputs` of samples."""
-    return digest_inputs((sample.id for sample in samples), (sample.caption_hash for sample in samples))
 
 
 def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, origin: Origin) -> None:

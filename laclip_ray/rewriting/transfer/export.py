@@ -18,9 +18,10 @@ from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.ownership import check_empty
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.matching import explain, is_made_of, is_of, of_present_shards
 from laclip_ray.rewriting.storing.sets import SetSelection, describe_sets, readable_sets
-from laclip_ray.rewriting.storing.store import Committed, RewriteSet
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.transfer.export_files import (
     ID_COLUMNS,
     ExportResult,

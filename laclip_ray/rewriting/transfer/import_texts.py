@@ -33,6 +33,7 @@ from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.scoring.meaning_pool import local_meaning_gate
 from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate, judge_by_meaning, read_scored_draws
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.committed import digest_samples
 from laclip_ray.rewriting.storing.recipe_file import check_location
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import RewriteSet
@@ -244,7 +245,7 @@ class _ImportedSet:
             Whether it was committed before, and its counts.
         """
         rewrite_set, name = self.rewrite_set, shard.name
-        inputs = store.digest_samples(samples)
+        inputs = digest_samples(samples)
         revision = store.of_shards(self._drawn_revisions, [name]).get(name)
         if revision is not None and (origin := rewrite_set.origin(name, revision)).inputs == inputs:
             with contextlib.suppress(FileNotFoundError):

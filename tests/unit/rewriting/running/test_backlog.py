@@ -17,9 +17,9 @@ from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.recipe import build_recipe
 from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
+from laclip_ray.rewriting.storing.committed import digest_inputs
 from laclip_ray.rewriting.storing.store import (
     commit_verdicts,
-    digest_inputs,
     open_for_writing,
     restamp_verdicts,
     write_draws,

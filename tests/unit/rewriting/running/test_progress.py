@@ -18,8 +18,8 @@ from laclip_ray.rewriting.running.hooks import RunHooks
 from laclip_ray.rewriting.running.progress import Progress
 from laclip_ray.rewriting.running.result import BudgetReachedError, RewritingResult, StoppedError
 from laclip_ray.rewriting.running.shortfall import ShortfallError
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.statistics import Statistics
-from laclip_ray.rewriting.storing.store import Committed
 from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin
 from tests.cases import case
 from tests.unit.conftest import write_tar

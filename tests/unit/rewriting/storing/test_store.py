@@ -18,12 +18,12 @@ from laclip_ray.data.records import hash_caption
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
+from laclip_ray.rewriting.storing.committed import digest_inputs
 from laclip_ray.rewriting.storing.recipe_file import check_location
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import (
     RewriteSet,
     commit_verdicts,
-    digest_inputs,
     of_shards,
     open_for_writing,
     restamp_verdicts,
