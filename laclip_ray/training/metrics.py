@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.training.event_files import EventFiles
 from laclip_ray.training.paths import RunPaths
 
 logger = logging.getLogger(__name__)
 
-_METRICS_FLUSH_S = 20.0
-"""Time between two writes of `metrics.jsonl`."""
+_METRICS_FLUSH_S = 30.0
+"""Time between two writes of `metrics.jsonl` and of TensorBoard's events."""
 _SCALARS = ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share", "shards_in_batch")
 """Numbers of a line that TensorBoard shows."""
 _GAUGES = {
@@ -98,11 +99,9 @@ class MetricsLog:
             self._rows = [row for row in read_metrics(paths.output) if row.get("step", 0) <= from_step]
         self._flushed_s = time.monotonic()
         self._tensorboard_url = paths.tensorboard
-        self._tensorboard: Any = None
+        self._tensorboard: EventFiles | None = None
         with self._tried(paths.tensorboard):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._tensorboard = SummaryWriter(paths.tensorboard, purge_step=from_step + 1)
+            self._tensorboard = EventFiles(paths.tensorboard, from_step)
 
     @contextlib.contextmanager
     def _tried(self, log: str) -> Iterator[None]:
@@ -120,7 +119,7 @@ class MetricsLog:
         with self._tried(self._tensorboard_url):
             for name in _SCALARS:
                 if row[name] is not None and self._tensorboard is not None:
-                    self._tensorboard.add_scalar(f"train/{name}", row[name], row["step"])
+                    self._tensorboard.add(f"train/{name}", row[name], row["step"])
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
         print(console_line(row), flush=True)

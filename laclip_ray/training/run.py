@@ -20,10 +20,10 @@ from laclip_ray.data.text_choice import text_policy
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.models.specs import ModelSpec, load_model_spec, with_loss
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.matching import check_joins
 from laclip_ray.rewriting.storing.score_checks import check_scores
 from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, check_weights, committed_sets
-from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.training.batches import worker_batch_size
 from laclip_ray.training.checkpoint import newest_checkpoint, read_state
 from laclip_ray.training.loop import LoopInput
