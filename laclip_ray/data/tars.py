@@ -24,6 +24,7 @@ from laclip_ray.data.file_kinds import describe_start
 
 _BLOCK = 512
 _END_MARK = bytes(_BLOCK)
+_MARK, _MARK_POSITION = b"ustar", 257
 
 _MAX_EXTENSION_BYTES = 2**20
 """Bytes of one extended header (long name, pax attributes, map of holes), at most."""
@@ -334,6 +335,18 @@ def _to_entry(
 def _target_name(link: _Entry) -> str:
     target = link.link if link.kind == ord("1") else posixpath.join(posixpath.dirname(link.member.name), link.link)
     return posixpath.normpath(target)
+
+
+def first_header(content: bytes) -> int | None:
+    """Position of the first header in a part of a tar that begins at a multiple of 512; None if it holds none.
+
+    Only headers with the mark of ustar, GNU and pax tars are taken: the content of a member may have the checksum of a
+    header by chance.
+    """
+    for position in range(0, len(content) - _BLOCK + 1, _BLOCK):
+        if content.startswith(_MARK, position + _MARK_POSITION) and _is_header(content[position : position + _BLOCK]):
+            return position
+    return None
 
 
 def _begins_a_tar(block: bytes) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -252,3 +253,10 @@ def test_numbers_of_all_forms_are_read() -> None:
     assert tars._number(b"\x80" + (2**40).to_bytes(11, "big")) == 2**40
     assert tars._number(b"\xff" * 12) == -1
     assert tars._number(bytes(12)) == 0
+
+
+def test_the_first_header_is_found_in_any_part_of_a_tar() -> None:
+    tar = member("a.jpg", os.urandom(5_000)) + member("a.txt", b"one") + END
+    assert tars.first_header(tar) == 0
+    assert tars.first_header(tar[512:]) == 5_120
+    assert tars.first_header(tar[7_000 // 512 * 512 :]) is None
