@@ -30,6 +30,7 @@ from laclip_ray.training.metrics import MetricsLog
 from laclip_ray.training.mixing import Mixing, count_shards
 from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.paths import RunPaths
+from laclip_ray.training.preemption import PreemptionNotice
 from laclip_ray.training.saver import Saver
 from laclip_ray.training.step import Stepper
 from laclip_ray.training.worker_reports import NonFinite, RunReport, Window, gather, merge_reports
@@ -137,6 +138,7 @@ class TrainingLoop:
         """Of all workers, at the newest checkpoint."""
         self._step = state.step
         """Steps done."""
+        self._notice = PreemptionNotice(state.step)
 
     def run(self, batches: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Train until the run's last step, the end of the batches, or a non-finite loss or weight."""
@@ -152,9 +154,8 @@ class TrainingLoop:
             # Before the checkpoint: a run that resumes from it would not repeat this step, nor the export.
             if self._rank == 0 and self._step in self._inputs.export_steps and self._stepper.has_finite_weights:
                 self._export(self._inputs.export_steps[self._step])
-            if (self._is_log_due() or self._is_save_due()) and not self._settle(
-                log=self._is_log_due(), save=self._is_save_due()
-            ):
+            is_log_due, is_save_due = self._is_log_due(), self._is_save_due() or self._notice.is_new(self._step)
+            if (is_log_due or is_save_due) and not self._settle(log=is_log_due, save=is_save_due):
                 return False
             if self._step == self._inputs.last_step:
                 return True
@@ -186,21 +187,16 @@ class TrainingLoop:
 
         Args:
             log: whether to write a log line.
-            save: whether to make a checkpoint. One is also made if the newest is too old, or if Ray announces that it
-                will take nodes away.
+            save: whether to make a checkpoint. One is also made if the newest is too old.
 
         Returns:
             False if training has to stop, because of a non-finite loss or weight.
         """
-        import ray.train
-
         mine = self._window.report(self._consumption, save or self._saver.is_old())
         report = merge_reports(self._start, gather(mine), self._step)
         save = report.is_save_due
         if log:
             self._log(report)
-            if not self._saver.saved_for_preemption and ray.train.get_preemption_info() is not None:
-                self._saver.saved_for_preemption = save = True
         non_finite = report.non_finite
         if non_finite is None and save and not self._stepper.has_finite_weights:
             non_finite = NonFinite(self._step, [])

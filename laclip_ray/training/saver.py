@@ -56,8 +56,6 @@ class Saver:
         self._uploading: Path | None = None
         self.saved_step = step
         """The step of the newest checkpoint."""
-        self.saved_for_preemption = False
-        """Whether a checkpoint was made since Ray announced that it will take nodes away."""
 
     def is_old(self) -> bool:
         """Whether the newest checkpoint is older than `train.checkpoint.every_minutes`."""
