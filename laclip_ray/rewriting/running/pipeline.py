@@ -48,6 +48,7 @@ from laclip_ray.rewriting.running.stages import (
 from laclip_ray.rewriting.scoring.meaning_pool import encoder_group, start_meaning_gate
 from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.progress_file import ProgressFile
 from laclip_ray.rewriting.tables import WorkUnit
 
 logger = logging.getLogger(__name__)
@@ -261,6 +262,7 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
     result.elapsed_s = time.monotonic() - started_s
     summary_url = storage.join(backlog.experiment.rewrite_output, "summary.json")
     storage.write_json(summary_url, result.to_json())
+    ProgressFile(backlog.experiment.rewrite_output).remove()
     result.incomplete = find_incomplete(result, error, summary_url)
     if error is not None and not result.missing:
         logger.warning("everything is committed, but Ray Data ended with an error: %s", error)

@@ -20,6 +20,7 @@ from laclip_ray.rewriting.running.result import (
 )
 from laclip_ray.rewriting.running.shortfall import ShortfallError, failed_share_error
 from laclip_ray.rewriting.running.stages import shard_row
+from laclip_ray.rewriting.storing.progress_file import ProgressFile, RewritingProgress
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import WorkUnit
 
@@ -55,10 +56,13 @@ class Progress:
     """Watches the use of the prefix cache. None: the heads' tokens are not known here."""
     start_failure: EngineStartError | None = None
     """The last engine in this round that did not start."""
+    file: ProgressFile = field(init=False)
+    """Read by `laclip status`."""
 
     def __post_init__(self) -> None:
         """Count what earlier runs committed: a rerun must not spend money before it notices that rewrites fail."""
         self.counted = {name: Statistics() for name in self.backlog.sets}
+        self.file = ProgressFile(self.backlog.experiment.rewrite_output)
         left = {(unit.prompt_set, unit.shard) for unit in self.backlog.units}
         self.counted_shards = set()
         for name, committed in self.backlog.committed.items():
@@ -100,6 +104,7 @@ class Progress:
                 self._record_commit(report)
                 if self.drawn < len(to_draw) and (limit := self.reached_limit()):
                     raise limit
+            self._tell()
         if self.start_failure is None:
             return []  # no unit was given back
         if self.left and not self.drawn:
@@ -110,6 +115,13 @@ class Progress:
         self.left = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
         self.drawn = self.returned = 0
         self.start_failure = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell others how far the run is, now and then."""
+        if self.file.is_due:
+            shards = len(self.backlog.shards)
+            self.file.write(RewritingProgress.of(shards, self.counted, self.result.failures))
 
     def reached_limit(self) -> BudgetReachedError | ShortfallError | None:
         """The error that forbids new draws: the budget is spent, or too many rewrites fail. None: draw on."""

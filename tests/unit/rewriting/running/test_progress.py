@@ -10,15 +10,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from laclip_ray import storage
 from laclip_ray.config import parse_experiment, with_overrides
-from laclip_ray.rewriting.engines.engine import EngineStartError
+from laclip_ray.rewriting.engines.engine import EngineStartError, VllmEngine
 from laclip_ray.rewriting.engines.work import CacheWatch, EngineWork
 from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
+from laclip_ray.rewriting.running.pipeline import finish_rewriting
 from laclip_ray.rewriting.running.progress import Progress
 from laclip_ray.rewriting.running.result import BudgetReachedError, RewritingResult, StoppedError
 from laclip_ray.rewriting.running.shortfall import ShortfallError
+from laclip_ray.rewriting.storing import progress_file
 from laclip_ray.rewriting.storing.committed import Committed
+from laclip_ray.rewriting.storing.progress_file import PROGRESS_FILE, ProgressFile, RewritingProgress
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin
 from tests.cases import case
@@ -215,3 +219,33 @@ def test_the_speed_of_a_run_is_that_of_its_engines(backlog: Backlog, start: Call
     progress = start()
     progress.follow(Reports(worked(0, 0), worked(1, 0), report(2, engine=None)), backlog.to_draw)
     assert progress.result.speed.tokens_per_s == 4_000 / 20.0
+
+
+def test_the_file_of_a_run_has_its_counts_from_the_start_and_after_each_period(
+    backlog: Backlog, start: Callable[..., Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> RewritingProgress:
+        return RewritingProgress.from_json(storage.read_json(f"{backlog.experiment.rewrite_output}/{PROGRESS_FILE}"))
+
+    class Watched(Reports):
+        """Notes what the file says before each report."""
+
+        def iter_batches(self, **_: object) -> Iterator[pa.Table]:
+            for block in super().iter_batches():
+                seen.append(told())
+                yield block
+
+    seen: list[RewritingProgress] = []
+    monkeypatch.setattr(progress_file, "_PERIOD_S", 0.0)
+    start().follow(Watched(report(0), report(1, failure="cut"), report(2)), backlog.to_draw)
+    seen.append(told())
+    assert [each.shards for each in seen] == [6, 6, 6, 6]
+    assert [each.sets["cleaned"].captions for each in seen] == [0, 5, 5, 10]
+    assert [each.failures for each in seen] == [{}, {}, {"cleaned/1.tar": "cut"}, {"cleaned/1.tar": "cut"}]
+
+
+def test_a_run_that_ends_leaves_its_summary_and_no_progress(backlog: Backlog) -> None:
+    output = backlog.experiment.rewrite_output
+    ProgressFile(output).write(RewritingProgress(6, {}))  # a killed run's
+    finish_rewriting(replace(backlog, to_draw=[]), VllmEngine)
+    assert [storage.name_of(url) for url in storage.list_files(output) if "/cleaned/" not in url] == ["summary.json"]
