@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "training",
             "evaluation",
             "onejob tuning",
-            "console",
+            "console status",
             "demo",
             "cli",
             "__main__ jobs",
@@ -56,6 +56,9 @@ PURE = (
     "data.records",
     "tally",
     "randomness",
+    "status.outputs",
+    "status.printing",
+    "cli.status",
 )
 """Modules that import neither Ray, vLLM nor torch, nor anything that does."""
 
@@ -66,6 +69,7 @@ VERBS = (
     "onejob.run",
     "evaluation.run",
     "evaluation.during",
+    "status.outputs",
 )
 """What the verbs call. Ray reads its environment when it is imported, and connecting sets that first. Sweeps are not
 among them: `tuning.schedulers` derives its classes from Ray Tune's."""
