@@ -15,6 +15,7 @@ from tests.unit.cluster_files.checks import (
     LAUNCHERS,
     MANIFESTS,
     PROMETHEUS,
+    REPOSITORY,
     SKYPILOT,
     cluster_spec,
     load,
@@ -152,3 +153,22 @@ def test_no_file_holds_a_secret(name: str) -> None:
 def test_every_file_of_the_directory_is_checked() -> None:
     files = {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*") if path.is_file()}
     assert files == {*FILES, "Dockerfile", "Dockerfile.dockerignore"}
+
+
+PAGE = REPOSITORY / "docs" / "clusters.md"
+
+
+def test_the_page_names_every_file() -> None:
+    text = PAGE.read_text()
+    groups = {name.rpartition("/")[2].removesuffix(".yaml").replace("rayjob", "") for name in JOBS.values()}
+    short = {f"`{group}`" for group in groups - {"-rewrite"}}
+    named = {f"`{name}`" for name in (*FILES, "Dockerfile")} - {f"`{name}`" for name in JOBS.values()}
+    assert {name for name in named | short | {f"`{JOBS['rewrite']}`"} if name not in text} == set()
+
+
+def test_the_page_names_the_versions_of_the_files() -> None:
+    text = PAGE.read_text()
+    assert set(re.findall(r"laclip-ray:ray-([0-9.]+[0-9])", text)) == {locked_version("ray")}
+    installed = {command.split()[-1] for name in LAUNCHERS for command in load(name)["head_setup_commands"]}
+    assert set(re.findall(r"pip install (\S+==\S+)", text)) == installed
+    assert f"fsspec {locked_version('fsspec')}" in text
