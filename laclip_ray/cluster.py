@@ -105,21 +105,12 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
         UserError: the reservation does not fit, or an output would be lost.
         SurroundingsError: an output cannot be written, or Ray cannot be started or joined.
     """
-    address = os.environ.get("RAY_ADDRESS")
     for setting, url in outputs.items():
         storage.check_output(url, setting, in_ray_job(), 1, settings.shared_paths)
     check_local(settings, reservation)
     check_writable(outputs)
     if not _is_connected():
-        for variable, value in _QUIET_ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
-        if address:
-            start_or_join(address)
-        else:
-            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
-            cpus = _local_cpus(settings, reservation)
-            dashboard = reservation.trains if settings.dashboard is None else settings.dashboard
-            start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
+        join(settings, reservation)
         _interrupt_on_sigterm()
     import ray
 
@@ -129,6 +120,23 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
     _check_cluster(reservation, ray.cluster_resources(), nodes, settings.autoscaling)
 
 
+def join(settings: RayConfig, reservation: Reservation) -> None:
+    """Join the cluster at `RAY_ADDRESS`, or start a local Ray that holds the reservation's CPUs. Checks nothing.
+
+    Raises:
+        SurroundingsError: Ray cannot be started or joined.
+    """
+    for variable, value in _QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    if address := os.environ.get("RAY_ADDRESS"):
+        start_or_join(address)
+        return
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
+    cpus = _local_cpus(settings, reservation)
+    dashboard = reservation.trains if settings.dashboard is None else settings.dashboard
+    start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
+
+
 def _check_cluster(
     reservation: Reservation, resources: Mapping[str, float], nodes: Sequence[Mapping[str, Any]], autoscaling: bool
 ) -> None:
@@ -136,13 +144,27 @@ def _check_cluster(
     if autoscaling:
         check_gpus_are_known(reservation, resources.get("GPU", 0))
     try:
-        check_cpus(reservation, resources.get("CPU", 0), "the cluster")
-        check_gpus(reservation, resources.get("GPU", 0))
-        check_nodes(reservation, nodes)
+        check_fits(reservation, resources, nodes)
     except UserError as error:
         if not autoscaling:
             raise
         logger.warning("waiting for the cluster to grow: %s", error)
+
+
+def check_fits(reservation: Reservation, resources: Mapping[str, float], nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a reservation that the cluster, as it is now, cannot hold.
+
+    Args:
+        reservation: resources that a verb will hold.
+        resources: of the whole cluster, as `ray.cluster_resources()` gives them.
+        nodes: as `ray.nodes()` describes them.
+
+    Raises:
+        UserError: with the arithmetic.
+    """
+    check_cpus(reservation, resources.get("CPU", 0), "the cluster")
+    check_gpus(reservation, resources.get("GPU", 0))
+    check_nodes(reservation, nodes)
 
 
 def check_local(settings: RayConfig, reservation: Reservation) -> None:
@@ -256,7 +278,7 @@ def _check_group(verb: str, group: ResourceGroup, nodes: Sequence[Mapping[str, A
     conditions = [f"accelerator_type {group.accelerator_type}"] if group.accelerator_type else []
     conditions += [f"label {key}: {value}" for key, value in group.label_selector.items()]
     kind = f"nodes with {' and '.join(conditions)}" if conditions else "nodes"
-    admitting = sum(_admits(node, group) for node in nodes)
+    admitting = sum(admits(node, group) for node in nodes)
     raise UserError(
         f"laclip {verb} needs room for {group.required_processes} {group.name}, each with {group.cpus:g} CPUs and "
         f"{gpus_per_process(group.gpus):g} GPUs of one node; the cluster has {admitting} {kind} (of {len(nodes)}), "
@@ -267,7 +289,7 @@ def _check_group(verb: str, group: ResourceGroup, nodes: Sequence[Mapping[str, A
 def _check_shared_gpus(verb: str, groups: Sequence[ResourceGroup], nodes: Sequence[Mapping[str, Any]]) -> None:
     """Refuse groups that need more GPUs together than the nodes that admit any of them have."""
     required, terms = _gpus_at_once(groups)
-    shared = [node for node in nodes if any(_admits(node, group) for group in groups)]
+    shared = [node for node in nodes if any(admits(node, group) for group in groups)]
     available = sum(node["Resources"].get("GPU", 0.0) for node in shared)
     if required > available:
         raise UserError(
@@ -287,7 +309,7 @@ def alive_nodes() -> list[Mapping[str, Any]]:
 def count_fitting(group: ResourceGroup, nodes: Sequence[Mapping[str, Any]], most: int) -> int:
     """How many processes of a group, up to `most`, fit on the nodes if they are otherwise empty."""
     group = replace(group, gpus=gpus_per_process(group.gpus))  # asks the cluster once instead of for each node
-    return min(most, sum(count_fitting_in(node["Resources"], group, most) for node in nodes if _admits(node, group)))
+    return min(most, sum(count_fitting_in(node["Resources"], group, most) for node in nodes if admits(node, group)))
 
 
 def count_fitting_in(resources: Mapping[str, float], group: ResourceGroup, most: int) -> int:
@@ -312,9 +334,9 @@ def nodes_without(
     """
     group = replace(group, gpus=gpus_per_process(group.gpus))
     remaining: list[Mapping[str, Any]] = []
-    for node in sorted(nodes, key=lambda node: other is not None and _admits(node, other)):
+    for node in sorted(nodes, key=lambda node: other is not None and admits(node, other)):
         resources = dict(node["Resources"])
-        if _admits(node, group):
+        if admits(node, group):
             placed = count_fitting_in(resources, group, processes)
             processes -= placed
             for name, per_process in (("CPU", group.cpus), ("GPU", group.gpus or 0.0)):
@@ -323,7 +345,7 @@ def nodes_without(
     return remaining
 
 
-def _admits(node: Mapping[str, Any], group: ResourceGroup) -> bool:
+def admits(node: Mapping[str, Any], group: ResourceGroup) -> bool:
     """Whether a node has the group's accelerator and labels."""
     labels: Mapping[str, str] = node.get("Labels") or {}
     if group.accelerator_type and f"accelerator_type:{group.accelerator_type}" not in node["Resources"]:

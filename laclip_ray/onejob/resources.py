@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from laclip_ray import cluster
-from laclip_ray.config import RewriteConfig, with_overrides
+from laclip_ray.config import RewriteConfig, TrainConfig, with_overrides
 from laclip_ray.rewriting.running.backlog import Backlog
-from laclip_ray.rewriting.running.pipeline import engine_group, rewriting_groups, scorer_group
+from laclip_ray.rewriting.running.pipeline import engine_group, engines_of, rewriting_groups, scorer_group
 from laclip_ray.rewriting.scoring.meaning_pool import encoder_group
 from laclip_ray.training.run import worker_group
 
@@ -26,10 +26,30 @@ def runs_beside(backlog: Backlog) -> bool:
 
 def reservations(backlog: Backlog) -> list[cluster.Reservation]:
     """The reservations of the job's phases, the one with the most CPUs first."""
-    experiment = backlog.experiment
-    workers = worker_group(experiment.train)
     rewriting = rewriting_groups(backlog) if backlog.units else ()
-    if runs_beside(backlog):
+    return _phases(rewriting, worker_group(backlog.experiment.train), runs_beside(backlog))
+
+
+def planned_reservations(rewrite: RewriteConfig, train: TrainConfig, rewrites: bool) -> list[cluster.Reservation]:
+    """The reservations of a job's phases before any rewrite exists, the one with the most CPUs first.
+
+    Args:
+        rewrite: how captions are rewritten.
+        train: how the model is trained.
+        rewrites: whether the job rewrites. If not, there is only training.
+    """
+    workers = worker_group(train)
+    if not rewrites:
+        return [cluster.Reservation("train", (workers,))]
+    scorers = (scorer_group(rewrite.gate.picture), encoder_group(rewrite))
+    rewriting = (engines_of(rewrite.engine, rewrite.engine.actors.min), *scorers)
+    return _phases(rewriting, workers, rewrite.delivery != "ahead")
+
+
+def _phases(
+    rewriting: tuple[cluster.ResourceGroup, ...], workers: cluster.ResourceGroup, beside: bool
+) -> list[cluster.Reservation]:
+    if beside:
         return [cluster.Reservation("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
     phases = [cluster.Reservation("run", rewriting), cluster.Reservation("run", (workers,))]
     return sorted(phases, key=lambda phase: -phase.cpus)

@@ -171,10 +171,14 @@ def configured_gpus(engine: EngineConfig) -> float | None:
 def engine_group(backlog: Backlog) -> cluster.ResourceGroup:
     """The engines that rewriting starts with; zero if there are no draws left."""
     engine = backlog.experiment.rewrite.engine
-    engines = engine.actors.min if backlog.to_draw or backlog.to_compare else 0
+    return engines_of(engine, engine.actors.min if backlog.to_draw or backlog.to_compare else 0)
+
+
+def engines_of(engine: EngineConfig, processes: int) -> cluster.ResourceGroup:
+    """A number of engines."""
     return cluster.ResourceGroup(
         "engines",
-        engines,
+        processes,
         engine.cpus_per_actor,
         configured_gpus(engine),
         accelerator_type=engine.accelerator_type,
