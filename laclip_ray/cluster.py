@@ -109,8 +109,7 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
         storage.check_output(url, setting, in_ray_job(), 1, settings.shared_paths)
     check_local(settings, reservation)
     check_writable(outputs)
-    if not _is_connected():
-        join(settings, reservation)
+    if join(settings, reservation):
         _interrupt_on_sigterm()
     import ray
 
@@ -120,21 +119,27 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
     _check_cluster(reservation, ray.cluster_resources(), nodes, settings.autoscaling)
 
 
-def join(settings: RayConfig, reservation: Reservation) -> None:
+def join(settings: RayConfig, reservation: Reservation) -> bool:
     """Join the cluster at `RAY_ADDRESS`, or start a local Ray that holds the reservation's CPUs. Checks nothing.
+
+    Returns:
+        False if this process is connected already.
 
     Raises:
         SurroundingsError: Ray cannot be started or joined.
     """
+    if _is_connected():
+        return False
     for variable, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     if address := os.environ.get("RAY_ADDRESS"):
         start_or_join(address)
-        return
+        return True
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
     cpus = _local_cpus(settings, reservation)
     dashboard = reservation.trains if settings.dashboard is None else settings.dashboard
     start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
+    return True
 
 
 def _check_cluster(

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "training",
             "evaluation",
             "onejob tuning",
-            "console status",
+            "console status doctor",
             "demo",
             "cli",
             "__main__ jobs",
@@ -70,6 +70,7 @@ VERBS = (
     "evaluation.run",
     "evaluation.during",
     "status.outputs",
+    "doctor.examination",
 )
 """What the verbs call. Ray reads its environment when it is imported, and connecting sets that first. Sweeps are not
 among them: `tuning.schedulers` derives its classes from Ray Tune's."""

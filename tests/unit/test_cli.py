@@ -49,7 +49,7 @@ def test_the_package_runs_as_a_module(config: str) -> None:
 def test_each_job_runs_the_verb_of_its_name() -> None:
     jobs = Path(__file__).parents[2] / "jobs"
     assert {path.stem for path in jobs.glob("*.py")} == {
-        *("rewrite", "estimate", "train", "plan", "run", "evaluate", "tune"),
+        *("rewrite", "estimate", "train", "plan", "run", "evaluate", "tune", "doctor"),
     }
     for path in jobs.glob("*.py"):
         assert f'main(["{path.stem}", *sys.argv[1:]])' in path.read_text()
@@ -114,7 +114,7 @@ def test_errors_that_others_take_for_an_end_are_reported(
     assert f"unexpected error: {type(error).__name__}: {error}" in capsys.readouterr().err
 
 
-VERBS = ("rewrite", "train", "run", "tune", "evaluate", "estimate", "plan", "demo", "version", "status")
+VERBS = ("rewrite", "train", "run", "tune", "evaluate", "estimate", "plan", "demo", "version", "status", "doctor")
 GROUPS = {"prompts": ("list", "import"), "rewrites": ("inspect", "retry", "import", "export")}
 GROUPS |= {"checkpoint": ("import", "export")}
 

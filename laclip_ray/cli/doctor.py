@@ -1,0 +1,31 @@
+"""`laclip doctor`: the verb."""
+
+from typing import Annotated
+
+import typer
+
+from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
+from laclip_ray.errors import SurroundingsError
+from laclip_ray.tally import first_names
+
+
+def doctor(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    dry_run: DryRunOption = False,
+    no_cluster: Annotated[
+        bool, typer.Option("--no-cluster", help="Join no cluster, and start no Ray on this machine.")
+    ] = False,
+) -> None:
+    """Check what a run needs: versions, cluster, GPUs, engine arguments, storage, disk, models. Starts no engine."""
+    experiment = read_experiment(config, overrides, dry_run)
+    from laclip_ray.doctor.examination import examine
+    from laclip_ray.doctor.printing import print_results
+
+    with console.status("checking") as shown:
+        results = examine(experiment, not no_cluster, lambda name: shown.update(f"checking: {name}"))
+    print_results(console, results)
+    if names := [result.name for result in results if result.outcome == "failed"]:
+        raise SurroundingsError(
+            f"{len(names)} of {len(results)} checks failed ({first_names(names)}). The table says what to do"
+        )
