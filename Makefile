@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test test-full unit check format figures demo-rewriter models lock clean
+.PHONY: demo test test-full unit check format figures demo-rewriter models object-store lock clean
 # Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
 UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
 JOBS ?= $(shell nproc)
@@ -17,11 +17,11 @@ JOBS ?= $(shell nproc)
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
-test: check models ## All tests but the longest
+test: check models object-store ## All tests but the longest
 	$(UNIT) -q
 	$(BIN)/python -m pytest tests/integration -m "not long"
 
-test-full: check models ## All tests, the longest too, with many examples for each property
+test-full: check models object-store ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
@@ -46,6 +46,9 @@ demo-rewriter: $(READY) ## Train the demo's rewriter again (about 20 minutes on 
 models: $(READY) | $(UV) ## Small real models for tests, in build/models (45 seconds once)
 	@$(BIN)/python -m tests.real_models
 
+object-store: $(READY) | $(UV) ## A real S3 server for tests, in build/object-store
+	@$(BIN)/python -m tests.object_store
+
 $(UV):
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/python -m pip install --quiet uv
@@ -65,6 +68,8 @@ lock: $(UV) ## Resolve both locks again
 	$(COMPILE) --extra gpu pyproject.toml --output-file requirements/gpu.lock
 	$(UV) pip compile --quiet --upgrade --no-deps --generate-hashes --python-version 3.11 --no-annotate --no-header \
 		--no-emit-index-url requirements/models.in --output-file requirements/models.lock
+	$(UV) pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --no-annotate --no-header \
+		--no-emit-index-url requirements/object_store.in --output-file requirements/object_store.lock
 
 clean:
 	rm -rf $(VENV) build demo-output

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from laclip_ray.config import Experiment, parse_experiment
+from tests import object_store
+from tests.integration.procedures import free_port
 
 MODEL = {
     "embed_dim": 32,
@@ -21,7 +23,25 @@ MODEL = {
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[Any]:
+def object_store_port() -> int:
+    """Where the S3 server answers, if a test starts it. Ray's processes get its address when Ray starts."""
+    port = free_port()
+    os.environ.update(object_store.CREDENTIALS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
+    return port
+
+
+@pytest.fixture(scope="session")
+def bucket(object_store_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket in a real S3 server."""
+    import s3fs
+
+    with object_store.object_store(tmp_path_factory.mktemp("object-store"), object_store_port):
+        s3fs.S3FileSystem().mkdir("tests")
+        yield "s3://tests"
+
+
+@pytest.fixture(scope="session")
+def local_ray(object_store_port: int) -> Iterator[Any]:
     """A Ray with 6 logical CPUs that in-process runs connect to; its `Cluster`, which takes further nodes."""
     import ray
     from ray.cluster_utils import Cluster

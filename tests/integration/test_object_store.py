@@ -1,0 +1,68 @@
+"""Rewriting, training and evaluation wholly on a real S3 server: data, rewrites, checkpoints and results."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment
+from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.rewriting.running.pipeline import run_rewriting
+from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
+from laclip_ray.training.metrics import read_metrics
+from laclip_ray.training.run import run_training
+from tests.integration.conftest import good_samples, write_shard
+from tests.integration.scripted_engine import ScriptedEngine
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+SHARDS, SAMPLES = 2, 16
+
+
+@pytest.fixture
+def on_store(bucket: str, tmp_path: Path, make_experiment: Callable[..., Experiment]) -> Experiment:
+    """An experiment whose data and outputs are in the bucket."""
+    location = f"{bucket}/{tmp_path.name}"
+    for number in range(SHARDS):
+        write_shard(tmp_path / "tars" / f"{number}.tar", good_samples(number * SAMPLES, SAMPLES))
+        storage.write_bytes(f"{location}/data/{number}.tar", (tmp_path / "tars" / f"{number}.tar").read_bytes())
+    return make_experiment(
+        output=f"{location}/out",
+        data={"path": f"{location}/data"},
+        text={"p": 0.5},
+        train={"workers": 1, "epochs": 1},
+        evaluate={"retrieval": [{"name": "own", "data": {"path": f"{location}/data"}}]},
+    )
+
+
+def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(on_store: Experiment) -> None:
+    rewritten = run_rewriting(on_store, ScriptedEngine)
+    assert (rewritten.commits, rewritten.missing) == (2 * SHARDS, {})
+    for rewrite_set in configured_sets(SetSelection.of(on_store)).sets:
+        accepted = [text for n in range(SHARDS) for text in (rewrite_set.accepted(f"{n}.tar") or {}).values()]
+        assert len(accepted) == SHARDS * SAMPLES
+        assert all(accepted)
+        assert len(rewrite_set.committed()) == SHARDS
+    assert run_rewriting(on_store, ScriptedEngine).commits == 0
+
+    trained = run_training(on_store)
+    assert trained.summary["samples"] == SHARDS * SAMPLES
+    assert read_metrics(on_store.train_output)[-1]["step"] == trained.summary["steps"]
+    assert storage.list_files(storage.join(on_store.train_output, "tensorboard"))
+    before = {url: storage.identity(url) for url in storage.list_files(on_store.train_output)}
+    again = run_training(on_store)
+    assert json.loads(json.dumps(again.summary)) == json.loads(json.dumps(trained.summary))
+    assert {url: storage.identity(url) for url in storage.list_files(on_store.train_output)} == before
+
+    (result,) = run_evaluation(on_store)["results"]
+    assert result["images"] == SHARDS * SAMPLES
+    assert storage.exists(storage.join(on_store.evaluate_output, "results.json"))
+
+
+def test_of_two_creators_of_a_file_on_the_store_one_succeeds(bucket: str) -> None:
+    url = f"{bucket}/created"
+    assert storage.create_bytes(url, b"first")
+    assert not storage.create_bytes(url, b"second")
+    assert storage.read_bytes(url) == b"first"

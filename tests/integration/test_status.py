@@ -1,0 +1,67 @@
+"""`laclip status` of the files that real runs write."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from laclip_ray import lease, storage
+from laclip_ray.config import Experiment
+from laclip_ray.rewriting.running.backlog import find_backlog
+from laclip_ray.rewriting.running.hooks import RunHooks
+from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.status.outputs import OutputStatus, find_locations, look_at
+from laclip_ray.training.run import run_training
+from tests.integration.conftest import good_samples, write_shard
+from tests.integration.scripted_engine import ScriptedEngine
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+
+def status_of(experiment: Experiment) -> OutputStatus:
+    """The status, of an output without damage."""
+    status = look_at(find_locations(experiment.output))
+    assert status.problems == ()
+    return status
+
+
+def test_the_status_follows_a_job_from_its_first_shard_to_its_model(
+    tmp_path: Path, make_experiment: Callable[..., Experiment]
+) -> None:
+    for number in range(3):
+        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 22, 22))
+    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]}, text={"p": 0.5})
+    seen: list[OutputStatus] = []
+
+    def look_and_stop() -> bool:
+        seen.append(status_of(experiment))
+        return True
+
+    with lease.hold(experiment.rewrite_output, "rewrite.output", "rewrite"):
+        backlog = find_backlog(experiment)
+        claim_sets(backlog)
+        finish_rewriting(backlog, ScriptedEngine, RunHooks(should_stop=look_and_stop))
+    running, stopped = seen[0].rewriting, status_of(experiment).rewriting
+    assert running is not None
+    assert (running.state, running.units, running.failed) == ("running", 3, 0)
+    assert running.units_done >= 1
+    assert stopped is not None
+    assert (stopped.state, stopped.units) == ("incomplete", 3)
+    assert stopped.failed == 3 - stopped.units_done
+
+    result = run_rewriting(experiment, ScriptedEngine)
+    rewritten = status_of(experiment).rewriting
+    assert rewritten is not None
+    assert (rewritten.state, rewritten.units_done, rewritten.failed) == ("finished", 3, 0)
+    counts = rewritten.sets[0].counts
+    assert counts is not None
+    assert (counts.captions, counts.accepted) == (66, result.statistics["crowd"].accepted)
+
+    run_training(experiment)
+    summary = storage.read_json(storage.join(experiment.train_output, "summary.json"))
+    trained = status_of(experiment).training
+    assert trained is not None
+    assert (trained.state, trained.epochs, trained.step) == ("finished", 2, summary["steps"])
+    assert trained.loss is not None
+    assert trained.checkpoint is not None
+    assert summary["checkpoint"].endswith(trained.checkpoint)
