@@ -13,7 +13,8 @@ class DataConfig(Section):
     """Where the samples are and how to read them."""
 
     path: Annotated[str | list[str], InputPath()]
-    """Files, directories or globs; local paths or any fsspec URL."""
+    """Files, directories or globs; local paths, any fsspec URL, or addresses of data sets' pages on the Hugging Face
+    Hub."""
     format: Literal["auto", Format] = "auto"
     """File format. `auto`: by the file extension."""
     image_column: str | None = None

@@ -35,6 +35,7 @@ from laclip_ray.data.http_images import (
     TooLargeError,
     host_and_port,
 )
+from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
 from laclip_ray.data.records import IMAGE_MISSING
 from laclip_ray.redaction import redact
@@ -105,7 +106,7 @@ class ImageSource:
 
     def __init__(self, table_url: str, data: DataConfig) -> None:
         """Make a source for the table at `table_url`."""
-        self._root = data.image_root or posixpath.dirname(table_url)
+        self._root = resolve_hub_address(data.image_root or posixpath.dirname(table_url))
         self._max_bytes = data.max_image_bytes
         self._own = frozenset(map(_store_of, (table_url, self._root)))
         self._schemes = frozenset((*map(str.lower, data.image_schemes), *(scheme for scheme, _ in self._own)))

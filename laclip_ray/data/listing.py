@@ -1,6 +1,7 @@
 """Find the files that a dataset's paths name: files, directories, globs, braces, and paths joined by `::`.
 
-A path that exists is taken literally. Else braces are expanded, and then `*`, `?` and `[...]` match names.
+A path that exists is taken literally. Else braces are expanded, and then `*`, `?` and `[...]` match names. The address
+of a page of the Hugging Face Hub stands for its `hf://` URL.
 
 Names that begin with `.` or `_` below a given directory are left out: leftovers and notes of tools (`_temporary`,
 `_SUCCESS`, `._0.tar`, `.ipynb_checkpoints`). A glob that spells the character out matches them.
@@ -24,7 +25,7 @@ from fsspec.utils import glob_translate
 
 from laclip_ray import storage
 from laclip_ray.data.directory_walk import Found, is_hidden, is_local, path_below, walk
-from laclip_ray.data.path_patterns import TooManyError, expand_braces, split_joined
+from laclip_ray.data.path_patterns import TooManyError, expand_braces, single_paths
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally, first_names
 
@@ -117,7 +118,7 @@ def _targets_of(given: str, setting: str) -> Iterator[_Target]:
         inner = re.search(r"\w+://[^\s'\"]+", given)
         advice = f"give {inner[0]!r}" if inner else "give the path or URL that it reads"
         raise UserError(f"{setting}.path: {given!r} names a command, and commands are not run; {advice}")
-    for url in split_joined(given):
+    for url in single_paths(given):
         if not url.strip():
             raise UserError(f"{setting}.path: {given!r} holds an empty path")
         fs, path = storage.filesystem(url)

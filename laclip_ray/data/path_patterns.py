@@ -1,7 +1,10 @@
 """Paths of data that name several files: joined by `::`, braces, wildcards. Pure functions over text."""
 
 import re
+from collections.abc import Sequence
 from itertools import product
+
+from laclip_ray.data.hub_addresses import resolve_hub_address
 
 MAX_ALTERNATIVES = 1_000_000
 """Paths that the braces of one path may give."""
@@ -35,6 +38,16 @@ def split_joined(path: str) -> list[str]:
             joined.append(part)
         is_chain = part.partition("://")[0] in _CHAINED
     return joined
+
+
+def single_paths(path: str | Sequence[str]) -> list[str]:
+    """The paths of `data.path`: joined ones one by one, and pages of the Hugging Face Hub as their URLs.
+
+    >>> single_paths("a.tar::https://huggingface.co/datasets/org/own/tree/main")
+    ['a.tar', 'hf://datasets/org/own@main']
+    """
+    given = [path] if isinstance(path, str) else path
+    return [resolve_hub_address(single) for joined in given for single in split_joined(joined)]
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -21,6 +21,7 @@ from laclip_ray import storage
 from laclip_ray.config import DataConfig, RetrievalConfig, RetrievalDataConfig
 from laclip_ray.data.image_formats import ImageLimits, image_problem
 from laclip_ray.data.image_sources import ImageSource, images_in_order
+from laclip_ray.data.path_patterns import single_paths
 from laclip_ray.data.records import (
     CAPTION_EMPTY,
     DUPLICATE_ID,
@@ -56,7 +57,7 @@ def is_benchmark_set(data: DataConfig, setting: str) -> bool:
         UserError: the file says that the set has labels instead of captions, or a path holds several splits.
     """
     kinds: dict[str, str] = {}
-    for path in [data.path] if isinstance(data.path, str) else data.path:
+    for path in single_paths(data.path):
         _refuse_several_splits(path, setting)
         for directory in _directories_of(path):
             if (kind := dataset_type(directory, f"{setting}.path")) is not None:

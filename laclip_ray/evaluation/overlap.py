@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.listing import urls_of
+from laclip_ray.data.path_patterns import single_paths
 
 
 def files_in_training(urls: Iterable[str], data: DataConfig) -> list[str]:
@@ -21,7 +22,7 @@ def files_in_training(urls: Iterable[str], data: DataConfig) -> list[str]:
     """
     url_of = {_real(url): url for url in urls}
     common: set[str] = set()
-    for path in [data.path] if isinstance(data.path, str) else data.path:
+    for path in single_paths(data.path):
         fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
         root = _real(fixed if fixed == path else fixed.rpartition("/")[0] or ".")
         if any(real == root or real.startswith(root.rstrip("/") + "/") for real in url_of):

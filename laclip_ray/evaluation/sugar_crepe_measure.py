@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from laclip_ray.config import SugarCrepeConfig
+from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.data.records import IMAGE_MISSING, clean_id
 from laclip_ray.evaluation.coverage import Coverage, NoResultError
 from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures, normalised
@@ -39,8 +40,9 @@ class SugarCrepeMeasure(SetMeasure):
             UserError: a file has another layout, or the images are not there.
         """
         where = f"evaluate.sugar_crepe: {config.name}"
-        examples = read_examples(config.path, where)
-        files = SetFiles(config.images, where, f"evaluate.sugar_crepe[{config.name}].images")
+        examples = read_examples(resolve_hub_address(config.path), where)
+        images = resolve_hub_address(config.images)
+        files = SetFiles(images, where, f"evaluate.sugar_crepe[{config.name}].images")
         wanted = {example.image for example in examples}
         shards = shards_of_files(files, [file for file in files.images if file.name in wanted])
         return cls(config, examples, [LabelledSource(shard) for shard in shards], most_skipped)

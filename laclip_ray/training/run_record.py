@@ -17,6 +17,7 @@ from laclip_ray.config import Experiment, TextConfig
 from laclip_ray.config.defaults import with_defaults
 from laclip_ray.config.facts import marked_keys
 from laclip_ray.config.markers import MayChangeOnResume
+from laclip_ray.data.path_patterns import single_paths
 from laclip_ray.data.records import Shard
 from laclip_ray.errors import UserError
 from laclip_ray.models.files import CONFIG_FILE
@@ -139,4 +140,5 @@ def _identity(experiment: Mapping[str, Any], text: TextConfig) -> dict[str, Any]
             values["rewrite.prompt_sets"] = experiment["rewrite"]["prompt_sets"]
     for section in ("data", "text", "model", "train"):
         values |= {f"{section}.{key}": value for key, value in experiment[section].items()}
+    values["data.path"] = single_paths(values["data.path"])  # a page of the Hub and its URL name the same files
     return {key: value for key, value in values.items() if key not in _MAY_CHANGE}

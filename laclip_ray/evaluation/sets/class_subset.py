@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.errors import UserError
-from laclip_ray.evaluation.sets.hub_addresses import resolve_hub_address
 from laclip_ray.evaluation.sets.text_lists import read_lines
 from laclip_ray.tally import first_names
 

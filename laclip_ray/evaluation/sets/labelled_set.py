@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any
 
 from laclip_ray.config import LabelledConfig
+from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.data.image_sources import StoreError
 from laclip_ray.data.records import clean_id
 from laclip_ray.errors import UserError
@@ -28,7 +29,6 @@ from laclip_ray.evaluation.sets.class_labels import ELSEWHERE, class_labels
 from laclip_ray.evaluation.sets.class_lists import NAMED_CLASS_LISTS, load_class_names
 from laclip_ray.evaluation.sets.class_subset import is_wordnet_id, read_class_subset
 from laclip_ray.evaluation.sets.folders import open_folders, read_folder
-from laclip_ray.evaluation.sets.hub_addresses import resolve_hub_address
 from laclip_ray.evaluation.sets.records import LabelledImage, LabelledShard, Layout, OpenedLayout, with_unique_ids
 from laclip_ray.evaluation.sets.set_files import CLASS_NAMES_FILE, TEMPLATES_FILE, SetFiles, find_layout
 from laclip_ray.evaluation.sets.table_reading import read_table

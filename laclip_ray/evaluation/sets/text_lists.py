@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from laclip_ray import storage
+from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.errors import UserError
-from laclip_ray.evaluation.sets.hub_addresses import resolve_hub_address
 from laclip_ray.tally import first_names
 
 

@@ -22,6 +22,7 @@ from laclip_ray.data.records import IMAGE_MISSING
 from laclip_ray.data.shards import list_shards, read_samples
 from tests.cases import case
 from tests.unit.data.files import captions, read
+from tests.unit.data.hub import PAGE, hub
 from tests.unit.data.servers import Answer, TestStore, http_server
 
 SECTION = "Reading data"
@@ -350,3 +351,12 @@ def test_one_bad_image_leaves_the_others(tmp_path: Path, monkeypatch: pytest.Mon
     with http_server(answers.__getitem__) as (url, _):
         data = manifest(tmp_path / "a.jsonl", [f"{url}/{name}" for name in "abcd"], private_hosts=True)
         assert images(data) == [b"a", "image_http_503", "image_http_403", b"d"]
+
+
+def test_images_may_lie_below_the_page_of_a_data_set_on_the_hub(tmp_path: Path) -> None:
+    with hub({"images/a.png": b"content"}):
+        config = DataConfig(path="t.csv", image_column="image", image_root=f"{PAGE}/images")
+        source = ImageSource(str(tmp_path / "t.csv"), config)
+        place = source.locate("a.png")
+        assert isinstance(place, Place)
+        assert source.read(place) == b"content"

@@ -9,10 +9,11 @@ import pytest
 
 from laclip_ray import storage
 from laclip_ray.data import listing
-from laclip_ray.data.listing import find_files, urls_of
+from laclip_ray.data.listing import find_files, identity_of_file, urls_of
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
 from tests.cases import case
+from tests.unit.data.hub import PAGE, URL, hub
 
 SECTION = "Reading data"
 
@@ -272,3 +273,13 @@ def test_a_signature_is_no_part_of_a_files_name(monkeypatch: pytest.MonkeyPatch)
     fs, _ = storage.filesystem("https://host/a.tar?sig=secret")
     monkeypatch.setattr(fs, "info", lambda path: {"name": path, "size": 9, "type": "file"})
     assert names("https://host/a.tar?sig=secret") == ["a.tar"]
+
+
+@pytest.mark.parametrize("path", ["PAGE", "PAGE/", "PAGE/{0..1}.tar", "PAGE/?.tar", "PAGE/0.tar::PAGE/1.tar"])
+def test_the_page_of_a_data_set_on_the_hub_names_its_files(path: str) -> None:
+    with hub({"0.tar": b"zero", "1.tar": b"one", "sub/2.csv": b"two"}):
+        (of_page,) = find_files([path.replace("PAGE", PAGE)], "data", Tally()).values()
+        (of_url,) = find_files([path.replace("PAGE", URL)], "data", Tally()).values()
+        assert {file.url for file in of_page} >= {f"{URL}/0.tar", f"{URL}/1.tar"}
+        assert of_page == of_url
+        assert [identity_of_file(file) for file in of_page] == [identity_of_file(file) for file in of_url]

@@ -29,6 +29,7 @@ from laclip_ray.evaluation.retrieval import retrieval_metrics
 from laclip_ray.evaluation.tasks import RECALLS as METRICS
 from tests.cases import case
 from tests.unit.conftest import encode, picture, smooth_pixels, tar_bytes, write_tar
+from tests.unit.data.hub import PAGE, hub
 from tests.unit.evaluation.encoded import TestModel, captioned_rows, encoding, read_texts
 
 Captions = dict[int, list[str]]
@@ -447,6 +448,11 @@ def test_a_benchmark_set_says_so(path: str, content: str | None, expected: bool,
     if content is not None:
         (tmp_path / "set" / "dataset_type.txt").write_text(content)
     assert is_benchmark_set(RetrievalDataConfig(path=str(tmp_path / path)), "data") is expected
+
+
+def test_a_benchmark_set_says_so_on_the_hub() -> None:
+    with hub({"dataset_type.txt": b"retrieval", "test/0.tar": b""}):
+        assert is_benchmark_set(RetrievalDataConfig(path=f"{PAGE}/test"), "data")
 
 
 @case("Evaluation", "a labelled set under retrieval (dataset_type.txt)", "refused", exit_code=2)

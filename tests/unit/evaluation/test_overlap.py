@@ -7,6 +7,7 @@ import pytest
 
 from laclip_ray.config import DataConfig
 from laclip_ray.evaluation.overlap import files_in_training
+from tests.unit.data.hub import PAGE, URL, hub
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def root(tmp_path: Path) -> Path:
 def test_common_files_are_found(training: str, found: list[str], root: Path) -> None:
     files = [f"{root}/{name}" for name in ("train/0.tar", "train/deep/2.tar", "test/0.tar")]
     assert files_in_training(files, DataConfig(path=f"{root}/{training}")) == [f"{root}/{name}" for name in found]
-    several = DataConfig(path=[f"{root}/train/1.tar", f"{root}/{training}"])
-    assert files_in_training(files, several) == [f"{root}/{name}" for name in found]
+    for path in ([f"{root}/train/1.tar", f"{root}/{training}"], f"{root}/train/1.tar::{root}/{training}"):
+        assert files_in_training(files, DataConfig(path=path)) == [f"{root}/{name}" for name in found]
 
 
 def test_relative_paths_and_urls_are_compared_with_absolute_ones(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,12 @@ def test_relative_paths_and_urls_are_compared_with_absolute_ones(root: Path, mon
     assert files_in_training(["train/0.tar"], DataConfig(path=str(root / "train"))) == ["train/0.tar"]
     assert files_in_training([f"file://{root}/train/0.tar"], DataConfig(path="train")) == [f"file://{root}/train/0.tar"]
     assert files_in_training([f"{root}/train/0.tar"], DataConfig(path="*/0.tar")) == [f"{root}/train/0.tar"]
+
+
+def test_a_page_of_the_hub_is_compared_with_the_urls_of_its_files() -> None:
+    with hub({"train/0.tar": b"", "test/0.tar": b""}):
+        files = [f"{URL}/train/0.tar", f"{URL}/test/0.tar"]
+        assert files_in_training(files, DataConfig(path=f"{PAGE}/train")) == files[:1]
 
 
 def test_files_of_an_object_store_are_compared() -> None:

@@ -20,6 +20,7 @@ from laclip_ray.training.run_record import write_record
 from laclip_ray.training.summary import unread_samples
 from tests.cases import case
 from tests.unit.conftest import picture, write_tar
+from tests.unit.data.hub import PAGE, URL, hub
 
 
 @pytest.fixture
@@ -181,6 +182,17 @@ def test_the_environment_may_give_a_path_or_the_config_may_hold_it(
     check_training(parse_experiment(content))  # recorded by an earlier version, which expanded it
     begin(parse_experiment(content))
     check_training(parse_experiment(content))
+
+
+def test_the_page_of_a_data_set_on_the_hub_and_its_url_are_the_same_data(begun: Experiment) -> None:
+    files = {path.name: path.read_bytes() for path in Path(str(begun.data.path)).iterdir()}
+    with hub(files):
+        changes = {"output": f"{begun.output}/of-hub", "data.path": [PAGE]}
+        of_page = with_overrides(begun, changes)
+        begin(of_page)
+        check_training(with_overrides(of_page, {"data.path": [URL]}))
+        with pytest.raises(UserError, match=r"data\.path differ"):
+            check_training(with_overrides(of_page, {"data.path": [f"{URL}/a.tar"]}))
 
 
 def test_weights_of_unknown_sets_are_refused(begun: Experiment, tmp_path: Path) -> None:

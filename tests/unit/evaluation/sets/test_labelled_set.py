@@ -12,7 +12,6 @@ from laclip_ray.config import LabelledConfig
 from laclip_ray.endings.surroundings import explain
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.coverage import NoResultError
-from laclip_ray.evaluation.sets.hub_addresses import resolve_hub_address
 from laclip_ray.evaluation.sets.labelled_set import (
     LabelledSet,
     check_expected,
@@ -179,24 +178,6 @@ def test_lists_that_are_no_labels_are_not_usable(raw: str) -> None:
 HUB = "https://huggingface.co/datasets"
 
 
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [
-        (f"{HUB}/clip-benchmark/wds_cars/tree/main", "hf://datasets/clip-benchmark/wds_cars@main"),
-        (f"{HUB}/clip-benchmark/wds_cars/tree/main/", "hf://datasets/clip-benchmark/wds_cars@main"),
-        (f"{HUB}/a/b/tree/v1.0/data/x", "hf://datasets/a/b@v1.0/data/x"),
-        (f"{HUB}/a/b/tree/refs%2Fconvert%2Fparquet/default", "hf://datasets/a/b@refs%2Fconvert%2Fparquet/default"),
-        (f"{HUB}/a/b/blob/main/test.parquet", "hf://datasets/a/b@main/test.parquet"),
-        (f"{HUB}/a/b/resolve/main/test.parquet?download=true", "hf://datasets/a/b@main/test.parquet"),
-        (f"{HUB}/a/b", "hf://datasets/a/b"),
-        (f"{HUB}/a/b/", "hf://datasets/a/b"),
-        ("http://hf.co/datasets/a/b#card", "hf://datasets/a/b"),
-    ],
-)
-def test_pages_of_the_hub_become_urls_that_can_be_read(address: str, url: str) -> None:
-    assert resolve_hub_address(address) == url
-
-
 @case("Evaluation", "a labelled set on the Hub, without a network", "one sentence with the address", exit_code=4)
 def test_a_set_of_the_hub_without_a_network_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -207,25 +188,3 @@ def test_a_set_of_the_hub_without_a_network_ends_in_one_sentence(monkeypatch: py
     assert message is not None
     assert message.count("\n") == 0
     assert "HF_HUB_OFFLINE is set" in message
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/data/set",
-        "s3://bucket/set",
-        "hf://datasets/a/b",
-        f"{HUB}/a",
-        f"{HUB}/a/b/viewer",
-        "https://huggingface.co/a/b/tree/main",
-        "https://example.com/datasets/a/b/tree/main",
-        f"https://example.com/?{HUB}/a/b",
-    ],
-)
-def test_other_paths_stay_as_they_are(path: str) -> None:
-    assert resolve_hub_address(path) == path
-
-
-@given(st.text())
-def test_any_text_is_resolved_or_kept(text: str) -> None:
-    assert resolve_hub_address(text) == text
