@@ -83,8 +83,10 @@ class LabelledConfig(Section):
     """`openai` (80) or `simple` (7), open_clip's for ImageNet; or a file with a template a line, `{c}` or `{}` for the
     class name. `FILE.json#KEY`: the list under KEY. None: the set's own."""
     classes: Annotated[str | None, InputPath()] = None
-    """A file with the WordNet ids of ImageNet classes, one a line: the set has these classes only, its labels in this
-    order. None: all."""
+    """A file of ImageNet's classes, one a line: the set has only these classes, its labels in this order. A line holds
+    the class's WordNet id, or several ids that count as one class. One word before the ids is the label that the set's
+    images have for the class: `alarm_clock n02708093 n03196217`. Lines that begin with `#` are comments. A comment
+    behind the ids is refused, and so is a blank line between classes. None: all classes."""
     metric: Literal["top1", "mean_per_class", "map"] = "top1"
     """The set's own metric, which averages over sets take. `map`: images have several labels."""
     image_column: str | None = None

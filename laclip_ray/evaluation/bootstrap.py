@@ -8,9 +8,14 @@ Intervals are expanded percentile intervals (Hesterberg, "What Teachers Should K
 Statistician, 2015): the percentiles of the resampled metrics, taken a little further out, as Student's t is wider than
 the normal distribution. Plain percentiles are too narrow for small sets.
 
-Not covered: metrics that are no mean over images or classes (mean average precision, the largest of several
-accuracies), and images that belong together, such as frames of one film. Where all images have one value (100 % of 30
-images), the interval has no width: nothing in such a set tells how far the metric may move.
+A mean average precision is computed anew in each resample, from one sort a class: 0.2 to 0.8 s a class for 1,000
+resamples of 50,000 images. Resamples repeat images, which raises the average precision of rare classes, so their
+intervals lie a little high. With ten images of a class and more, 92 to 97 % of simulated intervals hold the truth; with
+four, 87 %.
+
+Not covered: other metrics that are no mean over images or classes (the largest of several accuracies), and images that
+belong together, such as frames of one film. Where all images have one value (100 % of 30 images), the interval has no
+width: nothing in such a set tells how far the metric may move.
 """
 
 import math
@@ -21,7 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laclip_ray.evaluation.per_image import MetricValues
+from laclip_ray.evaluation.per_image import MetricValues, RankedValues, Values
+from laclip_ray.evaluation.protocols.average_precision import resampled_precision
 from laclip_ray.intervals import CONFIDENCE, t_quantile
 from laclip_ray.randomness import generator
 
@@ -62,18 +68,18 @@ class Estimate:
         return f"{self.value:.4f} ({interval})"
 
 
-def metric_of(values: MetricValues) -> float:
+def metric_of(values: Values) -> float:
     """The metric of a set; NaN if no image has a value."""
-    everything = np.ones((1, len(values.values)))
+    everything = np.ones((1, len(values)))
     return float(_resampled(values)(everything)[0])
 
 
-def estimate(values: MetricValues, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def estimate(values: Values, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """A metric and its interval; arguments as in `estimates`."""
     return estimates({"": values}, resamples, seed)[""]
 
 
-def estimates(metrics: Mapping[str, MetricValues], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Estimate]:
+def estimates(metrics: Mapping[str, Values], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Estimate]:
     """The metrics of one set, and their intervals from the same resamples.
 
     Args:
@@ -88,13 +94,13 @@ def estimates(metrics: Mapping[str, MetricValues], resamples: int = RESAMPLES, s
     return {name: _estimate(metric_of(metric), drawn[name], metric) for name, metric in metrics.items()}
 
 
-def difference(first: MetricValues, second: MetricValues, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def difference(first: Values, second: Values, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """The metric of a second checkpoint minus that of a first one; arguments as in `differences`."""
     return differences({"": (first, second)}, resamples, seed)[""]
 
 
 def differences(
-    pairs: Mapping[str, tuple[MetricValues, MetricValues]], resamples: int = RESAMPLES, seed: int = 0
+    pairs: Mapping[str, tuple[Values, Values]], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
     """Paired differences of two checkpoints: second minus first, on the same images.
 
@@ -114,16 +120,21 @@ def differences(
         seed,
     )
     return {
-        name: _estimate(
-            metric_of(second) - metric_of(first),
-            drawn[name],
-            MetricValues(second.values - first.values, first.weights, first.classes),
-        )
+        name: _estimate(metric_of(second) - metric_of(first), drawn[name], _by_image(first, second))
         for name, (first, second) in common.items()
     }
 
 
-def _on_common_images(first: MetricValues, second: MetricValues) -> tuple[MetricValues, MetricValues]:
+def _by_image(first: Values, second: Values) -> Values:
+    """What each image contributes to a difference. Of average precisions only the number of images is known."""
+    if isinstance(first, RankedValues) or isinstance(second, RankedValues):
+        return first
+    return MetricValues(second.values - first.values, first.weights, first.classes)
+
+
+def _on_common_images(first: Values, second: Values) -> tuple[Values, Values]:
+    if isinstance(first, RankedValues) or isinstance(second, RankedValues):
+        return first, second  # every image has scores
     missing = np.isnan(first.values) | np.isnan(second.values)
 
     def masked(metric: MetricValues) -> MetricValues:
@@ -132,8 +143,8 @@ def _on_common_images(first: MetricValues, second: MetricValues) -> tuple[Metric
     return masked(first), masked(second)
 
 
-def _size(metrics: Mapping[str, MetricValues]) -> int:
-    sizes = {len(metric.values) for metric in metrics.values()}
+def _size(metrics: Mapping[str, Values]) -> int:
+    sizes = {len(metric) for metric in metrics.values()}
     assert len(sizes) <= 1, sizes
     return max(sizes, default=0)
 
@@ -142,11 +153,13 @@ Statistic = Callable[[Floats], Floats]
 """The metric of each resample, [B], from how often each image is in it, [B, N]. NaN if no image with a value is."""
 
 
-def _resampled(metric: MetricValues) -> Statistic:
+def _resampled(metric: Values) -> Statistic:
+    if isinstance(metric, RankedValues):
+        return resampled_precision(metric.scores, metric.labels)
     return _class_means(metric.values, metric.classes) if metric.classes is not None else _weighted_mean(metric)
 
 
-def _resampled_difference(first: MetricValues, second: MetricValues) -> Statistic:
+def _resampled_difference(first: Values, second: Values) -> Statistic:
     of_first, of_second = _resampled(first), _resampled(second)
     return lambda counts: of_second(counts) - of_first(counts)
 
@@ -203,11 +216,13 @@ def _draw(statistics_of: Mapping[str, Statistic], images: int, resamples: int, s
     return drawn
 
 
-def _estimate(value: float, resampled: Floats, metric: MetricValues) -> Estimate:
+def _estimate(value: float, resampled: Floats, metric: Values) -> Estimate:
     """The interval of a metric, or of a difference whose values by image are `metric`."""
-    has_value = np.isfinite(metric.values)
-    if metric.weights is not None:
-        has_value &= metric.weights > 0
+    has_value = np.ones(len(metric), bool)
+    if isinstance(metric, MetricValues):
+        has_value = np.isfinite(metric.values)
+        if metric.weights is not None:
+            has_value &= metric.weights > 0
     images = int(has_value.sum())
     finite = resampled[np.isfinite(resampled)]
     if images < 2 or not len(finite):
@@ -217,14 +232,18 @@ def _estimate(value: float, resampled: Floats, metric: MetricValues) -> Estimate
     return Estimate(value, low, high, images)
 
 
-def _tail(metric: MetricValues) -> float:
+def _tail(metric: Values) -> float:
     """The share of resamples below an interval: 0.025 for many images, less for few.
 
     Resampled means vary less than means do, by a factor of (n - 1) / n in the variance, and Student's t is wider than
     the normal distribution. Of a mean over classes, n are the images of a class; its degrees of freedom are
-    Satterthwaite's. Of a weighted mean, n is the number of equal weights that would vary as much.
+    Satterthwaite's. Of a weighted mean, n is the number of equal weights that would vary as much. Of a mean average
+    precision, n are the images that have a class, and all images count as varying alike.
     """
-    if metric.classes is None:
+    if isinstance(metric, RankedValues):
+        counts = metric.labels.sum(axis=0)
+        inflation, degrees = _inflation(counts, np.ones(len(counts)))
+    elif metric.classes is None:
         weights = np.ones(len(metric.values)) if metric.weights is None else metric.weights
         count = float(weights.sum() ** 2 / (weights**2).sum())
         inflation, degrees = count / (count - 1) if count > 1 else math.inf, count - 1
@@ -242,7 +261,11 @@ def _inflation_of_classes(values: Floats, classes: NDArray[np.int64]) -> tuple[f
     of = np.unique(classes, return_inverse=True)[1]
     counts = np.bincount(of)
     means = np.bincount(of, values) / counts
-    variances = np.bincount(of, (values - means[of]) ** 2) / counts
+    return _inflation(counts, np.bincount(of, (values - means[of]) ** 2) / counts)
+
+
+def _inflation(counts: NDArray[np.int64], variances: Floats) -> tuple[float, float]:
+    """The same from the number of images of each class, and their plug-in variance."""
     several = counts > 1
     counts, variances = counts[several], variances[several]
     unbiased = variances / (counts - 1)

@@ -2,7 +2,8 @@
 
 A difference counts as larger than chance if its 95 % interval (paired, by bootstrap over images) excludes zero. It says
 that other images of the same kind would show it too. It does not say that another training run would: that is a matter
-of seeds. Of many equal metrics, one in twenty differs more than chance by chance, which `summary` says.
+of seeds. Few-shot classification is paired over its episodes instead, so its interval says what other episodes of the
+same images would show. Of many equal metrics, one in twenty differs more than chance by chance, which `summary` says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from laclip_ray.evaluation.bootstrap import RESAMPLES, Estimate, differences
-from laclip_ray.evaluation.per_image import MetricValues, PerImage
+from laclip_ray.evaluation.per_image import PerImage, Values
 
 SetKey = tuple[str, str]
 """The task and the dataset of an entry in `results.json`."""
@@ -33,7 +34,7 @@ class Row:
     """As in the results of A, over all its images; None if it has none."""
     b: float | None
     difference: Estimate | None
-    """B minus A on the common images. None: the two are not compared."""
+    """B minus A on the common images or episodes. None: the two are not compared."""
     sentence: str
     """Whether the difference is larger than chance, or why that is not known."""
 
@@ -46,13 +47,13 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Row]:
-    """Compare two contents of `results.json`.
+    """Compare two contents of `results.json`, on the same images or episodes.
 
     Args:
         results_a: of the first checkpoint; `results` is a list of entries with `task`, `dataset` and metrics. Metrics
             are floats, also in nested objects (`wording.flip_rate`).
         results_b: of the second checkpoint.
-        images_a: by set, the values of the images of A. A set may be missing.
+        images_a: by set, the values of the images or episodes of A. A set may be missing.
         images_b: of B.
         resamples: for the intervals.
         seed: of the resamples.
@@ -68,11 +69,13 @@ def compare(
             continue
         pairs, note = _paired(images_a.get(key), images_b.get(key))
         note += _other_settings(entries_a[key], entries_b[key])
+        unit = images_a[key].unit if key in images_a else "image"
         found = differences(pairs, resamples, seed)
         shares_a, shares_b = dict(_metrics(entries_a[key])), dict(_metrics(entries_b[key]))
         for metric in {**shares_a, **shares_b}:
             a, b = shares_a.get(metric), shares_b.get(metric)
-            rows.append(Row(*key, metric, a, b, found.get(metric), _sentence(a, b, found.get(metric)) + note))
+            sentence = _sentence(a, b, found.get(metric), unit) + note
+            rows.append(Row(*key, metric, a, b, found.get(metric), sentence))
     return rows
 
 
@@ -111,8 +114,11 @@ def _metrics(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _metrics(value, f"{prefix}{name}.")
 
 
-def _paired(a: PerImage | None, b: PerImage | None) -> tuple[dict[str, tuple[MetricValues, MetricValues]], str]:
-    """By metric, the values of both on the images that both have, by id; and a remark if some are missing."""
+def _paired(a: PerImage | None, b: PerImage | None) -> tuple[dict[str, tuple[Values, Values]], str]:
+    """By metric, the values of both on the images or episodes that both have, by id; and a remark if some are missing.
+
+    Episodes have their images in their ids. So those of other seeds, settings or images have no common ones.
+    """
     if a is None or b is None:
         return {}, ""
     row_of_a = {own: row for row, own in enumerate(a.ids)}
@@ -126,7 +132,7 @@ def _paired(a: PerImage | None, b: PerImage | None) -> tuple[dict[str, tuple[Met
     }
     if len(common) == len(a.ids) == len(b.ids):
         return pairs, ""
-    return pairs, f" They share {len(common):,} images; A has {len(a.ids):,}, B has {len(b.ids):,}."
+    return pairs, f" They share {len(common):,} {a.unit}s; A has {len(a.ids):,}, B has {len(b.ids):,}."
 
 
 def _other_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
@@ -137,8 +143,14 @@ def _other_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return ""
 
 
-def _sentence(a: float | None, b: float | None, found: Estimate | None) -> str:
+def _sentence(a: float | None, b: float | None, found: Estimate | None, unit: str = "image") -> str:
     """One sentence on a metric.
+
+    Args:
+        a: the metric of A; None if it has none.
+        b: that of B.
+        found: their difference.
+        unit: what is paired.
 
     >>> _sentence(0.40, 0.48, Estimate(0.08, 0.05, 0.11, 5_000))
     'B is higher by 8.0 points (95 % interval +5.0 to +11.0): larger than chance.'
@@ -146,12 +158,13 @@ def _sentence(a: float | None, b: float | None, found: Estimate | None) -> str:
     if a is None or b is None:
         return f"{'A' if a is None else 'B'} has no such metric."
     if found is None:
-        return "The values of the images are missing, so the difference cannot be told from chance."
+        return f"The values of the {unit}s are missing, so the difference cannot be told from chance."
     if found.low is None or found.high is None:
-        return f"The difference cannot be told from chance with {found.images} common images."
+        return f"The difference cannot be told from chance with {found.images} common {unit}s."
     if found.value == found.low == found.high == 0:
-        return "Every image has the same value with both."
-    interval = f"(95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f})"
+        return f"Every {unit} has the same value with both."
+    over = "" if unit == "image" else f" over {unit}s of the same images"
+    interval = f"(95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}{over})"
     if not found.excludes_zero:
         return f"The difference of {100 * found.value:+.1f} points {interval} is not larger than chance."
     higher = "higher" if found.value > 0 else "lower"

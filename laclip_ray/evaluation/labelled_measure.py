@@ -12,13 +12,14 @@ from laclip_ray.evaluation.bootstrap import Estimate
 from laclip_ray.evaluation.coverage import Coverage, NoResultError
 from laclip_ray.evaluation.features.reading import FeatureReader, TextFeatures, normalised
 from laclip_ray.evaluation.labelled_split import LabelledSource, LabelledSplit, collect_split
-from laclip_ray.evaluation.per_image import MetricValues, PerImage, unique_ids
+from laclip_ray.evaluation.per_image import MetricValues, PerImage, RankedValues, unique_ids
 from laclip_ray.evaluation.protocols.accuracies import Measured, Metric
 from laclip_ray.evaluation.protocols.features import Features
 from laclip_ray.evaluation.protocols.few_shot import few_shot
 from laclip_ray.evaluation.protocols.k_shot import k_shot
 from laclip_ray.evaluation.protocols.linear_probe import linear_probe
 from laclip_ray.evaluation.protocols.neighbours import nearest_neighbours
+from laclip_ray.evaluation.protocols.progress import Progress
 from laclip_ray.evaluation.protocols.zero_shot import build_classifier, class_prompts, zero_shot
 from laclip_ray.evaluation.results import TaskResult
 from laclip_ray.evaluation.set_measure import SetMeasure
@@ -117,7 +118,8 @@ class LabelledMeasure(SetMeasure):
         assert config is not None
         train, val, test = splits.features(config.features)
         unreadable = splits.read(self.config.split).unreadable
-        measured = linear_probe(train, val, test, config, self.seed, self._choice_metric, unreadable)
+        progress = self._progress(LINEAR_PROBE)
+        measured = linear_probe(train, val, test, config, self.seed, self._choice_metric, unreadable, progress)
         return [self._result(LINEAR_PROBE, measured, splits)]
 
     def _few_shot(self, splits: "_Splits") -> list[TaskResult]:
@@ -125,15 +127,25 @@ class LabelledMeasure(SetMeasure):
         assert config is not None
         train = self.config.train_split
         support = None if train is None else splits.of(train, config.features)
-        measured = few_shot(splits.of(self.config.split, config.features), config, self.seed, support)
-        return [TaskResult(FEW_SHOT, self.name, measured.metrics, coverage=splits.coverages[self.config.split])]
+        test, progress = splits.of(self.config.split, config.features), self._progress(FEW_SHOT)
+        measured = few_shot(test, config, self.seed, support, progress)
+        # The entry's `intervals` has it by bootstrap, as of other metrics.
+        metrics = {name: value for name, value in measured.metrics.items() if name != "top1_interval"}
+        episodes = PerImage(measured.ids, {"top1": MetricValues(measured.accuracies)}, "episode")
+
+        def says(_: Mapping[str, Estimate]) -> str:
+            return "The interval is over episodes of the same images, not over other images."
+
+        coverage = splits.coverages[self.config.split]
+        return [TaskResult(FEW_SHOT, self.name, metrics, episodes, coverage, says if config.episodes > 1 else None)]
 
     def _k_shot(self, splits: "_Splits") -> list[TaskResult]:
         config = self.config.k_shot
         assert config is not None
         train, val, test = splits.features(config.features)
         unreadable = splits.read(self.config.split).unreadable
-        by_shots = k_shot(train, val, test, config, self.seed, self._choice_metric, unreadable)
+        progress = self._progress(_K_SHOT)
+        by_shots = k_shot(train, val, test, config, self.seed, self._choice_metric, unreadable, progress)
         return [self._result(k_shot_task(shots), measured, splits) for shots, measured in by_shots.items()]
 
     def _neighbours(self, splits: "_Splits") -> list[TaskResult]:
@@ -165,11 +177,17 @@ class LabelledMeasure(SetMeasure):
         per_image = PerImage(unique_ids(test.ids), measured.per_image)
         return [TaskResult(TEMPLATES, self.name, metrics, per_image, splits.coverages[self.config.split], says)]
 
+    def _progress(self, task: str) -> Progress:
+        return Progress(f"{task}, {self.name}")
+
     def _result(self, task: str, measured: Measured, splits: "_Splits") -> TaskResult:
-        """A result whose hits, if it has any, are of the usable images and then of the unreadable ones."""
+        """A result with the values of its images. Hits are of the usable images, and then of the unreadable ones."""
         per_image = None
+        test = splits.read(self.config.split)
+        if measured.scores is not None:
+            ranked = RankedValues(measured.scores.astype(np.float64), test.embeddings.labels)
+            per_image = PerImage(unique_ids(test.embeddings.ids), {"map": ranked})
         if measured.hits is not None:
-            test = splits.read(self.config.split)
             values = measured.hits.astype(np.float64)
             labels = np.concatenate([test.embeddings.labels, test.unreadable])
             metrics = {"top1": MetricValues(values), "mean_per_class": MetricValues(values, classes=labels)}

@@ -120,8 +120,9 @@ def collect_split(
                 columns[BACKBONE].append(row.backbone)
     checks.finish()
     array = _label_array(labels, labelled)
+    names = [next(filter(None, of_class), "") for of_class in labelled.class_names]
     of_embedding, of_backbone = (
-        Features(ids, np.stack(values) if values else np.zeros((0, 1), np.float32), array)
+        Features(ids, np.stack(values) if values else np.zeros((0, 1), np.float32), array, names)
         for values in columns.values()
     )
     return LabelledSplit(of_embedding, of_backbone, np.array(unreadable, np.int64), unreadable_ids)

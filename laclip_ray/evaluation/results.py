@@ -2,7 +2,7 @@
 
 OUTPUT/results.json             all sets so far, written again after each
 OUTPUT/metrics.csv              a row for each metric of each set
-OUTPUT/per_image/TASK/SET.parquet   by image, what the metrics are means of; for comparisons of two models
+OUTPUT/per_image/TASK/SET.parquet   by image or episode, what the metrics are of; for comparisons of two models
 """
 
 import csv
@@ -42,14 +42,14 @@ class TaskResult:
     metrics: Mapping[str, Any]
     """Ready for JSON; `no_result` with the reason instead of metrics."""
     per_image: PerImage | None = None
-    """By image, the values whose means are metrics of the same names."""
+    """By image or episode, the values that give the metrics of the same names."""
     coverage: Coverage = field(default_factory=Coverage)
     says: Callable[[Mapping[str, Estimate]], str] | None = None
     """Makes a sentence on what the numbers say from the metrics with their intervals."""
 
 
 def to_json(result: TaskResult, resamples: int, seed: int) -> dict[str, Any]:
-    """The entry of a result in `results.json`, with 95 % intervals of the metrics that are means over images."""
+    """The entry of a result in `results.json`, with 95 % intervals of the metrics that have values by image."""
     skipped = result.coverage.skipped
     names = [name for names in skipped.names.values() for name in names]
     entry = {"task": result.task, "dataset": result.dataset, **result.metrics}
@@ -95,7 +95,7 @@ class ResultFiles:
             self.entries.append(dict(redacted(to_json(result, self.resamples, self.seed))))  # messages may hold URLs
             if result.per_image is not None:
                 url = per_image_url(self.output, result.task, result.dataset)
-                write_per_image(url, result.per_image.ids, result.per_image.metrics)
+                write_per_image(url, result.per_image.ids, result.per_image.metrics, result.per_image.unit)
         storage.write_json(storage.join(self.output, RESULTS_FILE), self.content())
         storage.write_bytes(storage.join(self.output, METRICS_FILE), metrics_csv(self.entries).encode())
 

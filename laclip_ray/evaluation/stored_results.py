@@ -12,7 +12,7 @@ _REMEDY = "Run `laclip evaluate` again."
 
 
 def read_results(output: str) -> tuple[dict[str, Any], dict[SetKey, PerImage]]:
-    """The results of an evaluation, and the values of the images of each set that has them.
+    """The results of an evaluation, and the values of the images or episodes of each set that has them.
 
     Args:
         output: the directory or URL that holds `results.json`.

@@ -6,10 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from laclip_ray.tally import first_names
+
 Metric = Literal["top1", "mean_per_class"]
 """Accuracies that can choose a setting: the share of images, and the mean recall of the classes with images."""
 
-_LABELS_SHOWN = 10
+_MOST_CHARACTERS = 40
+"""Of a class's name in a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,23 +64,38 @@ def accuracies(
     return metrics, hits
 
 
-def notes_on_classes(classes: np.ndarray, labels: np.ndarray) -> list[str]:
-    """Say which labels of test images have no training image.
+def notes_on_classes(classes: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> list[str]:
+    """Say which classes of test images have no training image.
 
     Args:
         classes: int64 [K]: labels with training images.
         labels: int64 [N]: labels of the test images.
+        names: of the classes, by label.
     """
     unknown = np.setdiff1d(labels, classes)
     if not len(unknown):
         return []
     return [
-        f"{len(unknown)} of the {len(np.unique(labels))} classes of the test images have no training image "
-        f"({labels_shown(unknown)}). Their {int(np.isin(labels, unknown).sum()):,} images count as wrong."
+        f"{len(unknown)} of the {len(np.unique(labels))} classes of the test images have no training image, so their "
+        f"{int(np.isin(labels, unknown).sum()):,} images count as wrong: {classes_shown(unknown, names)}."
     ]
 
 
-def labels_shown(labels: Sequence[int] | np.ndarray) -> str:
-    """Labels for a message, the first ten at most: `labels 3, 8`."""
-    shown = ", ".join(str(int(label)) for label in labels[:_LABELS_SHOWN])
-    return f"label{'s' if len(labels) > 1 else ''} {shown}{', ...' if len(labels) > _LABELS_SHOWN else ''}"
+def classes_shown(labels: Sequence[int] | np.ndarray, names: Sequence[str] = ()) -> str:
+    """Classes for a message: the first few with their names, and the number of the others.
+
+    Args:
+        labels: of the classes.
+        names: of all classes, by label. A class without a name is shown by its label alone.
+
+    >>> classes_shown([1, 2], ["fox", "owl", ""])
+    "class 1 ('owl'), class 2"
+    """
+    return first_names(_class_shown(int(label), names) for label in labels)
+
+
+def _class_shown(label: int, names: Sequence[str]) -> str:
+    name = names[label] if label < len(names) else ""
+    if len(name) > _MOST_CHARACTERS:
+        name = name[: _MOST_CHARACTERS - 3] + "..."
+    return f"class {label} ({name!r})" if name else f"class {label}"

@@ -25,6 +25,8 @@ class Features:
     """float32 [N, D]."""
     labels: np.ndarray
     """int64 [N], from 0; or bool [N, C] if an image has several labels."""
+    class_names: Sequence[str] = ()
+    """By label, for messages. Empty: unknown."""
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.values) == len(self.labels)
@@ -45,7 +47,7 @@ class Features:
         Args:
             rows: int64 [M], positions.
         """
-        return Features([self.ids[row] for row in rows], self.values[rows], self.labels[rows])
+        return Features([self.ids[row] for row in rows], self.values[rows], self.labels[rows], self.class_names)
 
     def joined(self, other: "Features") -> "Features":
         """These images, then those of `other`."""
@@ -53,6 +55,7 @@ class Features:
             [*self.ids, *other.ids],
             np.concatenate([self.values, other.values]),
             np.concatenate([self.labels, other.labels]),
+            self.class_names,
         )
 
 

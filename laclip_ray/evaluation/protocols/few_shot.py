@@ -16,10 +16,11 @@ import numpy as np
 
 from laclip_ray.config.evaluation import FewShotConfig
 from laclip_ray.evaluation.coverage import NoResultError
-from laclip_ray.evaluation.protocols.accuracies import labels_shown
+from laclip_ray.evaluation.protocols.accuracies import classes_shown
 from laclip_ray.evaluation.protocols.features import Features, check_features
+from laclip_ray.evaluation.protocols.progress import Progress
 from laclip_ray.intervals import mean_interval
-from laclip_ray.randomness import generator
+from laclip_ray.randomness import generator, hash64
 
 BLOCK_ELEMENTS = 2**22
 """Upper bound on the feature values of episodes computed at a time, unless one has more. Each takes about 40 bytes."""
@@ -34,7 +35,10 @@ class EpisodeResults:
 
     metrics: dict[str, Any]
     accuracies: np.ndarray
-    """float64 [episodes]. Those of two checkpoints on the same images are paired."""
+    """float64 [episodes]."""
+    ids: list[str]
+    """Of the episodes: `episode-000123-5d41402a`, the number and a digest of the images. Episodes of two checkpoints
+    with the same id have the same images, so their accuracies are paired."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,13 @@ class Pools:
     """int64: labels of the classes with too few images."""
 
 
-def few_shot(test: Features, config: FewShotConfig, seed: int, support: Features | None = None) -> EpisodeResults:
+def few_shot(
+    test: Features,
+    config: FewShotConfig,
+    seed: int,
+    support: Features | None = None,
+    progress: Progress | None = None,
+) -> EpisodeResults:
     """Measure the accuracy over episodes.
 
     Args:
@@ -69,9 +79,10 @@ def few_shot(test: Features, config: FewShotConfig, seed: int, support: Features
         config: the size of an episode, and how many there are.
         seed: with its number it decides an episode.
         support: images of the support, with the same labels. None: other images of `test`.
+        progress: counts episodes.
 
     Returns:
-        `top1` (the mean accuracy), `top1_interval` (95 % over the draw of episodes, not over other images),
+        `top1` (the mean accuracy), `top1_interval` (95 % over the draw of episodes, not over other images; Student's),
         `episodes`, `ways`, `shots`, `queries`, `images`, `classes` (that episodes choose from), `classes_left_out`,
         `notes`. Also the accuracy of each episode.
 
@@ -83,15 +94,9 @@ def few_shot(test: Features, config: FewShotConfig, seed: int, support: Features
     if support is not None:
         check_features(support, "train")
     pools = pools_of(test, support, config)
-    values = test.values if support is None else support.values
-    size = config.ways * (config.shots + config.queries) * test.values.shape[1]
-    block = max(1, BLOCK_ELEMENTS // size)
-    hits = []
-    for first in range(0, config.episodes, block):
-        episodes = [draw(pools, config, seed, number) for number in range(first, min(first + block, config.episodes))]
-        rows = np.stack([episode.support for episode in episodes]), np.stack([episode.queries for episode in episodes])
-        hits.append(_correct(values[rows[0]].astype(np.float64), test.values[rows[1]].astype(np.float64)))
-    accuracies = np.concatenate(hits) / (config.ways * config.queries)
+    accuracies, ids = _by_episode(
+        pools, test if support is None else support, test, config, seed, progress or Progress()
+    )
     interval = mean_interval(accuracies.tolist())
     half = interval.half_width or 0.0
     metrics = {
@@ -104,9 +109,34 @@ def few_shot(test: Features, config: FewShotConfig, seed: int, support: Features
         "images": len(test),
         "classes": len(pools.queries),
         "classes_left_out": len(pools.left_out),
-        "notes": _notes(pools, config),
+        "notes": _notes(pools, config, test.class_names),
     }
-    return EpisodeResults(metrics, accuracies)
+    return EpisodeResults(metrics, accuracies, ids)
+
+
+def _by_episode(
+    pools: Pools, support: Features, test: Features, config: FewShotConfig, seed: int, progress: Progress
+) -> tuple[np.ndarray, list[str]]:
+    """The accuracy of each episode, float64 [episodes], and its id."""
+    progress.expect(config.episodes)
+    size = config.ways * (config.shots + config.queries) * test.values.shape[1]
+    block = max(1, BLOCK_ELEMENTS // size)
+    hits, ids = [], []
+    for first in range(0, config.episodes, block):
+        numbers = range(first, min(first + block, config.episodes))
+        episodes = [draw(pools, config, seed, number) for number in numbers]
+        ids += [_id(number, support.ids, test.ids, episode) for number, episode in zip(numbers, episodes, strict=True)]
+        rows = np.stack([episode.support for episode in episodes]), np.stack([episode.queries for episode in episodes])
+        hits.append(_correct(support.values[rows[0]].astype(np.float64), test.values[rows[1]].astype(np.float64)))
+        progress.add(f"episode {numbers.stop:,} of {config.episodes:,}", len(numbers))
+    return np.concatenate(hits) / (config.ways * config.queries), ids
+
+
+def _id(number: int, support: Sequence[str], queries: Sequence[str], episode: Episode) -> str:
+    """The id of an episode, from its number and its images."""
+    images = [*(support[row] for row in episode.support.flat), *(queries[row] for row in episode.queries.flat)]
+    digest = hash64(*episode.support.shape, "\0".join(images)) >> 32
+    return f"episode-{number:06d}-{digest:08x}"
 
 
 def pools_of(test: Features, support: Features | None, config: FewShotConfig) -> Pools:
@@ -146,12 +176,12 @@ def _need(config: FewShotConfig, is_shared: bool) -> str:
     return f"{config.shots} training images and {config.queries} test images"
 
 
-def _notes(pools: Pools, config: FewShotConfig) -> list[str]:
+def _notes(pools: Pools, config: FewShotConfig, names: Sequence[str]) -> list[str]:
     if not len(pools.left_out):
         return []
     return [
-        f"{len(pools.left_out)} of {len(pools.left_out) + len(pools.queries)} classes are left out "
-        f"({labels_shown(pools.left_out)}): they have fewer than {_need(config, pools.is_shared)}."
+        f"{len(pools.left_out)} of {len(pools.left_out) + len(pools.queries)} classes have fewer than "
+        f"{_need(config, pools.is_shared)} and are left out: {classes_shown(pools.left_out, names)}."
     ]
 
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from laclip_ray.config.evaluation import KShotConfig
-from laclip_ray.evaluation.protocols.accuracies import Measured, Metric, labels_shown
+from laclip_ray.evaluation.protocols.accuracies import Measured, Metric, classes_shown
 from laclip_ray.evaluation.protocols.features import Features, check_features, ranks_in_class
-from laclip_ray.evaluation.protocols.linear_probe import Probe, choose_c, standardised
+from laclip_ray.evaluation.protocols.linear_probe import Probe, choose_c, standardised, values_searched
+from laclip_ray.evaluation.protocols.progress import Progress
 from laclip_ray.intervals import mean_interval
 
 MOST_VALIDATION = 4
@@ -30,6 +31,7 @@ def k_shot(
     seed: int,
     metric: Metric = "top1",
     unreadable: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> dict[int, Measured]:
     """Measure linear probes on a few training images of each class.
 
@@ -42,6 +44,7 @@ def k_shot(
         metric: the validation metric that chooses C.
         unreadable: labels of test images that could not be decoded, int64 [M]. Each counts as wrong, and their hits
             follow those of `test`.
+        progress: counts values of C of all probes.
 
     Returns:
         For each k, means over the draws: the accuracies of `accuracies`. Also `top1_of_draws` and `top1_interval` (95 %
@@ -55,32 +58,41 @@ def k_shot(
     for split, features in (("train", train), ("validation", val), ("test", test)):
         if features is not None:
             check_features(features, split)
+    progress = progress or Progress()
+    progress.expect(len(config.shots) * config.draws * values_searched("standard"))
     results = {}
     for shots in config.shots:
         draws = [draw(train, val, shots, seed, number) for number in range(config.draws)]
-        measured = _mean_over(draws, test, metric, unreadable)
-        notes = [*_notes_on_shots(train.labels, shots), *measured.metrics["notes"]]
+        measured = _mean_over(draws, test, metric, unreadable, shots, progress)
+        notes = [*_notes_on_shots(train, shots), *measured.metrics["notes"]]
         results[shots] = Measured({**measured.metrics, "shots": shots, "notes": notes}, measured.hits)
     return results
 
 
 def _mean_over(
-    draws: Sequence[tuple[Features, Features]], test: Features, metric: Metric, unreadable: np.ndarray | None
+    draws: Sequence[tuple[Features, Features]],
+    test: Features,
+    metric: Metric,
+    unreadable: np.ndarray | None,
+    shots: int,
+    progress: Progress,
 ) -> Measured:
     """The mean result of training and validation images."""
     results: list[Measured] = []
     hits: list[np.ndarray] = []
     choices: list[float] = []
     notes: list[str] = []
-    for drawn, validation in draws:
+    for number, (drawn, validation) in enumerate(draws, 1):
+        progress.part = f"{shots} shots, draw {number} of {len(draws)}, "
         scale = standardised(drawn.values)
         c = DEFAULT_C
         if len(validation):
-            choice = choose_c(drawn, validation, scale, metric=metric)
+            choice = choose_c(drawn, validation, scale, metric=metric, progress=progress)
             c = choice.c
             notes += choice.notes()
         else:
             notes.append(f"No images are left to choose C, so it is {DEFAULT_C:g}; give val_split.")
+            progress.add(f"C = {DEFAULT_C:g}", values_searched("standard"))
         probe = Probe.fitted(drawn, scale, c)
         notes += probe.notes()
         choices.append(c)
@@ -134,12 +146,12 @@ def draw(train: Features, val: Features | None, shots: int, seed: int, number: i
     return drawn, val.take(np.flatnonzero(of_val < wanted))
 
 
-def _notes_on_shots(labels: np.ndarray, shots: int) -> list[str]:
-    classes, counts = np.unique(labels, return_counts=True)
+def _notes_on_shots(train: Features, shots: int) -> list[str]:
+    classes, counts = np.unique(train.labels, return_counts=True)
     few: Sequence[int] = classes[counts < shots].tolist()
     if not few:
         return []
     return [
-        f"{len(few)} of {len(classes)} classes have fewer than {shots} training images ({labels_shown(few)}); all that "
-        "they have are used."
+        f"{len(few)} of {len(classes)} classes have fewer than {shots} training images, and all that they have are "
+        f"used: {classes_shown(few, train.class_names)}."
     ]

@@ -22,6 +22,9 @@ COARSE = tuple(10.0**power for power in range(-6, 7, 2))
 FINE_COUNT = 29
 """Values of C of the second sweep, before those outside the coarse ones are cut."""
 
+MOST_VISITED = len(COARSE) + 12
+"""Values that the search visits, at most: three quarter points in each of four halvings, and the last."""
+
 
 def fine_values(best: float) -> list[float]:
     """The values of C of the second sweep, ascending.

@@ -2,8 +2,10 @@
 
 `protocol: standard` follows Kornblith, Shlens and Le, "Do Better ImageNet Models Transfer Better?" (CVPR 2019), with
 scikit-learn's C: features standardised by train, the loss of `logistic_regression.py` with the squared penalty, and 45
-values of C from 1e-5 to 1e6. These are searched from small to large, each started from the result of the last, because
-neighbouring values of C have neighbouring classifiers.
+values of C from 1e-5 to 1e6. These are searched from small to large, each started on the line through the last two
+results, because neighbouring values of C have neighbouring classifiers. With fewer images than features the fits run in
+the span of the images (`row_space.py`). A fit ends when its gradient is 1e-5 of the penalty's, so top-1 is within 0.1
+points of scikit-learn's at the same C.
 
 `protocol: lgssl` is described in `lgssl.py`.
 
@@ -13,7 +15,7 @@ of train, with that fifth.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +25,12 @@ import torch
 from laclip_ray.config.evaluation import LinearProbeConfig
 from laclip_ray.evaluation.coverage import NoResultError
 from laclip_ray.evaluation.protocols import lgssl
-from laclip_ray.evaluation.protocols.accuracies import Measured, Metric, accuracies, labels_shown, notes_on_classes
+from laclip_ray.evaluation.protocols.accuracies import Measured, Metric, accuracies, classes_shown, notes_on_classes
 from laclip_ray.evaluation.protocols.average_precision import mean_average_precision
 from laclip_ray.evaluation.protocols.features import Features, check_features, split_validation
-from laclip_ray.evaluation.protocols.logistic_regression import MAX_ITERATIONS, Classifier, Penalty, fit
+from laclip_ray.evaluation.protocols.logistic_regression import Classifier, Penalty, fit
+from laclip_ray.evaluation.protocols.progress import Progress
+from laclip_ray.evaluation.protocols.row_space import RowSpace
 
 C_VALUES = tuple(float(c) for c in np.logspace(-5, 6, 45))
 """The values of C of `protocol: standard`."""
@@ -43,6 +47,7 @@ def linear_probe(
     seed: int,
     metric: Metric = "top1",
     unreadable: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Fit a linear classifier to training images, and measure it on the test images.
 
@@ -55,6 +60,7 @@ def linear_probe(
         metric: the validation metric that chooses C. Images of several labels take mean average precision.
         unreadable: labels of test images that could not be decoded, int64 [M]. Each counts as wrong, and their hits
             follow those of `test`. Images of several labels have none.
+        progress: counts values of C.
 
     Returns:
         The accuracies of `accuracies`, or those of `mean_average_precision`. Also `images` (tested), `counted_wrong`
@@ -75,7 +81,9 @@ def linear_probe(
         raise NoResultError(
             "no class has two training images, so none can be split off to choose C; give val_split, or more images"
         )
-    choice = choose_c(searched, validation, scale, config.protocol, metric)
+    progress = progress or Progress()
+    progress.expect(values_searched(config.protocol))
+    choice = choose_c(searched, validation, scale, config.protocol, metric, progress)
     probe = Probe.fitted(searched.joined(validation), scale, choice.c, penalty_of(config.protocol))
     measured = probe.measured(test, unreadable)
     counts = {
@@ -135,8 +143,18 @@ class Choice:
         return [f"The chosen C, {self.c:g}, is the {which} of the values searched; a {beyond} one may be better."]
 
 
+def values_searched(protocol: str) -> int:
+    """How many values of C a search visits; for `lgssl`, at most."""
+    return len(C_VALUES) if protocol == "standard" else lgssl.MOST_VISITED
+
+
 def choose_c(
-    train: Features, val: Features, scale: Scale, protocol: str = "standard", metric: Metric = "top1"
+    train: Features,
+    val: Features,
+    scale: Scale,
+    protocol: str = "standard",
+    metric: Metric = "top1",
+    progress: Progress | None = None,
 ) -> Choice:
     """Choose C on validation images.
 
@@ -146,24 +164,28 @@ def choose_c(
         scale: of the features.
         protocol: the values of C and their order.
         metric: compares the probes. Among equal ones the first wins: for `standard`, the one with the smallest C.
+        progress: gets a step for each value of C.
 
     Raises:
         NoResultError: `train` has a single class, or no image of `val` has a label.
     """
     problem = _Problem.of(train, scale)
-    val_values = scale(val.values)
+    val_values, count, fitted = scale(val.values), values_searched(protocol), 0
 
     def score(classifier: Classifier) -> float:
-        return problem.score(classifier.scores(val_values), val.labels, metric)
+        nonlocal fitted
+        fitted += 1
+        if progress is not None:
+            progress.add(f"value {fitted} of {count} of C")
+        return problem.score(classifier.scores(val_values), val, metric)
 
     if protocol == "lgssl":
         scores = lgssl.search(lambda c: score(problem.fit(c, "norm")))
         ends = lgssl.COARSE[0], lgssl.COARSE[-1]
     else:
-        scores, ends, last = {}, (C_VALUES[0], C_VALUES[-1]), None
-        for c in C_VALUES:
-            last = problem.fit(c, "squared", last)
-            scores[c] = score(last)
+        scores, ends = {}, (C_VALUES[0], C_VALUES[-1])
+        for c, classifier in zip(C_VALUES, problem.path(C_VALUES), strict=True):
+            scores[c] = score(classifier)
     best = max(scores, key=scores.__getitem__)
     return Choice(best, scores[best], ends)
 
@@ -172,7 +194,7 @@ def choose_c(
 class _Problem:
     """Training images as `logistic_regression.fit` takes them."""
 
-    values: torch.Tensor
+    rows: RowSpace
     targets: torch.Tensor
     classes: np.ndarray
     """int64 [K], ascending: the label of each column."""
@@ -197,28 +219,39 @@ class _Problem:
             classes, targets = np.unique(train.labels, return_inverse=True)
             if len(classes) < 2:
                 raise NoResultError(
-                    f"all {len(train):,} training images have {labels_shown(classes)}, so there is nothing to learn; "
-                    "check the labels of the train split"
+                    f"all {len(train):,} training images are of {classes_shown(classes, train.class_names)}, so there "
+                    "is nothing to learn; check the labels of the train split"
                 )
-        return cls(scale(train.values), torch.from_numpy(targets), classes)
+        return cls(RowSpace.of(scale(train.values)), torch.from_numpy(targets), classes)
 
-    def fit(self, c: float, penalty: Penalty, start: Classifier | None = None) -> Classifier:
-        """A classifier of these images."""
-        return fit(self.values, self.targets, len(self.classes), c, penalty, start)
+    def fit(self, c: float, penalty: Penalty) -> Classifier:
+        """A classifier of these images, fitted from zero."""
+        return self.rows.outside(fit(self.rows.values, self.targets, len(self.classes), c, penalty))
 
-    def score(self, logits: np.ndarray, labels: np.ndarray, metric: Metric) -> float:
+    def path(self, values_of_c: Sequence[float]) -> Iterator[Classifier]:
+        """The classifiers of neighbouring values of C with the squared penalty, each started from the ones before."""
+        last: Classifier | None = None
+        start: Classifier | None = None
+        for c in values_of_c:
+            fitted = fit(self.rows.values, self.targets, len(self.classes), c, start=start)
+            yield self.rows.outside(fitted)
+            last, start = fitted, fitted if last is None else fitted.beyond(last)
+
+    def score(self, logits: np.ndarray, val: Features, metric: Metric) -> float:
         """The validation metric of logits [N, K]: mean average precision if images have several labels."""
-        if labels.ndim == 2:
-            return float(mean_average_precision(self._all_columns(logits, labels), labels, "validation").metrics["map"])
-        return accuracies(logits, self.classes, labels)[0][metric]
+        if val.is_multilabel:
+            scores = self._all_columns(logits, val.labels)
+            return float(mean_average_precision(scores, val.labels, "validation", val.class_names).metrics["map"])
+        return accuracies(logits, self.classes, val.labels)[0][metric]
 
-    def measured(self, logits: np.ndarray, labels: np.ndarray, unreadable: np.ndarray | None = None) -> Measured:
+    def measured(self, logits: np.ndarray, test: Features, unreadable: np.ndarray | None = None) -> Measured:
         """The metrics of logits [N, K]."""
-        if labels.ndim == 2:
-            return mean_average_precision(self._all_columns(logits, labels), labels)
-        metrics, hits = accuracies(logits, self.classes, labels, unreadable)
-        counts = {"images": len(labels), "counted_wrong": len(hits) - len(labels)}
-        return Measured({**metrics, **counts, "notes": notes_on_classes(self.classes, labels)}, hits)
+        if test.is_multilabel:
+            return mean_average_precision(self._all_columns(logits, test.labels), test.labels, names=test.class_names)
+        metrics, hits = accuracies(logits, self.classes, test.labels, unreadable)
+        counts = {"images": len(test), "counted_wrong": len(hits) - len(test)}
+        notes = notes_on_classes(self.classes, test.labels, test.class_names)
+        return Measured({**metrics, **counts, "notes": notes}, hits)
 
     def _all_columns(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The logits of all C classes. A class without a column gets equal logits, which order no images."""
@@ -247,15 +280,16 @@ class Probe:
 
     def measured(self, test: Features, unreadable: np.ndarray | None = None) -> Measured:
         """The accuracies on test images, `images`, `counted_wrong`, `classes`, and notes on classes not learned."""
-        measured = self._problem.measured(self.classifier.scores(self.scale(test.values)), test.labels, unreadable)
+        measured = self._problem.measured(self.classifier.scores(self.scale(test.values)), test, unreadable)
         extra: dict[str, Any] = {"classes": len(self._problem.classes)}
         if test.is_multilabel:
             unlearned = np.setdiff1d(np.flatnonzero(test.labels.any(axis=0)), self._problem.classes)
             if len(unlearned):
                 extra["notes"] = [
                     *measured.metrics["notes"],
-                    f"{len(unlearned)} of {test.labels.shape[1]} classes ({labels_shown(unlearned)}) have all or none "
-                    "of the training images. Their average precision is the share of their test images.",
+                    f"{len(unlearned)} of {test.labels.shape[1]} classes have all or none of the training images, so "
+                    "their average precision is the share of their test images: "
+                    f"{classes_shown(unlearned, test.class_names)}.",
                 ]
         return Measured({**measured.metrics, **extra}, measured.hits, measured.scores)
 
@@ -263,4 +297,5 @@ class Probe:
         """Sentences on the fit."""
         if self.classifier.converged:
             return []
-        return [f"L-BFGS did not converge within {MAX_ITERATIONS:,} iterations."]
+        steps = f"{self.classifier.iterations:,} iteration{'s' if self.classifier.iterations != 1 else ''}"
+        return [f"The fit did not converge: its gradient is still large after {steps}."]

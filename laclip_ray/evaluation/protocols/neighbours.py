@@ -47,7 +47,7 @@ def nearest_neighbours(
     classes, columns = np.unique(train.labels, return_inverse=True)
     votes = _votes(train, test, torch.from_numpy(columns), len(classes), config.neighbours, block_elements)
     measured, hits = accuracies(votes, classes, test.labels, unreadable)
-    notes = notes_on_classes(classes, test.labels)
+    notes = notes_on_classes(classes, test.labels, test.class_names)
     if len(train) < config.neighbours:
         notes.append(f"There are {len(train)} training images, so {len(train)} vote instead of {config.neighbours}.")
     metrics = {

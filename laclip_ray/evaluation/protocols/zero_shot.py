@@ -73,7 +73,7 @@ def zero_shot(features: Features, classifier: np.ndarray, unreadable: np.ndarray
     classes = len(classifier)
     counts = {"images": len(features), "classes": classes}
     if features.is_multilabel:
-        measured = mean_average_precision(scores, features.labels)
+        measured = mean_average_precision(scores, features.labels, names=features.class_names)
         per_class = _or_none(average_precisions(scores, features.labels))
         return replace(measured, metrics={**measured.metrics, "per_class": per_class})
     shares, hits = accuracies(scores, np.arange(classes), features.labels, unreadable)

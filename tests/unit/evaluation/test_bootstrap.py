@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as npst
 
 from laclip_ray.evaluation import bootstrap
 from laclip_ray.evaluation.bootstrap import Estimate, difference, differences, estimate, estimates, metric_of
-from laclip_ray.evaluation.per_image import MetricValues
+from laclip_ray.evaluation.per_image import MetricValues, RankedValues
+from laclip_ray.evaluation.protocols.average_precision import average_precisions
 from laclip_ray.randomness import generator
 
 SIMULATIONS = 250
@@ -70,6 +71,36 @@ def test_the_interval_of_a_paired_difference_holds_it() -> None:
         return difference(first, noise, RESAMPLES, number), 0.8 * 0.6 + 0.2 * 0.4 - 0.55
 
     assert is_as_stated(coverage(simulate))
+
+
+def ranked(draws: np.random.Generator, images: int, shares: list[float], signal: float) -> RankedValues:
+    """Images of classes of these shares, whose scores are higher by `signal` in their classes."""
+    labels = draws.random((images, len(shares))) < np.array(shares)
+    return RankedValues(signal * labels + draws.normal(size=labels.shape), labels)
+
+
+@pytest.mark.parametrize(("images", "shares"), [(200, [0.1, 0.3]), (1_000, [0.02, 0.05, 0.2])])
+def test_the_interval_of_a_mean_average_precision_holds_it(images: int, shares: list[float]) -> None:
+    truth = float(np.mean([metric_of(ranked(generator("truth", n), images, shares, 1.0)) for n in range(1_000)]))
+
+    def simulate(draws: np.random.Generator, number: int) -> tuple[Estimate, float]:
+        return estimate(ranked(draws, images, shares, 1.0), RESAMPLES, number), truth
+
+    assert is_as_stated(coverage(simulate))
+
+
+def test_a_mean_average_precision_is_that_of_its_definition() -> None:
+    found = ranked(generator(5), 50, [0.2, 0.5], 1.0)
+    assert metric_of(found) == pytest.approx(average_precisions(found.scores, found.labels).mean())
+    assert estimate(found, 20).images == 50
+
+
+def test_a_mean_average_precision_differs_from_itself_by_nothing_and_from_a_better_one_by_more_than_chance() -> None:
+    first = ranked(generator(6), 400, [0.2, 0.5], 0.5)
+    assert (difference(first, first, 50).low, difference(first, first, 50).high) == (0, 0)
+    better = difference(first, RankedValues(first.scores + first.labels, first.labels), 200)
+    assert better.excludes_zero
+    assert better.value > 0
 
 
 @st.composite

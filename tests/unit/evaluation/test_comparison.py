@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from laclip_ray.evaluation.comparison import Row, SetKey, compare, summary
-from laclip_ray.evaluation.per_image import MetricValues, PerImage
+from laclip_ray.evaluation.per_image import MetricValues, PerImage, RankedValues
 from laclip_ray.randomness import generator
 from tests.cases import case
 
@@ -100,6 +100,53 @@ def test_a_set_without_a_result_says_why() -> None:
     (row,) = compare(results(top1=0.1), results(no_result="its labels count from 1"), {}, {})
     assert row.metric == ""
     assert row.sentence == "B has no result: its labels count from 1."
+
+
+EPISODES = ("few-shot", "pets")
+
+
+def of_episodes(first: list[str], second: list[str]) -> Row:
+    """Compare two checkpoints by their accuracies on episodes: the second is better by 0.2 in each."""
+    accuracies = generator(4).random(len(first)) * 0.5
+    contents = [{"results": [{"task": "few-shot", "dataset": "pets", "top1": top1}]} for top1 in (0.25, 0.45)]
+    values = [
+        {EPISODES: PerImage(ids, {"top1": MetricValues(accuracies[: len(ids)] + shift)}, "episode")}
+        for ids, shift in ((first, 0.0), (second, 0.2))
+    ]
+    (row,) = compare(contents[0], contents[1], values[0], values[1], 200)
+    return row
+
+
+def test_few_shot_is_paired_over_episodes_and_says_so() -> None:
+    ids = [f"episode-{number:06d}" for number in range(50)]
+    row = of_episodes(ids, ids)
+    assert row.difference is not None
+    assert [row.difference.low, row.difference.high] == pytest.approx([0.2, 0.2])
+    assert row.sentence == (
+        "B is higher by 20.0 points (95 % interval +20.0 to +20.0 over episodes of the same images): larger than "
+        "chance."
+    )
+
+
+@case("Evaluation", "a comparison of few-shot with other episodes", "they are not paired, and the row says so")
+def test_other_episodes_are_not_paired() -> None:
+    row = of_episodes([f"episode-{n:06d}-a" for n in range(50)], [f"episode-{n:06d}-b" for n in range(40)])
+    assert row.sentence == (
+        "The difference cannot be told from chance with 0 common episodes. They share 0 episodes; A has 50, B has 40."
+    )
+
+
+def test_mean_average_precision_is_compared_on_the_same_images() -> None:
+    labels = generator(5).random((300, 3)) < 0.3
+    scores = generator(6).normal(size=(300, 3))
+    names = [f"image {number}" for number in range(300)]
+    order = generator(7).permutation(300)
+    first = {KEY: PerImage(names, {"map": RankedValues(scores, labels)})}
+    better = RankedValues((scores + labels)[order], labels[order])
+    second = {KEY: PerImage([names[number] for number in order], {"map": better})}
+    (row,) = compare(results(map=0.3), results(map=0.6), first, second, 200)
+    assert row.sentence.startswith("B is higher by ")
+    assert row.sentence.endswith(": larger than chance.")
 
 
 def test_a_set_of_one_checkpoint_is_named() -> None:

@@ -1,6 +1,7 @@
 """The values of images survive their file, and damaged files are refused with one sentence."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laclip_ray.errors import UserError
-from laclip_ray.evaluation.per_image import MetricValues, read_per_image, unique_ids, write_per_image
+from laclip_ray.evaluation.per_image import MetricValues, RankedValues, read_per_image, unique_ids, write_per_image
 from tests.cases import case
 
 
@@ -30,17 +31,48 @@ def test_values_weights_and_classes_are_read_as_written(tmp_path: Path) -> None:
     read = read_per_image(str(table_of(tmp_path)))
     assert read.ids == ["a", "b", "a#2"]
     assert list(read.metrics) == ["top1", "text_to_image_r1", "mean_per_class"]
-    np.testing.assert_array_equal(read.metrics["top1"].values, [1.0, 0.0, np.nan])
-    assert read.metrics["top1"].weights is None
-    assert read.metrics["text_to_image_r1"].weights is not None
-    np.testing.assert_array_equal(read.metrics["text_to_image_r1"].weights, [2.0, 1.0, 3.0])
-    assert read.metrics["mean_per_class"].classes is not None
-    np.testing.assert_array_equal(read.metrics["mean_per_class"].classes, [4, 4, 7])
+    top1, recall, mean = read.metrics.values()
+    assert isinstance(top1, MetricValues)
+    assert isinstance(recall, MetricValues)
+    assert isinstance(mean, MetricValues)
+    np.testing.assert_array_equal(top1.values, [1.0, 0.0, np.nan])
+    assert top1.weights is None
+    assert recall.weights is not None
+    np.testing.assert_array_equal(recall.weights, [2.0, 1.0, 3.0])
+    assert mean.classes is not None
+    np.testing.assert_array_equal(mean.classes, [4, 4, 7])
+
+
+def test_scores_and_labels_are_read_as_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "set.parquet")
+    ranked = RankedValues(np.array([[0.1, 2.0, -1e300], [0.3, 0.0, 5.0]]), np.array([[True, False, True], [False] * 3]))
+    write_per_image(path, ["a", "b"], {"map": ranked})
+    read = read_per_image(path).metrics
+    assert list(read) == ["map"]
+    assert isinstance(read["map"], RankedValues)
+    np.testing.assert_array_equal(read["map"].scores, ranked.scores)
+    np.testing.assert_array_equal(read["map"].labels, ranked.labels)
+    np.testing.assert_array_equal(ranked.take(np.array([1])).scores, ranked.scores[1:])
+
+
+def test_the_unit_is_read_as_written_and_is_an_image_without_a_word(tmp_path: Path) -> None:
+    path = str(tmp_path / "set.parquet")
+    write_per_image(path, ["episode-000000"], {"top1": MetricValues(np.array([1.0]))}, "episode")
+    assert read_per_image(path).unit == "episode"
+    assert read_per_image(str(table_of(tmp_path))).unit == "image"
+    pq.write_table(pa.table({"id": ["a"], "top1": [1.0]}), path)
+    assert read_per_image(path).unit == "image"
 
 
 def test_the_file_has_a_string_column_of_ids_and_a_float_column_a_metric(tmp_path: Path) -> None:
     schema = pq.read_schema(table_of(tmp_path))
     assert (schema.field("id").type, schema.field("top1").type) == (pa.string(), pa.float64())
+
+
+def lists(*rows: list[Any]) -> pa.Array:
+    """A column of lists of one length."""
+    kind = pa.bool_() if isinstance(rows[0][0], bool) else pa.float64()
+    return pa.array(rows[-1:], pa.list_(kind, len(rows[-1])))
 
 
 @given(st.lists(st.sampled_from(["a", "b", "a#2", "a#3", ""])))
@@ -85,6 +117,11 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         ({"id": ["a"], "r1": [1.0], "r1.weight": [float("nan")]}, "weights below 0 or not finite"),
         ({"id": ["a"], "r1": [1.0], "r1.class": pa.array([None], pa.int64())}, "holds int64, not int64|'r1.class'"),
         ({"id": ["a"], "r1": [1.0], "r1.class": [1], "r1.weight": [1.0]}, "has weights and classes"),
+        ({"id": ["a"], "map.scores": lists([1.0]), "map.labels": [True]}, "'map.labels' holds bool, not lists of bool"),
+        ({"id": ["a"], "map.scores": lists([1.0], [None]), "map.labels": lists([True])}, "not lists of double"),
+        ({"id": ["a"], "map.scores": lists([1.0, 2.0]), "map.labels": lists([True])}, "not as many as its labels"),
+        ({"id": ["a"], "map.scores": lists([np.nan]), "map.labels": lists([True])}, "not finite"),
+        ({"id": ["a"], "map.scores": lists([1.0])}, "have no column 'map.labels'"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, columns: dict[str, object], message: str) -> None:

@@ -36,6 +36,17 @@ def mixture(
     return Features([f"{split} {n}" for n in range(len(labels))], values.astype(np.float32), labels)
 
 
+def skewed(split: str, classes: int = 5, images: int = 8, width: int = 100, seed: int = 0) -> Features:
+    """Features of few images whose directions differ in variance by up to `width`^3, as those of real models do.
+
+    With fewer images than features, the classes of a split can always be told apart by a plane.
+    """
+    plain = mixture(split, classes, images, width, 2.0, seed)
+    turned, _ = np.linalg.qr(generator(seed, "turned").normal(size=(width, width)))
+    deviations = np.arange(1, width + 1) ** -1.5
+    return Features(plain.ids, ((plain.values * deviations) @ turned).astype(np.float32), plain.labels)
+
+
 def shuffled(features: Features, seed: int = 0) -> Features:
     """The same images in another order."""
     return features.take(generator(seed, "shuffled").permutation(len(features)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from laclip_ray.evaluation.protocols.accuracies import accuracies, labels_shown, notes_on_classes
+from laclip_ray.evaluation.protocols.accuracies import accuracies, classes_shown, notes_on_classes
 from tests.cases import case
 
 CLASSES = np.array([2, 3, 5, 7, 11, 13, 17])
@@ -47,12 +47,24 @@ def test_unreadable_images_count_as_wrong() -> None:
 
 @case("Evaluation", "a class of the test images without training images", "its images count as wrong; a note names it")
 def test_a_class_without_training_images_is_named() -> None:
-    assert notes_on_classes(np.array([0, 2]), np.array([0, 1, 1, 2, 3])) == [
-        "2 of the 4 classes of the test images have no training image (labels 1, 3). Their 3 images count as wrong."
+    assert notes_on_classes(np.array([0, 2]), np.array([0, 1, 1, 2, 3]), ["fox", "owl", "hare", "cat"]) == [
+        "2 of the 4 classes of the test images have no training image, so their 3 images count as wrong: "
+        "class 1 ('owl'), class 3 ('cat')."
     ]
     assert notes_on_classes(np.array([0, 1]), np.array([0])) == []
 
 
-def test_many_labels_are_cut() -> None:
-    assert labels_shown(np.arange(12)) == "labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..."
-    assert labels_shown([4]) == "label 4"
+def test_of_many_classes_the_first_are_named_and_the_others_counted() -> None:
+    names = [f"kind {n}" for n in range(12)]
+    assert classes_shown(np.arange(12), names) == (
+        "class 0 ('kind 0'), class 1 ('kind 1'), class 2 ('kind 2'), class 3 ('kind 3'), class 4 ('kind 4') and 7 more"
+    )
+
+
+def test_a_class_without_a_name_is_shown_by_its_number() -> None:
+    assert classes_shown([0, 4], ["", "owl"]) == "class 0, class 4"
+    assert classes_shown([4]) == "class 4"
+
+
+def test_a_long_name_is_cut() -> None:
+    assert classes_shown([0], ["a" * 100]) == f"class 0 ({'a' * 37 + '...'!r})"

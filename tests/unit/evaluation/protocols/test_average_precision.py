@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
 
 from laclip_ray.evaluation.coverage import NoResultError
-from laclip_ray.evaluation.protocols.average_precision import average_precisions, mean_average_precision
+from laclip_ray.evaluation.protocols.average_precision import (
+    average_precisions,
+    mean_average_precision,
+    resampled_precision,
+)
 from laclip_ray.randomness import generator
 from tests.cases import case
 
@@ -35,10 +39,10 @@ def test_the_mean_is_over_the_classes() -> None:
 @case("Evaluation", "a class without test images in a set of several labels", "left out of the mean; a note names it")
 def test_a_class_without_images_is_left_out_and_named() -> None:
     labels = np.array([[True, False], [False, False]])
-    measured = mean_average_precision(np.array([[1.0, 0.0], [0.0, 1.0]]), labels)
+    measured = mean_average_precision(np.array([[1.0, 0.0], [0.0, 1.0]]), labels, names=["fox", "owl"])
     assert (measured.metrics["map"], measured.metrics["classes"]) == (1.0, 1)
     assert measured.metrics["notes"] == [
-        "1 of 2 classes have no test image (label 1) and are left out of the mean average precision."
+        "1 of 2 classes have no test image and are left out of the mean average precision: class 1 ('owl')."
     ]
 
 
@@ -57,3 +61,19 @@ def test_scores_that_are_not_numbers_are_no_result(score: float) -> None:
 def test_no_images_are_no_result() -> None:
     with pytest.raises(NoResultError, match="no validation images"):
         mean_average_precision(np.zeros((0, 3)), np.zeros((0, 3), bool), "validation")
+
+
+@given(seed=st.integers(0, 10_000), levels=st.sampled_from([1, 3, 1_000_000]), images=st.integers(1, 25))
+def test_the_precision_of_a_resample_is_that_of_the_drawn_images(seed: int, levels: int, images: int) -> None:
+    random = generator(seed)
+    scores, labels = random.integers(0, levels, (images, 4)) / 7, random.random((images, 4)) < 0.3
+    labels[0, 0] = True
+    drawn = random.integers(images, size=(6, images))
+    expected = [np.nanmean(average_precisions(scores[rows], labels[rows])) if labels[rows].any() else np.nan
+                for rows in drawn]  # fmt: skip
+    counts = np.stack([np.bincount(rows, minlength=images) for rows in drawn]).astype(np.float64)
+    np.testing.assert_allclose(resampled_precision(scores, labels)(counts), expected, rtol=1e-12)
+
+
+def test_without_a_label_a_resample_has_no_precision() -> None:
+    assert np.isnan(resampled_precision(np.zeros((2, 3)), np.zeros((2, 3), bool))(np.ones((1, 2)))).all()

@@ -1,5 +1,7 @@
 """Episodes are functions of seed and number, and their accuracies are those of a plain loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,22 @@ def test_another_checkpoint_has_the_same_episodes() -> None:
         assert ours_drawn.queries.tolist() == theirs_drawn.queries.tolist()
 
 
+def test_the_id_of_an_episode_is_its_number_and_its_images() -> None:
+    ids = few_shot(TEST, CONFIG, 5).ids
+    assert len(set(ids)) == len(ids) == 60
+    assert ids[7].startswith("episode-000007-")
+    other = Features(TEST.ids, TEST.values[:, :3], TEST.labels)
+    assert few_shot(shuffled(other), CONFIG, 5).ids == ids
+    for changed in (
+        few_shot(TEST, CONFIG, 6).ids,
+        few_shot(TEST, CONFIG, 5, TRAIN).ids,
+        few_shot(TEST, FewShotConfig(episodes=60, shots=4, queries=7), 5).ids,
+    ):
+        assert not set(ids) & set(changed)
+    without_a_class = few_shot(TEST.take(np.flatnonzero(TEST.labels != 2)), CONFIG, 5).ids
+    assert len(set(ids) & set(without_a_class)) < 20  # an episode may have the same images by chance
+
+
 def test_an_episode_has_distinct_images_of_distinct_classes() -> None:
     pools = pools_of(TEST, None, CONFIG)
     for number in range(20):
@@ -106,10 +124,11 @@ def test_classes_far_apart_are_always_told_apart() -> None:
 @case("Evaluation", "classes with fewer images than shots and queries", "left out; a note names them")
 def test_classes_with_too_few_images_are_left_out_and_counted() -> None:
     rows = np.flatnonzero((TEST.labels != 3) | (np.arange(len(TEST)) % 20 < 10))  # 10 images; 11 are needed
-    metrics = few_shot(TEST.take(rows), CONFIG, 0).metrics
+    few = replace(TEST.take(rows), class_names=["fox", "owl", "hare", "cat"])
+    metrics = few_shot(few, CONFIG, 0).metrics
     assert (metrics["classes"], metrics["classes_left_out"]) == (7, 1)
     assert metrics["notes"] == [
-        "1 of 8 classes are left out (label 3): they have fewer than 11 images (5 shots and 6 queries)."
+        "1 of 8 classes have fewer than 11 images (5 shots and 6 queries) and are left out: class 3 ('cat')."
     ]
 
 

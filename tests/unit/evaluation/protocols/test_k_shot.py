@@ -1,6 +1,7 @@
 """Probes on a few images draw nested images, and report means over the draws."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -77,10 +78,11 @@ def test_each_number_of_shots_has_a_result() -> None:
 @case("Evaluation", "a class with fewer training images than shots", "all that it has are used; a note names it")
 def test_a_class_with_too_few_images_gives_all_and_is_named() -> None:
     few = TRAIN.take(np.flatnonzero((TRAIN.labels != 2) | (np.arange(len(TRAIN)) % 10 < 3)))
+    few = replace(few, class_names=["fox", "owl", "hare", "cat"])
     metrics = k_shot(few, VAL, TEST, KShotConfig(shots=[4], draws=1), 0)[4].metrics
     assert metrics["train_images"] == 15
     assert metrics["notes"][0] == (
-        "1 of 4 classes have fewer than 4 training images (label 2); all that they have are used."
+        "1 of 4 classes have fewer than 4 training images, and all that they have are used: class 2 ('hare')."
     )
 
 
@@ -101,7 +103,7 @@ def test_unreadable_images_count_as_wrong() -> None:
 
 def test_one_class_is_no_result() -> None:
     one = labelled_as(TRAIN, np.zeros(len(TRAIN), np.int64))
-    with pytest.raises(NoResultError, match="have label 0, so there is nothing to learn"):
+    with pytest.raises(NoResultError, match="are of class 0, so there is nothing to learn"):
         k_shot(one, None, TEST, KShotConfig(shots=[1], draws=1), 0)
 
 

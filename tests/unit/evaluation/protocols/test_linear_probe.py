@@ -1,6 +1,8 @@
 """Linear probes choose C as a full grid does, equal scikit-learn's at that C, and say what a reader must know."""
 
 import json
+import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from laclip_ray.evaluation.protocols import linear_probe as module
 from laclip_ray.evaluation.protocols.features import Features, split_validation
 from laclip_ray.evaluation.protocols.lgssl import COARSE
 from laclip_ray.evaluation.protocols.linear_probe import C_VALUES, Choice, Probe, choose_c, linear_probe, standardised
+from laclip_ray.evaluation.protocols.progress import Progress
 from tests.cases import case
-from tests.unit.evaluation.protocols.mixtures import labelled_as, mixture, several_labels, shuffled
+from tests.unit.evaluation.protocols.mixtures import labelled_as, mixture, several_labels, shuffled, skewed
 
 pytestmark = pytest.mark.usefixtures("_every_fourth_c")
 
@@ -54,6 +57,36 @@ def test_predictions_equal_scikit_learns_at_the_same_c() -> None:
     assert measured.hits is not None
     assert measured.hits.tolist() == hits.tolist()
     assert measured.metrics["top1"] == pytest.approx(hits.mean())
+
+
+@pytest.mark.parametrize("c", [1e-4, 1.0, 1e3, 1e6])
+def test_a_probe_of_few_separable_images_is_scikit_learns(c: float) -> None:
+    train, test = skewed("train"), skewed("test", images=100)
+    scaler = StandardScaler().fit(train.values.astype(np.float64))
+    peer = LogisticRegression(C=c, solver="newton-cg", tol=1e-10, max_iter=10_000)
+    peer.fit(scaler.transform(train.values.astype(np.float64)), train.labels)
+    probe = Probe.fitted(train, standardised(train.values), c)
+    np.testing.assert_allclose(probe.classifier.weights.T, peer.coef_, atol=1e-3 * np.abs(peer.coef_).max())
+    theirs = float((peer.predict(scaler.transform(test.values.astype(np.float64))) == test.labels).mean())
+    assert probe.measured(test).metrics["top1"] == pytest.approx(theirs, abs=1e-3)
+
+
+def test_every_fit_of_few_separable_images_ends_after_few_steps_on_the_full_grid() -> None:
+    train = skewed("train")
+    found = list(module._Problem.of(train, standardised(train.values)).path(C_VALUES))
+    assert all(classifier.converged for classifier in found)
+    assert sum(classifier.iterations for classifier in found) < 5 * len(C_VALUES)
+
+
+@pytest.mark.parametrize("config", [STANDARD, LGSSL])
+def test_a_long_search_says_which_value_of_c_it_is_at(
+    config: LinearProbeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("laclip_ray.evaluation.protocols.progress.LOG_EVERY_S", 0.0)
+    caplog.set_level(logging.INFO)
+    linear_probe(TRAIN, VAL, TEST, config, 0, progress=Progress("linear-probe, pets"))
+    count = 12 if config == STANDARD else 19
+    assert caplog.messages[1].startswith(f"linear-probe, pets: value 2 of {count} of C; about ")
 
 
 def test_hits_follow_the_order_of_the_test_images() -> None:
@@ -127,19 +160,25 @@ def test_several_labels_are_measured_by_mean_average_precision(config: LinearPro
 
 
 def test_a_label_without_training_images_is_said() -> None:
-    train, test = several_labels(TRAIN, 4), several_labels(TEST, 4)
+    train, test = (
+        replace(several_labels(split, 4), class_names=["fox", "owl", "hare", "cat"]) for split in (TRAIN, TEST)
+    )
     train.labels[:, 2] = False
     metrics = linear_probe(train, None, test, STANDARD, 0).metrics
     assert metrics["classes"] == 3
-    assert "1 of 4 classes (label 2) have all or none of the training images" in metrics["notes"][0]
+    assert metrics["notes"][0] == (
+        "1 of 4 classes have all or none of the training images, so their average precision is the share of their test "
+        "images: class 2 ('hare')."
+    )
 
 
 def test_a_class_without_training_images_is_wrong_and_said() -> None:
     few = TRAIN.take(np.flatnonzero(TRAIN.labels != 4))
-    measured = linear_probe(few, None, TEST, STANDARD, 0)
+    measured = linear_probe(few, None, replace(TEST, class_names=[f"kind {n}" for n in range(6)]), STANDARD, 0)
     assert measured.hits is not None
     assert not measured.hits[TEST.labels == 4].any()
-    assert "1 of the 6 classes of the test images have no training image (label 4)" in measured.metrics["notes"][0]
+    assert measured.metrics["notes"][0].startswith("1 of the 6 classes of the test images have no training image")
+    assert measured.metrics["notes"][0].endswith(": class 4 ('kind 4').")
 
 
 @case("Evaluation", "a probe whose best C is the first or last value", "measured; a note says so")
@@ -155,7 +194,7 @@ def test_a_c_at_the_end_of_its_values_is_said() -> None:
 
 
 def test_a_fit_that_does_not_converge_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("laclip_ray.evaluation.protocols.logistic_regression.MAX_ITERATIONS", 2)
+    monkeypatch.setattr("laclip_ray.evaluation.protocols.logistic_regression.MAX_ITERATIONS", 1)
     monkeypatch.setattr(module, "C_VALUES", (1e-5, 1.0, 1e6))
     metrics = linear_probe(TRAIN, VAL, TEST, STANDARD, 0).metrics
     assert metrics["converged"] is False
@@ -164,8 +203,8 @@ def test_a_fit_that_does_not_converge_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 @case("Evaluation", "training images of a single class", "no result and no number", exit_code=3)
 def test_a_single_class_is_no_result() -> None:
-    one = labelled_as(TRAIN, np.full(len(TRAIN), 3))
-    with pytest.raises(NoResultError, match=r"^all 96 training images have label 3, so there is nothing to learn"):
+    one = replace(labelled_as(TRAIN, np.full(len(TRAIN), 3)), class_names=["", "", "", "owl"])
+    with pytest.raises(NoResultError, match=r"^all 96 training images are of class 3 \('owl'\), so there is nothing"):
         linear_probe(one, None, TEST, STANDARD, 0)
     none = labelled_as(TRAIN, np.zeros((len(TRAIN), 2), bool))
     with pytest.raises(NoResultError, match="every label belongs to all or to none"):

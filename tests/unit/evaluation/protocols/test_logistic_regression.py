@@ -81,6 +81,30 @@ def test_the_size_of_a_block_does_not_change_the_result(is_multilabel: bool) -> 
     torch.testing.assert_close(whole.weights, in_parts.weights, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("is_multilabel", [False, True])
+def test_probabilities_that_are_not_kept_are_computed_anew(
+    is_multilabel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = fit(*problem(is_multilabel), CLASSES, 1.0, block_elements=7 * CLASSES)
+    monkeypatch.setattr(logistic_regression, "_KEPT_ELEMENTS", 0)
+    anew = fit(*problem(is_multilabel), CLASSES, 1.0, block_elements=7 * CLASSES)
+    torch.testing.assert_close(kept.weights, anew.weights, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("c", [1e-5, 1e-2, 1.0, 1e3, 1e6])
+def test_the_weights_are_within_the_tolerance_of_the_minimum(c: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fit(*separable(), CLASSES, c)
+    monkeypatch.setattr(logistic_regression, "TOLERANCE", 1e-9)
+    nearer = fit(*separable(), CLASSES, c)
+    assert found.converged
+    assert float((found.weights - nearer.weights).norm()) < 2e-5 * float(nearer.weights.norm())
+
+
+def test_the_next_classifier_of_a_path_lies_on_its_line() -> None:
+    first, second = fit(*problem(), CLASSES, 1.0), fit(*problem(), CLASSES, 2.0)
+    torch.testing.assert_close(second.beyond(first).weights - second.weights, second.weights - first.weights)
+
+
 @pytest.mark.parametrize(("first", "c"), [(100.0, 0.1), (1e3, 1e6)])
 def test_the_first_point_does_not_change_the_result(first: float, c: float) -> None:
     start = fit(*separable(), CLASSES, first)

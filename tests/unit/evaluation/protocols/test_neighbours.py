@@ -1,6 +1,7 @@
 """Votes of neighbours are those of a plain loop."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,11 +66,11 @@ def test_fewer_training_images_than_neighbours_are_said() -> None:
 
 
 def test_a_class_without_training_images_is_wrong_and_said() -> None:
-    few = TRAIN.take(np.flatnonzero(TRAIN.labels < 6))
-    measured = nearest_neighbours(few, TEST, NeighboursConfig())
+    few, test = TRAIN.take(np.flatnonzero(TRAIN.labels < 6)), replace(TEST, class_names=[f"kind {n}" for n in range(8)])
+    measured = nearest_neighbours(few, test, NeighboursConfig())
     assert measured.hits is not None
     assert not measured.hits[TEST.labels >= 6].any()
-    assert "labels 6, 7" in measured.metrics["notes"][0]
+    assert "class 6 ('kind 6'), class 7 ('kind 7')" in measured.metrics["notes"][0]
 
 
 def test_unreadable_images_count_as_wrong() -> None:
