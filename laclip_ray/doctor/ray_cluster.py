@@ -11,7 +11,7 @@ from typing import Any
 
 from laclip_ray import cluster, storage
 from laclip_ray.cluster import Reservation
-from laclip_ray.config import RayConfig, RewriteConfig
+from laclip_ray.config import DEMO_REWRITER, RayConfig, RewriteConfig
 from laclip_ray.doctor import space, versions
 from laclip_ray.doctor.machines import Machine, this_machine
 from laclip_ray.doctor.models import model_problem
@@ -108,10 +108,12 @@ class Cluster:
         return problems
 
     def _model_of(self, node: Mapping[str, Any]) -> str | None:
-        """The language model to look for on a node; None if no engine would start there."""
+        """The language model to look for on a node; None if no engine would start there, or it is the package's."""
         engines = [
             group for reservation in self.reservations for group in reservation.groups if group.name == "engines"
         ]
+        if self.rewrite.model == DEMO_REWRITER:
+            return None
         needs = bool(os.environ.get("RAY_ADDRESS")) and any(cluster.admits(node, group) for group in engines)
         return self.rewrite.model if needs else None
 
@@ -177,7 +179,7 @@ class Cluster:
             return skipped("no node has answered" if self.is_joined else _NOT_JOINED)
         looked = [_name_of(node) for node in self.nodes if self._model_of(node) is not None]
         if not looked:
-            return skipped("no node here would hold an engine")
+            return skipped("no node here needs it")
         problems = {node: report.model_problem for node, report in self.reports.items() if report.model_problem}
         if problems:
             remedy = "Connect these nodes to the hub, or give a directory that all nodes see"
