@@ -1,0 +1,20 @@
+"""Figures of clusters: storage with very many shards."""
+
+from collections.abc import Callable, Collection, Iterator
+
+from tests.figures.clusters_bytes import captions_of_a_tar
+from tests.figures.clusters_listing import listing
+from tests.figures.figure import Figure, outcomes_of_tests
+
+
+def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
+    """The figures of the chosen shows, all without a choice."""
+    areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = (
+        (1, listing),
+        (2, captions_of_a_tar),
+        (3, lambda show: outcomes_of_tests(show, "../integration/test_object_store.py")),
+        (5, lambda show: outcomes_of_tests(show, "cluster_files")),
+    )
+    for show, measure in areas:
+        if not shows or show in shows:
+            yield from measure(show)
