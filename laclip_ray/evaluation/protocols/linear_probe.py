@@ -5,7 +5,7 @@ scikit-learn's C: features standardised by train, the loss of `logistic_regressi
 values of C from 1e-5 to 1e6. These are searched from small to large, each started on the line through the last two
 results, because neighbouring values of C have neighbouring classifiers. With fewer images than features the fits run in
 the span of the images (`row_space.py`). A fit ends when its gradient is 1e-5 of the penalty's, so top-1 is within 0.1
-points of scikit-learn's at the same C.
+points of scikit-learn's at the same C, if that has converged.
 
 `protocol: lgssl` is described in `lgssl.py`.
 
