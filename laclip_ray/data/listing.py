@@ -247,6 +247,4 @@ def _split_glob(target: _Target) -> tuple[str, str]:
 
 def identity_of_file(file: DataFile) -> str:
     """The identity of a file, from its listing if that tells it."""
-    identity = storage.identity_of(file.info)
-    is_known = not identity.startswith("None-") and not identity.endswith("-")
-    return identity if is_known else storage.identity(file.url)
+    return storage.known_identity(file.info) or storage.identity(file.url)
