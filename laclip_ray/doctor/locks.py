@@ -25,9 +25,9 @@ class Lock:
     versions: Mapping[str, str]
     """By normalised name."""
     required: frozenset[str]
-    """The normalised names of packages without which nothing runs."""
+    """The normalised names of packages that every verb needs."""
     python: str
-    """The versions of Python that are supported, such as `>=3.11,<3.13`."""
+    """The supported versions of Python, such as `>=3.11,<3.13`."""
 
 
 def normalised(name: str) -> str:

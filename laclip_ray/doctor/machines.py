@@ -1,4 +1,4 @@
-"""What a machine has: versions, disk, shared memory. Runs here, and as a task on each node of a cluster."""
+"""The versions, disk and shared memory of a machine. Runs here, and as a task on each node of a cluster."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ class Machine:
     temporary: Space
     """Ray's temporary directory, where objects spill to."""
     shared_memory: Space | None
-    """None: it has none, as on macOS."""
+    """None on systems without it, such as macOS."""
     memory_bytes: int
 
 
@@ -58,7 +58,7 @@ def installed_packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for distribution in distributions():
         name = distribution.metadata["Name"]
-        if name:  # a damaged installation has none
+        if name:  # a damaged installation lacks it
             found.setdefault(normalised(name), distribution.version)  # the first one is imported
     return found
 

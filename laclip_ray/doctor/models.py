@@ -27,7 +27,7 @@ def check_language_model(rewrite: RewriteConfig) -> Finding:
 
 
 def model_problem(model: str, revision: str | None) -> str | None:
-    """Why a language model cannot be loaded on this machine, as far as its config shows it; None if it can.
+    """Why a language model cannot be loaded on this machine, as its config shows; None if it can.
 
     Args:
         model: a name of the hub, or a directory.

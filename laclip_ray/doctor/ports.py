@@ -6,7 +6,7 @@ import socket
 from laclip_ray.doctor.results import Finding, failed, passed
 
 _NEEDED = 50
-"""Ports of a small local Ray. It takes any that are free."""
+"""Ports of a small local Ray. It takes any free ones."""
 _DASHBOARD = 8265
 _REMEDY = "Let this user open ports on 127.0.0.1, stop programs that hold thousands of them, or raise ulimit -n"
 

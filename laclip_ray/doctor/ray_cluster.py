@@ -1,6 +1,6 @@
 """The cluster of a run: can it be joined, are its nodes alike, and does the plan fit? Imports Ray late.
 
-The checks share what the first one finds: they are skipped if no Ray could be joined. A local Ray is started as a run
+If no Ray could be joined, the other checks are skipped. A local Ray is started as a run
 would start it, and ended by `leave`.
 """
 
@@ -32,7 +32,7 @@ _FIT_REMEDY = "Use fewer or smaller processes, or other nodes; ray.autoscaling: 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What the task on a node found."""
+    """The report of the task on a node."""
 
     machine: Machine
     model_problem: str | None
@@ -41,7 +41,7 @@ class NodeReport:
 
 @dataclass
 class Cluster:
-    """The cluster, as far as the checks know it."""
+    """The cluster, and the checks of it."""
 
     settings: RayConfig
     rewrite: RewriteConfig
@@ -187,7 +187,7 @@ class Cluster:
         return passed(f"{self.rewrite.model} can be loaded on {len(looked)} nodes")
 
     def leave(self) -> None:
-        """End the connection, and a Ray that was started for the checks."""
+        """End the connection, and with it a Ray started for the checks."""
         if self._must_leave:
             import ray
 

@@ -1,4 +1,4 @@
-"""Checks and their results. A check that breaks or hangs has failed, and the others go on."""
+"""Checks and their results. A check that breaks or hangs has failed, and the others still run."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found."""
+    """The finding of a check."""
 
     outcome: Outcome
     detail: str
@@ -25,17 +25,17 @@ class Finding:
 
 
 def passed(detail: str) -> Finding:
-    """Nothing is wrong."""
+    """The check has passed."""
     return Finding("passed", detail)
 
 
 def failed(detail: str, remedy: str) -> Finding:
-    """Something is wrong."""
+    """The check has failed."""
     return Finding("failed", detail, remedy)
 
 
 def skipped(detail: str) -> Finding:
-    """There is nothing to check; the detail says why."""
+    """The check does not apply; the detail says why."""
     return Finding("skipped", detail)
 
 
@@ -43,8 +43,7 @@ def failed_by(error: BaseException, remedy: str) -> Finding:
     """An error as a failed check.
 
     Args:
-        error: any error. One of this package has a text for users, which says what to do; for one of the surroundings
-            that is known.
+        error: any error. A known error of the surroundings brings its own remedy.
         remedy: what to do about any other error.
     """
     cause = innermost(error)
@@ -76,7 +75,7 @@ class Result:
 
 
 def run_check(check: Check) -> Result:
-    """Run a check. Raises nothing but KeyboardInterrupt."""
+    """Run a check. Raises only KeyboardInterrupt."""
     found = _guarded(check) if check.timeout_s is None else _in_time(check, check.timeout_s)
     return Result(check.name, found.outcome, found.detail, found.remedy)
 

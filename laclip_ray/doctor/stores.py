@@ -17,7 +17,7 @@ from laclip_ray.doctor.results import Finding, failed, passed, skipped
 from laclip_ray.tally import Tally
 
 MOST_SKEW_S = 60.0
-"""Difference of clocks that is tolerated. S3 refuses requests from 15 minutes."""
+"""Tolerated difference of clocks. S3 refuses requests from 15 minutes."""
 _CONTENT = b"a probe of laclip doctor, which removes it\n"
 _WRITE_REMEDY = "Give this user the right to write, list and delete there, or choose another output"
 
@@ -105,7 +105,7 @@ def check_writes(url: str) -> Finding:
 
 
 def check_conditional_put(url: str) -> Finding:
-    """Whether the store refuses to create a file that is there: of two runs that start at once, one gets the output."""
+    """Whether the store refuses to create a file a second time: of two runs that start at once, one gets the output."""
     with _probe(url) as probe:
         if not storage.create_bytes(probe, _CONTENT):
             return failed(f"{probe}: a new file is said to be there", "Check the store; do not use it")
@@ -136,7 +136,7 @@ def check_clock(url: str) -> Finding:
 
 @contextlib.contextmanager
 def _probe(url: str) -> Iterator[str]:
-    """The URL of a probe in an output; removed at the end, with the directories that were made for it."""
+    """The URL of a probe in an output; removed at the end, with the directories made for it."""
     made = _missing_directories(url)
     probe = storage.join(url, f"{storage.ASIDE_MARK}doctor-{uuid.uuid4().hex}")
     try:

@@ -51,7 +51,7 @@ def check_nodes(here: Machine, nodes: Mapping[str, Machine], names: Sequence[str
 
 
 def _compare(here: Machine, node: Machine, names: Sequence[str]) -> list[str]:
-    """What a node has in other versions."""
+    """The packages that differ on a node."""
     pairs = [("Python", node.python, here.python)]
     pairs += [
         (name, node.packages.get(name, "missing"), here.packages[name]) for name in names if name in here.packages

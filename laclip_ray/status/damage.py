@@ -1,4 +1,4 @@
-"""Read the state files of a run. Damaged ones are named, and reading goes on without them."""
+"""Read the state files of a run. Name damaged ones, and continue without them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Damage:
     """The files that could not be read."""
 
     found: list[str] = field(default_factory=list)
-    """A sentence for each: the file, what is wrong, what to do."""
+    """A sentence for each: the file, the damage, the remedy."""
 
     def read_json(self, url: str, what: str, remedy: str, parse: Callable[[Any], T]) -> T | None:
         """Read a JSON file; arguments as in `storage.read_state`.
@@ -27,7 +27,7 @@ class Damage:
         return self._read(url, what, lambda: storage.read_state(url, what, remedy, parse))
 
     def read_bytes(self, url: str, what: str) -> bytes | None:
-        """Read a file; None if there is none, or if it may not be read."""
+        """Read a file; None if it does not exist, or may not be read."""
         return self._read(url, what, lambda: storage.read_bytes(url))
 
     def _read(self, url: str, what: str, read: Callable[[], T]) -> T | None:

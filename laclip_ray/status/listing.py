@@ -33,7 +33,7 @@ class Directory:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing in it."""
+        """Whether it has no entry."""
         return not self.files and not self.directories
 
 
@@ -64,7 +64,7 @@ def list_directory(url: str) -> Directory | None:
 
 
 def list_below(url: str) -> Iterator[ListedFile]:
-    """Every complete file below a directory, by one listing; nothing for a missing directory."""
+    """Every complete file below a directory, by one listing. A missing directory has no files."""
     fs, path = storage.filesystem(url)
     fs.invalidate_cache()
     for entry in fs.find(path, detail=True).values():

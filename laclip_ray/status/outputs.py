@@ -1,4 +1,4 @@
-"""What an output holds: rewriting, training, a sweep, or several of them."""
+"""The parts of an output: rewriting, training, a sweep, or several of them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -86,7 +86,7 @@ def find_locations(output: str) -> Locations:
     """Find the parts of an output: of a whole experiment, or of one of its parts.
 
     Raises:
-        UserError: there is no such directory, or it holds nothing of this package.
+        UserError: there is no such directory, or it holds only other files.
     """
     directory = list_directory(output)
     if directory is None:
@@ -107,7 +107,7 @@ def find_locations(output: str) -> Locations:
 
 
 def _part_of(output: str, directory: Directory) -> str | None:
-    """The part of an experiment whose own output a directory is; None if it is none."""
+    """The part of an experiment whose own output a directory is; None: of no part."""
     marks: Mapping[str, str] = {SWEEP_RECORD: "sweep", TRAINING_RECORD: "training", PROGRESS_FILE: "rewriting"}
     for name, part in marks.items():
         if name in directory.files:

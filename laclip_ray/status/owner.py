@@ -49,7 +49,7 @@ class Owner:
 
 
 def read_owner(location: str, damage: Damage) -> Owner | None:
-    """The owner of an output; None if nobody holds its lease.
+    """The owner of an output; None if no run holds its lease.
 
     Args:
         location: the directory or URL of the output.

@@ -8,7 +8,7 @@ _NEWEST = 200
 
 
 def commits_per_s(times_s: Iterable[float], now_s: float, since_s: float = 0.0) -> float | None:
-    """The rate of a run's newest commits. It falls while nothing is committed.
+    """The rate of a run's newest commits. It falls while a run commits no unit.
 
     Args:
         times_s: when units were committed, in any order.

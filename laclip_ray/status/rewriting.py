@@ -31,7 +31,7 @@ class SetStatus:
 
     @property
     def accepted_share(self) -> float | None:
-        """Accepted rewrites among all; None if that is not recorded."""
+        """Accepted rewrites among all; None: not recorded."""
         return self.counts.accepted / self.counts.slots if self.counts and self.counts.slots else None
 
 
@@ -50,7 +50,7 @@ class RewritingStatus:
     failures: Mapping[str, str] = field(default_factory=dict)
     """The reason for each of the first of them, by `prompt set/shard`."""
     newest_commit_age_s: float | None = None
-    """None if nobody holds the lease."""
+    """None if no run holds the lease."""
     shards_per_hour: float | None = None
     """Of one set, while it runs."""
     left_s: float | None = None
@@ -62,7 +62,7 @@ class RewritingStatus:
 
     @property
     def units(self) -> int | None:
-        """Shards to commit in all sets together; None if that is not recorded."""
+        """Shards to commit in all sets together; None: not recorded."""
         return None if self.shards is None else self.shards * len(self.sets)
 
 
@@ -113,7 +113,7 @@ def _with_pace(status: RewritingStatus, owner: Owner, times_s: Sequence[float]) 
 
 @dataclass(frozen=True)
 class _Record:
-    """What the newest record says."""
+    """The newest record."""
 
     counts: Mapping[str, Counts] = field(default_factory=dict)
     """By prompt set."""

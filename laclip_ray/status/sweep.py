@@ -1,6 +1,6 @@
 """The state of a sweep, from the files below `tune.output`.
 
-One listing names the stages that are stored. The record of a run has the sweep's configuration, and so the number of
+One listing names the stored stages. The record of a run has the sweep's configuration, and so the number of
 its points; no result is read.
 """
 
@@ -45,7 +45,7 @@ class SweepStatus:
     points_ended_early: int = 0
     """Of `points_done`."""
     runs_done: int = 0
-    """Points times seeds that are trained and evaluated to the end."""
+    """Points times seeds, trained and evaluated to the end."""
     runs: int | None = None
     """Points times seeds of the whole sweep."""
     left_s: float | None = None
@@ -54,7 +54,7 @@ class SweepStatus:
 
 @dataclass
 class _Trials:
-    """What the listing shows."""
+    """The files of all points, by one listing."""
 
     begun: set[str] = field(default_factory=set)
     ended_early: set[str] = field(default_factory=set)
@@ -141,7 +141,7 @@ def _shape(trials: _Trials, epochs: tuple[int, ...] | None, tune: TuneConfig | N
     if tune.search != "optuna":
         try:
             points = len(listed_points(tune, seed=0))  # the seed decides values, not their number
-        except UserError:  # `laclip tune` says what is wrong
+        except UserError:  # `laclip tune` names the mistake
             points = None
     return _Shape(points, len(tune.seeds), known)
 

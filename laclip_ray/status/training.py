@@ -48,7 +48,7 @@ class TrainingStatus:
     left_s: float | None = None
     """While it runs."""
     metrics_age_s: float | None = None
-    """Since the metrics were written. None if nobody holds the lease."""
+    """Since the metrics were written. None if no run holds the lease."""
     checkpoint: str | None = None
     """The newest one."""
     stopped_at_step: int | None = None
@@ -121,7 +121,7 @@ def _newest_lines(paths: RunPaths, directory: Directory, damage: Damage) -> list
     start = max(0, listed.size_bytes - _TAIL_BYTES)
     fs, path = storage.filesystem(paths.metrics)
     try:
-        # A part of a file that is replaced meanwhile is a part of the new one.
+        # If the file is replaced meanwhile, this is a part of the new one.
         content: bytes = fs.cat_file(path, start=start, end=listed.size_bytes)
     except FileNotFoundError:
         return []
@@ -163,7 +163,7 @@ def _images_per_s(lines: Sequence[Mapping[str, Any]]) -> float | None:
 
 @dataclass(frozen=True)
 class _Length:
-    """What is left of a run."""
+    """The length of a run, and its rest."""
 
     steps: int
     samples_left: float

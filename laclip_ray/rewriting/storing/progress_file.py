@@ -1,9 +1,9 @@
 """The progress of a rewriting run in its output, for people who watch it from elsewhere (`laclip status`).
 
 The driver writes `progress.json` when a run begins and at most every 30 s, and removes it when `summary.json` has the
-same counts. So a file that is left tells of a run that still runs, or that ended without a word.
+same counts. A file that is left belongs to a run that has not ended, or was killed.
 
-Guarantees: one small file, whatever the number of shards. A file that cannot be written is reported once, and never
+Guarantees: one small file, for any number of shards. A file that cannot be written is reported once, and never
 stops rewriting.
 """
 
@@ -30,7 +30,7 @@ _PERIOD_S = 30.0
 
 @dataclass(frozen=True)
 class Counts:
-    """The rewrites of a set that are committed."""
+    """The committed rewrites of a set."""
 
     captions: int
     accepted: int

@@ -24,6 +24,7 @@ from laclip_ray.rewriting.engines import arguments
 from tests.cases import case
 from tests.integration.conftest import MODEL
 from tests.unit.conftest import write_tar
+from tests.unit.dead_endpoint import use_dead_endpoint
 from tests.unit.doctor import stores
 
 GIB = 2**30
@@ -99,9 +100,7 @@ def file_as_output(_: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def dead_endpoint(patch: pytest.MonkeyPatch, _: Path) -> list[str]:
-    patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    patch.setenv("AWS_ACCESS_KEY_ID", "key")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-a-test")
+    use_dead_endpoint(patch)
     return ["output=s3://no-such-bucket/out"]
 
 

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from laclip_ray.cli import main
 from laclip_ray.config import to_config
 from laclip_ray.lease import this_machine
+from tests.unit.dead_endpoint import use_dead_endpoint
 from tests.unit.status.runs import begin_training, commit, experiment, good_output, leave_lease, write_progress
 
 
@@ -147,9 +148,7 @@ def test_an_output_that_may_not_be_read_gives_4(
 def test_a_dead_endpoint_gives_4_within_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-a-test")
+    use_dead_endpoint(monkeypatch)
     begun_s = time.monotonic()
     code, text = run(["s3://bucket/out"], capsys)
     assert code == 4
