@@ -11,7 +11,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.rewriting.storing.progress_file import FAILURES_KEPT, PROGRESS_FILE, Counts, RewritingProgress
 from laclip_ray.status.damage import Damage
-from laclip_ray.status.listing import Directory, ListedFile, list_below, list_directory
+from laclip_ray.status.listing import Directory, list_below, list_directory
 from laclip_ray.status.owner import Owner, State, read_owner, state_of
 from laclip_ray.status.pace import commits_per_s, time_left_s
 
@@ -81,7 +81,7 @@ def rewriting_status(location: str, damage: Damage) -> RewritingStatus:
     if owner is not None and PROGRESS_FILE not in directory.files:  # the summary is of an earlier run
         record = replace(record, failed=0, failures={})
     listed = {name: _committed(storage.join(location, name)) for name in directory.directories}
-    names = dict.fromkeys((*(name for name, files in listed.items() if files), *record.counts))
+    names = dict.fromkeys((*(name for name, shards in listed.items() if shards), *record.counts))
     sets = tuple(SetStatus(name, len(listed.get(name, {})), record.counts.get(name)) for name in names)
     is_complete = record.is_complete
     if record.is_missing and _are_imported(location, [each.name for each in sets], damage):
@@ -93,7 +93,7 @@ def rewriting_status(location: str, damage: Damage) -> RewritingStatus:
         failed=record.failed,
         failures=record.failures,
     )
-    times_s = [file.modified_s for files in listed.values() for file in files.values() if file.modified_s is not None]
+    times_s = [time_s for shards in listed.values() for time_s in shards.values() if time_s is not None]
     return status if owner is None else _with_pace(status, owner, times_s)
 
 
@@ -158,23 +158,22 @@ def _counts_of(statistics: Mapping[str, Any]) -> Counts:
     return Counts(int(statistics["captions"]), accepted, accepted + sum(map(int, statistics["unfilled"].values())))
 
 
-def _committed(location: str) -> dict[str, ListedFile]:
-    """The committed shards of a set: by shard, the newest file of the verdicts of the gate that judged last."""
-    gates: dict[str, list[ListedFile]] = {}
+def _committed(location: str) -> dict[str, float | None]:
+    """The committed shards of a set, by the gate that judged last: by shard, the time of its newest verdicts."""
+    gates: dict[str, dict[str, tuple[int, float | None]]] = {}
     for file in list_below(storage.join(location, "verdicts")):
         gate, _, below = file.path.partition("/")
-        if below.partition("/")[0].isdigit() and below.endswith(".parquet"):
-            gates.setdefault(gate, []).append(file)
-    newest = max(gates.values(), key=_newest_s, default=[])
-    return {file.path.split("/", 2)[2]: file for file in sorted(newest, key=_revision)}
+        revision, _, shard = below.partition("/")
+        if revision.isdigit() and shard.endswith(".parquet"):
+            shards = gates.setdefault(gate, {})
+            if shards.get(shard, (-1, None))[0] < int(revision):
+                shards[shard] = int(revision), file.modified_s
+    newest = max(gates.values(), key=_newest_s, default={})
+    return {shard: modified_s for shard, (_, modified_s) in newest.items()}
 
 
-def _newest_s(files: Iterable[ListedFile]) -> float:
-    return max((file.modified_s or 0.0 for file in files), default=0.0)
-
-
-def _revision(file: ListedFile) -> int:
-    return int(file.path.split("/", 2)[1])
+def _newest_s(shards: Mapping[str, tuple[int, float | None]]) -> float:
+    return max(modified_s or 0.0 for _, modified_s in shards.values())
 
 
 def _are_imported(location: str, names: Iterable[str], damage: Damage) -> bool:
