@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from tests.figures.clusters_bytes import captions_of_a_tar
 from tests.figures.clusters_listing import listing
 from tests.figures.figure import Figure, outcomes_of_tests
+from tests.figures.house import cluster_files
 
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
@@ -13,7 +14,8 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (1, listing),
         (2, captions_of_a_tar),
         (3, lambda show: outcomes_of_tests(show, "../integration/test_object_store.py")),
-        (5, lambda show: outcomes_of_tests(show, "cluster_files")),
+        (5, cluster_files),
+        (7, lambda show: outcomes_of_tests(show, "status/test_setups.py", "doctor/test_setups.py")),
     )
     for show, measure in areas:
         if not shows or show in shows:
