@@ -134,7 +134,11 @@ class RewriteSets:
         return most if self.max_rewrites is None else min(most, self.max_rewrites)
 
     def _most_of(self, rewrite_set: RewriteSet) -> int:
-        origins = rewrite_set.origins(rewrite_set.drawn_revisions()).values()
+        listed = rewrite_set.listed()
+        committed = rewrite_set.committed(listed)
+        described = {(shard, content.revision) for shard, content in committed.items()}
+        others = {shard: revision for shard, revision in listed.drawn.items() if (shard, revision) not in described}
+        origins = [*(content.origin for content in committed.values()), *rewrite_set.origins(others).values()]
         return max([self.expected_rewrites, *(origin.rewrites_per_set for origin in origins)])
 
     def revisions(self) -> dict[str, int | None]:

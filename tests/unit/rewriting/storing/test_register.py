@@ -11,6 +11,7 @@ import pytest
 from laclip_ray import storage
 from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.register import FILE_NAME
+from laclip_ray.rewriting.storing.sets import RewriteSets
 from laclip_ray.rewriting.storing.store import RewriteSet, open_for_writing, restamp_verdicts
 from tests.unit.rewriting.shards import DRAWS, ORIGIN, commit, one, recipe
 
@@ -59,6 +60,13 @@ def test_registered_shards_cost_no_footers(rewrite_set: RewriteSet, footers: lis
     assert footers == []
     assert described == from_footers(rewrite_set)
     assert [*described] == sorted(SHARDS)
+
+
+def test_the_largest_number_of_rewrites_of_a_registered_set_costs_no_footers(
+    rewrite_set: RewriteSet, footers: list[str]
+) -> None:
+    assert RewriteSets((rewrite_set,)).most_rewrites() == ORIGIN.rewrites_per_set
+    assert footers == []
 
 
 def test_only_shards_that_the_register_lacks_cost_a_footer(rewrite_set: RewriteSet, footers: list[str]) -> None:
