@@ -186,12 +186,16 @@ def test_a_limit_behind_the_rewrite_does_not_cut_it_off(completion: str, cut: bo
     assert is_cut(completion, CAPTION) == cut
 
 
-@given(line=st.text(st.characters(exclude_characters="\n")), more=st.text())
+@given(line=st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",))), more=st.text())
 def test_the_papers_code_takes_the_line_of_the_caption_up_to_the_next_separator(line: str, more: str) -> None:
     # The code's rule, on the whole text: line 8, the part behind the first separator.
     head = prompts.completion_head(tuple(prompts.ExamplePair(f"s{n}", f"t{n}") for n in range(3)), "reference")
     written = f"{head.prompt('a red mug')}{line}\n{more}"
     assert reference_completion(f"{line}\n{more}") == written.split("\n")[8].strip().split(SEPARATOR)[1].strip()
+
+
+def test_a_character_that_no_file_can_store_becomes_the_mark_of_one_in_the_papers_rule_too() -> None:
+    assert reference_completion("a red \ud800\nand more") == "a red \ufffd"
 
 
 def test_an_open_block_of_thoughts_is_refused() -> None:
