@@ -186,7 +186,7 @@ def test_a_limit_behind_the_rewrite_does_not_cut_it_off(completion: str, cut: bo
     assert is_cut(completion, CAPTION) == cut
 
 
-@given(line=st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",))), more=st.text())
+@given(line=st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), more=st.text())
 def test_the_papers_code_takes_the_line_of_the_caption_up_to_the_next_separator(line: str, more: str) -> None:
     # The code's rule, on the whole text: line 8, the part behind the first separator.
     head = prompts.completion_head(tuple(prompts.ExamplePair(f"s{n}", f"t{n}") for n in range(3)), "reference")
