@@ -47,7 +47,7 @@ def embed_unique(texts: Sequence[str], features: TextFeatures) -> tuple[torch.Te
     """The embeddings of N texts. Texts of the same tokens have one.
 
     Returns:
-        float32 [T, D], normalised, in the order of first appearance; and each text's row, int64 [N].
+        float32 [T, D], normalised; and each text's row, int64 [N].
     """
     numbers: dict[bytes, int] = {}
     rows: list[int] = []
@@ -58,8 +58,10 @@ def embed_unique(texts: Sequence[str], features: TextFeatures) -> tuple[torch.Te
         if number == len(rows):
             rows.append(row)
         of_texts.append(number)
-    embeddings = torch.from_numpy(normalised(features.embeddings[rows]))
-    return embeddings, torch.tensor(of_texts, dtype=torch.int64)
+    places = torch.tensor(of_texts, dtype=torch.int64)
+    if len(rows) == len(features.embeddings):  # each has a row: no copy, which a large set has no room for
+        return torch.from_numpy(features.embeddings), torch.tensor(rows, dtype=torch.int64)[places]
+    return torch.from_numpy(features.embeddings[rows]), places
 
 
 def embed_pairs(found: CaptionedSet, texts: TextFeatures) -> Pairs:

@@ -93,7 +93,7 @@ class SugarCrepeMeasure(SetMeasure):
             usable,
             torch.from_numpy(normalised(np.stack([embeddings[name] for name in names]))),
             torch.tensor([number_of[clean_id(example.image)] for example in usable]),
-            torch.from_numpy(normalised(texts.embeddings)),
+            torch.from_numpy(texts.embeddings),
             torch.tensor([[row[caption] for caption in example.captions] for example in usable]),
             torch.tensor([row[example.negative] for example in usable]),
         )

@@ -62,12 +62,23 @@ class FeatureReader:
 
     def texts(self, units: Sequence[TextWork]) -> "TextFeatures":
         """The features of texts, all of which are encoded."""
-        table = self.store.read_texts([unit.unit for unit in units])
+        texts: list[str] = []
+        tokens: list[bytes] = []
+        is_cut: list[bool] = []
+        embeddings = np.empty((0, 0), np.float32)
+        # One matrix, filled unit by unit: the texts of a large set take half a gigabyte, and copies as much again.
+        for table in self.store.read_texts([unit.unit for unit in units]):
+            content = b"".join(table.column(EMBEDDING).to_pylist())
+            part = normalised(np.frombuffer(content, np.float32).reshape(table.num_rows, -1))
+            if not texts:
+                embeddings = np.empty((sum(len(unit.texts) for unit in units), part.shape[1]), np.float32)
+            embeddings[len(texts) : len(texts) + len(part)] = part
+            texts += table.column("text").to_pylist()
+            tokens += table.column("tokens").to_pylist()
+            is_cut += table.column("is_cut").to_pylist()
+        assert len(texts) == len(embeddings)
         return TextFeatures(
-            {text: number for number, text in enumerate(table.column("text").to_pylist())},
-            np.frombuffer(b"".join(table.column(EMBEDDING).to_pylist()), np.float32).reshape(table.num_rows, -1),
-            table.column("tokens").to_pylist(),
-            np.array(table.column("is_cut").to_pylist(), bool),
+            {text: number for number, text in enumerate(texts)}, embeddings, tokens, np.array(is_cut, bool)
         )
 
 
@@ -100,7 +111,7 @@ class TextFeatures:
     number_of: Mapping[str, int]
     """The row of each text."""
     embeddings: np.ndarray
-    """float32 [T, D], not normalised."""
+    """float32 [T, D], normalised."""
     tokens: Sequence[bytes]
     """A digest of each text's tokens. Texts of the same tokens are the same to the model."""
     is_cut: np.ndarray
@@ -108,7 +119,8 @@ class TextFeatures:
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
         """The embeddings of some of the texts, normalised: float32 [N, D]."""
-        return normalised(self.embeddings[[self.number_of[text] for text in texts]])
+        chosen: np.ndarray = self.embeddings[[self.number_of[text] for text in texts]]
+        return chosen
 
     def count_cut(self, texts: Sequence[str]) -> int:
         """How many of the texts are cut at the model's context."""

@@ -64,10 +64,10 @@ class FeatureStore:
         for number in sorted(parts):
             yield storage.read_parquet(self._part_url(unit, number, parts[number]))
 
-    def read_texts(self, units: Sequence[str]) -> pa.Table:
-        """The features of some units of texts, in order."""
-        urls = [storage.join(self.location, "texts", f"{unit}.parquet") for unit in units]
-        return pa.concat_tables([storage.read_parquet(url) for url in urls])
+    def read_texts(self, units: Sequence[str]) -> Iterator[pa.Table]:
+        """The features of some units of texts, unit by unit."""
+        for unit in units:
+            yield storage.read_parquet(storage.join(self.location, "texts", f"{unit}.parquet"))
 
     def _part_url(self, unit: str, number: int, is_last: bool) -> str:
         return storage.join(self.location, "images", f"{unit}.{number:05d}{'.last' if is_last else ''}.parquet")
