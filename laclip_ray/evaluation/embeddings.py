@@ -14,6 +14,10 @@ SAME = 1e-6
 """Largest difference in any dimension between embeddings of unit length that count as equal: rounding of float32."""
 
 
+_CHECKED_ROWS = 8_192
+"""Embeddings checked at a time."""
+
+
 class SpreadCheck:
     """Checks embeddings of one kind, batch after batch: all are finite, and not all are the same."""
 
@@ -30,6 +34,10 @@ class SpreadCheck:
         Raises:
             NoResultError: an embedding is infinite or not a number.
         """
+        for part in embeddings.split(_CHECKED_ROWS):  # a copy of all would be as large as the embeddings
+            self._add(part)
+
+    def _add(self, embeddings: torch.Tensor) -> None:
         if not bool(embeddings.isfinite().all()):
             raise NoResultError(
                 f"the model's embeddings of {self._kind} are infinite or not numbers, so its training diverged; "
