@@ -86,15 +86,16 @@ def list_files(url: str) -> list[str]:
     return sorted(url_of(fs, file, url) for file in fs.find(path) if ASIDE_MARK not in name_of(file))
 
 
-def list_identities(url: str) -> dict[str, str]:
-    """The identity of every complete file below the directory `url`, by its path in the file system, in order.
+def list_entries(url: str) -> dict[str, Mapping[str, Any]]:
+    """fsspec's entry of every complete file below the directory `url`, by its path below it, in order.
 
-    One listing gives them. An identity is empty if the store does not tell when a file changes.
+    One listing gives them. A missing directory has no files.
     """
     fs, path = filesystem(url)
     fs.invalidate_cache()
+    start = len(path.rstrip("/")) + 1
     found = fs.find(path, detail=True)
-    return {file: known_identity(info) for file, info in sorted(found.items()) if ASIDE_MARK not in name_of(file)}
+    return {file[start:]: info for file, info in sorted(found.items()) if ASIDE_MARK not in name_of(file)}
 
 
 def url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:

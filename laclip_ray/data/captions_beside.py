@@ -6,14 +6,14 @@ status is `success` are the samples of the tar. Their columns are the fields of 
 text of its txt members.
 
 The table is checked against the tar: the first samples, the last ones, and the number in `_stats.json` if there is one
-must be the same. If anything differs, or the table cannot say what the tar would, the tar is read. The reason is
+must be the same. If anything differs, or if the table lacks something that is in the tar, the tar is read. The reason is
 counted (`tables_refused`), and logged at the 1st, 10th, 100th shard and so on of a process.
 
 Guarantees: a table is used only if its first and last rows give the ids, captions and problems that the tar gives, and
 if its columns have types that json keeps.
 
-Not covered: tars changed only in their middle, by damage or by a filter that kept the table. Reading with images shows
-what they hold. Nor a single image above `data.max_image_bytes` in a tar of small ones: it is found with the image.
+Not covered: tars changed only in their middle, by damage or by a filter that kept the table; reading with images reads
+the tar itself. A single image above `data.max_image_bytes` in a tar of small ones is found when images are read.
 """
 
 import io
@@ -75,7 +75,7 @@ class _RefusedError(Exception):
 
 
 class _Table(NamedTuple):
-    """The rows of a table that are samples."""
+    """The samples of a table."""
 
     keys: Sequence[str]
     columns: dict[str, Sequence[Any]]

@@ -33,19 +33,14 @@ def model_problem(model: str, revision: str | None) -> str | None:
         model: a name of the hub, or a directory.
         revision: of the model on the hub.
     """
-    from laclip_ray.models.hub import check_hub_model
+    from laclip_ray.models.hub import look_up
 
     if model.startswith((".", "/", "~")) and not (Path(model) / "config.json").is_file():
         return f"rewrite.model: {model} is not a directory with a model (no config.json)"
-    # A node of a cluster may have the address too, and the model is looked up from there.
-    address = os.environ.pop(_RAY_ADDRESS, None)
     try:
-        check_hub_model(model, revision)
+        look_up(model, revision)
     except UserError as error:
         return str(error)
-    finally:
-        if address is not None:
-            os.environ[_RAY_ADDRESS] = address
     return None
 
 

@@ -26,8 +26,13 @@ def check_hub_model(model: str, revision: str | None, section: str = "rewrite") 
     Raises:
         UserError: with the reason. If the hub is out of reach, that is its cause.
     """
-    is_elsewhere = os.environ.get("RAY_ADDRESS") or os.environ.get("VLLM_USE_MODELSCOPE")
-    if is_elsewhere or not _HUB_NAME.fullmatch(model) or Path(model).is_dir():
+    if not os.environ.get("RAY_ADDRESS"):
+        look_up(model, revision, section)
+
+
+def look_up(model: str, revision: str | None, section: str = "rewrite") -> None:
+    """`check_hub_model` for a model that this machine loads, also as a node of a cluster."""
+    if os.environ.get("VLLM_USE_MODELSCOPE") or not _HUB_NAME.fullmatch(model) or Path(model).is_dir():
         return
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (

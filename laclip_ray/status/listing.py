@@ -55,9 +55,9 @@ def list_directory(url: str) -> Directory | None:
     if len(below) < len(entries) and not below and entries[0]["type"] != "directory":
         return None
     files = {
-        listed.path: listed
+        name: _listed(name, entry)
         for entry in below
-        if entry["type"] != "directory" and storage.ASIDE_MARK not in (listed := _listed(entry, "")).path
+        if entry["type"] != "directory" and storage.ASIDE_MARK not in (name := storage.name_of(entry["name"]))
     }
     names = {storage.name_of(entry["name"]) for entry in below if entry["type"] == "directory"}
     return Directory(files, tuple(sorted(names)))
@@ -65,17 +65,11 @@ def list_directory(url: str) -> Directory | None:
 
 def list_below(url: str) -> Iterator[ListedFile]:
     """Every complete file below a directory, by one listing. A missing directory has no files."""
-    fs, path = storage.filesystem(url)
-    fs.invalidate_cache()
-    for entry in fs.find(path, detail=True).values():
-        listed = _listed(entry, path)
-        if storage.ASIDE_MARK not in storage.name_of(listed.path):
-            yield listed
+    for path, entry in storage.list_entries(url).items():
+        yield _listed(path, entry)
 
 
-def _listed(entry: Mapping[str, Any], directory: str) -> ListedFile:
-    name = str(entry["name"])
-    path = name[len(directory.rstrip("/")) + 1 :] if directory else storage.name_of(name)
+def _listed(path: str, entry: Mapping[str, Any]) -> ListedFile:
     return ListedFile(path, int(entry.get("size") or 0), _time_s(entry))
 
 

@@ -105,7 +105,8 @@ def _defaults(rewrite: RewriteConfig) -> dict[str, Any]:
         # By default vLLM runs the model in a process of its own, and its scheduler then busy-waits: it takes a core
         # from the model.
         defaults |= {"distributed_executor_backend": _IN_ONE_PROCESS}
-    if _emulates_short_floats() and "quantization" not in engine.args and not _is_quantised(rewrite):
+    is_chosen = not {"dtype", "quantization"}.isdisjoint(engine.args)
+    if not is_chosen and _emulates_short_floats() and not _is_quantised(rewrite):
         defaults |= {"dtype": "float32"}
     return defaults
 

@@ -26,8 +26,10 @@ from laclip_ray.rewriting.tables import WorkUnit
 
 logger = logging.getLogger(__name__)
 
-_REGISTER_PERIOD = 10_000
-"""Commits between two updates of the registers: a run that is killed leaves at most so many footers to read."""
+_REGISTER_PERIOD, _REGISTER_GROWTH = 10_000, 0.1
+"""Commits between two updates of the registers: this many, and at least this share of all that are committed. An update
+reads and writes all, so a fixed number would take a time that grows with the square. A run that is killed leaves at
+most so many footers to read."""
 
 
 @dataclass
@@ -58,11 +60,14 @@ class Progress:
     """The last engine in this round that did not start."""
     file: ProgressFile = field(init=False)
     """Read by `laclip status`."""
+    register_due: int = field(init=False)
+    """The number of commits after which the registers are updated."""
 
     def __post_init__(self) -> None:
         """Count what earlier runs committed: a rerun must not spend money before it notices that rewrites fail."""
         self.counted = {name: Statistics() for name in self.backlog.sets}
         self.file = ProgressFile(self.backlog.experiment.rewrite_output)
+        self.register_due = self._next_register()
         left = {(unit.prompt_set, unit.shard) for unit in self.backlog.units}
         self.counted_shards = set()
         for name, committed in self.backlog.committed.items():
@@ -70,6 +75,10 @@ class Progress:
                 if (name, shard) not in left:
                     counts = content.statistics
                     self._count(name, shard, counts.captions, counts.accepted, counts.unfilled)
+
+    def _next_register(self) -> int:
+        committed = self.result.commits + sum(map(len, self.backlog.committed.values()))
+        return self.result.commits + max(_REGISTER_PERIOD, int(_REGISTER_GROWTH * committed))
 
     def _count(self, prompt_set: str, shard: str, captions: int, accepted: int, unfilled: Mapping[str, int]) -> None:
         self.counted[prompt_set].add(Statistics(captions, accepted, unfilled=Counter(unfilled)))
@@ -157,9 +166,10 @@ class Progress:
     def _record_commit(self, report: Mapping[str, Any]) -> None:
         self.left.pop((report["prompt_set"], report["shard"]), None)
         self.result.commits += 1
-        if self.result.commits % _REGISTER_PERIOD == 0:
+        if self.result.commits >= self.register_due:
             for rewrite_set in self.backlog.sets.values():
                 register_committed(rewrite_set, self.backlog.shards)
+            self.register_due = self._next_register()
         unfilled = json.loads(report["unfilled"])
         self._count(report["prompt_set"], report["shard"], report["captions"], report["accepted"], unfilled)
         self.hooks.on_settled(report["shard"], report["accepted"])

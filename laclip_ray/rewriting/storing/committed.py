@@ -1,4 +1,4 @@
-"""What a rewrite set knows of its committed shards."""
+"""The committed shards of a rewrite set: their metadata, and a listing of their files."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

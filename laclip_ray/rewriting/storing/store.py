@@ -102,15 +102,13 @@ class RewriteSet:
 
     def _files(self, *parts: str) -> dict[StoredFile, str]:
         """Every Parquet file below a directory of revisions, with its identity; empty if its store tells no changes."""
-        directory = storage.join(self.location, *parts)
-        prefix = len(storage.filesystem(directory)[1].rstrip("/")) + 1
         files = {}
-        for path, identity in storage.list_identities(directory).items():
-            revision, _, name = path[prefix:].partition("/")
+        for path, entry in storage.list_entries(storage.join(self.location, *parts)).items():
+            revision, _, name = path.partition("/")
             if not (name.endswith(".parquet") and revision.isdigit()):
                 continue
             if self.newest_revision is None or int(revision) <= self.newest_revision:
-                files[shard_of_path(name.removesuffix(".parquet")), int(revision)] = identity
+                files[shard_of_path(name.removesuffix(".parquet")), int(revision)] = storage.known_identity(entry)
         return files
 
     @property
@@ -139,7 +137,7 @@ class RewriteSet:
             listed: the files that `committed` was read from.
         """
         files = {(shard, content.revision) for shard, content in committed.items()} & listed.identities.keys()
-        if files - register.read_register(self._register, listed.identities).keys():
+        if files - register.registered_files(self._register, listed.identities):
             register.write_register(self._register, committed, listed.identities)
 
     def pinned(self) -> "RewriteSet":

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from laclip_ray.config import DEMO_REWRITER, MeaningGateConfig, RewriteConfig
@@ -37,20 +38,20 @@ def test_a_name_that_the_hub_does_not_know_fails(monkeypatch: pytest.MonkeyPatch
     def refuse(model: str, *_: object) -> None:
         raise UserError(f"rewrite.model: the hub has no model {model!r}")
 
-    monkeypatch.setattr(hub, "check_hub_model", refuse)
+    monkeypatch.setattr(hub, "look_up", refuse)
     found = check_language_model(RewriteConfig(model="no/such"))
     assert (found.outcome, found.detail) == ("failed", "rewrite.model: the hub has no model 'no/such'")
 
 
 def test_on_a_cluster_only_the_nodes_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str | None] = []
+    looked: list[str] = []
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
-    monkeypatch.setattr(hub, "check_hub_model", lambda *_: looked.append(os.environ.get("RAY_ADDRESS")))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda model, *_, **__: looked.append(model))
     assert check_language_model(RewriteConfig(model="some/model")).outcome == "skipped"
     assert check_sentence_encoder(MeaningGateConfig(), rewrites=True).outcome == "skipped"
     assert looked == []
     assert model_problem("some/model", None) is None  # as the task on a node asks
-    assert looked == [None]
+    assert looked == ["some/model"]
     assert os.environ["RAY_ADDRESS"] == "192.0.2.1:6379"
 
 

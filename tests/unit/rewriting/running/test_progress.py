@@ -14,6 +14,7 @@ from laclip_ray import storage
 from laclip_ray.config import parse_experiment, with_overrides
 from laclip_ray.rewriting.engines.engine import EngineStartError, VllmEngine
 from laclip_ray.rewriting.engines.work import CacheWatch, EngineWork
+from laclip_ray.rewriting.running import progress as module
 from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
 from laclip_ray.rewriting.running.pipeline import finish_rewriting
@@ -82,6 +83,18 @@ def test_commits_and_failures_are_counted_and_settled(backlog: Backlog, start: C
     assert (progress.result.commits, progress.result.engines) == (2, {"first"})
     assert progress.result.failures == {"cleaned/1.tar": "cannot be read"}
     assert progress.gpu_s == 3.0
+
+
+def test_registers_are_updated_after_a_period_and_then_after_a_share_of_all(
+    backlog: Backlog, start: Callable[..., Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updated: list[int] = []
+    monkeypatch.setattr(module, "_REGISTER_PERIOD", 1)
+    monkeypatch.setattr(module, "_REGISTER_GROWTH", 1.0)
+    progress = start()
+    monkeypatch.setattr(module, "register_committed", lambda *_: updated.append(progress.result.commits))
+    progress.follow(Reports(*map(report, range(6))), backlog.to_draw)
+    assert updated == [1, 2, 4]
 
 
 def test_units_given_back_are_left_for_the_next_round(backlog: Backlog, start: Callable[..., Progress]) -> None:
