@@ -6,8 +6,8 @@ status is `success` are the samples of the tar. Their columns are the fields of 
 text of its txt members.
 
 The table is checked against the tar: the first samples, the last ones, and the number in `_stats.json` if there is one
-must be the same. If anything differs, or if the table lacks something that is in the tar, the tar is read. The reason is
-counted (`tables_refused`), and logged at the 1st, 10th, 100th shard and so on of a process.
+must be the same. If anything differs, or if the table lacks something that is in the tar, the tar is read. The reason
+is counted (`tables_refused`), and logged at the 1st, 10th, 100th shard and so on of a process.
 
 Guarantees: a table is used only if its first and last rows give the ids, captions and problems that the tar gives, and
 if its columns have types that json keeps.
