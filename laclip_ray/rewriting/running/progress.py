@@ -3,7 +3,8 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,19 +102,21 @@ class Progress:
             StoppedError: `should_stop` said so.
         """
         self._begin_round(to_draw)
-        for report in _iter_rows(reports):
-            if self.hooks.should_stop():
-                raise StoppedError("it was told to stop")
-            self.gpu_s += report["gpu_s"]
-            if report["engine_start_failure"]:
-                self._record_return(report)
-            elif report["failure"]:
-                self._record_failure(report)
-            else:
-                self._record_commit(report)
-                if self.drawn < len(to_draw) and (limit := self.reached_limit()):
-                    raise limit
-            self._tell()
+        # An early end stops the engines and waits for running commits, so nothing is committed after the count.
+        with closing(_iter_rows(reports)) as rows:
+            for report in rows:
+                if self.hooks.should_stop():
+                    raise StoppedError("it was told to stop")
+                self.gpu_s += report["gpu_s"]
+                if report["engine_start_failure"]:
+                    self._record_return(report)
+                elif report["failure"]:
+                    self._record_failure(report)
+                else:
+                    self._record_commit(report)
+                    if self.drawn < len(to_draw) and (limit := self.reached_limit()):
+                        raise limit
+                self._tell()
         if self.start_failure is None:
             return []  # no unit was given back
         if self.left and not self.drawn:
@@ -196,7 +199,8 @@ class Progress:
                 logger.warning("%s: %s", self.backlog.experiment.rewrite.model, warning)
 
 
-def _iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
+def _iter_rows(dataset: Any) -> Generator[dict[str, Any], None, None]:
     """Yield each row at once: `Dataset.iter_rows` gives a block only when the next one is ready."""
-    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from block.to_pylist()
+    with closing(iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as blocks:
+        for block in blocks:
+            yield from block.to_pylist()
