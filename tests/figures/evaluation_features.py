@@ -34,9 +34,10 @@ from laclip_ray.models.loading import load_model
 from laclip_ray.models.specs import load_model_spec
 from tests.figures.figure import Figure
 from tests.integration.conftest import jpeg, write_shard
-from tests.integration.procedures import REPOSITORY, child_environment
+from tests.integration.procedures import REPOSITORY, child_environment, kill_an_encoder
 
 KILLS = 10
+POOLS = (2, 4)
 SHARDS, IMAGES = 8, 300
 _MODEL = {
     "embed_dim": 256,
@@ -54,6 +55,7 @@ def features(show: int) -> Iterator[Figure]:
         directory = Path(name)
         config = _prepare(directory)
         yield from _kills(show, directory, config)
+        yield from _pools(show, directory, config)
         yield from _speed(show, directory)
     done = subprocess.run(
         [sys.executable, "-m", "tests.figures.evaluation_features"],
@@ -84,9 +86,9 @@ def _prepare(directory: Path) -> Path:
     return config
 
 
-def _evaluate(config: Path, output: Path) -> "subprocess.Popen[bytes]":
+def _evaluate(config: Path, output: Path, *overrides: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "laclip_ray", "evaluate", str(config), f"output={output}"],
+        [sys.executable, "-m", "laclip_ray", "evaluate", str(config), f"output={output}", *overrides],
         cwd=REPOSITORY, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -111,10 +113,26 @@ def _kills(show: int, directory: Path, config: Path) -> Iterator[Figure]:
         made_again += sum(now.get(path) != written for path, written in known.items())
         known = now
     assert _evaluate(config, output).wait() == 0
-    results = [storage.read_json(str(each / "evaluate" / "results.json"))["results"] for each in (undisturbed, output)]
+    results = [_results(each) for each in (undisturbed, output)]
     yield Figure(show, f"features made again after {KILLS} starts that were killed", made_again, "files", at_most=0)
     yield Figure(show, "of these starts, killed before their end", killed, "starts")
     yield Figure(show, "results that differ from an undisturbed run's", int(results[0] != results[1]), "", at_most=0)
+
+
+def _pools(show: int, directory: Path, config: Path) -> Iterator[Figure]:
+    """Evaluate with two and four actors, of which one is killed, after `_kills`."""
+    expected = _results(directory / "undisturbed")
+    for actors in POOLS:
+        output = directory / f"{actors}-actors"
+        process = _evaluate(config, output, f"evaluate.encoders={actors}", f"ray.local_cpus={actors + 2}")
+        kill_an_encoder()
+        assert process.wait() == 0
+        name = f"results of {actors} actors, one of them killed, that differ from one process's"
+        yield Figure(show, name, int(_results(output) != expected), "", at_most=0)
+
+
+def _results(output: Path) -> Any:
+    return storage.read_json(str(output / "evaluate" / "results.json"))["results"]
 
 
 def _committed(output: Path) -> dict[Path, float]:

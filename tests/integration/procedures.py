@@ -30,6 +30,7 @@ from laclip_ray.rewriting.engines.orphan_guard import OWNER_VARIABLE
 from laclip_ray.rewriting.running.backlog import find_backlog
 
 REPOSITORY = Path(__file__).parents[2]
+_ENCODING_ACTOR = "ray::MapWorker(MapBatches(_EncodingActor))"
 
 
 def real_data() -> Path | None:
@@ -45,6 +46,22 @@ def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, f"{what} did not happen in {timeout_s:.0f} s"
         time.sleep(0.2)
+
+
+def kill_an_encoder() -> int:
+    """Kill the first encoding actor of an evaluation that appears; its process id."""
+    killed: list[int] = []
+
+    def kill() -> bool:
+        for process in psutil.process_iter(["cmdline"]):
+            if process.info["cmdline"] and process.info["cmdline"][0].startswith(_ENCODING_ACTOR):
+                process.kill()
+                killed.append(process.pid)
+                break
+        return bool(killed)
+
+    wait_for(kill, 60, "the start of an encoding actor")
+    return killed[0]
 
 
 def free_port() -> int:

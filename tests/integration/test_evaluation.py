@@ -2,12 +2,10 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from laclip_ray.config import Experiment, parse_experiment
@@ -19,11 +17,11 @@ from laclip_ray.models.specs import load_model_spec
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import MODEL, good_samples, jpeg, write_shard
+from tests.integration.procedures import kill_an_encoder
 
 pytestmark = pytest.mark.ray
 
 SHARDS, IMAGES = 6, 40
-_ACTOR = "ray::MapWorker(MapBatches(_EncodingActor))"
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +74,11 @@ def expected(evaluated: Callable[..., Experiment], tmp_path_factory: pytest.Temp
     return run_evaluation(evaluated(tmp_path_factory.mktemp("here"), encoders=1))
 
 
-def killing_actors(times: int) -> Iterator[int]:
-    """Kill the first encoding actor found, several times, each a moment after it appeared."""
-    killed: set[int] = set()
-    deadline_s = time.monotonic() + 60
-    while len(killed) < times and time.monotonic() < deadline_s:
-        for process in psutil.process_iter(["cmdline"]):
-            if process.info["cmdline"] and process.info["cmdline"][0].startswith(_ACTOR) and process.pid not in killed:
-                process.kill()
-                killed.add(process.pid)
-                yield process.pid
-                break
-        time.sleep(0.5)
-
-
 def test_a_pool_gives_what_one_process_gives_also_if_an_actor_is_killed(
     local_ray: Any, evaluated: Callable[..., Experiment], expected: dict[str, Any], tmp_path: Path
 ) -> None:
     killed: list[int] = []
-    killer = threading.Thread(target=lambda: killed.extend(killing_actors(1)), daemon=True)
+    killer = threading.Thread(target=lambda: killed.append(kill_an_encoder()), daemon=True)
     killer.start()
     results = run_evaluation(evaluated(tmp_path, encoders=2))
     killer.join()
