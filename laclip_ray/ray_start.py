@@ -34,9 +34,9 @@ def check_address(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     """
     if re.match(r"https?://", address):
         raise SurroundingsError(
-            f"RAY_ADDRESS: {address} is the address of the job server. Submit the command there (ray job submit "
-            f"--address {address} --working-dir . -- python jobs/VERB.py CONFIG), or give the cluster's own address "
-            "(HOST:6379) on one of its machines"
+            f"RAY_ADDRESS: {address} is the address of the job server. Submit the command there (laclip submit "
+            f"VERB CONFIG --address {address} --follow), or give the cluster's own address (HOST:6379) on one of its "
+            "machines"
         )
     if address in ("auto", "local"):
         return

@@ -112,6 +112,21 @@ def redact(text: str) -> str:
     return text
 
 
+def holds_secret(text: str, name: str = "") -> bool:
+    """Whether a text, as the value of a key of this name, holds a secret by value. `${NAME}` is none.
+
+    >>> holds_secret("hf_abc", "hf_token"), holds_secret("${HF_TOKEN}", "hf_token")
+    (True, False)
+    """
+    text = _REFERENCE.sub("\0", text)  # stands for what is no secret
+    secrets = [text] if is_secret_name(name) else [secret for secret in _known if secret in text]
+    secrets += [
+        match["user"].partition(":")[2] or (match["user"] if _is_http(match) else "") for match in _USER.finditer(text)
+    ]
+    secrets += [match["value"] for match in _PARAMETER.finditer(text) if _is_secret_parameter(match["name"])]
+    return any(secret.replace("\0", "") for secret in secrets)
+
+
 def _is_http(match: re.Match[str]) -> bool:
     return match["scheme"].lower() in ("http://", "https://")
 

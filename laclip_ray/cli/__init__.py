@@ -1,16 +1,19 @@
 """The command line: one verb for each stage, `laclip VERB CONFIG [key=value ...]`.
 
 Exit codes: 0 complete, 2 bad input (nothing started, nothing written), 3 incomplete, 4 a store, network, cluster or
-disk refused to work, 130 Ctrl-C, 143 SIGTERM, 1 an error that nobody foresaw.
+disk refused to work, 130 Ctrl-C, 143 SIGTERM, 1 an error that nobody foresaw. In a submitted job, the last line of the
+log names the code.
 
 This module imports little, so signals are handled from the first moment on.
 """
 
 import sys
+import threading
 from collections.abc import Sequence
 from signal import Signals
 
-from laclip_ray.endings.signals import SignalWatch
+from laclip_ray.endings.job_log import JobLog, open_job_log
+from laclip_ray.endings.signals import EXIT_CODES, SignalWatch
 from laclip_ray.errors import ExitCode
 
 
@@ -21,13 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `laclip`. None: those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    watch = SignalWatch(lambda number: _print_interruption(number, words))
+    log = open_job_log()
+    watch = SignalWatch(lambda number: _print_interruption(number, words, log))
+    code: int = ExitCode.FAILED
     try:
         code = _run(words, watch)
     except KeyboardInterrupt:  # while an error was being reported
         watch.announce()
         code = watch.exit_code or ExitCode.INTERRUPTED
+    except SystemExit as stopped:
+        code = int(stopped.code or 0) if isinstance(stopped.code, int | None) else ExitCode.FAILED
+        raise
     finally:
+        if log is not None:
+            log.exit_code = code
         if watch.received is None:
             watch.stop()  # else it guards the rest of the clean-up, at the end of the process
     if code != ExitCode.COMPLETE:
@@ -63,10 +73,14 @@ def _run(words: list[str], watch: SignalWatch) -> int:
     return code if isinstance(code, int) else ExitCode.COMPLETE
 
 
-def _print_interruption(number: Signals, words: Sequence[str]) -> None:
+def _print_interruption(number: Signals, words: Sequence[str], log: JobLog | None) -> None:
     from laclip_ray.cli.interruptions import interruption_message
 
     print(interruption_message(number, words), file=sys.stderr, flush=True)
+    if log is not None and threading.current_thread() is not threading.main_thread():
+        # The clean-up is slow: Ray, or the watch, may kill this process before its end.
+        log.exit_code = EXIT_CODES[number]
+        log.write()
 
 
 def _report(error: BaseException, words: Sequence[str]) -> int:

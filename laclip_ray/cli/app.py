@@ -6,7 +6,7 @@ Commands import their part of the package when they run, so `--help` and `--dry-
 import typer
 
 from laclip_ray import __version__
-from laclip_ray.cli import checkpoints, doctor, gate, preview, rewrites, status, verbs
+from laclip_ray.cli import checkpoints, data, doctor, gate, preview, rewrites, status, submit, verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,9 +19,11 @@ for verb in (verbs.rewrite, verbs.estimate, verbs.train, verbs.plan):
 app.command("run")(verbs.run_both)
 for verb in (verbs.evaluate, verbs.tune):
     app.command()(verb)
+app.command()(submit.submit)
 app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(verbs.demo)
+app.add_typer(data.data_app, name="data")
 app.add_typer(rewrites.prompts_app, name="prompts")
 rewrites.rewrites_app.command("preview")(preview.preview_rewrites)
 app.add_typer(rewrites.rewrites_app, name="rewrites")

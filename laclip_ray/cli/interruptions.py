@@ -9,6 +9,7 @@ _SAVED = {
     "run": "committed shards and the newest checkpoint are kept, and the same command resumes both",
     "tune": "results of evaluated runs and checkpoints of the others are kept, and the same command resumes the sweep",
     "evaluate": "no result was written, and the same command measures from the start",
+    "submit": "a submitted job is not stopped, and the same command attaches to it",
     "demo": "finished stages, committed shards and checkpoints are kept, and the same command resumes",
     "rewrites retry": "committed shards are kept, and the same command does the others",
     "rewrites import": "committed shards are kept, and the same command does the others",

@@ -35,6 +35,6 @@ def read_experiment(config: str, overrides: list[str] | None, dry_run: bool = Fa
     if dry_run:
         typer.echo(to_yaml(experiment), nl=False)
         raise typer.Exit
-    experiment = with_absolute_paths(experiment, outputs=not in_ray_job())
+    experiment = with_absolute_paths(experiment, outputs=not in_ray_job(), in_package=in_ray_job())
     remember(experiment.model_dump(mode="json"))
     return experiment

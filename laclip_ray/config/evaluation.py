@@ -76,13 +76,13 @@ class LabelledConfig(Section):
     """Training images of probes, few-shot classes and neighbours. None: only zero-shot can be measured."""
     val_split: str | None = None
     """Images that choose the strength of a probe's penalty. None: a fifth of each class of the training images."""
-    class_names: Annotated[str | None, InputPath(is_none_of("imagenet"))] = None
+    class_names: Annotated[str | None, InputPath(is_none_of("imagenet"), travels=True)] = None
     """`imagenet` (open_clip's names), or a file with a class a line, several names of a class separated by tabs. None:
     the set's own."""
-    templates: Annotated[str | None, InputPath(is_none_of("openai", "simple"))] = None
+    templates: Annotated[str | None, InputPath(is_none_of("openai", "simple"), travels=True)] = None
     """`openai` (80) or `simple` (7), open_clip's for ImageNet; or a file with a template a line, `{c}` or `{}` for the
     class name. `FILE.json#KEY`: the list under KEY. None: the set's own."""
-    classes: Annotated[str | None, InputPath()] = None
+    classes: Annotated[str | None, InputPath(travels=True)] = None
     """A file of ImageNet's classes, one a line: the set has only these classes, its labels in this order. A line holds
     the class's WordNet id, or several ids that count as one class. One word before the ids is the label that the set's
     images have for the class: `alarm_clock n02708093 n03196217`. Lines that begin with `#` are comments. A comment

@@ -3,14 +3,14 @@
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from laclip_ray.config.experiment import Experiment, KeyPath
-from laclip_ray.config.facts import ITEM, walk
+from laclip_ray.config.facts import ITEM, FieldFacts, walk
 from laclip_ray.config.markers import DIRECTORY_PREFIX, InputPath, OutputPath, always
 from laclip_ray.config.problems import describe_problems
 from laclip_ray.config.yaml_text import dump_yaml, parse_yaml
@@ -81,7 +81,7 @@ def _outside(templates: Mapping[KeyPath, str], keys: Collection[str]) -> dict[Ke
     return {path: text for path, text in templates.items() if not any(path[: len(key)] == key for key in replaced)}
 
 
-def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
+def with_absolute_paths(experiment: Experiment, outputs: bool, in_package: bool = False) -> Experiment:
     """A copy with absolute local paths, because Ray's workers and tasks run in other directories than this process.
 
     URLs and names of models and prompt sets do not change.
@@ -89,45 +89,113 @@ def with_absolute_paths(experiment: Experiment, outputs: bool) -> Experiment:
     Args:
         experiment: as loaded.
         outputs: whether to change output paths too, or only input paths.
+        in_package: whether this process runs in the package directory of a submitted job. Files that travelled in it
+            then have another absolute path after each submission. `as_written` keeps their relative paths, so a run
+            stays the same run.
     """
     content = experiment.model_dump(mode="json")
+    templates = dict(experiment.templates)
+
+    def change(place: KeyPath, path: str, facts: FieldFacts) -> str:
+        marker = facts.marker(InputPath)
+        if marker is None and not outputs:
+            return path
+        if in_package and marker is not None and marker.travels and not Path(path).is_absolute():
+            templates.setdefault(place, path)
+        return str(Path(path).absolute())
+
+    _change_paths(content, change)
+    return _with_templates(_validate(content, "config"), templates)
+
+
+@dataclass(frozen=True)
+class LocalPath:
+    """A local path in an experiment."""
+
+    key: str
+    """Dotted, as `walk` gives it: `evaluate.labelled[].path`."""
+    path: str
+    is_output: bool
+    travels: bool
+    """See `InputPath.travels`."""
+
+
+def local_paths(experiment: Experiment) -> list[LocalPath]:
+    """Every local path of an experiment, without URLs and names."""
+    found: list[LocalPath] = []
+
+    def note(place: KeyPath, path: str, facts: FieldFacts) -> str:
+        marker = facts.marker(InputPath)
+        found.append(LocalPath(facts.key, path, marker is None, marker is not None and marker.travels))
+        return path
+
+    _change_paths(experiment.model_dump(mode="json"), note)
+    return found
+
+
+def named_variables(content: object) -> list[str]:
+    """The environment variables that a config file's content names as `${NAME}`, each once, in their order."""
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, list):
+        return list(dict.fromkeys(name for item in content for name in named_variables(item)))
+    return list(dict.fromkeys(_VARIABLE.findall(content))) if isinstance(content, str) else []
+
+
+_Change = Callable[[KeyPath, str, FieldFacts], str]
+"""From a local path, its place and its field to the new path."""
+
+
+def _change_paths(content: dict[str, Any], change: _Change) -> None:
+    """Change every local path of an experiment as JSON, those of swept values too."""
     for facts in walk(Experiment):
-        if marker := facts.marker(InputPath):
-            _replace(content, facts.key.split("."), partial(_absolute_input, marker))
-            if grid := content["tune"]["space"].get(facts.key, {}).get("grid"):
-                grid[:] = [_absolute(value, marker.is_path) for value in grid]
-        elif outputs and facts.marker(OutputPath):
-            _replace(content, facts.key.split("."), lambda value, _: _absolute(value, always))
-    return _with_templates(_validate(content, "config"), experiment.templates)
+        marker = facts.marker(InputPath)
+        if marker is None and facts.marker(OutputPath) is None:
+            continue
+        is_path = always if marker is None else marker.is_path
+        is_name_if = None if marker is None else marker.is_name_if
+
+        def change_value(
+            place: KeyPath, value: Any, facts: FieldFacts = facts, is_path: Callable[[str], bool] = is_path
+        ) -> Any:
+            if isinstance(value, list):
+                return [change_value((*place, index), item) for index, item in enumerate(value)]
+            if not isinstance(value, str) or not value or "://" in value or not is_path(value):
+                return value
+            prefix = DIRECTORY_PREFIX if value.startswith(DIRECTORY_PREFIX) else ""
+            return prefix + change(place, value.removeprefix(prefix), facts)
+
+        _replace(content, facts.key.split("."), (), change_value, is_name_if)
+        if marker is not None and (grid := content["tune"]["space"].get(facts.key, {}).get("grid")):
+            place = ("tune", "space", facts.key, "grid")
+            grid[:] = [change_value((*place, index), value) for index, value in enumerate(grid)]
 
 
-def _replace(section: Any, key: Sequence[str], change: Callable[[Any, dict[str, Any]], Any]) -> None:
-    """Replace the value at a key of `walk`; `change` gets the value and its section."""
+def _replace(
+    section: Any, key: Sequence[str], place: KeyPath, change: Callable[[KeyPath, Any], Any], is_name_if: str | None
+) -> None:
+    """Replace the value at a key of `walk`.
+
+    Args:
+        section: a section, as JSON.
+        key: from this section.
+        place: of the section.
+        change: from a value's place and the value to the new one.
+        is_name_if: a key beside the value: if it is set, the value is a name and stays.
+    """
     if not isinstance(section, dict):
         return  # an optional section without a value
     name, *rest = key
     if not rest:
-        section[name] = change(section[name], section)
+        if is_name_if is None or section[is_name_if] is None:
+            section[name] = change((*place, name), section[name])
     elif name.endswith(ITEM):
-        items = section[name.removesuffix(ITEM)]
-        for item in items.values() if isinstance(items, dict) else items or ():
-            _replace(item, rest, change)
+        name = name.removesuffix(ITEM)
+        items = section[name]
+        for index, item in items.items() if isinstance(items, dict) else enumerate(items or ()):
+            _replace(item, rest, (*place, name, index), change, is_name_if)
     else:
-        _replace(section[name], rest, change)
-
-
-def _absolute_input(marker: InputPath, value: Any, section: dict[str, Any]) -> Any:
-    is_name = marker.is_name_if is not None and section[marker.is_name_if] is not None
-    return value if is_name else _absolute(value, marker.is_path)
-
-
-def _absolute(value: Any, is_path: Callable[[str], bool]) -> Any:
-    if isinstance(value, list):
-        return [_absolute(item, is_path) for item in value]
-    if not isinstance(value, str) or not value or "://" in value or not is_path(value):
-        return value
-    prefix = DIRECTORY_PREFIX if value.startswith(DIRECTORY_PREFIX) else ""
-    return prefix + str(Path(value.removeprefix(prefix)).absolute())
+        _replace(section[name], rest, (*place, name), change, is_name_if)
 
 
 def _validate(content: dict[str, Any], where: str, overridden: Collection[str] = ()) -> Experiment:

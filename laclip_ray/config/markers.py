@@ -2,7 +2,8 @@
 
 Validation ignores markers. `facts.walk` finds them, and these parts of the package act on them:
 
-    InputPath, OutputPath               loading.with_absolute_paths
+    InputPath, OutputPath               loading.with_absolute_paths; submitting: what travels with a job?
+    InputPath                           cluster.connect: can every node see it?
     MayChangeOnResume                   training: is a directory's run this run?
     CanBeSwept, FixedInSweep            tuning: which keys may `tune.space` name?
     SharedBySweep                       tuning: is a directory's sweep this sweep?
@@ -68,6 +69,10 @@ class InputPath(Marker):
     """Tells paths from the names that the field also takes."""
     is_name_if: str | None = None
     """Another key of the section. If it is set, the value is a name."""
+    travels: bool = False
+    """A small file of settings, such as a prompt set. It travels with a submitted job if its path is relative."""
+    is_read_on_nodes: bool = True
+    """Whether tasks and actors of Ray read it. The driver alone reads the others."""
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,12 @@ class RewriteConfig(Section):
     Rewriting and its estimate need it; there is no default."""
     revision: str | None = None
     """The model's revision on the Hub. None: the newest."""
-    prompt_sets: Annotated[list[str], Field(min_length=1), InputPath(ends_with(".yaml", ".yml")), SharedBySweep()] = [
+    prompt_sets: Annotated[
+        list[str],
+        Field(min_length=1),
+        InputPath(ends_with(".yaml", ".yml"), travels=True, is_read_on_nodes=False),
+        SharedBySweep(),
+    ] = [
         "assistant_concise",
         "assistant_vivid",
         "crowd",
@@ -259,7 +264,7 @@ class RewriteConfig(Section):
     one. Above it, over at least 1,000 rows, the run ends early and is incomplete. 1: no limit."""
     price: str | None = None
     """Name in the price list for the engines' GPUs. None: costs have no price."""
-    prices: Annotated[str | None, InputPath()] = None
+    prices: Annotated[str | None, InputPath(travels=True, is_read_on_nodes=False)] = None
     """YAML file of the price list. None: the list in this package."""
     budget: BudgetConfig = BudgetConfig()
     """Limit on the cost of rewriting."""

@@ -179,7 +179,7 @@ class StreamConfig(Section):
 class ModelConfig(Section):
     """The CLIP model."""
 
-    name: Annotated[str, InputPath(ends_with(".json"))] = "ViT-B-32"
+    name: Annotated[str, InputPath(ends_with(".json"), travels=True)] = "ViT-B-32"
     """An open_clip model name, one of the paper's (`docs/models.md`), or the path of an open_clip config (`.json`)."""
 
 

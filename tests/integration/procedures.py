@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def child_environment() -> dict[str, str]:
 
 
 @contextmanager
-def head_node(log: Path, cpus: int = 4) -> Iterator[str]:
+def head_node(log: Path, cpus: int = 4, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """A head node as `ray start --head` makes it; gives the address that jobs are submitted to."""
     port, dashboard_port = free_port(), free_port()
     command = [
@@ -119,7 +119,9 @@ def head_node(log: Path, cpus: int = 4) -> Iterator[str]:
     ]
 
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(), start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env=environment or child_environment(), start_new_session=True
+        )
     try:
         wait_for(lambda: b"will now block" in log.read_bytes(), 60, "the head's start")
         yield f"http://127.0.0.1:{dashboard_port}"

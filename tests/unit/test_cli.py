@@ -114,7 +114,20 @@ def test_errors_that_others_take_for_an_end_are_reported(
     assert f"unexpected error: {type(error).__name__}: {error}" in capsys.readouterr().err
 
 
-VERBS = ("rewrite", "train", "run", "tune", "evaluate", "estimate", "plan", "demo", "version", "status", "doctor")
+VERBS = (
+    "rewrite",
+    "train",
+    "run",
+    "tune",
+    "evaluate",
+    "estimate",
+    "plan",
+    "demo",
+    "version",
+    "status",
+    "doctor",
+    "submit",
+)
 GROUPS = {"prompts": ("list", "import"), "rewrites": ("inspect", "retry", "import", "export")}
 GROUPS |= {"checkpoint": ("import", "export")}
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from laclip_ray.config import (
     WorkerRange,
     load_experiment,
+    named_variables,
     parse_experiment,
     to_yaml,
     with_overrides,
@@ -379,3 +380,8 @@ def test_a_ramp_over_a_score_that_means_nothing_is_refused(changes: dict[str, An
     parse_experiment(minimal(text={"p": RAMP}))
     with pytest.raises(UserError, match=message):
         parse_experiment(minimal(text={"p": {**RAMP, **changes}}))
+
+
+def test_the_variables_of_a_config_are_listed_once_in_their_order() -> None:
+    content = {"output": "${B}/x/${A}", "data": {"path": ["${A}", {"deep": "${C_1}"}, 3, None]}, "${KEY}": "$D {E}"}
+    assert named_variables(content) == ["B", "A", "C_1"]

@@ -8,10 +8,13 @@ import pytest
 from laclip_ray.config import (
     Experiment,
     InputPath,
+    LocalPath,
     OutputPath,
     SpaceConfig,
+    local_paths,
     marked_keys,
     parse_experiment,
+    walk,
     with_absolute_paths,
 )
 
@@ -182,3 +185,51 @@ def test_swept_paths_become_absolute(here: Path) -> None:
     assert space["text.rewrites"].grid == [None, [str(here / "sets/a"), "s3://bucket/b"]]
     assert space["model.name"].grid == ["ViT-B-32", str(here / "models/clip.json")]
     assert space["train.learning_rate"] == SpaceConfig(log_uniform=(1e-4, 1e-2))
+
+
+def test_files_of_a_package_keep_their_relative_path_in_what_a_run_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {
+        **MINIMAL,
+        "rewrite": {"prompt_sets": ["cleaned", "sets/mine.yaml"]},
+        "model": {"name": "clip.json"},
+        "evaluate": {"labelled": [{"name": "x", "path": "s3://bucket/x", "templates": "/slip.txt"}]},
+        "tune": {"space": {"model.name": {"grid": ["ViT-B-32", "clip.json"]}}},
+    }
+    written = []
+    for package in ("_ray_pkg_1", "_ray_pkg_2"):
+        (tmp_path / package).mkdir()
+        monkeypatch.chdir(tmp_path / package)
+        experiment = with_absolute_paths(parse_experiment(content), outputs=False, in_package=True)
+        assert experiment.model.name == str(tmp_path / package / "clip.json")
+        assert experiment.rewrite.prompt_sets[1] == str(tmp_path / package / "sets/mine.yaml")
+        written.append(experiment.as_written())
+    assert written[0] == written[1]
+    assert written[0]["model"]["name"] == "clip.json"
+    assert written[0]["rewrite"]["prompt_sets"] == ["cleaned", "sets/mine.yaml"]
+    assert written[0]["tune"]["space"]["model.name"]["grid"] == ["ViT-B-32", "clip.json"]
+    assert written[0]["evaluate"]["labelled"][0]["templates"] == "/slip.txt"
+
+
+@pytest.mark.parametrize("key", INPUTS)
+def test_local_paths_are_listed_and_other_values_are_not(key: str) -> None:
+    paths, others = INPUTS[key]
+    for value in (*paths, *others):
+        is_listed = value in paths or value.startswith("/")
+        listed = local_paths(experiment_with(key, [value] if key in LISTS else value))
+        assert [each.path for each in listed if each.key == key] == [value] * is_listed
+        assert not any(each.is_output for each in listed)
+
+
+@pytest.mark.parametrize("key", sorted(marked_keys(Experiment, OutputPath)))
+def test_local_outputs_are_listed_as_such(key: str) -> None:
+    assert local_paths(experiment_with(key, "runs/x")) == [LocalPath(key, "runs/x", is_output=True, travels=False)]
+
+
+def test_files_of_settings_travel() -> None:
+    travelling = {facts.key for facts in walk(Experiment) if (marker := facts.marker(InputPath)) and marker.travels}
+    assert travelling == {
+        *("rewrite.prompt_sets", "rewrite.prices", "model.name"),
+        *(f"evaluate.labelled[].{key}" for key in ("class_names", "templates", "classes")),
+    }

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from laclip_ray import redaction
 from laclip_ray.config import Experiment, parse_experiment, to_config, to_yaml, with_absolute_paths, with_overrides
-from laclip_ray.redaction import MARK, is_secret_name, redact, redacted, register_environment, register_secrets
+from laclip_ray.redaction import (
+    MARK,
+    holds_secret,
+    is_secret_name,
+    redact,
+    redacted,
+    register_environment,
+    register_secrets,
+)
 from tests.cases import case
 
 SECTION = "Configs and secrets"
@@ -143,3 +151,26 @@ def test_a_section_registers_its_secrets_in_the_process_that_receives_it(monkeyp
     monkeypatch.setattr(redaction, "_known", set())
     pickle.loads(sent)  # noqa: S301 - the test's own
     assert redact("it said hf_0123456789") == f"it said {MARK}"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("hf_abc", "hf_token", True),
+        ("${HF_TOKEN}", "hf_token", False),
+        ("x${HF_TOKEN}", "hf_token", True),
+        ("", "hf_token", False),
+        ("https://me:pass@host/a", "path", True),
+        ("https://me:${PASSWORD}@host/a", "path", False),
+        ("https://${TOKEN}@host/a", "path", False),
+        ("abfs://container@account/a", "path", False),
+        ("s3://b/x?sig=${SIGNATURE}&part=2", "path", False),
+        ("s3://b/x?sig=abc", "path", True),
+        ("the registered hunter22 in a text", "note", True),
+    ],
+)
+def test_a_secret_by_value_is_told_from_one_by_name(
+    text: str, name: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "_known", {"hunter22"})
+    assert holds_secret(text, name) is expected
