@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from laclip_ray import storage
+from laclip_ray.creation import create_bytes, refuses_second_creation
 from laclip_ray.endings import signals
 from laclip_ray.errors import IncompleteError, UserError
 
@@ -182,10 +183,12 @@ class Lease:
         """Renew the lease once; False if another run holds it."""
         content = self.holder.to_bytes()
         found = _read(self.url)
-        if found is None and storage.create_bytes(self.url, content):
-            return True  # someone had removed it
+        if found is None:  # someone has removed it
+            # Read again: a put that was repeated because its answer was lost is refused.
+            is_created = create_bytes(self.url, content)
+            found = content if is_created else _read(self.url)
         if found != content:
-            self._new_holder = Holder.from_bytes(found or _read(self.url) or b"")
+            self._new_holder = Holder.from_bytes(found or b"")
             return False
         if storage.is_local(self.url):
             os.utime(storage.filesystem(self.url)[1])  # never writes over another run's lease
@@ -289,13 +292,13 @@ def _try(lease: Lease) -> bool:
     found = _read(lease.url)  # before the put: a store may ignore its condition
     if found is None:
         # A repeated put whose first answer was lost fails, although the lease is this run's.
-        storage.create_bytes(lease.url, content)
+        create_bytes(lease.url, content)
         return _is_settled(lease)
     if not _is_abandoned(lease.url, found):
         return False
     # Only one run at a time may replace an abandoned lease, or the second would replace the first one's new lease.
     mark = f"{lease.url}{storage.ASIDE_MARK}takeover"
-    if not storage.create_bytes(mark, content):
+    if not create_bytes(mark, content) and _read(mark) != content:
         age_s = _age_s(mark)
         if age_s is not None and age_s > STALE_S:
             storage.remove(mark)  # its run died before it took over
@@ -316,12 +319,16 @@ def _try(lease: Lease) -> bool:
 def _is_settled(lease: Lease) -> bool:
     """Whether a lease that was just written is this run's.
 
-    A store that ignores the condition of a put accepts a second one. Then the last writer wins, and all others see it.
+    On a store without conditional puts, the last of several writers wins, and all others see it after a while.
     """
     content = lease.holder.to_bytes()
     if _read(lease.url) != content:
         return False
-    if not storage.is_local(lease.url) and storage.create_bytes(lease.url, content):
+    if not storage.is_local(lease.url) and not refuses_second_creation(lease.url, content):
+        logger.warning(
+            "%s: the store has no conditional puts (If-None-Match); of two runs that start within %.0f s of each "
+            "other, the later one gets the output", lease.location, _SETTLE_S,
+        )  # fmt: skip
         time.sleep(_SETTLE_S)
     return _read(lease.url) == content
 

@@ -3,10 +3,11 @@
 Guarantees: a file appears only when it is complete (a local file is written aside and renamed, an object store gets one
 put). Readers never see a part of a file.
 
-Not covered: concurrent writers of one file; the last one wins. `create_bytes` lets the first one win.
+Not covered: concurrent writers of one file; the last one wins. `creation` lets the first one win.
 """
 
 import contextlib
+import errno
 import json
 import os
 import posixpath
@@ -31,6 +32,9 @@ ASIDE_MARK = ".tmp-"
 
 _LONGEST_NAME_BYTES = 255
 """Of a file, on the usual file systems."""
+
+_FOOTER_BYTES = 2**16
+"""Fetched from the end of a remote Parquet file for its footer."""
 
 
 def is_local(url: str) -> bool:
@@ -116,7 +120,9 @@ def list_directories(url: str) -> list[str]:
 def read_bytes(url: str) -> bytes:
     """The content of a file."""
     fs, path = filesystem(url)
-    content: bytes = fs.cat_file(path)
+    # To fetch parts at once, s3fs asks for the size first, lists if there is no file, and gives up a part that is cut.
+    options = {"max_concurrency": 1} if "s3" in fs.protocol else {}
+    content: bytes = fs.cat_file(path, **options)
     return content
 
 
@@ -163,12 +169,12 @@ def write_bytes(url: str, content: bytes) -> None:
     if not is_local(url):
         fs.pipe_file(path, content)
         return
-    with _written_aside(Path(path), content) as aside:
+    with written_aside(Path(path), content) as aside:
         aside.replace(path)
 
 
 @contextlib.contextmanager
-def _written_aside(target: Path, content: bytes) -> Iterator[Path]:
+def written_aside(target: Path, content: bytes) -> Iterator[Path]:
     """A file beside `target` with this content, removed at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{ASIDE_MARK}{uuid.uuid4().hex}"
@@ -179,48 +185,6 @@ def _written_aside(target: Path, content: bytes) -> Iterator[Path]:
         yield aside
     finally:
         aside.unlink(missing_ok=True)
-
-
-def create_bytes(url: str, content: bytes) -> bool:
-    """Commit a file unless there is one. Of several processes that do so at once, one succeeds.
-
-    Object stores get a conditional put. A store that ignores the condition lets the last writer win.
-
-    Returns:
-        False if there is a file already.
-    """
-    fs, path = filesystem(url)
-    if is_local(url):
-        return _create_local(Path(path), content)
-    fs.invalidate_cache()
-    try:
-        fs.pipe_file(path, content, mode="create")
-    except FileExistsError:
-        return False
-    except TypeError:  # a file system without conditional writes
-        if exists(url):
-            return False
-        fs.pipe_file(path, content)
-    except OSError:
-        if exists(url):
-            return False
-        raise
-    return True
-
-
-def _create_local(target: Path, content: bytes) -> bool:
-    with _written_aside(target, content) as aside:
-        try:
-            target.hardlink_to(aside)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            try:
-                with target.open("xb") as file:
-                    file.write(content)
-            except FileExistsError:
-                return False
-    return True
 
 
 def modified_s(url: str) -> float:
@@ -268,23 +232,51 @@ def write_json(url: str, content: Any) -> None:
 
 def write_parquet(url: str, table: pa.Table) -> None:
     """Commit a Parquet file (zstd)."""
+    write_bytes(url, parquet_bytes(table))
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The content of a Parquet file (zstd)."""
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
-    write_bytes(url, buffer.getvalue().to_pybytes())
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
 
 
 def read_parquet_metadata(url: str) -> dict[bytes, bytes]:
     """The key-value metadata in the footer of a Parquet file."""
     fs, path = filesystem(url)
+    if not is_local(url):
+        try:
+            footer: bytes = fs.cat_file(path, start=-_FOOTER_BYTES)
+            return dict(pq.read_schema(pa.BufferReader(footer)).metadata or {})
+        except pa.ArrowInvalid:
+            pass  # a longer footer, or a damaged file: the next reader tells which
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # S3 gives no range of an empty file
+                raise
     with fs.open(path, "rb") as file:
         return dict(pq.read_schema(file).metadata or {})
 
 
 def read_parquet(url: str, columns: list[str] | None = None) -> pa.Table:
     """A Parquet file, or only the named columns."""
+    with open_whole(url) as file:
+        return pq.read_table(file, columns=columns)
+
+
+@contextlib.contextmanager
+def open_whole(url: str) -> Iterator[Any]:
+    """A file for reading by positions; a remote one is fetched by one request.
+
+    For files of some MB. fsspec would ask for the size first, and read 50 MiB ahead of the first read.
+    """
+    if not is_local(url):
+        yield pa.BufferReader(read_bytes(url))
+        return
     fs, path = filesystem(url)
     with fs.open(path, "rb") as file:
-        return pq.read_table(file, columns=columns)
+        yield file
 
 
 def copy_directory(source: str, target: str) -> None:

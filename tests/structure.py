@@ -15,7 +15,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
         "": (
             "errors randomness intervals tally versions safe_import printable redaction reporting",
             "logs storage",
-            "endings",
+            "endings creation",
             "config lease ray_start local_outputs",
             "ownership cluster",
             "data",

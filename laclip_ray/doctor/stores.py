@@ -12,6 +12,7 @@ from pathlib import Path
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
+from laclip_ray.creation import create_bytes, refuses_second_creation
 from laclip_ray.data.listing import find_files
 from laclip_ray.doctor.results import Finding, failed, passed, skipped
 from laclip_ray.tally import Tally
@@ -107,11 +108,11 @@ def check_writes(url: str) -> Finding:
 def check_conditional_put(url: str) -> Finding:
     """Whether the store refuses to create a file a second time: of two runs that start at once, one gets the output."""
     with _probe(url) as probe:
-        if not storage.create_bytes(probe, _CONTENT):
+        if not create_bytes(probe, _CONTENT):
             return failed(f"{probe}: a new file is said to be there", "Check the store; do not use it")
-        if storage.create_bytes(probe, _CONTENT):
+        if not refuses_second_creation(probe, _CONTENT):
             return failed(
-                f"{url}: the store ignores the condition of a put (If-None-Match)",
+                f"{url}: the store ignores or refuses the condition of a put (If-None-Match)",
                 "Start runs into one output one after another, or use a store with conditional puts",
             )
     return passed(f"{url}: a second put of a new file was refused")

@@ -8,7 +8,7 @@ A rewrite's number is its `slot` in the code; on disk the column is `draw`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -141,6 +141,9 @@ suspect shard are kept in storage as such tables until the shard is committed (`
     log_probability  as in `DRAWS_SCHEMA`
     meaning, added   as in `VERDICTS_SCHEMA`
 """
+
+_IN_PIECES_KEY = b"laclip_ray.in_pieces"
+"""Metadata of a `MADE_SCHEMA` table."""
 
 STREAM_SCHEMA = pa.schema(
     [
@@ -281,6 +284,16 @@ def stream_row(
         "engine_work": None,
     }
     return pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
+
+
+def made_in_pieces(parts: Sequence[pa.Table]) -> pa.Table:
+    """The draws of a shard that was drawn piece by piece (`attempts`), from the `MADE_SCHEMA` tables of its pieces."""
+    return pa.concat_tables(parts).replace_schema_metadata({_IN_PIECES_KEY: b"yes"})
+
+
+def is_in_pieces(made: pa.Table) -> bool:
+    """Whether a shard was drawn piece by piece. Then storage keeps the pieces until the shard is committed."""
+    return _IN_PIECES_KEY in (made.schema.metadata or {})
 
 
 def origin_of(row: Mapping[str, Any]) -> Origin:

@@ -14,6 +14,7 @@ from PIL import Image
 from laclip_ray.config import Experiment, parse_experiment
 from tests import object_store
 from tests.integration.procedures import free_port
+from tests.s3_proxy import S3Proxy, s3_proxy
 
 MODEL = {
     "embed_dim": 32,
@@ -31,13 +32,23 @@ def object_store_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def bucket(object_store_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def s3_faults(object_store_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Proxy]:
+    """A proxy before a real S3 server, where the server is expected to answer; it can inject faults."""
+    server_port = free_port()
+    with (
+        object_store.object_store(tmp_path_factory.mktemp("object-store"), server_port),
+        s3_proxy(server_port, object_store_port) as proxy,
+    ):
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_faults: S3Proxy) -> str:
     """The URL of a bucket in a real S3 server."""
     import s3fs
 
-    with object_store.object_store(tmp_path_factory.mktemp("object-store"), object_store_port):
-        s3fs.S3FileSystem().mkdir("tests")
-        yield "s3://tests"
+    s3fs.S3FileSystem().mkdir("tests")
+    return "s3://tests"
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,32 @@
 """Rewriting, training and evaluation wholly on a real S3 server: data, rewrites, checkpoints and results."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment
+from laclip_ray.creation import create_bytes
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, write_shard
-from tests.integration.scripted_engine import ScriptedEngine
+from tests.integration.scripted_engine import ScriptedEngine, SeededEngine
+from tests.s3_proxy import FaultKind, Request, S3Proxy, random_bursts
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 SHARDS, SAMPLES = 2, 16
+FAULTS = 12
+QUICK_FAULTS: tuple[FaultKind, ...] = ("reset", "lost", "cut")
+"""A 503 costs a retry some seconds."""
 
 
 @pytest.fixture
@@ -37,8 +45,21 @@ def on_store(bucket: str, tmp_path: Path, make_experiment: Callable[..., Experim
     )
 
 
-def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(on_store: Experiment) -> None:
+def assert_few_requests(requests: Sequence[Request]) -> None:
+    """Five requests for each (set, shard), besides the shard's data and the metadata that the run's end reads."""
+    for part, kinds in (("attempts", ("GET", "PUT", "DELETE")), ("draws", ("PUT",)), ("verdicts", ("PUT",))):
+        of_part = Counter(r.kind for r in requests if f"/{part}/" in r.key and ".tar" in r.key)
+        if part == "verdicts":
+            del of_part["GET"]
+        assert of_part == dict.fromkeys(kinds, 2 * SHARDS)
+
+
+def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(
+    on_store: Experiment, s3_faults: S3Proxy
+) -> None:
+    s3_faults.take()
     rewritten = run_rewriting(on_store, ScriptedEngine)
+    assert_few_requests(s3_faults.take())
     assert (rewritten.commits, rewritten.missing) == (2 * SHARDS, {})
     for rewrite_set in configured_sets(SetSelection.of(on_store)).sets:
         accepted = [text for n in range(SHARDS) for text in (rewrite_set.accepted(f"{n}.tar") or {}).values()]
@@ -61,8 +82,30 @@ def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(on_
     assert storage.exists(storage.join(on_store.evaluate_output, "results.json"))
 
 
+def test_rewriting_that_meets_faults_gives_the_same_rewrites(on_store: Experiment, s3_faults: S3Proxy) -> None:
+    run_rewriting(on_store, SeededEngine)
+    output = storage.join(on_store.output, "faulty")
+    faulty = on_store.model_copy(update={"output": output})
+    s3_faults.inject(random_bursts(Random(1), FAULTS, most_after=3, longest=2, kinds=QUICK_FAULTS))
+    try:
+        run_rewriting(faulty, SeededEngine)
+        assert s3_faults.left == 0
+    finally:
+        s3_faults.clear()
+    assert rewrites_of(faulty) == rewrites_of(on_store)
+
+
+def rewrites_of(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
+    """Draws and verdicts by set and shard."""
+    return {
+        f"{rewrite_set.name}/{number}.tar": rewrite_set.read(f"{number}.tar", 0).to_pylist()
+        for rewrite_set in configured_sets(SetSelection.of(experiment)).sets
+        for number in range(SHARDS)
+    }
+
+
 def test_of_two_creators_of_a_file_on_the_store_one_succeeds(bucket: str) -> None:
     url = f"{bucket}/created"
-    assert storage.create_bytes(url, b"first")
-    assert not storage.create_bytes(url, b"second")
+    assert create_bytes(url, b"first")
+    assert not create_bytes(url, b"second")
     assert storage.read_bytes(url) == b"first"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from laclip_ray import storage
+from laclip_ray.creation import create_bytes
 from laclip_ray.errors import UserError
 from tests.cases import case
 
@@ -86,8 +87,8 @@ def test_a_failed_write_leaves_only_the_old_file(broken: str, tmp_path: Path, mo
 
 def test_a_file_is_created_only_once(location: str) -> None:
     url = storage.join(location, "a", "b")
-    assert storage.create_bytes(url, b"first")
-    assert not storage.create_bytes(url, b"second")
+    assert create_bytes(url, b"first")
+    assert not create_bytes(url, b"second")
     assert storage.read_bytes(url) == b"first"
     assert len(storage.list_files(location)) == 1
 
@@ -99,8 +100,8 @@ def test_a_file_system_without_hard_links_creates_a_file_only_once(
         raise OSError("links are not supported")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    assert storage.create_bytes(str(tmp_path / "a"), b"first")
-    assert not storage.create_bytes(str(tmp_path / "a"), b"second")
+    assert create_bytes(str(tmp_path / "a"), b"first")
+    assert not create_bytes(str(tmp_path / "a"), b"second")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
 
 

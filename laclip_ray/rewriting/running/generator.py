@@ -47,6 +47,7 @@ from laclip_ray.rewriting.tables import (
     SAMPLES_SCHEMA,
     Origin,
     WorkUnit,
+    made_in_pieces,
     slot_numbers,
     table_from_bytes,
     table_to_bytes,
@@ -205,7 +206,7 @@ class ShardGenerator:
         async with self._turns.alone():
             parts = [await self._draw_piece(unit, samples, piece, log, url) for piece in log.pieces]
         await asyncio.to_thread(write_attempts, url, log)
-        return pa.concat_tables(parts)
+        return made_in_pieces(parts)
 
     async def _read_log(self, unit: WorkUnit, origin: Origin, url: str) -> AttemptLog:
         """The shard's attempts at this work, without an attempt in progress."""

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -51,6 +51,7 @@ from laclip_ray.rewriting.tables import (
     VERDICTS_SCHEMA,
     Origin,
     WorkUnit,
+    is_in_pieces,
     origin_of,
     stream_row,
     table_from_bytes,
@@ -159,6 +160,15 @@ class ReadShard:
         return with_columns_of(draws.append_column("reason", verdicts.reasons), VERDICTS_SCHEMA)
 
 
+class _Draws(NamedTuple):
+    """A unit's draws in storage."""
+
+    draws: pa.Table
+    origin: Origin
+    verdicts: Verdicts | None = None
+    """None: not judged yet."""
+
+
 @dataclass
 class CommitShard:
     """Task: commit the draws of one stream row; judge them first if they have no reasons yet."""
@@ -204,23 +214,13 @@ class CommitShard:
 
     def _commit(self, unit: WorkUnit, row: Mapping[str, Any]) -> Statistics:
         rewrite_set = self.sets[unit.prompt_set]
-        verdicts: Verdicts | None = None
-        draws = self._read_draws(unit)
-        if draws is not None:
-            # Judged by another gate, or written by an earlier attempt at this commit: readers may have seen them.
-            origin = rewrite_set.origin(unit.shard, unit.revision)
-        else:
-            origin = self._final_origin(unit, row)
-            samples, made = table_from_bytes(row["samples"]), table_from_bytes(row["made"])
-            draws = join_draws(samples, made)
-            before = read_earlier_draws(
-                unit, samples.to_pydict(), partial(read_scored_draws, rewrite_set, meaning=self.meaning)
-            )
-            if before is None:
-                verdicts = verdicts_of(made, self.meaning)
-            else:
-                draws = merge_draws(samples, before, draws)
-            store.write_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
+        made = table_from_bytes(row["made"]) if row["made"] is not None else None
+        new = self._write_new(unit, row, made) if made is not None else None
+        if new is None:
+            # Judged by another gate, or written by another run or an earlier attempt: readers may have seen them.
+            draws = read_scored_draws(rewrite_set, unit.shard, unit.revision, self.meaning)
+            new = _Draws(draws, rewrite_set.origin(unit.shard, unit.revision))
+        draws, origin, verdicts = new
         if verdicts is None:
             verdicts = judge_by_meaning(draws, self.gates[unit.prompt_set](), self.meaning)
         verdicts = self._refine(unit, draws, verdicts)
@@ -229,18 +229,28 @@ class CommitShard:
             scores=verdicts.scores,
             scorers=verdicts.scorers,
         )
-        if rewrite_set.origin(unit.shard, unit.revision).draws_id != origin.draws_id:
-            return self._commit(unit, row)  # another run wrote its draws in between: judge those
-        if row["engine"]:
+        if made is not None and is_in_pieces(made):
             _remove_attempts(rewrite_set.location, unit.shard)
         return statistics
 
-    def _read_draws(self, unit: WorkUnit) -> pa.Table | None:
-        """The unit's draws in storage, with the scores that are known; None if it has no draws yet."""
-        try:
-            return read_scored_draws(self.sets[unit.prompt_set], unit.shard, unit.revision, self.meaning)
-        except FileNotFoundError:
-            return None
+    def _write_new(self, unit: WorkUnit, row: Mapping[str, Any], made: pa.Table) -> _Draws | None:
+        """Write the draws of a row; None if the unit has draws already."""
+        rewrite_set, origin = self.sets[unit.prompt_set], self._final_origin(unit, row)
+        samples = table_from_bytes(row["samples"])
+        draws = join_draws(samples, made)
+        verdicts = None
+        before = read_earlier_draws(
+            unit, samples.to_pydict(), partial(read_scored_draws, rewrite_set, meaning=self.meaning)
+        )
+        if before is None:
+            verdicts = verdicts_of(made, self.meaning)
+        else:
+            draws = merge_draws(samples, before, draws)
+        is_written = store.create_draws(rewrite_set, unit.shard, unit.revision, draws, origin)
+        # A store refuses these draws too if it has them, and its first answer was lost.
+        if is_written or rewrite_set.origin(unit.shard, unit.revision).draws_id == origin.draws_id:
+            return _Draws(draws, origin, verdicts)
+        return None
 
     def _refine(self, unit: WorkUnit, draws: pa.Table, verdicts: Verdicts) -> Verdicts:
         """The verdicts after gates that need a model. This class has no model, so they stay."""

@@ -60,8 +60,7 @@ def read_columns(columns: Sequence[str]) -> Callable[[str], pa.Table]:
     """Reads the named columns of a Parquet file, apart from columns that it lacks."""
 
     def read(url: str) -> pa.Table:
-        fs, path = storage.filesystem(url)
-        with fs.open(path, "rb") as file:
+        with storage.open_whole(url) as file:
             parquet = pq.ParquetFile(file)
             return parquet.read([name for name in columns if name in parquet.schema_arrow.names])
 

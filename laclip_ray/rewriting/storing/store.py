@@ -13,9 +13,10 @@ A rewrite set holds what one recipe wrote for a dataset, in a directory of its o
 A shard's first draws are revision 0. More rewrites, a retry or changed input write a newer revision with all draws of
 the shard, old and new. Older revisions stay, for runs that read them.
 
-Guarantees: the verdicts are written last and commit the shard. Each file appears whole. A directory with another recipe
-is refused. Each caption of a committed shard has at least one row: a draw, or the reason why it has no draw. Lookups
-join by (shard, id, caption hash), or by the row in place of the id, so an edited caption finds no rewrites.
+Guarantees: the verdicts are written last and commit the shard. Each file appears whole. Draws are never replaced
+(`create_draws`), except in stores without conditional puts, by two runs at once. A directory with another recipe is
+refused. Each caption of a committed shard has at least one row: a draw, or the reason why it has no draw. Lookups join
+by (shard, id, caption hash), or by the row in place of the id, so an edited caption finds no rewrites.
 
 Not covered: removing old revisions.
 """
@@ -31,6 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laclip_ray import storage
+from laclip_ray.creation import create_bytes
 from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.storing import register
@@ -250,13 +252,17 @@ class RewriteSet:
         Raises:
             UserError: a file is damaged.
         """
-        revision = self.committed_revision(shard_name)
-        if revision is None:
-            return None
+        if self.newest_revision is None:
+            return self.pinned().slots(shard_name, scores)
         columns = ["id", "caption_hash", "draw", "reason", *scores]
-        verdicts = read_file(self.verdicts_url, shard_name, revision, read_columns(columns))
-        draws = read_file(self.draws_url, shard_name, revision, read_columns(["text", *scores]))
-        return slots_of_samples(verdicts, draws, scores) if _belong_together(draws, verdicts) else None
+        for revision in range(self.newest_revision, -1, -1):
+            try:
+                verdicts = read_file(self.verdicts_url, shard_name, revision, read_columns(columns))
+            except FileNotFoundError:
+                continue
+            draws = read_file(self.draws_url, shard_name, revision, read_columns(["text", *scores]))
+            return slots_of_samples(verdicts, draws, scores) if _belong_together(draws, verdicts) else None
+        return None
 
     def samples(self, shard_name: str, revision: int) -> list[SampleKey]:
         """(id, caption hash) of the samples that a shard's draws were made for, in the shard's order."""
@@ -307,8 +313,7 @@ def of_shards(revisions: Mapping[str, int], shard_names: Iterable[str]) -> dict[
 
 
 def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:
-    origins = [Origin.from_json(table.schema.metadata[_ORIGIN_KEY]) for table in (draws, verdicts)]
-    return origins[0].draws_id == origins[1].draws_id
+    return _origin_in(draws).draws_id == _origin_in(verdicts).draws_id
 
 
 def open_for_writing(location: str, recipe: Mapping[str, Any], gate: str, setting: str) -> RewriteSet:
@@ -337,12 +342,29 @@ def write_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: 
         draws: rows of `DRAWS_SCHEMA`, perhaps with more columns, in the order of sample, slot, attempt.
         origin: the input that the draws were made from.
     """
-    table = (
-        draws.select(DRAWS_SCHEMA.names)
-        .cast(DRAWS_SCHEMA)
-        .replace_schema_metadata({_ORIGIN_KEY: origin.to_json().encode()})
-    )
-    storage.write_parquet(rewrite_set.draws_url(shard_name, revision), table)
+    storage.write_parquet(rewrite_set.draws_url(shard_name, revision), _draws_table(draws, origin))
+
+
+def create_draws(rewrite_set: RewriteSet, shard_name: str, revision: int, draws: pa.Table, origin: Origin) -> bool:
+    """Write a shard's draws as `write_draws` does, unless there are draws of this revision.
+
+    Of several writers, one succeeds.
+
+    Returns:
+        Whether they were written. Draws in storage may be of this call, if the store's first answer was lost.
+    """
+    content = storage.parquet_bytes(_draws_table(draws, origin))
+    return create_bytes(rewrite_set.draws_url(shard_name, revision), content)
+
+
+def _draws_table(draws: pa.Table, origin: Origin) -> pa.Table:
+    table = draws.select(DRAWS_SCHEMA.names).cast(DRAWS_SCHEMA)
+    return table.replace_schema_metadata({_ORIGIN_KEY: origin.to_json().encode()})
+
+
+def _origin_in(table: pa.Table) -> Origin:
+    """The origin that a table of a shard's draws or verdicts was written with."""
+    return Origin.from_json(table.schema.metadata[_ORIGIN_KEY])
 
 
 def commit_verdicts(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -195,3 +196,39 @@ def test_a_report_counts_slots_without_a_rewrite_by_reason(tmp_path: Path) -> No
     assert report["failure"] is None
     assert unfilled["caption_empty"] == 2
     assert report["accepted"] + sum(unfilled.values()) == 4
+
+
+def committed_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draws_id: str | None) -> tuple[Any, pa.Table]:
+    """The report of a commit beside another writer, and what is stored; no id: the other writer is this commit."""
+    experiment = experiment_of()
+    shard = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "two cats on a sofa"})
+    rewrite_set = RewriteSet(str(tmp_path / "set"), "gate")
+    unit = WorkUnit("cleaned", shard.name, 0)
+    row = dict(read_unit(shard, experiment, rewrite_set, unit))
+    rounds = [run_round(table_from_bytes(row["samples"]), experiment, Random(seed)) for seed in (1, 2)]
+    row |= {"made": table_to_bytes(rounds[0].made)}
+    gates: dict[str, Any] = {"cleaned": lambda: gate_of(experiment)}
+    create_draws = store.create_draws
+
+    def write_first(target: RewriteSet, name: str, revision: int, draws: pa.Table, origin: Origin) -> bool:
+        if draws_id is None:
+            create_draws(target, name, revision, draws, origin)  # the store's answer is lost
+        else:
+            store.write_draws(target, name, revision, rounds[1].draws, replace(origin, draws_id=draws_id))
+        return create_draws(target, name, revision, draws, origin)
+
+    monkeypatch.setattr(store, "create_draws", write_first)
+    batch = pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
+    (report,) = CommitShard({"cleaned": rewrite_set}, gates, 0.0)(batch).to_pylist()
+    expected = rounds[0 if draws_id is None else 1].draws
+    assert rewrite_set.read_draws(shard.name, 0).column("text") == expected.column("text")
+    return report, rewrite_set.read(shard.name, 0)
+
+
+@pytest.mark.parametrize("draws_id", [None, "another"])
+def test_draws_that_another_writer_created_first_are_judged_and_never_replaced(
+    draws_id: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, stored = committed_beside(tmp_path, monkeypatch, draws_id)
+    assert report["failure"] is None
+    assert report["accepted"] == stored.column("reason").null_count
