@@ -4,6 +4,7 @@ Checks compare logical CPUs, GPUs and nodes as Ray counts them. They do not know
 """
 
 import itertools
+import json
 import logging
 import os
 import signal
@@ -11,13 +12,15 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.config import RayConfig
+from laclip_ray.config import Inputs, RayConfig
 from laclip_ray.endings import signals
 from laclip_ray.errors import UserError
 from laclip_ray.local_outputs import check_writable
+from laclip_ray.node_labels import admits_labels, autoscaler_knows_labels, needed_labels
 from laclip_ray.ray_start import start_or_join
 
 logger = logging.getLogger(__name__)
@@ -34,13 +37,18 @@ _TRAINING_VERBS = frozenset({"train", "run", "tune"})
 _ROUNDING = 1e-9
 """Tolerance for sums of fractional CPUs and GPUs."""
 
-_QUIET_ENVIRONMENT = {
+_PREEMPTION_LOOK_S = 1
+"""How often Ray Train asks Ray whether nodes of its workers will be taken away. Its default of 5 s is half of a short
+notice."""
+
+_ENVIRONMENT = {
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(_PREEMPTION_LOOK_S),
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch prints each line of a worker twice
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Settings that silence Ray's messages without use to a user. They take effect before Ray is imported."""
+"""Ray's settings, most of which silence messages without use to a user. They take effect before Ray is imported."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,17 @@ def in_ray_job() -> bool:
     return JOB_VARIABLE in os.environ
 
 
-def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str, str]) -> None:
-    """Connect to the cluster at `RAY_ADDRESS`, or start a local Ray, after checking reservation and outputs.
+def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str, str], inputs: Inputs = ()) -> None:
+    """Connect to the cluster at `RAY_ADDRESS`, or start a local Ray, after checking reservation, outputs and inputs.
 
     Args:
         settings: the section `ray` of the config.
         reservation: resources that the verb will hold.
         outputs: every output directory or URL, by config key.
+        inputs: every path or URL that tasks and actors read.
 
     Raises:
-        UserError: the reservation does not fit, or an output would be lost.
+        UserError: the reservation does not fit, an output would be lost, or nodes may not see an input.
         SurroundingsError: an output cannot be written, or Ray cannot be started or joined.
     """
     for setting, url in outputs.items():
@@ -114,9 +123,35 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
     import ray
 
     nodes = alive_nodes()
-    for setting, url in outputs.items():
-        storage.check_output(url, setting, in_ray_job(), len(nodes), settings.shared_paths)
+    check_seen_by_nodes(settings, outputs, inputs, len(nodes))
     _check_cluster(reservation, ray.cluster_resources(), nodes, settings.autoscaling)
+
+
+def check_seen_by_nodes(settings: RayConfig, outputs: Mapping[str, str], inputs: Inputs, nodes: int) -> None:
+    """Refuse local outputs and inputs that other nodes of the cluster may not see.
+
+    A submitted job's package is on every node, so inputs in it pass.
+
+    Args:
+        settings: the section `ray` of the config.
+        outputs: directories or URLs, by config key.
+        inputs: paths and URLs, each after its config key.
+        nodes: nodes of the cluster now.
+
+    Raises:
+        UserError: with the config key and the path.
+    """
+    node_count = None if settings.autoscaling else nodes
+    for setting, url in outputs.items():
+        storage.check_output(url, setting, in_ray_job(), node_count, settings.shared_paths)
+    for setting, url in inputs:
+        storage.check_seen(url, setting, node_count, [*settings.shared_paths, *_package_directories()])
+
+
+def _package_directories() -> list[str]:
+    """The directory of a submitted job's package (`ray job submit --working-dir`), which Ray unpacks on every node."""
+    environment = json.loads(os.environ.get(JOB_VARIABLE) or "{}").get("runtime_env") or {}
+    return [str(Path.cwd())] if environment.get("working_dir") else []
 
 
 def join(settings: RayConfig, reservation: Reservation) -> bool:
@@ -130,7 +165,7 @@ def join(settings: RayConfig, reservation: Reservation) -> bool:
     """
     if _is_connected():
         return False
-    for variable, value in _QUIET_ENVIRONMENT.items():
+    for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     if address := os.environ.get("RAY_ADDRESS"):
         start_or_join(address)
@@ -153,7 +188,33 @@ def _check_cluster(
     except UserError as error:
         if not autoscaling:
             raise
+        check_labels_can_join(reservation, nodes)
         logger.warning("waiting for the cluster to grow: %s", error)
+
+
+def check_labels_can_join(reservation: Reservation, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse groups that wait for nodes with labels where Ray's autoscaler asks for nodes without regard to labels.
+
+    Args:
+        reservation: resources that a verb will hold.
+        nodes: as `ray.nodes()` describes them.
+
+    Raises:
+        UserError: with the group, its labels and the reason.
+    """
+    for group in reservation.groups:
+        labels = needed_labels(group.label_selector)
+        required = group.required_processes
+        fitting = count_fitting(group, nodes, required)
+        if not labels or fitting >= required or autoscaler_knows_labels():
+            continue
+        conditions = " and ".join(f"{key}: {value}" for key, value in labels.items())
+        raise UserError(
+            f"laclip {reservation.verb} needs {required} {group.name} on nodes with the label {conditions}; there is "
+            f"room for {fitting}, and no such node will join: this cluster runs Ray's autoscaler v1 or none, and v1 "
+            "knows no labels. Start its head with RAY_enable_autoscaler_v2=1 (KubeRay: autoscalerOptions.version: v2), "
+            "start such nodes first, or choose nodes by accelerator_type instead of label_selector"
+        )
 
 
 def check_fits(reservation: Reservation, resources: Mapping[str, float], nodes: Sequence[Mapping[str, Any]]) -> None:
@@ -352,17 +413,9 @@ def nodes_without(
 
 def admits(node: Mapping[str, Any], group: ResourceGroup) -> bool:
     """Whether a node has the group's accelerator and labels."""
-    labels: Mapping[str, str] = node.get("Labels") or {}
     if group.accelerator_type and f"accelerator_type:{group.accelerator_type}" not in node["Resources"]:
         return False
-    return all(_selects(condition, labels.get(key)) for key, condition in group.label_selector.items())
-
-
-def _selects(condition: str, value: str | None) -> bool:
-    """Whether a node's label meets Ray's condition: `a`, `!a`, `in(a, b)` or `!in(a, b)`."""
-    wanted = condition.removeprefix("!")
-    accepted = wanted[len("in(") : -1].split(",") if wanted.startswith("in(") else [wanted]
-    return (value in [option.strip() for option in accepted]) != condition.startswith("!")
+    return admits_labels(node.get("Labels") or {}, group.label_selector)
 
 
 def tasks_at_once() -> int | None:

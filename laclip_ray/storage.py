@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -300,14 +300,38 @@ def iterate_lines(url: str, start: int = 0, block_bytes: int = 1 << 20) -> Itera
             offset += len(line)
 
 
-def check_output(url: str, setting: str, in_ray_job: bool, node_count: int, shared_paths: list[str]) -> None:
+def check_seen(url: str, setting: str, node_count: int | None, shared_paths: Sequence[str]) -> None:
+    """Refuse a local input or output that other nodes of the cluster may not see.
+
+    Args:
+        url: the path or URL. open_clip's mark of a local directory may stand before it.
+        setting: its config key, for the message.
+        node_count: nodes of the cluster. None: nodes will join, so their number is not known.
+        shared_paths: local directories that the user declares to be on every node.
+
+    Raises:
+        UserError: it is a local path outside the shared ones, and there are several nodes, or will be.
+    """
+    path = Path(url.removeprefix("local-dir:").removeprefix("file://")).absolute()
+    if node_count == 1 or not is_local(url) or any(path.is_relative_to(Path(root).absolute()) for root in shared_paths):
+        return
+    nodes = (
+        "the cluster grows (ray.autoscaling) by nodes" if node_count is None else f"the cluster has {node_count} nodes"
+    )
+    raise UserError(
+        f"{setting}: {url!r} is a local path, and {nodes} that may not see it. "
+        "Give a URL (s3://...), or name a directory that all nodes share in ray.shared_paths"
+    )
+
+
+def check_output(url: str, setting: str, in_ray_job: bool, node_count: int | None, shared_paths: Sequence[str]) -> None:
     """Refuse an output location where results would be lost.
 
     Args:
         url: the output directory or URL.
         setting: its config key, for the message.
         in_ray_job: whether this process is the driver of a submitted Ray job.
-        node_count: nodes of the cluster.
+        node_count: nodes of the cluster. None: nodes will join, so their number is not known.
         shared_paths: local directories that the user declares to be on every node.
 
     Raises:
@@ -321,12 +345,7 @@ def check_output(url: str, setting: str, in_ray_job: bool, node_count: int, shar
                 f"{setting}: {url!r} is a relative path; in a Ray job it would be lost with the job's package "
                 "directory. Give an absolute path or a URL"
             )
-        shared = any(Path(path).absolute().is_relative_to(Path(root).absolute()) for root in shared_paths)
-        if node_count > 1 and not shared:
-            raise UserError(
-                f"{setting}: {url!r} is a local path, and the cluster has {node_count} nodes that may not see it. "
-                "Give a URL (s3://...), or name a directory that all nodes share in ray.shared_paths"
-            )
+        check_seen(url, setting, node_count, shared_paths)
     fs, path = filesystem(url)
     if fs.isfile(path):
         raise UserError(f"{setting}: {url!r} is a file; expected a directory")

@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "errors randomness intervals tally versions safe_import printable redaction reporting",
             "logs storage",
             "endings creation",
-            "config lease ray_start local_outputs",
+            "config lease ray_start local_outputs node_labels",
             "ownership cluster",
             "data",
             "models",

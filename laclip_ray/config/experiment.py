@@ -28,8 +28,9 @@ class RayConfig(Section):
     None: for the verbs that train, because Ray Train watches its workers through it."""
     autoscaling: bool = False
     """The cluster adds nodes on demand, so a run may start before the cluster is large enough for it."""
-    shared_paths: Annotated[list[str], InputPath()] = []
-    """Local directories that every node sees (NFS, for example). On several nodes, other local outputs are refused."""
+    shared_paths: Annotated[list[str], InputPath(is_read_on_nodes=False)] = []
+    """Local directories that every node sees (NFS, for example), or has a copy of. On several nodes, other local inputs
+    and outputs are refused."""
 
 
 _GATE_OF_SCORE = {"meaning": "meaning", "added": "meaning", "picture": "picture", "caption_picture": "picture"}

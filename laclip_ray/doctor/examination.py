@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 from laclip_ray.cluster import Reservation, in_ray_job
-from laclip_ray.config import Experiment, RewriteConfig, TrainConfig
+from laclip_ray.config import Experiment, Inputs, RewriteConfig, TrainConfig, inputs_on_nodes
 from laclip_ray.doctor import models, ports, space, stores, versions
 from laclip_ray.doctor.engines import check_engine_arguments
 from laclip_ray.doctor.locks import Lock, read_lock
@@ -38,7 +38,8 @@ def examine(experiment: Experiment, with_cluster: bool, begun: Callable[[str], N
     joined = Cluster(experiment.ray, rewrite, partial(_plan, rewrite, train, rewrites))
     try:
         # Ray first: it reads its environment when it is imported, and vLLM imports it.
-        of_cluster = run_checks(cluster_checks(joined, here, outputs_of(experiment)), begun)
+        inputs = inputs_on_nodes(experiment, "data", "model", *(["rewrite"] if rewrites else ["text"]))
+        of_cluster = run_checks(cluster_checks(joined, here, outputs_of(experiment), inputs), begun)
         return [*run_checks(checks, begun), *of_cluster]
     finally:
         joined.leave()
@@ -137,13 +138,14 @@ def _check_temporary_directory() -> Finding:
     return passed("Ray can write there, and its sockets fit")
 
 
-def cluster_checks(joined: Cluster, here: Here, outputs: Mapping[str, str]) -> list[Check]:
+def cluster_checks(joined: Cluster, here: Here, outputs: Mapping[str, str], inputs: Inputs) -> list[Check]:
     """The cluster at `RAY_ADDRESS`, or a local Ray.
 
     Args:
         joined: not joined yet.
         here: this machine.
         outputs: directories or URLs by config key.
+        inputs: paths and URLs that nodes read, each after its config key.
     """
 
     def check_versions() -> Finding:
@@ -155,6 +157,7 @@ def cluster_checks(joined: Cluster, here: Here, outputs: Mapping[str, str]) -> l
         "versions on nodes": check_versions,
         "room": joined.check_room,
         "outputs on nodes": partial(joined.check_outputs, outputs),
+        "inputs on nodes": partial(joined.check_inputs, inputs),
     }
     if os.environ.get("RAY_ADDRESS"):
         checks |= {"space on nodes": joined.check_space, "language model on nodes": joined.check_model}

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster
 from laclip_ray.cluster import Reservation
-from laclip_ray.config import DEMO_REWRITER, RayConfig, RewriteConfig
+from laclip_ray.config import DEMO_REWRITER, Inputs, RayConfig, RewriteConfig
 from laclip_ray.doctor import space, versions
 from laclip_ray.doctor.machines import Machine, this_machine
 from laclip_ray.doctor.models import model_problem
@@ -140,6 +140,7 @@ class Cluster:
             except UserError as error:
                 if not self.settings.autoscaling:
                     return failed_by(error, _FIT_REMEDY)
+                cluster.check_labels_can_join(reservation, self.nodes)
                 return passed(f"the cluster has to grow (ray.autoscaling: true): {error}")
         return passed(f"{'; '.join(map(_processes, self.reservations))}: they fit into {have}")
 
@@ -151,9 +152,19 @@ class Cluster:
         """
         if not self.is_joined:
             return skipped(_NOT_JOINED)
-        for setting, url in outputs.items():
-            storage.check_output(url, setting, cluster.in_ray_job(), len(self.nodes), self.settings.shared_paths)
+        cluster.check_seen_by_nodes(self.settings, outputs, (), len(self.nodes))
         return passed(f"{len(self.nodes)} nodes: they see {', '.join(outputs.values())}")
+
+    def check_inputs(self, inputs: Inputs) -> Finding:
+        """Whether all nodes see the inputs.
+
+        Args:
+            inputs: paths and URLs, each after its config key.
+        """
+        if not self.is_joined:
+            return skipped(_NOT_JOINED)
+        cluster.check_seen_by_nodes(self.settings, {}, inputs, len(self.nodes))
+        return passed(f"{len(self.nodes)} nodes: they see {first_names(url for _, url in inputs)}")
 
     def check_space(self) -> Finding:
         """Whether disk and shared memory of every node fit its object store."""

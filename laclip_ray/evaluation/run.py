@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from laclip_ray import cluster, storage
-from laclip_ray.config import DataConfig, EvaluateConfig, Experiment
+from laclip_ray.config import DataConfig, EvaluateConfig, Experiment, inputs_on_nodes
 from laclip_ray.config.markers import HUB_PREFIX
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.captioned_measure import CaptionedMeasure
@@ -70,7 +70,10 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     if os.environ.get("RAY_ADDRESS") or config.encoders.max > 1:
         reservation = cluster.Reservation("evaluate", (encoder_group(config),))
         outputs = {"evaluate.output": experiment.evaluate_output, "evaluate.features": features}
-        cluster.connect(experiment.ray, reservation, outputs)
+        inputs = inputs_on_nodes(experiment, "evaluate")
+        if config.checkpoint is None:
+            inputs.append(("train.output", experiment.train_output))
+        cluster.connect(experiment.ray, reservation, outputs, inputs)
         return _measure(config, sets, models, features, experiment.seed, on_cluster=True)
     shared = experiment.ray.shared_paths
     storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, shared)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import Experiment, RewriteConfig, TextConfig
+from laclip_ray.config import Experiment, RewriteConfig, TextConfig, inputs_on_nodes
 from laclip_ray.endings.causes import describe
 from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError, UserError
@@ -37,7 +37,7 @@ from laclip_ray.rewriting.tables import LOG_PROBABILITY
 from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import repair_register
-from laclip_ray.training.run import check_training, run_training
+from laclip_ray.training.run import check_training, run_training, training_inputs
 from laclip_ray.training.summary import TrainingResult
 from laclip_ray.training.trainer import TrainingStoppedError
 
@@ -78,8 +78,9 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
             cluster.check_local(experiment.ray, phase)  # before the checks that load models, which takes seconds
         check_training(experiment)
         check_prompts(backlog)
+        inputs = [*inputs_on_nodes(experiment, "rewrite"), *training_inputs(experiment)]
         for phase in phases:
-            cluster.connect(experiment.ray, phase, outputs)
+            cluster.connect(experiment.ray, phase, outputs, inputs)
         claim_sets(backlog)
         repair_register(RunPaths(experiment.train_output))
         run = _run_beside if runs_beside(backlog) else _run_ahead

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import DataConfig, Experiment, StreamConfig, TrainConfig
+from laclip_ray.config import DataConfig, Experiment, Inputs, StreamConfig, TrainConfig, inputs_on_nodes
 from laclip_ray.data.entries import StreamSpec, TextSupply
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Shard
@@ -72,13 +72,20 @@ def run_training(
         if (result := finished_result(paths)) is not None:
             return result
         reservation = cluster.Reservation("train", (worker_group(experiment.train),))
-        cluster.connect(experiment.ray, reservation, {"train.output": paths.output})
+        cluster.connect(experiment.ray, reservation, {"train.output": paths.output}, training_inputs(experiment))
         repair_register(paths)
         inputs, spec, rows = _begin(experiment, model, shards, rewrites, rows, supply, until_epoch)
         _train(inputs, spec, lambda: held.is_lost or (stop is not None and stop.is_set()))
         if supply is not None:  # rewriting beside training has committed more since the start
             inputs = replace(inputs, lineage=_lineage(inputs.lineage["experiment"], rewrites))
         return finish(inputs, spec.schedule, usable_rows(rows))
+
+
+def training_inputs(experiment: Experiment) -> Inputs:
+    """The paths and URLs that training's tasks read, and those of evaluation during training."""
+    sections = {"data": True, "model": True, "text": experiment.text.reads_rewrites}
+    sections["evaluate"] = experiment.evaluate.during is not None
+    return inputs_on_nodes(experiment, *(name for name, is_read in sections.items() if is_read))
 
 
 def _begin(

@@ -10,7 +10,8 @@ would be room for several.
 from collections.abc import Mapping, Sequence
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, TuneConfig
+from laclip_ray.config import Experiment, Inputs, RewriteConfig, TrainConfig, TuneConfig, inputs_on_nodes
+from laclip_ray.data.dataset_index import beside, keep_index
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import open_sets
@@ -48,11 +49,12 @@ def run_sweep(experiment: Experiment) -> Sweep:
     storage.check_output(paths.location, "tune.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
     with lease.hold(paths.location, "tune.output", "tune"):
         check_sweep(paths, settings)
-        cluster.connect(experiment.ray, reservation, {"tune.output": paths.location})
+        cluster.connect(experiment.ray, reservation, {"tune.output": paths.location}, _inputs(variants))
 
         sets = _make_rewrites(experiment, _readers(tune, variants))
         write_record(paths, settings, {url: revision for each in sets for url, revision in each.revisions().items()})
-        shards = list_shards(experiment.data)
+        shards = list_shards(experiment.data, index=beside(experiment.output))
+        keep_index(experiment.data, experiment.output, shards)
         write_rows(paths.rows, find_rows(paths.rows, experiment.data, shards, f"the sweep in {paths.location}"))
         most_rewrites = max((each.most_rewrites() for each in sets), default=0)
         budget = BudgetStopper(tune.budget, costs(read_stages(paths)))
@@ -68,6 +70,12 @@ def run_sweep(experiment: Experiment) -> Sweep:
         resume = _continuation(budget.is_spent, bool(failures))
         raise IncompleteError(f"points that are not complete: {len(unfinished)}; {resume}\n{lines}")
     return sweep
+
+
+def _inputs(variants: Sequence[Experiment]) -> Inputs:
+    """The paths and URLs that tasks read in a run of each point."""
+    sections = ("data", "rewrite", "text", "model", "evaluate")
+    return list(dict.fromkeys(each for variant in variants for each in inputs_on_nodes(variant, *sections)))
 
 
 def _continuation(is_spent: bool, has_failures: bool) -> str:
@@ -120,7 +128,7 @@ def _make_rewrites(experiment: Experiment, readers: Sequence[Experiment]) -> lis
     if any(reader.text.rewrites is None for reader in readers):
         run_rewriting(experiment)
     sets = [committed_sets(SetSelection.of(reader)) for reader in readers]
-    shard_names = [shard.name for shard in list_shards(experiment.data)]
+    shard_names = [shard.name for shard in list_shards(experiment.data, index=beside(experiment.output))]
     for reader, rewrites in zip(readers, sets, strict=True):
         if reader.text.scores:
             check_scores(reader.text.scores, rewrites, rewrites.describe(), shard_names)

@@ -8,6 +8,7 @@ import pytest
 
 from laclip_ray.cli import main
 from laclip_ray.config import Experiment, to_yaml
+from tests.cases import case
 from tests.integration.conftest import good_samples, write_shard
 
 pytestmark = pytest.mark.ray
@@ -37,3 +38,25 @@ def test_a_local_output_on_several_nodes_is_refused_before_anything_is_written(
     assert f"{verb}.output" in message
     assert "the cluster has 2 nodes that may not see it" in message
     assert not (tmp_path / "out").exists()
+
+
+@case(
+    "How a run ends",
+    "data on a local path of a cluster with several nodes",
+    "refused with path and remedy",
+    exit_code=2,
+)
+@pytest.mark.usefixtures("two_nodes")
+def test_a_local_input_on_several_nodes_is_refused_before_anything_is_written(
+    tmp_path: Path, make_experiment: Callable[..., Experiment], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 20))
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(make_experiment(text={"p": 0.0}, ray={"shared_paths": [str(tmp_path / "out")]})))
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(config)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert f"data.path: '{tmp_path}/data' is a local path, and the cluster has 2 nodes" in message
+    assert "ray.shared_paths" in message
+    assert not (tmp_path / "out" / "train").exists() or not [*(tmp_path / "out" / "train").iterdir()]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, inputs_on_nodes
 from laclip_ray.doctor.examination import Here, cluster_checks, outputs_of
 from laclip_ray.doctor.ray_cluster import Cluster
 from laclip_ray.doctor.results import Result, run_checks
@@ -28,7 +28,7 @@ def two_nodes(local_ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def examined(experiment: Experiment) -> dict[str, Result]:
     rewrite, train = experiment.rewrite, experiment.train
     joined = Cluster(experiment.ray, rewrite, lambda: planned_reservations(rewrite, train, rewrites=True))
-    results = run_checks(cluster_checks(joined, Here(), outputs_of(experiment)))
+    results = run_checks(cluster_checks(joined, Here(), outputs_of(experiment), inputs_on_nodes(experiment, "data")))
     joined.leave()
     return {result.name: result for result in results}
 
@@ -50,5 +50,5 @@ def test_every_node_is_asked_and_what_does_not_fit_is_named(
 
     results = examined(make_experiment(train={"gpus_per_worker": 1, "workers": 1, "batch_size": 16}))
     failed = {name for name, result in results.items() if result.outcome == "failed"}
-    assert failed - {"space on nodes"} == {"room", "outputs on nodes"}
+    assert failed - {"space on nodes"} == {"room", "outputs on nodes", "inputs on nodes"}
     assert "needs 1 GPUs at once: 1 workers x 1; the cluster has 0" in results["room"].detail

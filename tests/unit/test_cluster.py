@@ -1,25 +1,30 @@
 """Reservations that do not fit on the cluster are refused with the arithmetic."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from laclip_ray.cluster import (
+    JOB_VARIABLE,
     Reservation,
     ResourceGroup,
     _tasks_at_once,
     check_cpus,
     check_gpus,
     check_gpus_are_known,
+    check_labels_can_join,
     check_local,
     check_nodes,
+    check_seen_by_nodes,
     connect,
     count_fitting,
     nodes_without,
 )
 from laclip_ray.config import RayConfig
 from laclip_ray.errors import UserError
+from tests.cases import case
 
 ENGINES = ResourceGroup("engines", 2, 1.0, gpus=2.0)
 WORKERS = ResourceGroup("workers", 8, 2.0, gpus=1.0, min_processes=4)
@@ -137,6 +142,56 @@ def test_label_conditions_follow_ray(condition: str, admitted: set[str]) -> None
         else:
             with pytest.raises(UserError):
                 check_nodes(reservation, nodes)
+
+
+@case("How a run ends", "labels that Ray's autoscaler v1 cannot ask for", "refused with the reason", exit_code=2)
+@pytest.mark.parametrize(
+    ("selector", "nodes", "knows_labels", "is_refused"),
+    [
+        ({"pool": "spot"}, [], False, True),
+        ({"pool": "spot"}, [{}], False, True),
+        ({"pool": "spot"}, [{"pool": "spot"}], False, False),  # it is there
+        ({"pool": "spot"}, [], True, False),  # it will join
+        ({"pool": "!spot"}, [{"pool": "spot"}], False, False),  # a node without labels will do
+        ({}, [], False, False),
+    ],
+)
+def test_labels_are_refused_where_no_node_with_them_can_join(
+    selector: dict[str, str],
+    nodes: list[dict[str, str]],
+    knows_labels: bool,
+    is_refused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("laclip_ray.cluster.autoscaler_knows_labels", lambda: knows_labels)
+    reservation = Reservation("run", (ResourceGroup("engines", 1, 1.0, label_selector=selector),))
+    described = [{**node(1), "Labels": labels} for labels in nodes]
+    if not is_refused:
+        check_labels_can_join(reservation, described)
+        return
+    with pytest.raises(UserError, match=r"1 engines on nodes with the label pool: spot; there is room for 0, .* v1"):
+        check_labels_can_join(reservation, described)
+
+
+@pytest.mark.parametrize("autoscaling", [False, True])
+def test_local_inputs_must_be_on_every_node(autoscaling: bool) -> None:
+    inputs = [("data.path", "s3://bucket/data"), ("evaluate.checkpoint", "local-dir:/models/clip")]
+    nodes = 1 if autoscaling else 2
+    with pytest.raises(UserError, match=r"evaluate\.checkpoint: 'local-dir:/models/clip' is a local path, and the cl"):
+        check_seen_by_nodes(RayConfig(autoscaling=autoscaling), {}, inputs, nodes)
+    check_seen_by_nodes(RayConfig(autoscaling=autoscaling, shared_paths=["/models"]), {}, inputs, nodes)
+    check_seen_by_nodes(RayConfig(), {}, inputs, 1)
+
+
+def test_inputs_in_a_jobs_package_are_on_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = [("data.path", str(tmp_path / "captions.tsv"))]
+    for job in ("{}", '{"runtime_env": {}}'):
+        monkeypatch.setenv(JOB_VARIABLE, job)
+        with pytest.raises(UserError, match="2 nodes that may not see it"):
+            check_seen_by_nodes(RayConfig(), {}, inputs, 2)
+    monkeypatch.setenv(JOB_VARIABLE, '{"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}')
+    check_seen_by_nodes(RayConfig(), {}, inputs, 2)
 
 
 @pytest.mark.parametrize(

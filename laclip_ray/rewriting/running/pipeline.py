@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laclip_ray import cluster, lease, storage
-from laclip_ray.config import EngineConfig, Experiment, PictureGateConfig
+from laclip_ray.config import EngineConfig, Experiment, PictureGateConfig, inputs_on_nodes
+from laclip_ray.data.dataset_index import keep_index
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
@@ -220,7 +221,8 @@ def run_rewriting(
         if backlog.units:
             check_prompts(backlog)
             reservation = cluster.Reservation("rewrite", rewriting_groups(backlog))
-            cluster.connect(experiment.ray, reservation, {"rewrite.output": output})
+            inputs = inputs_on_nodes(experiment, "data", "rewrite", "model")
+            cluster.connect(experiment.ray, reservation, {"rewrite.output": output}, inputs)
             claim_sets(backlog)
         result = finish_rewriting(backlog, build_engine)
     if result.incomplete is not None:
@@ -229,7 +231,7 @@ def run_rewriting(
 
 
 def claim_sets(backlog: Backlog) -> None:
-    """Claim the directory of each rewrite set.
+    """Claim the directory of each rewrite set, and keep what listing the data found out.
 
     Raises:
         UserError: a directory holds something else.
@@ -238,6 +240,7 @@ def claim_sets(backlog: Backlog) -> None:
     for name, prompt_set in backlog.prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, backlog.experiment.seed, backlog.heads[name])
         store.open_for_writing(backlog.sets[name].location, recipe, backlog.sets[name].gate, "rewrite.output")
+    keep_index(backlog.experiment.data, backlog.experiment.output, backlog.shards.table)
 
 
 def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHooks = NO_HOOKS) -> RewritingResult:

@@ -32,9 +32,12 @@ def node(number: int, gpus: float = 0.0, **labels: str) -> dict[str, Any]:
 def joined(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a cluster that has been joined, of nodes that have answered."""
 
-    def make(nodes: Sequence[dict[str, Any]], machines: Sequence[Machine] = (), **settings: Any) -> Cluster:
+    def make(
+        nodes: Sequence[dict[str, Any]], machines: Sequence[Machine] = (), knows_labels: bool = True, **settings: Any
+    ) -> Cluster:
         total = {name: sum(each["Resources"].get(name, 0) for each in nodes) for name in ("CPU", "GPU")}
         monkeypatch.setattr(ray, "cluster_resources", lambda: total)
+        monkeypatch.setattr(cluster, "autoscaler_knows_labels", lambda: knows_labels)
         found = Cluster(RayConfig(**settings), REWRITE, lambda: PLAN, reservations=PLAN, is_joined=True)
         found.nodes = list(nodes)
         seen = machines or [MACHINE] * len(nodes)
@@ -71,6 +74,12 @@ def test_a_cluster_that_grows_passes_and_says_what_is_missing(joined: Any) -> No
     assert found.detail.startswith("the cluster has to grow (ray.autoscaling: true): laclip run needs 1 GPUs")
 
 
+def test_labels_that_will_not_join_fail(joined: Any) -> None:
+    found = result(joined([node(1, gpus=1)], knows_labels=False, autoscaling=True).check_room)
+    assert found.outcome == "failed"
+    assert "autoscaler v1 or none, and v1 knows no labels" in found.detail
+
+
 def test_nodes_with_other_versions_fail(joined: Any) -> None:
     of = joined([node(1), node(2)], [MACHINE, machine(packages={"ray": "2.60.0", "torch": "2.12.0"})])
     found = of.check_versions(MACHINE, ["ray", "torch"])
@@ -94,6 +103,15 @@ def test_a_local_output_on_several_nodes_fails(joined: Any) -> None:
     assert joined([node(1), node(2)], shared_paths=["/data"]).check_outputs(outputs).outcome == "passed"
 
 
+def test_a_local_input_on_several_nodes_fails(joined: Any) -> None:
+    inputs = [("data.path", "/data/captions.parquet")]
+    found = result(lambda: joined([node(1), node(2)]).check_inputs(inputs))
+    assert found.outcome == "failed"
+    assert "data.path: '/data/captions.parquet' is a local path" in found.detail
+    assert joined([node(1)]).check_inputs(inputs).outcome == "passed"
+    assert joined([node(1), node(2)], shared_paths=["/data"]).check_inputs(inputs).outcome == "passed"
+
+
 def test_only_nodes_for_engines_need_the_model(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
     nodes = [node(1, gpus=1, pool="engines"), node(2)]
@@ -113,6 +131,7 @@ def test_a_cluster_that_cannot_be_joined_fails_once_and_the_rest_is_skipped() ->
         unjoined.check_versions(MACHINE, []).outcome,
         unjoined.check_room().outcome,
         unjoined.check_outputs({}).outcome,
+        unjoined.check_inputs(()).outcome,
         unjoined.check_space().outcome,
         unjoined.check_model().outcome,
     }
