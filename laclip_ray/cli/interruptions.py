@@ -8,7 +8,7 @@ _SAVED = {
     "train": "the newest checkpoint is kept, and the same command resumes from it (without one, from the start)",
     "run": "committed shards and the newest checkpoint are kept, and the same command resumes both",
     "tune": "results of evaluated runs and checkpoints of the others are kept, and the same command resumes the sweep",
-    "evaluate": "no result was written, and the same command measures from the start",
+    "evaluate": "results of measured sets and stored features are kept, and the same command measures again",
     "submit": "a submitted job is not stopped, and the same command attaches to it",
     "demo": "finished stages, committed shards and checkpoints are kept, and the same command resumes",
     "rewrites retry": "committed shards are kept, and the same command does the others",

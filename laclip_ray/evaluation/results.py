@@ -87,10 +87,14 @@ class ResultFiles:
     """By data set, its own metric, for the averages."""
     resamples: int
     seed: int
+    sets: int
+    """How many sets are measured in all."""
+    sets_measured: int = 0
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, results: Sequence[TaskResult]) -> None:
         """Add the results of a set, and write the files."""
+        self.sets_measured += 1
         for result in results:
             self.entries.append(dict(redacted(to_json(result, self.resamples, self.seed))))  # messages may hold URLs
             if result.per_image is not None:
@@ -101,7 +105,9 @@ class ResultFiles:
 
     def content(self) -> dict[str, Any]:
         """The content of `results.json`."""
-        return {**redacted(self.head), "results": self.entries, "averages": averages(self.entries, self.metrics)}
+        counts = {"sets": self.sets, "sets_measured": self.sets_measured}
+        averaged = averages(self.entries, self.metrics)
+        return {**redacted(self.head), **counts, "results": self.entries, "averages": averaged}
 
     def check_complete(self) -> dict[str, Any]:
         """The content of `results.json`.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, lease, storage
 from laclip_ray.config import DataConfig, EvaluateConfig, Experiment, inputs_on_nodes
 from laclip_ray.config.markers import HUB_PREFIX
 from laclip_ray.errors import UserError
@@ -59,7 +59,7 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
         the metrics (floats), their `intervals`, `skipped` (a count), `skipped_reasons` and `skipped_names`.
 
     Raises:
-        UserError: a model or a set is missing or not usable. No image was read.
+        UserError: a model or a set is missing or not usable, or another run writes to the output. No image was read.
         IncompleteEvaluationError: sets have no result. They have `no_result`, the reason, instead of metrics.
     """
     config = experiment.evaluate
@@ -67,18 +67,19 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
     models = _models(experiment)
     _check_checkpoint(config, experiment.train_output)
     features = experiment.features_output
-    if os.environ.get("RAY_ADDRESS") or config.encoders.max > 1:
+    shared = experiment.ray.shared_paths
+    outputs = {"evaluate.output": experiment.evaluate_output, "evaluate.features": features}
+    for setting, url in outputs.items():
+        storage.check_output(url, setting, cluster.in_ray_job(), 1, shared)
+    with lease.hold(experiment.evaluate_output, "evaluate.output", "evaluate"):
+        if not os.environ.get("RAY_ADDRESS") and config.encoders.max <= 1:
+            return _measure(config, sets, models, features, experiment.seed)
         reservation = cluster.Reservation("evaluate", (encoder_group(config),))
-        outputs = {"evaluate.output": experiment.evaluate_output, "evaluate.features": features}
         inputs = inputs_on_nodes(experiment, "evaluate")
         if config.checkpoint is None:
             inputs.append(("train.output", experiment.train_output))
         cluster.connect(experiment.ray, reservation, outputs, inputs)
         return _measure(config, sets, models, features, experiment.seed, on_cluster=True)
-    shared = experiment.ray.shared_paths
-    storage.check_output(experiment.evaluate_output, "evaluate.output", False, 1, shared)
-    storage.check_output(features, "evaluate.features", False, 1, shared)
-    return _measure(config, sets, models, features, experiment.seed)
 
 
 def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
@@ -197,7 +198,9 @@ def _measure(
         storage.write_json(storage.join(stores[name].location, "about.json"), {**about, "versions": package_versions()})
     metrics = {labelled.name: labelled.metric for labelled in config.labelled}
     files = {
-        name: ResultFiles(model.output, _head(config, model, encoders[name]), metrics, config.bootstrap, seed)
+        name: ResultFiles(
+            model.output, _head(config, model, encoders[name]), metrics, config.bootstrap, seed, len(sets)
+        )
         for name, model in models.items()
     }
     encode: Encode

@@ -1,4 +1,4 @@
-"""The parts of an output: rewriting, training, a sweep, or several of them."""
+"""The parts of an output: rewriting, training, a sweep, an evaluation, or several of them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,9 +7,11 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import Experiment, TuneConfig
 from laclip_ray.errors import UserError
+from laclip_ray.evaluation.results import RESULTS_FILE
 from laclip_ray.lease import LEASE_FILE, Holder
 from laclip_ray.rewriting.storing.progress_file import PROGRESS_FILE
 from laclip_ray.status.damage import Damage
+from laclip_ray.status.evaluation import EvaluationStatus, evaluation_status
 from laclip_ray.status.listing import Directory, list_directory
 from laclip_ray.status.owner import Owner
 from laclip_ray.status.rewriting import RewritingStatus, rewriting_status
@@ -18,11 +20,17 @@ from laclip_ray.status.training import TrainingStatus, training_status
 from laclip_ray.training.paths import RECORD_FILE as TRAINING_RECORD
 from laclip_ray.tuning.paths import RECORD_FILE as SWEEP_RECORD
 
-_PARTS = {"rewriting": "rewrites", "training": "train", "sweep": "tune"}
+_PARTS = {"rewriting": "rewrites", "training": "train", "sweep": "tune", "evaluation": "evaluate"}
 """The directory of each part below an experiment's output."""
-_OTHERS = frozenset({"evaluate", "features", "run.json", "preview.html"})
+_OTHERS = frozenset({"features", "run.json", "preview.html"})
 """Other names that tell an experiment's output."""
-_PART_OF_VERB = {"train": "training", "tune": "sweep", "rewrite": "rewriting", "rewrites import": "rewriting"}
+_PART_OF_VERB = {
+    "train": "training",
+    "tune": "sweep",
+    "evaluate": "evaluation",
+    "rewrite": "rewriting",
+    "rewrites import": "rewriting",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Locations:
     """By part, its directory or URL."""
     tune: TuneConfig | None = None
     """The configuration of the sweep, if it is known."""
+    evaluated_sets: int | None = None
+    """How many sets are configured for an evaluation, if it is known."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Locations":
@@ -43,8 +53,11 @@ class Locations:
             "rewriting": experiment.rewrite_output,
             "training": experiment.train_output,
             "sweep": experiment.tune_output,
+            "evaluation": experiment.evaluate_output,
         }
-        return cls(experiment.output, parts, experiment.tune)
+        of = experiment.evaluate
+        sets = len(of.labelled) + len(of.retrieval) + len(of.sugar_crepe)
+        return cls(experiment.output, parts, experiment.tune, sets or None)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,8 @@ class OutputStatus:
     training: TrainingStatus | None
     sweep: SweepStatus | None
     """None: there is no sweep."""
+    evaluation: EvaluationStatus | None
+    """None: there is no evaluation."""
     problems: tuple[str, ...]
     """A sentence for each file that could not be read."""
 
@@ -108,7 +123,12 @@ def find_locations(output: str) -> Locations:
 
 def _part_of(output: str, directory: Directory) -> str | None:
     """The part of an experiment whose own output a directory is; None: of no part."""
-    marks: Mapping[str, str] = {SWEEP_RECORD: "sweep", TRAINING_RECORD: "training", PROGRESS_FILE: "rewriting"}
+    marks: Mapping[str, str] = {
+        SWEEP_RECORD: "sweep",
+        TRAINING_RECORD: "training",
+        PROGRESS_FILE: "rewriting",
+        RESULTS_FILE: "evaluation",
+    }
     for name, part in marks.items():
         if name in directory.files:
             return part
@@ -129,4 +149,9 @@ def look_at(locations: Locations) -> OutputStatus:
     sweep = sweep_status(parts["sweep"], damage, locations.tune) if "sweep" in parts else None
     if sweep is not None and sweep.state == "never started" and len(parts) > 1:
         sweep = None
-    return OutputStatus(locations.output, rewriting, training, sweep, tuple(damage.found))
+    evaluation = None
+    if "evaluation" in parts:
+        evaluation = evaluation_status(parts["evaluation"], damage, locations.evaluated_sets)
+        if evaluation.state == "never started" and len(parts) > 1:
+            evaluation = None
+    return OutputStatus(locations.output, rewriting, training, sweep, evaluation, tuple(damage.found))

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from laclip_ray.printable import printable_line
 from laclip_ray.redaction import redact
+from laclip_ray.status.evaluation import EvaluationStatus
 from laclip_ray.status.outputs import OutputStatus
 from laclip_ray.status.owner import Owner
 from laclip_ray.status.rewriting import RewritingStatus, SetStatus
@@ -22,6 +23,8 @@ def print_status(console: Console, status: OutputStatus) -> None:
         lines += training_lines(status.training)
     if status.sweep is not None:
         lines += sweep_lines(status.sweep)
+    if status.evaluation is not None:
+        lines += evaluation_lines(status.evaluation)
     if status.problems:
         lines += ["could not be read:", *(f"  {problem}" for problem in status.problems)]
     for line in lines:
@@ -107,9 +110,29 @@ def sweep_lines(status: SweepStatus) -> list[str]:
     return lines
 
 
-def _head(part: str, location: str, state: str, owner: Owner | None) -> list[str]:
+def evaluation_lines(status: EvaluationStatus) -> list[str]:
+    """The state of an evaluation."""
+    again = "; the same command measures again, with the features that are stored"
+    lines = _head("evaluation", status.location, status.state, status.owner, again)
+    if status.state == "never started":
+        return lines
+    facts = [f"{status.sets_done:,} of {_number(status.sets)} sets are measured"]
+    if status.newest_result_age_s is not None:
+        facts.append(f"the newest {duration(status.newest_result_age_s)} ago")
+    lines.append(f"  {', '.join([*facts, *_left(status.left_s)])}")
+    if status.failures:
+        lines.append(f"  {len(status.failures):,} results are missing:")
+        lines += [f"    {task}, {name}: {reason}" for task, name, reason in status.failures[:_FAILURES_SHOWN]]
+        if (more := len(status.failures) - _FAILURES_SHOWN) > 0:
+            lines.append(f"    and {more:,} more")
+    return lines
+
+
+def _head(
+    part: str, location: str, state: str, owner: Owner | None, again: str = "; the same command resumes it"
+) -> list[str]:
     """The lines with the state and the owner."""
-    resumes = "; the same command resumes it" if state == "interrupted" else ""
+    resumes = again if state == "interrupted" else ""
     lines = [f"{part} in {location}: {state}{resumes}"]
     if owner is not None:
         lines.append(f"  owner: {owner.name or 'not known, as the lease is damaged'}; {owner.verdict}")

@@ -10,6 +10,7 @@ import pytest
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
+from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.lease import LEASE_FILE, Holder
 from laclip_ray.onejob.run import run_one_job
 from laclip_ray.rewriting.forecasting.probe import run_probe
@@ -53,6 +54,11 @@ def import_texts(experiment: Experiment) -> None:
     import_rewrites(experiment, str(directory / "captions.csv"), [str(directory / "cleaned.txt")])
 
 
+def evaluate_untrained(experiment: Experiment) -> None:
+    changes = {"checkpoint": "ViT-B-32", "pretrained": "openai"}  # neither is loaded
+    run_evaluation(experiment.model_copy(update={"evaluate": experiment.evaluate.model_copy(update=changes)}))
+
+
 def probe_engine(experiment: Experiment) -> None:
     run_probe(experiment, 1.0)
 
@@ -72,6 +78,7 @@ def verb(run: Callable[[Experiment], Any], setting: str, name: str) -> Any:
         verb(run_one_job, "rewrite.output", "run"),
         verb(run_one_job, "train.output", "run"),
         verb(run_sweep, "tune.output", "tune"),
+        verb(evaluate_untrained, "evaluate.output", "evaluate"),
     ],
 )
 def test_an_output_in_use_is_refused(experiment: Experiment, run: Callable[[Experiment], Any], setting: str) -> None:
@@ -79,6 +86,7 @@ def test_an_output_in_use_is_refused(experiment: Experiment, run: Callable[[Expe
         "rewrite.output": experiment.rewrite_output,
         "train.output": experiment.train_output,
         "tune.output": experiment.tune_output,
+        "evaluate.output": experiment.evaluate_output,
     }
     other = replace(Holder.of_this_process("train"), machine="elsewhere", host="gpu-7", pid=41)
     url = storage.join(outputs[setting], LEASE_FILE)
