@@ -18,15 +18,13 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import Inputs, RayConfig
 from laclip_ray.endings import signals
+from laclip_ray.endings.job_log import JOB_VARIABLE
 from laclip_ray.errors import UserError
 from laclip_ray.local_outputs import check_writable
 from laclip_ray.node_labels import admits_labels, autoscaler_knows_labels, needed_labels
 from laclip_ray.ray_start import start_or_join
 
 logger = logging.getLogger(__name__)
-
-JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Environment variable that Ray sets in the driver of a submitted job."""
 
 _IDLE_PROCESS_MS = 60_000
 """How long Ray keeps an idle worker process, in ms. With Ray's default (1 s), workers restart constantly while reading
@@ -97,7 +95,7 @@ class Reservation:
 
 
 def in_ray_job() -> bool:
-    """Whether this process is the driver of a job submitted with `ray job submit`."""
+    """Whether this process is the driver of a submitted Ray job."""
     return JOB_VARIABLE in os.environ
 
 

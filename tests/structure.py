@@ -13,7 +13,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     package: tuple(frozenset(layer.split()) for layer in layers)
     for package, layers in {
         "": (
-            "errors randomness intervals tally versions safe_import printable redaction reporting",
+            "errors randomness store_pages intervals tally versions safe_import printable redaction reporting",
             "logs storage",
             "endings creation",
             "config lease ray_start local_outputs node_labels",
@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "training",
             "evaluation",
             "onejob tuning",
-            "console status doctor",
+            "console status doctor submitting",
             "demo",
             "cli",
             "__main__ jobs",
@@ -59,6 +59,12 @@ PURE = (
     "status.outputs",
     "status.printing",
     "cli.status",
+    "submitting.package",
+    "submitting.identity",
+    "submitting.job",
+    "submitting.seen_log",
+    "submitting.following",
+    "cli.submit",
 )
 """Modules that import neither Ray, vLLM nor torch, nor anything that does."""
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from laclip_ray.cluster import (
-    JOB_VARIABLE,
     Reservation,
     ResourceGroup,
     _tasks_at_once,
@@ -23,6 +22,7 @@ from laclip_ray.cluster import (
     nodes_without,
 )
 from laclip_ray.config import RayConfig
+from laclip_ray.endings.job_log import JOB_VARIABLE
 from laclip_ray.errors import UserError
 from tests.cases import case
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from laclip_ray import cluster
 from laclip_ray.endings.job_log import JOB_VARIABLE, exit_line, open_job_log, read_exit_code
 from laclip_ray.errors import ExitCode
 
@@ -24,7 +23,6 @@ def test_other_lines_are_no_exit_line(log: str) -> None:
 
 
 def test_only_the_driver_of_a_job_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cluster.JOB_VARIABLE == JOB_VARIABLE
     monkeypatch.delenv(JOB_VARIABLE, raising=False)
     assert open_job_log() is None
 
