@@ -41,14 +41,23 @@ def load_experiment(path: str, overrides: Sequence[str] = ()) -> Experiment:
         UserError: the file is missing or not YAML, or a key is unknown or has the wrong type; the message has the
             full path of every such key and the expected value.
     """
+    return parse_experiment(read_config(path)[1], overrides, where=path)
+
+
+def read_config(path: str) -> tuple[str, Any]:
+    """The text of a config file, and its content, not validated.
+
+    Raises:
+        UserError: the file is missing or not YAML.
+    """
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{path}: there is no such config file")
     try:
-        content = parse_yaml(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        return text, parse_yaml(text)
     except ValueError as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from error
-    return parse_experiment(content, overrides, where=path)
 
 
 def parse_experiment(content: object, overrides: Sequence[str] = (), where: str = "config") -> Experiment:

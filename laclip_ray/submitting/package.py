@@ -7,7 +7,7 @@ do not travel: they need URLs, or absolute paths, which mean the cluster's. Secr
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from laclip_ray.config import LocalPath
 from laclip_ray.config.yaml_text import parse_yaml
 from laclip_ray.errors import UserError
-from laclip_ray.redaction import holds_secret, is_secret_name
+from laclip_ray.redaction import MARK, holds_secret, is_secret_name
 
 MAX_FILE_BYTES = 10 * 2**20
 """Of one settings file."""
@@ -64,6 +64,18 @@ def choose_variables(names: Sequence[str], environment: Mapping[str, str]) -> Va
     return Variables({name: environment[name] for name in names if name not in secret}, tuple(secret))
 
 
+def without_variables(content: Any, names: Collection[str]) -> Any:
+    """A config's content with `***` for some variables: secrets that only the cluster has."""
+    if isinstance(content, Mapping):
+        return {key: without_variables(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_variables(value, names) for value in content]
+    if isinstance(content, str):
+        for name in names:
+            content = content.replace(f"${{{name}}}", MARK)
+    return content
+
+
 def check_holds_no_secret(text: str, where: str, overrides: Sequence[str]) -> None:
     """Refuse a config or override with a secret by value: Ray stores and shows what is submitted.
 
@@ -79,10 +91,11 @@ def check_holds_no_secret(text: str, where: str, overrides: Sequence[str]) -> No
     for override in overrides:
         key, _, value = override.partition("=")
         # The value as YAML may be a mapping with keys of its own.
-        if any(holds_secret(leaf, name) for name, leaf in (*_leaves(parse_yaml(value), key), (key, value))):
+        leaves = (*_leaves(parse_yaml(value), key), (key, value))
+        if any(holds_secret(leaf, name.rpartition(".")[2]) for name, leaf in leaves):
             raise UserError(f"override {key}: it holds a secret, and Ray shows a job's command line. {remedy}")
     for key, leaf in _leaves(parse_yaml(text), ""):
-        if holds_secret(leaf, key):
+        if holds_secret(leaf, key.rpartition(".")[2]):
             raise UserError(f"{where}: {key} holds a secret, which does not travel. {remedy}")
     if holds_secret(text):
         raise UserError(f"{where}: the file holds a secret, perhaps in a comment. {remedy}")

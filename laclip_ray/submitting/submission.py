@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from laclip_ray import __version__
-from laclip_ray.config import load_experiment, local_paths, named_variables
-from laclip_ray.config.yaml_text import parse_yaml
+from laclip_ray.config import local_paths, named_variables, parse_experiment
+from laclip_ray.config.loading import read_config
 from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact, redacted
 from laclip_ray.submitting.identity import Attempt, choose_attempt, fingerprint_of, first_id
@@ -23,6 +23,7 @@ from laclip_ray.submitting.package import (
     place_config,
     read_settings,
     stage,
+    without_variables,
 )
 
 
@@ -88,8 +89,11 @@ def prepare(
     """
     if verb not in SECTIONS:
         raise UserError(f"{verb}: not a verb that can be submitted; these can: {', '.join(SECTIONS)}")
-    experiment = load_experiment(config, overrides)
-    text = Path(config).read_text(encoding="utf-8-sig")
+    text, content = read_config(config)
+    names = list(dict.fromkeys([*named_variables(content), *variables]))
+    chosen = choose_variables(names, os.environ)
+    missing = [name for name in chosen.by_name if name not in os.environ]
+    experiment = parse_experiment(without_variables(content, missing), overrides, where=config)
     check_holds_no_secret(text, config, overrides)
     root = directory.path if directory is not None else Path.cwd()
     paths = [each for each in local_paths(experiment) if each.key.split(".")[0] in SECTIONS[verb]]
@@ -97,14 +101,13 @@ def prepare(
     place = place_config(Path(os.path.abspath(config)), root, settings)  # noqa: PTH100 - resolves `..`, and no links
     if directory is not None and not (root / place).is_file():
         raise UserError(f"{config}: lies outside of {root}, the directory that travels. Copy it there")
-    names = dict.fromkeys([*named_variables(parse_yaml(text)), *variables])
     fingerprint = fingerprint_of(verb, redacted(experiment.model_dump(mode="json")), settings)
     return Submission(
         first_id=first_id(verb, experiment.name, fingerprint),
         entry_point=entry_point(python, verb, place, overrides),
         files={**settings, place: text.encode()},
         directory=directory,
-        variables=choose_variables(list(names), os.environ),
+        variables=chosen,
         metadata={"name": redact(experiment.name), "verb": verb, "fingerprint": fingerprint, "laclip_ray": __version__},
     )
 

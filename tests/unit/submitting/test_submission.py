@@ -142,6 +142,16 @@ def test_secrets_travel_by_name(project: Path, monkeypatch: pytest.MonkeyPatch) 
     assert again.metadata["fingerprint"] == fingerprint, "the id depends on a secret"
 
 
+def test_a_secret_that_only_the_cluster_has_is_not_needed_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = CONFIG.replace("model: some/model", "model: some/model, engine: {args: {hf_token: '${HF_TOKEN}'}}")
+    (project / "mine.yaml").write_text(text)
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
+    here = prepare("rewrite", "mine.yaml")
+    monkeypatch.delenv("HF_TOKEN")
+    there = prepare("rewrite", "mine.yaml")
+    assert (there.first_id, there.variables) == (here.first_id, here.variables)
+
+
 @case("Configs and secrets", "a secret by value in a submitted config or override", "refused; nothing is sent", 2)
 @pytest.mark.parametrize(
     ("change", "overrides", "message"),
