@@ -30,12 +30,15 @@ from laclip_ray.training.metrics import MetricsLog
 from laclip_ray.training.mixing import Mixing, count_shards
 from laclip_ray.training.optim import build_optimiser, learning_rate
 from laclip_ray.training.paths import RunPaths
-from laclip_ray.training.preemption import PreemptionNotice
+from laclip_ray.training.preemption import PreemptionNotice, Reaction
 from laclip_ray.training.saver import Saver
 from laclip_ray.training.step import Stepper
 from laclip_ray.training.worker_reports import NonFinite, RunReport, Window, gather, merge_reports
 
 logger = logging.getLogger(__name__)
+
+_RESTART_GRACE_S, _RESTART_POLL_S = 30.0, 0.2
+"""How long workers that have handed over wait beyond the deadline before they train on, and how often they look."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +157,28 @@ class TrainingLoop:
             # Before the checkpoint: a run that resumes from it would not repeat this step, nor the export.
             if self._rank == 0 and self._step in self._inputs.export_steps and self._stepper.has_finite_weights:
                 self._export(self._inputs.export_steps[self._step])
-            is_log_due, is_save_due = self._is_log_due(), self._is_save_due() or self._notice.is_new(self._step)
+            reaction = self._notice.look(self._step, self._saver.is_uploading)
+            is_log_due, is_save_due = self._is_log_due(), self._is_save_due() or reaction is not Reaction.NOTHING
             if (is_log_due or is_save_due) and not self._settle(log=is_log_due, save=is_save_due):
                 return False
             if self._step == self._inputs.last_step:
                 return True
+            if reaction is Reaction.HAND_OVER and self._step != self._inputs.total_steps:
+                self._wait_for_restart()
         self._export_missed()
         return True
+
+    def _wait_for_restart(self) -> None:
+        """Wait until Ray Train ends this process: it restarts the workers at the deadline of a preemption."""
+        if self._rank == 0:
+            logger.warning(
+                "Ray takes a node away in %.0f s. A checkpoint was saved after step %d, and training waits for Ray to "
+                "restart its workers",
+                self._notice.remaining_s, self._step,
+            )  # fmt: skip
+        while self._notice.remaining_s > -_RESTART_GRACE_S:
+            time.sleep(_RESTART_POLL_S)
+        logger.warning("Ray has not restarted this worker, so training continues")
 
     def _make_step(self, batch: Mapping[str, np.ndarray]) -> None:
         supply = self._inputs.supply

@@ -62,6 +62,11 @@ class Saver:
         minutes = self._checkpoint.every_minutes
         return minutes is not None and time.monotonic() - self._saved_s > 60 * minutes
 
+    @property
+    def is_uploading(self) -> bool:
+        """Whether this worker's newest checkpoint is being uploaded."""
+        return self._uploading is not None and self._uploading.exists()
+
     def save(self, state: TrainingState, loss: float | None) -> None:
         """Report to Ray Train, with a checkpoint from rank 0. Returns once the checkpoint is on the local disk.
 
@@ -92,7 +97,7 @@ class Saver:
 
     def _wait_for_upload(self) -> None:
         """Wait for the previous upload. Uploads slower than training would fill the disk."""
-        while self._uploading is not None and self._uploading.exists():
+        while self.is_uploading:
             if time.monotonic() - self._saved_s >= _UPLOAD_WAIT_S:
                 return
             time.sleep(0.1)

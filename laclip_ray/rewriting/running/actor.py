@@ -223,4 +223,8 @@ def _collect_garbage_rarely() -> None:
 
 
 def _alive_nodes() -> set[str]:
-    return {node["NodeID"] for node in cluster.alive_nodes()}
+    """The nodes that stay. On a node that is being taken away, processes may end before Ray takes the node for dead."""
+    from ray._private.state import state  # no public function names them
+
+    draining: Any = state.get_draining_nodes()
+    return {node["NodeID"] for node in cluster.alive_nodes()} - set(draining)

@@ -165,7 +165,7 @@ class ShardGenerator:
     node: str
     """Ray's id of this node."""
     alive_nodes: Callable[[], Collection[str]]
-    """Gives Ray's ids of the alive nodes."""
+    """Gives Ray's ids of the nodes that are alive and stay. An engine's death on another node blames no caption."""
     meaning: MeaningGate | None = None
     """Judges the meaning of texts that the gates accept. None: off."""
     completions: CompletionRule = "normalised"

@@ -102,9 +102,9 @@ def test_ray_starts_with_the_settings_of_a_local_ray() -> None:
     variables = dict(pair.split("=") for pair in text.split())
     assert variables["HOME"] == "/home/ray"  # `ray up` reads it from the image
     assert int(variables["RAY_idle_worker_killing_time_threshold_ms"]) == cluster._IDLE_PROCESS_MS
-    shared = variables.keys() & cluster._QUIET_ENVIRONMENT.keys()
+    shared = variables.keys() & cluster._ENVIRONMENT.keys()
     assert shared
-    assert {name: variables[name] for name in shared} == {name: cluster._QUIET_ENVIRONMENT[name] for name in shared}
+    assert {name: variables[name] for name in shared} == {name: cluster._ENVIRONMENT[name] for name in shared}
 
 
 def test_the_image_has_no_weights_and_asks_no_hub() -> None:
