@@ -199,8 +199,8 @@ class S3Proxy:
                 await writer.drain()
                 if "close" in answer.headers.get("connection", "").lower():
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # a side closed the connection, or the proxy stops
         finally:
             if upstream is not None:
                 upstream[1].transport.abort()

@@ -1,9 +1,12 @@
-"""Figures of clusters: storage with very many shards."""
+"""Figures of clusters: storage with very many shards, its requests and its faults."""
 
 from collections.abc import Callable, Collection, Iterator
 
 from tests.figures.clusters_bytes import captions_of_a_tar
+from tests.figures.clusters_faults import faults
 from tests.figures.clusters_listing import listing
+from tests.figures.clusters_requests import requests
+from tests.figures.clusters_verbs import verbs_on_s3
 from tests.figures.figure import Figure, outcomes_of_tests
 from tests.figures.house import cluster_files
 
@@ -13,7 +16,11 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = (
         (1, listing),
         (2, captions_of_a_tar),
+        (2, requests),
         (3, lambda show: outcomes_of_tests(show, "../integration/test_object_store.py")),
+        (3, lambda show: outcomes_of_tests(show, "../integration/test_object_store_lease.py")),
+        (3, verbs_on_s3),
+        (3, faults),
         (5, cluster_files),
         (7, lambda show: outcomes_of_tests(show, "status/test_setups.py", "doctor/test_setups.py")),
     )

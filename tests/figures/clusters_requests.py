@@ -1,17 +1,16 @@
 """Figures of the requests to a real S3 server, counted by a proxy: of rewriting, of training and of logs.
 
 Numbers are marginal: (requests of a long run - requests of a short run) / (what the long run has more), so those of a
-run's start and end cancel out. Requests at fixed times, of the lease and of progress, are counted apart.
+run's start and end cancel out. Requests at fixed times, of the lease and of progress, are left out.
 """
 
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment
@@ -93,17 +92,15 @@ def experiment_on(location: str, directory: Path, shards: int, **sections: Any) 
 
 
 def requests(show: int) -> Iterator[Figure]:
-    """Requests of a (set, shard) in rewriting, of an entry in training, of a line of a log, and at fixed times."""
+    """Requests of a (set, shard) in rewriting, of an entry in training, and of a line of a log."""
     with tempfile.TemporaryDirectory() as name, counted_store(Path(name) / "store") as proxy, local_ray():
         few, many = (experiment_on(f"s3://figures/{count}", Path(name), count) for count in (SHARDS, 2 * SHARDS))
         run_rewriting(experiment_on("s3://figures/first", Path(name), 1), ScriptedEngine)  # starts the processes
-        short, timed = _counted(proxy, lambda: run_rewriting(few, ScriptedEngine))
-        long, also_timed = _counted(proxy, lambda: run_rewriting(many, ScriptedEngine))
+        short = _counted(proxy, lambda: run_rewriting(few, ScriptedEngine))
+        long = _counted(proxy, lambda: run_rewriting(many, ScriptedEngine))
         yield from _figures(show, "rewriting, a (set, shard)", _per(short, long, SHARDS * len(SETS)), at_most=8)
-        at_fixed_times = (timed.requests + also_timed.requests) / (timed.seconds + also_timed.seconds)
-        yield Figure(show, "rewriting, at fixed times (lease, progress)", 60 * at_fixed_times, "requests/min")
-        again, _ = _counted(proxy, lambda: run_rewriting(few, ScriptedEngine))
-        twice, _ = _counted(proxy, lambda: run_rewriting(many, ScriptedEngine))
+        again = _counted(proxy, lambda: run_rewriting(few, ScriptedEngine))
+        twice = _counted(proxy, lambda: run_rewriting(many, ScriptedEngine))
         yield from _figures(show, "a rerun with nothing to do, a (set, shard)", _per(again, twice, SHARDS * len(SETS)))
         yield from _training(show, proxy, Path(name))
 
@@ -124,22 +121,15 @@ def _training(show: int, proxy: S3Proxy, directory: Path) -> Iterator[Figure]:
     yield from _figures(show, "training, a log line", _per(before, after, many - few), at_most=0.1)
 
 
-class _Timed(NamedTuple):
-    """Requests at fixed times, in so many seconds."""
-
-    requests: int
-    seconds: float
-
-
-def _counted(proxy: S3Proxy, run: Callable[[], Any]) -> tuple[Counts, _Timed]:
-    """The requests of a run by kind, and those at fixed times."""
+def _counted(proxy: S3Proxy, run: Callable[[], Any]) -> Counts:
+    """The requests of a run by kind, without those at fixed times."""
     proxy.take()
-    started_s = time.monotonic()
     run()
-    found = proxy.take()
-    timed = [request for request in found if LEASE_FILE in request.key or request.key.endswith(PROGRESS_FILE)]
-    others = _kinds(request for request in found if request not in timed)
-    return others, _Timed(len(timed), time.monotonic() - started_s)
+    return _kinds(request for request in proxy.take() if not _is_at_fixed_times(request))
+
+
+def _is_at_fixed_times(request: Request) -> bool:
+    return LEASE_FILE in request.key or request.key.endswith(PROGRESS_FILE)
 
 
 def _kinds(found: Iterable[Request]) -> Counts:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from laclip_ray import storage
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.creation import create_bytes
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.rewriting.running.pipeline import run_rewriting
@@ -82,17 +82,18 @@ def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(
     assert storage.exists(storage.join(on_store.evaluate_output, "results.json"))
 
 
-def test_rewriting_that_meets_faults_gives_the_same_rewrites(on_store: Experiment, s3_faults: S3Proxy) -> None:
-    run_rewriting(on_store, SeededEngine)
-    output = storage.join(on_store.output, "faulty")
-    faulty = on_store.model_copy(update={"output": output})
+def test_rewriting_that_meets_faults_gives_the_rewrites_of_a_local_run(
+    on_store: Experiment, s3_faults: S3Proxy, tmp_path: Path
+) -> None:
+    local = with_overrides(on_store, {"output": str(tmp_path / "out"), "data.path": str(tmp_path / "tars")})
+    run_rewriting(local, SeededEngine)
     s3_faults.inject(random_bursts(Random(1), FAULTS, most_after=3, longest=2, kinds=QUICK_FAULTS))
     try:
-        run_rewriting(faulty, SeededEngine)
+        run_rewriting(on_store, SeededEngine)
         assert s3_faults.left == 0
     finally:
         s3_faults.clear()
-    assert rewrites_of(faulty) == rewrites_of(on_store)
+    assert rewrites_of(on_store) == rewrites_of(local)
 
 
 def rewrites_of(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_shards, read_samples
@@ -18,12 +19,14 @@ from laclip_ray.rewriting.draws import judge_draws, merge_draws
 from laclip_ray.rewriting.running import stages
 from laclip_ray.rewriting.running.stages import CommitShard, ReadShard, ShardQueue, shard_row
 from laclip_ray.rewriting.storing import store
+from laclip_ray.rewriting.storing.attempts import AttemptLog, Piece, attempts_url, piece_url, write_attempts
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import (
     STREAM_SCHEMA,
     Origin,
     WorkUnit,
+    made_in_pieces,
     origin_of,
     table_from_bytes,
     table_to_bytes,
@@ -232,3 +235,20 @@ def test_draws_that_another_writer_created_first_are_judged_and_never_replaced(
     report, stored = committed_beside(tmp_path, monkeypatch, draws_id)
     assert report["failure"] is None
     assert report["accepted"] == stored.column("reason").null_count
+
+
+def test_a_commit_removes_the_attempts_and_pieces_of_a_shard_that_was_drawn_in_pieces(tmp_path: Path) -> None:
+    experiment = experiment_of()
+    shard = write_shard(tmp_path / "data" / "0.tar", {"a": "a red dog", "b": "two cats on a sofa"})
+    rewrite_set = RewriteSet(str(tmp_path / "set"), "gate")
+    row = dict(read_unit(shard, experiment, rewrite_set, WorkUnit("cleaned", shard.name, 0)))
+    made = run_round(table_from_bytes(row["samples"]), experiment, Random(0)).made
+    log = AttemptLog("work", (Piece(0, 1), Piece(1, 2)))
+    write_attempts(attempts_url(rewrite_set.location, shard.name), log)
+    for piece in log.pieces:
+        storage.write_bytes(piece_url(rewrite_set.location, shard.name, log, piece), b"kept")
+    row |= {"made": table_to_bytes(made_in_pieces([made]))}
+    batch = pa.Table.from_pylist([row], schema=STREAM_SCHEMA)
+    (report,) = CommitShard({"cleaned": rewrite_set}, {}, 0.0)(batch).to_pylist()
+    assert report["failure"] is None
+    assert storage.list_files(storage.join(rewrite_set.location, "attempts")) == []
