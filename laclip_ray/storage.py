@@ -24,6 +24,7 @@ from fsspec.core import url_to_fs
 
 from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact
+from laclip_ray.store_pages import iterate_files
 
 T = TypeVar("T")
 
@@ -95,11 +96,16 @@ def list_entries(url: str) -> dict[str, Mapping[str, Any]]:
 
     One listing gives them. A missing directory has no files.
     """
+    return dict(sorted(iterate_entries(url)))
+
+
+def iterate_entries(url: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The path and entry of every file that `list_entries` gives, in no order, in the memory of one page."""
     fs, path = filesystem(url)
-    fs.invalidate_cache()
     start = len(path.rstrip("/")) + 1
-    found = fs.find(path, detail=True)
-    return {file[start:]: info for file, info in sorted(found.items()) if ASIDE_MARK not in name_of(file)}
+    for file, info in iterate_files(fs, path):
+        if ASIDE_MARK not in name_of(file):
+            yield file[start:], info
 
 
 def url_of(fs: fsspec.AbstractFileSystem, path: str, url: str) -> str:

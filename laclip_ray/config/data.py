@@ -6,7 +6,7 @@ import fsspec
 from pydantic import Field, field_validator
 
 from laclip_ray.config.fields import CaptionChoice, Format, PositiveInt, Quoting, Section
-from laclip_ray.config.markers import InputPath
+from laclip_ray.config.markers import InputPath, MayChangeOnResume
 
 
 class DataConfig(Section):
@@ -15,6 +15,9 @@ class DataConfig(Section):
     path: Annotated[str | list[str], InputPath()]
     """Files, directories or globs; local paths, any fsspec URL, or addresses of data sets' pages on the Hugging Face
     Hub."""
+    index: Annotated[str | None, InputPath(), MayChangeOnResume()] = None
+    """A dataset index that `laclip data index` has made. Verbs check it by one listing and open only files that it does
+    not speak for. None: `data-index.parquet` in `output`, if it is there."""
     format: Literal["auto", Format] = "auto"
     """File format. `auto`: by the file extension."""
     image_column: str | None = None

@@ -11,6 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from laclip_ray import storage
 from laclip_ray.data.left_out import DIRECTORY_UNREADABLE, HIDDEN, LINK_DANGLING, LINK_LOOP, NOT_A_FILE, UNFINISHED
+from laclip_ray.store_pages import iterate_files
 
 LeaveOut = Callable[[str, str], None]
 """Called with a reason and a name."""
@@ -78,9 +79,8 @@ def walk(
 def _walk_store(
     fs: Any, root: str, leave_out: LeaveOut, levels: int | None, hides: Callable[[str], bool]
 ) -> Iterator[Found]:
-    fs.invalidate_cache()
     hidden: set[str] = set()
-    for path, info in fs.find(root, maxdepth=levels, detail=True).items():
+    for path, info in iterate_files(fs, root, levels):
         below = path_below(path, root)
         if not below or path.endswith("/") or info.get("type") == "directory":
             continue  # some stores list a mark of the directory itself

@@ -82,7 +82,7 @@ class StreamSpec:
 
     data: DataConfig
     stream: StreamConfig
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     schedule: Schedule
     rewrites: RewriteLookup | None
     """None: every image is shown with its caption (p = 0)."""

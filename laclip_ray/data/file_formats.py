@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from laclip_ray.config import DataConfig, Format
+from laclip_ray.data.data_files import DataFile, FileTable
 from laclip_ray.data.left_out import (
     BESIDE_TAR,
     COMPRESSED,
@@ -14,7 +17,6 @@ from laclip_ray.data.left_out import (
     OTHER_FORMAT,
     reason_with_extension,
 )
-from laclip_ray.data.listing import DataFile
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
 
@@ -66,7 +68,7 @@ def kind_of(url: str) -> _Kind:
 
 def choose_files(
     found: Mapping[str, Sequence[DataFile]], data: DataConfig, setting: str, left_out: Tally
-) -> tuple[list[DataFile], Format]:
+) -> tuple[FileTable, Format]:
     """Choose the files that hold data, and their format.
 
     Files that a path names itself are always chosen. Of a directory or a glob, `format: auto` takes the files whose
@@ -74,7 +76,7 @@ def choose_files(
     Tables beside tars of the same names (img2dataset writes them) describe the tars, and are left out.
 
     Args:
-        found: from `find_files`, by configured path.
+        found: from `find_files`, by configured path. The tables are emptied.
         data: the configured format.
         setting: the config key of `data`, for messages.
         left_out: counts the other files.
@@ -82,50 +84,58 @@ def choose_files(
     Raises:
         UserError: a path holds no data, or the format cannot be told.
     """
-    chosen: dict[str, DataFile] = {}
+    by_format: dict[Format | None, FileTable] = {}
+    is_distinct = len(found) == 1 and all(getattr(files, "is_distinct", False) for files in found.values())
+    seen: set[str] = set()
     for given, files in found.items():
-        for file in _data_of(given, files, data, setting, left_out):
-            if chosen.setdefault(file.url, file) is not file:
-                left_out.add(GIVEN_TWICE, file.name)
+        for file, file_format in _data_of(given, files, data, setting, left_out):
+            if not is_distinct:
+                if file.url in seen:
+                    left_out.add(GIVEN_TWICE, file.name)
+                    continue
+                seen.add(file.url)
+            by_format.setdefault(file_format, FileTable(is_distinct=True)).append(file)
     if data.format != "auto":
-        return list(chosen.values()), data.format
-    files_of: dict[Format, list[DataFile]] = {}
-    for file in chosen.values():
-        file_format = kind_of(file.url).format
-        assert file_format is not None
-        files_of.setdefault(file_format, []).append(file)
-    if "webdataset" in files_of:
-        _leave_out_descriptions(files_of, left_out)
-    if len(files_of) > 1:
-        raise UserError(f"{setting}.path: more than one format ({', '.join(sorted(files_of))}); set {setting}.format")
-    ((file_format, kept),) = files_of.items()
-    return kept, file_format
+        (chosen,) = by_format.values()
+        return chosen, data.format
+    if "webdataset" in by_format and len(by_format) > 1:
+        _leave_out_descriptions(by_format, left_out)
+    if len(by_format) > 1:
+        raise UserError(
+            f"{setting}.path: more than one format ({', '.join(sorted(map(str, by_format)))}); set {setting}.format"
+        )
+    ((chosen_format, chosen),) = by_format.items()
+    assert chosen_format is not None
+    return chosen, chosen_format
 
 
 def _data_of(
     given: str, files: Sequence[DataFile], data: DataConfig, setting: str, left_out: Tally
-) -> Iterator[DataFile]:
-    """The data files of one configured path."""
-    kinds = {file.url: kind_of(file.url) for file in files}
-    tells_format = data.format in {kind.format for kind in kinds.values()}
-    kept: list[DataFile] = []
-    for file in files:
-        kind = kinds[file.url]
+) -> Iterator[tuple[DataFile, Format | None]]:
+    """The data files of one configured path, each with the format that its name tells; None if the format is set."""
+    is_auto = data.format == "auto"
+    tells_format = not is_auto and any(kind_of(file.url).format == data.format for file in files)
+    is_empty = True
+    refused: Counter[_Kind] = Counter()
+    for file in files.drained() if isinstance(files, FileTable) else files:
+        kind = kind_of(file.url)
+        reason = None
         if file.is_named:
             _check_named(file, kind, data, setting)
         elif kind.is_compressed_table:
-            left_out.add(reason_with_extension(COMPRESSED, kind.extension), file.name)
-            continue
-        elif kind.format is None and (data.format == "auto" or tells_format):
-            left_out.add(reason_with_extension(NO_DATA, kind.extension), file.name)
-            continue
+            reason = COMPRESSED
+        elif kind.format is None and (is_auto or tells_format):
+            reason = NO_DATA
         elif kind.format not in (None, data.format) and tells_format:
-            left_out.add(reason_with_extension(OTHER_FORMAT, kind.extension), file.name)
-            continue
-        kept.append(file)
-    if not kept:
-        raise UserError(f"{setting}.path: {given!r} holds no {_wanted(data)}; {_describe_content(files)}")
-    return iter(kept)
+            reason = OTHER_FORMAT
+        if reason is None:
+            is_empty = False
+            yield file, kind.format if is_auto else None
+        else:
+            refused[kind._replace(stem="")] += 1
+            left_out.add(reason_with_extension(reason, kind.extension), file.name)
+    if is_empty:
+        raise UserError(f"{setting}.path: {given!r} holds no {_wanted(data)}; {_describe_content(refused)}")
 
 
 def _check_named(file: DataFile, kind: _Kind, data: DataConfig, setting: str) -> None:
@@ -140,23 +150,32 @@ def _wanted(data: DataConfig) -> str:
     return f"shards ({', '.join(EXTENSIONS)})" if data.format == "auto" else f"{data.format} files"
 
 
-def _describe_content(files: Sequence[DataFile]) -> str:
-    if not files:
+def _describe_content(refused: Mapping[_Kind, int]) -> str:
+    if not refused:
         return "it holds no files, except hidden ones"
-    kinds = [kind_of(file.url) for file in files]
-    counts = Counter(kind.extension or "without an extension" for kind in kinds)
+    counts: Counter[str] = Counter()
+    for kind, count in refused.items():
+        counts[kind.extension or "without an extension"] += count
     content = ", ".join(f"{count:,} {extension}" for extension, count in counts.most_common(5))
     return f"it holds {content}" + (
-        "; unpack compressed tables" if any(kind.is_compressed_table for kind in kinds) else ""
+        "; unpack compressed tables" if any(kind.is_compressed_table for kind in refused) else ""
     )
 
 
-def _leave_out_descriptions(files_of: dict[Format, list[DataFile]], left_out: Tally) -> None:
+def _leave_out_descriptions(by_format: dict[Format | None, FileTable], left_out: Tally) -> None:
     """Leave out the tables if each lies beside a tar of the same name."""
-    tars = {kind_of(file.url).stem for file in files_of["webdataset"]}
-    tables = [file for file_format, files in files_of.items() if file_format != "webdataset" for file in files]
-    if all(kind_of(file.url).stem in tars and not file.is_named for file in tables):
-        for file in tables:
-            left_out.add(reason_with_extension(BESIDE_TAR, kind_of(file.url).extension), file.name)
-        for file_format in files_of.keys() - {"webdataset"}:
-            del files_of[file_format]
+    tars = np.unique(_stems(by_format["webdataset"]))
+    others = by_format.keys() - {"webdataset"}
+    tables = [by_format[file_format] for file_format in by_format if file_format in others]
+    are_beside = all(np.isin(_stems(files), tars).all() for files in tables)
+    if are_beside and not any(file.is_named for files in tables for file in files):
+        for files in tables:
+            for file in files:
+                left_out.add(reason_with_extension(BESIDE_TAR, kind_of(file.url).extension), file.name)
+        for file_format in others:
+            del by_format[file_format]
+
+
+def _stems(files: FileTable) -> np.ndarray:
+    """Hashes of the files' URLs without extensions, [N] int64: a million of them take 8 MB."""
+    return np.fromiter((hash(kind_of(file.url).stem) for file in files), np.int64, len(files))

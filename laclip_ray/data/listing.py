@@ -14,8 +14,8 @@ import contextlib
 import errno
 import posixpath
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +24,11 @@ from typing import Any
 from fsspec.utils import glob_translate
 
 from laclip_ray import storage
+from laclip_ray.data.data_files import DataFile, FileTable, Info
 from laclip_ray.data.directory_walk import Found, is_hidden, is_local, path_below, walk
 from laclip_ray.data.path_patterns import TooManyError, expand_braces, single_paths
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally, first_names
-
-Info = Mapping[str, Any]
-"""fsspec's entry of a file, or a part of it."""
 
 _THREADS = 16
 """Requests in parallel."""
@@ -38,20 +36,6 @@ _MAX_REQUESTS_PER_DIRECTORY = 8
 """More files of one directory are looked up in its listing."""
 
 _WILDCARD = re.compile(r"[*?[]")
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file of a dataset."""
-
-    url: str
-    root: str
-    """The directory that the name starts from, as a path of the file system."""
-    name: str
-    """Path below the root."""
-    info: Info
-    is_named: bool = False
-    """Whether a path names the file itself, not a directory or a glob."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class _Target:
     """For paths from braces: the directory that names start from."""
 
 
-def find_files(paths: Sequence[str], setting: str, left_out: Tally) -> dict[str, list[DataFile]]:
+def find_files(paths: Sequence[str], setting: str, left_out: Tally) -> dict[str, FileTable]:
     """Find the files that paths name, by path. A file may occur twice.
 
     Args:
@@ -81,22 +65,29 @@ def find_files(paths: Sequence[str], setting: str, left_out: Tally) -> dict[str,
     targets = [target for given in paths for target in _targets_of(given, setting)]
     infos = _look_up(targets)
     _check_missing(targets, infos, setting)
-    found: dict[str, list[DataFile]] = {given: [] for given in paths}
+    counts = Counter(target.given for target in targets)
+    found = {given: FileTable(is_distinct=counts[given] <= 1) for given in paths}
     for target, info in zip(targets, infos, strict=True):
         files = found[target.given]
-        if info is None:
-            files += _matches(target, setting, left_out)
-        elif _is_directory(target, info):
-            root = target.path if target.root is None else target.root
-            for file in walk(target.fs, target.path, left_out.add):
-                files.append(_listed(target, root, file))
-        elif info["type"] == "other":
-            raise UserError(f"{setting}.path: {target.given!r} is a pipe, a socket or a device; give a file")
-        else:
-            root = posixpath.dirname(target.path) if target.root is None else target.root
-            path = target.path.partition("?")[0] if _is_http(target.fs) else target.path  # no signature in names
-            files.append(DataFile(target.url, root, path_below(path, root), info, is_named=True))
+        for file in _files_of(target, info, setting, left_out):
+            files.append(file)
     return found
+
+
+def _files_of(target: _Target, info: Info | None, setting: str, left_out: Tally) -> Iterator[DataFile]:
+    """The files of a target; `info` is its entry."""
+    if info is None:
+        yield from _matches(target, setting, left_out)
+    elif _is_directory(target, info):
+        root = target.path if target.root is None else target.root
+        for file in walk(target.fs, target.path, left_out.add):
+            yield _listed(target, root, file)
+    elif info["type"] == "other":
+        raise UserError(f"{setting}.path: {target.given!r} is a pipe, a socket or a device; give a file")
+    else:
+        root = posixpath.dirname(target.path) if target.root is None else target.root
+        path = target.path.partition("?")[0] if _is_http(target.fs) else target.path  # no signature in names
+        yield DataFile(target.url, root, path_below(path, root), info, is_named=True)
 
 
 def urls_of(path: str) -> list[str]:
@@ -243,8 +234,3 @@ def _split_glob(target: _Target) -> tuple[str, str]:
             start = number
             break
     return "/".join(parts[:start]) or target.fs.root_marker, "/".join(parts[start:])
-
-
-def identity_of_file(file: DataFile) -> str:
-    """The identity of a file, from its listing if that tells it."""
-    return storage.known_identity(file.info) or storage.identity(file.url)

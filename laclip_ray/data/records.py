@@ -98,7 +98,7 @@ class ShardUnreadableError(OSError):
     """No row of a shard can be read: its file is not what its name says. The text names the content."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A file of samples, or a range of its rows: the unit of scheduling, commit and retry."""
 
@@ -126,6 +126,13 @@ class Shard:
     defect: str = ""
     """Why no row of the file can be used, as a message; empty if there may be usable rows. A dataset whose files all
     have a defect is refused."""
+    listed_rows: int | None = None
+    """Tars: samples of the file by the dataset index, which reading does not depend on. None: not known."""
+
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows, as far as listing or the dataset index tells it."""
+        return self.listed_rows if self.row_count is None else self.row_count
 
 
 @dataclass(frozen=True)

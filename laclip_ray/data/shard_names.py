@@ -5,9 +5,9 @@ shortest one that tells them apart. So a dataset that is read alone has the plai
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from laclip_ray.data.listing import DataFile
+from laclip_ray.data.data_files import DataFile, FileTable
 from laclip_ray.errors import UserError
 
 
@@ -34,6 +34,16 @@ def unique_names(files: Sequence[DataFile], setting: str) -> dict[str, DataFile]
     raise UserError(f"{setting}.path: {first} and {second} would both be the shard {name!r}; rename a directory")
 
 
+def named_in_order(files: FileTable, setting: str) -> Iterator[tuple[str, DataFile]]:
+    """Files with their names, sorted by them; empties the table. Arguments and errors as in `unique_names`.
+
+    The files of one directory are not held as objects. Those of several are, in about 1 KB each.
+    """
+    if files.is_of_one_directory and all(_clean(name) == name for name in files.names()):
+        return ((file.name, file) for file in files.drained_by_name())
+    return iter(sorted(unique_names(files, setting).items()))
+
+
 def _directory(file: DataFile) -> str:
     """The root of a file's name with its store, as a path: `s3/bucket/images`."""
     protocol, found, _ = file.url.partition("://")
@@ -43,5 +53,9 @@ def _directory(file: DataFile) -> str:
 def _name(file: DataFile, length: int) -> str:
     """The file's name after the last parts of its directory, this many."""
     parts = _directory(file).split("/")[-length:] if length else []
-    # Bytes that are not UTF-8 cannot be stored in the names of outputs.
-    return "/".join([*parts, file.name]).encode("utf-8", "backslashreplace").decode()
+    return _clean("/".join([*parts, file.name]))
+
+
+def _clean(name: str) -> str:
+    """The name with escapes for bytes that are not UTF-8, which cannot be stored in the names of outputs."""
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()

@@ -15,13 +15,17 @@ Not covered: compressed text tables; Parquet row groups larger than memory.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 
+from laclip_ray import storage
 from laclip_ray.config import DataConfig, Format
+from laclip_ray.data.data_files import DataFile, FileTable
+from laclip_ray.data.dataset_index import IndexReader, IndexUse, cutting_settings
 from laclip_ray.data.file_formats import choose_files
 from laclip_ray.data.left_out import log_left_out
-from laclip_ray.data.listing import find_files, identity_of_file
+from laclip_ray.data.listing import find_files
 from laclip_ray.data.parquet import read_parquet, split_parquet
 from laclip_ray.data.records import (
     DUPLICATE_ID,
@@ -31,7 +35,8 @@ from laclip_ray.data.records import (
     ShardUnreadableError,
     UniqueIds,
 )
-from laclip_ray.data.shard_names import unique_names
+from laclip_ray.data.shard_names import named_in_order
+from laclip_ray.data.shard_table import ShardTable
 from laclip_ray.data.table_rows import refuse_defects
 from laclip_ray.data.text_tables import read_text_table, split_text_table
 from laclip_ray.data.webdataset import find_defect, read_webdataset
@@ -65,6 +70,9 @@ READERS: dict[Format, Reader] = {
 _LISTING_THREADS = 16
 """Files that `list_shards` inspects in parallel; the threads mostly wait for storage."""
 
+_FILES_AHEAD = 1_024
+"""Files that wait for such a thread, at most."""
+
 _SMALL_TAR_BYTES = 4_096
 """Smaller files are opened when they are listed: a Git LFS pointer has 130 bytes, an error page a few hundred."""
 
@@ -73,20 +81,33 @@ _SMALL_TAR_BYTES = 4_096
 class Listing:
     """The shards of a dataset."""
 
-    shards: list[Shard]
+    shards: ShardTable
     """Sorted by the names of their files."""
     left_out: Tally
     """Files and directories below the configured paths that are not read, by reason and extension."""
+    format: Format
+    index: IndexUse | None = None
+    """What the dataset index said. None: there is none."""
 
 
-def list_shards(data: DataConfig, setting: str = "data") -> list[Shard]:
+@dataclass(frozen=True)
+class _FoundFiles:
+    """The files of a dataset."""
+
+    files: FileTable
+    """Those that hold data."""
+    format: Format
+    left_out: Tally
+
+
+def list_shards(data: DataConfig, setting: str = "data", index: str | None = None) -> ShardTable:
     """List all shards of a dataset, sorted by name, and log what is left out; arguments as in `list_dataset`."""
-    listing = list_dataset(data, setting)
+    listing = list_dataset(data, setting, index)
     log_left_out(listing.left_out, setting, len(listing.shards))
     return listing.shards
 
 
-def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
+def list_dataset(data: DataConfig, setting: str = "data", index: str | None = None) -> Listing:
     """List all shards of a dataset.
 
     A shard has a `defect` if its file cannot be read. The other shards can be used.
@@ -94,12 +115,37 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
     Args:
         data: where the dataset is.
         setting: the config key of `data`, for messages.
+        index: a dataset index, used if it is there, unless `data.index` is set. That one must be there.
 
     Raises:
-        UserError: a path does not exist, has no shards, has two formats, or lacks a configured column; or every file
-            has a defect.
+        UserError: a path does not exist, has no shards, has two formats, or lacks a configured column; every file has
+            a defect; or `data.index` cannot be used.
         OSError: the store failed, or refused access to every file.
     """
+    found = _find_data(data, setting)
+    url = data.index or index
+    settings = cutting_settings(data, found.format)
+    reader = IndexReader(url, settings, must_exist=data.index is not None) if url else None
+    shards, file_count = ShardTable(), len(found.files)
+    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
+        splits = _Splits(data, setting, found.format, reader, pool)
+        for ranges in splits.of_files(named_in_order(found.files, setting)):
+            for shard in ranges:
+                shards.append(shard)
+    if not shards:
+        raise UserError(f"{setting}.path: {data.path!r} holds no rows")
+    if len(splits.refused) == file_count:
+        raise splits.refused[0]
+    refuse_defects(shards)
+    shards.files_opened = splits.files_opened
+    used = reader.close() if reader is not None and reader.is_there else None
+    if used is not None:
+        logger.info("%s", used.describe())
+    return Listing(shards, found.left_out, found.format, used)
+
+
+def _find_data(data: DataConfig, setting: str = "data") -> _FoundFiles:
+    """Find the files of a dataset by one listing."""
     left_out = Tally()
     paths = [data.path] if isinstance(data.path, str) else list(dict.fromkeys(data.path))
     if not paths:
@@ -110,26 +156,51 @@ def list_dataset(data: DataConfig, setting: str = "data") -> Listing:
             f"{setting}.columns: names the columns of CSV and TSV files without a header; {data.path!r} is of format "
             f"{file_format}, whose columns have names. Remove the setting"
         )
-    named = unique_names(files, setting)
-    refused: list[OSError] = []
+    return _FoundFiles(files, file_format, left_out)
 
-    def split(name: str) -> list[Shard]:
-        info, url = named[name].info, named[name].url
-        file = Shard(name, url, file_format, file_identity=identity_of_file(named[name]))
+
+class _Splits:
+    """Splits files into shards: by the index, by name alone, or by a thread that opens them."""
+
+    def __init__(
+        self, data: DataConfig, setting: str, file_format: Format, index: IndexReader | None, pool: ThreadPoolExecutor
+    ) -> None:
+        self._data, self._setting, self._format, self._index, self._pool = data, setting, file_format, index, pool
+        self.refused: list[OSError] = []
+        self.files_opened = 0
+
+    def of_files(self, named: Iterable[tuple[str, DataFile]]) -> Iterator[list[Shard]]:
+        """The shards of each file, in order."""
+        waiting = iter(named)
+        while batch := list(islice(waiting, _FILES_AHEAD)):
+            for split in [self._begin(name, file) for name, file in batch]:
+                if isinstance(split, list):
+                    yield split
+                    continue
+                shards = split.result()
+                self.files_opened += any(not shard.defect for shard in shards)
+                yield shards
+
+    def _begin(self, name: str, file: DataFile) -> list[Shard] | Future[list[Shard]]:
+        shard = Shard(name, file.url, self._format, file_identity=storage.known_identity(file.info))
+        known = self._index.take(shard) if self._index is not None else None
+        if known is not None:
+            return known
+        size_bytes = file.info.get("size")
+        is_large = size_bytes is None or size_bytes >= _SMALL_TAR_BYTES
+        if shard.file_identity and self._format not in SPLITTERS and is_large:
+            return [shard]
+        return self._pool.submit(self._split, shard, size_bytes)
+
+    def _split(self, file: Shard, size_bytes: int | None) -> list[Shard]:
+        """Split a file whose identity may have to be asked for."""
+        if not file.file_identity:
+            file = replace(file, file_identity=storage.identity(file.url))
         try:
-            return _split(file, info.get("size"), data, setting)
+            return _split(file, size_bytes, self._data, self._setting)
         except (PermissionError, FileNotFoundError) as error:  # the file, not the store: others may be readable
-            refused.append(error)
-            return [replace(file, defect=f"{setting}.path: {url} cannot be read: {error}")]
-
-    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        shards = [shard for ranges in pool.map(split, sorted(named)) for shard in ranges]
-    if not shards:
-        raise UserError(f"{setting}.path: {data.path!r} holds no rows")
-    if len(refused) == len(named):
-        raise refused[0]
-    refuse_defects(shards)
-    return Listing(shards, left_out)
+            self.refused.append(error)
+            return [replace(file, defect=f"{self._setting}.path: {file.url} cannot be read: {error}")]
 
 
 def _split(file: Shard, size_bytes: int | None, data: DataConfig, setting: str) -> list[Shard]:

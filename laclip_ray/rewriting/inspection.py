@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from laclip_ray.config import DataConfig, Experiment
 from laclip_ray.data.records import NO_CAPTION, Shard
+from laclip_ray.data.shard_table import ShardsByName
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import UserError
@@ -156,10 +157,10 @@ def _total(shards: Iterable[Committed]) -> Statistics:
     return total
 
 
-def _shards_by_name(data: DataConfig) -> tuple[dict[str, Shard] | None, list[str]]:
+def _shards_by_name(data: DataConfig) -> tuple[ShardsByName | None, list[str]]:
     """The data's shards, or None and a note: sets can be inspected without their data."""
     try:
-        return {shard.name: shard for shard in list_shards(data)}, []
+        return ShardsByName(list_shards(data)), []
     except UserError as error:
         return None, [f"whether rows have changed was not checked: {error}"]
 

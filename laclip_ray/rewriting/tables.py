@@ -204,7 +204,7 @@ REPORT_SCHEMA = pa.schema(
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The input of a shard's draws, and the time they took."""
 
@@ -237,7 +237,7 @@ class Origin:
         return cls(content.pop("source"), **content)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WorkUnit:
     """The work of one shard for one prompt set."""
 

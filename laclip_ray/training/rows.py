@@ -1,7 +1,7 @@
 """The rows of each shard: counted when a run begins, which gives it its number of steps, and compared when it resumes.
 
 Guarantees: a run resumes only over the rows that it began with, because its position names rows by their numbers. A
-shard file is counted again only if it looks replaced.
+shard file is counted again only if it looks replaced. If the dataset index gave its rows, a replaced file is refused.
 
 Not covered: images. Their bytes are not compared.
 """
@@ -35,16 +35,22 @@ _FIRST_RANGE = ".000000000"
 """Earlier versions added this to the name of a table's first range if there were more ranges."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardRows:
     """The rows of one shard."""
 
     usable: int
-    """Rows with a caption and an image member."""
+    """Rows with a caption and an image member; from the dataset index, all rows."""
     digest: str | None = None
-    """Of the ids and captions of all rows, in order. None: recorded by an earlier version."""
+    """Of the ids and captions of all rows, in order. None: from the dataset index, or recorded by an earlier version.
+    """
     source: str | None = None
-    """The identity of the shard's file (`storage.identity`). None: as above."""
+    """The identity of the shard's file (`storage.identity`). None: recorded by an earlier version."""
+
+    @property
+    def is_of_index(self) -> bool:
+        """Whether the dataset index gave the number, so that no row was looked at."""
+        return self.digest is None and self.source is not None
 
     def is_equal(self, other: "ShardRows") -> bool:
         """Whether two shards have the same rows, as far as both are known."""
@@ -131,9 +137,26 @@ def find_rows(
     names = [shard.name for shard in shards]
     recorded = read_rows(url, names)
     if recorded is None:
-        return dict(known) if known is not None else count_rows(data, shards)
+        return dict(known) if known is not None else _first_count(data, shards)
     check_names(recorded, names, owner)
     return unchanged_rows(recorded, data, shards, owner)
+
+
+def _first_count(data: DataConfig, shards: Sequence[Shard]) -> dict[str, ShardRows]:
+    """The rows of a new run's shards: from the dataset index if it counts them, else by reading the shards."""
+    listed: dict[str, ShardRows] = {}
+    if data.captions == "first":  # else a row may be several samples
+        for shard in shards:
+            if shard.listed_rows is not None:
+                listed[shard.name] = ShardRows(shard.listed_rows, None, shard.file_identity)
+    if listed:
+        logger.info(
+            "the rows of %d of %d shards are those of the dataset index, and include rows without a usable caption or "
+            "image", len(listed), len(shards),
+        )  # fmt: skip
+    unlisted = [shard for shard in shards if shard.name not in listed]
+    counted = {**listed, **(count_rows(data, unlisted) if unlisted else {})}
+    return {shard.name: counted[shard.name] for shard in shards}
 
 
 def unchanged_rows(
@@ -156,6 +179,12 @@ def unchanged_rows(
     suspects = [shard for shard in shards if recorded[shard.name].source != shard.file_identity]
     if not suspects:
         return dict(recorded)
+    if unread := [shard.name for shard in suspects if recorded[shard.name].is_of_index]:
+        raise UserError(
+            f"data.path: {len(unread)} of {len(shards)} shard files were replaced since {owner} began "
+            f"({first_names(unread)}), and it took their rows from the dataset index, so their ids and captions cannot "
+            "be compared. Restore the files, or choose another output"
+        )
     counted = count_rows(data, suspects)
     if changed := [name for name, rows in counted.items() if not recorded[name].is_equal(rows)]:
         raise UserError(

@@ -11,10 +11,12 @@ from typing import Any
 
 from laclip_ray import cluster, lease, storage
 from laclip_ray.config import DataConfig, Experiment, Inputs, StreamConfig, TrainConfig, inputs_on_nodes
+from laclip_ray.data.dataset_index import beside, keep_index
 from laclip_ray.data.entries import StreamSpec, TextSupply
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Shard
 from laclip_ray.data.schedule import Schedule
+from laclip_ray.data.shard_table import ShardTable
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.text_choice import text_policy
 from laclip_ray.data.tokens import tokenizer_spec
@@ -74,6 +76,7 @@ def run_training(
         reservation = cluster.Reservation("train", (worker_group(experiment.train),))
         cluster.connect(experiment.ray, reservation, {"train.output": paths.output}, training_inputs(experiment))
         repair_register(paths)
+        keep_index(experiment.data, experiment.output, shards)
         inputs, spec, rows = _begin(experiment, model, shards, rewrites, rows, supply, until_epoch)
         _train(inputs, spec, lambda: held.is_lost or (stop is not None and stop.is_set()))
         if supply is not None:  # rewriting beside training has committed more since the start
@@ -148,14 +151,14 @@ def _train(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool])
                 raise
 
 
-def check_training(experiment: Experiment) -> tuple[ModelSpec, list[Shard]]:
+def check_training(experiment: Experiment) -> tuple[ModelSpec, ShardTable]:
     """Check the input of a run, and find its model and shards. Neither starts nor writes anything.
 
     Raises:
         UserError: bad input.
     """
     model = with_loss(load_model_spec(experiment.model.name), experiment.train.loss)
-    shards = list_shards(experiment.data)
+    shards = list_shards(experiment.data, index=beside(experiment.output))
     if experiment.data.image_column is None and shards[0].format != "webdataset":
         raise UserError("data.image_column: not set, so these are captions without images; training needs both")
     check_record(experiment, model, shards)
@@ -244,7 +247,7 @@ def describe_stream(
     return StreamSpec(
         data=experiment.data,
         stream=experiment.stream,
-        shards=tuple(shards),
+        shards=shards,
         schedule=Schedule(len(shards), train.epochs, experiment.seed),
         rewrites=rewrites,
         text=text_policy(experiment.text, train.epochs, rewrites.most_rewrites() if rewrites is not None else 0),

@@ -9,6 +9,7 @@ from typing import Any
 
 from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, RewriteConfig, TrainConfig, with_overrides
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import evaluate_on_cluster
@@ -52,7 +53,7 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
     if len(stages) == len(urls):
         return list(stages.values())
     variant = run_experiment(experiment, point, seed)
-    rows = read_rows(paths.rows, [shard.name for shard in list_shards(variant.data)])
+    rows = read_rows(paths.rows, [shard.name for shard in list_shards(variant.data, index=beside(variant.output))])
     # A run that lost its node begins again before its lease is stale.
     training = run_training(variant, until_epoch=epochs[-1], rows=rows, lease_wait_s=lease.STALE_S + lease.RENEW_S)
     lines = read_metrics(variant.train_output)

@@ -17,7 +17,7 @@ import s3fs
 
 from laclip_ray.config import DataConfig
 from laclip_ray.data.shards import list_dataset
-from laclip_ray.rewriting.storing.committed import Committed
+from laclip_ray.rewriting.storing.committed import Committed, CommittedTable
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import Origin
@@ -99,7 +99,9 @@ def _commit() -> int:
     reading = {"caption_column": "caption", "captions": "first", "format": "webdataset", "id_column": None}
     origin = Origin("172000000-etag", "0123456789abcdef", 1, 12.5, 12.5, "0" * 32, reading)
     statistics = Statistics(captions=10_000, accepted=9_000)
-    committed = {shard: Committed(0, origin, statistics, "0123456789abcdef") for shard in listed.committed}
+    committed = CommittedTable.of(
+        {shard: Committed(0, origin, statistics, "0123456789abcdef") for shard in listed.committed}
+    )
     rewrite_set.save_register(committed, listed)
     return len(committed)
 

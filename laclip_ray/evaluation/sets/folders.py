@@ -14,8 +14,8 @@ from hashlib import blake2b
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
+from laclip_ray.data.data_files import DataFile, identity_of_file
 from laclip_ray.data.image_sources import ImageSource, images_in_order
-from laclip_ray.data.listing import DataFile, identity_of_file
 from laclip_ray.data.records import clean_id
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.class_labels import sorted_texts

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from laclip_ray import storage
+from laclip_ray.data.data_files import DataFile
 from laclip_ray.data.file_formats import kind_of
 from laclip_ray.data.left_out import log_left_out
-from laclip_ray.data.listing import DataFile, find_files
+from laclip_ray.data.listing import find_files
 from laclip_ray.data.tar_groups import IMAGE_MEMBERS
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.records import Layout

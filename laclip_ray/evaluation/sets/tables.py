@@ -16,8 +16,8 @@ from typing import Any
 
 from laclip_ray.config import DataConfig, Format, LabelledConfig
 from laclip_ray.data import parquet, text_tables
+from laclip_ray.data.data_files import DataFile, identity_of_file
 from laclip_ray.data.file_formats import kind_of
-from laclip_ray.data.listing import DataFile, identity_of_file
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shard_names import unique_names
 from laclip_ray.data.table_rows import refuse_defects, split_rows

@@ -17,6 +17,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.config import Experiment, RewriteConfig
 from laclip_ray.config.rewriting import required_model
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engines.heads import build_heads, choose_heads, load_llm_tokenizer
@@ -105,7 +106,7 @@ def estimate_rewriting(experiment: Experiment) -> Estimate:
     prompt_sets = {prompt_set.name: prompt_set for prompt_set in map(load_prompt_set, rewrite.prompt_sets)}
     tokenizer, billions = load_llm_tokenizer(rewrite), load_size(rewrite)
     heads = build_heads(rewrite, prompt_sets, choose_heads(rewrite, prompt_sets, seed, experiment.rewrite_output))
-    shards = list_shards(experiment.data)
+    shards = list_shards(experiment.data, index=beside(experiment.output))
     sample = sample_captions(shards, experiment.data, rewrite, seed)
     captions = count_captions(shards, sample)
     distinct_share = sample.distinct / sample.rows if sample.rows else 0.0

@@ -24,8 +24,10 @@ import pyarrow as pa
 
 from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, RewriteConfig
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.records import Sample, Shard
+from laclip_ray.data.shard_table import ShardsByName, ShardTable
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.local_outputs import check_writable
@@ -160,10 +162,10 @@ def plan_preview(experiment: Experiment, captions: int, seed: int) -> PreviewPla
     check_engine(rewrite)
     check_budget(rewrite)
     prompt_sets = load_prompt_sets(rewrite.prompt_sets)
-    shards = list_shards(experiment.data)
+    shards = list_shards(experiment.data, index=beside(experiment.output))
     numbers = choose_heads(rewrite, prompt_sets, experiment.seed, experiment.rewrite_output)
     units = [WorkUnit(name, _SHARD, 0) for name in prompt_sets]
-    backlog = Backlog(experiment, {}, prompt_sets, numbers, {}, {}, {}, to_draw=units)
+    backlog = Backlog(experiment, ShardsByName(ShardTable()), prompt_sets, numbers, {}, {}, {}, to_draw=units)
     check_prompts(backlog)
     check_first_rows(experiment.data, shards, needs_images=False)
     sample = sample_captions(shards, experiment.data, rewrite, seed, caption_count=captions)

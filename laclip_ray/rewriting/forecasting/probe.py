@@ -25,6 +25,7 @@ import yaml
 from laclip_ray import lease, storage
 from laclip_ray.config import EngineConfig, Experiment, RewriteConfig
 from laclip_ray.config.rewriting import required_model
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.engines.arguments import check_engine, check_place, hardware, has_gpu
@@ -151,9 +152,8 @@ def run_probe(
     prompt_sets = {prompt_set.name: prompt_set for prompt_set in map(load_prompt_set, rewrite.prompt_sets)}
     chosen = choose_heads(rewrite, prompt_sets, seed, output)
     heads = build_heads(rewrite, prompt_sets, chosen)
-    sample = sample_captions(
-        list_shards(experiment.data), experiment.data, rewrite, seed, caption_count=PROBED_CAPTIONS
-    )
+    shards = list_shards(experiment.data, index=beside(experiment.output))
+    sample = sample_captions(shards, experiment.data, rewrite, seed, caption_count=PROBED_CAPTIONS)
     if not sample.captions:
         raise UserError("data.path: no caption of the shards read can be rewritten, so there is nothing to probe with")
     with lease.hold(output, "rewrite.output", "rewrites probe"):

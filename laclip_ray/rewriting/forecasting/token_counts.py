@@ -88,7 +88,7 @@ def sample_captions(
     Raises:
         UserError: a shard cannot be read.
     """
-    readable = [shard for shard in shards if not shard.defect]
+    readable = (shard for shard in shards if not shard.defect)
     chosen = heapq.nsmallest(shard_count, readable, key=lambda shard: hash64("estimate_shard", seed, shard.name))
 
     def read(shard: Shard) -> tuple[Counter[str], list[tuple[int, str, str]]]:
@@ -112,7 +112,7 @@ def sample_captions(
         parts = list(pool.map(read, chosen))
     outcomes = sum((counts for counts, _ in parts), Counter[str]())
     drawn = heapq.nsmallest(caption_count, (entry for _, entries in parts for entry in entries))
-    listed = [shard.row_count for shard in chosen if shard.row_count is not None]
+    listed = [shard.known_rows for shard in chosen if shard.known_rows is not None]
     return CaptionSample(
         shards=len(chosen),
         rows=outcomes.total(),
@@ -124,12 +124,17 @@ def sample_captions(
 
 
 def count_captions(shards: Sequence[Shard], sample: CaptionSample) -> int:
-    """Samples of all readable shards, from the sampled ones: their samples per row of a table, and per tar."""
-    readable = [shard for shard in shards if not shard.defect]
-    counted = sum(shard.row_count for shard in readable if shard.row_count is not None)
+    """Samples of all readable shards, from the sampled ones: their samples per row of a table, and per tar.
+
+    The dataset index may know the samples of tars.
+    """
+    counted = uncounted_shards = 0
+    for shard in shards:
+        if not shard.defect:
+            counted += shard.known_rows or 0
+            uncounted_shards += shard.known_rows is None
     if sample.listed_rows:
         counted = round(counted * sample.rows / sample.listed_rows)
-    uncounted_shards = sum(1 for shard in readable if shard.row_count is None)
     return counted + round(uncounted_shards * sample.rows / sample.shards) if uncounted_shards else counted
 
 

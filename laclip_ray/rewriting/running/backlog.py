@@ -7,13 +7,16 @@ verdicts exist and were made from the same input: the same file, read with the s
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, DataConfig, Experiment, PictureGateConfig, RewriteConfig
 from laclip_ray.config.rewriting import required_model
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.preview import check_first_rows
 from laclip_ray.data.reading import differences, reading_of, unrecorded
 from laclip_ray.data.records import Shard
+from laclip_ray.data.shard_table import ShardsByName
 from laclip_ray.data.shards import list_shards
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.errors import UserError
@@ -27,7 +30,8 @@ from laclip_ray.rewriting.prompting.head_choice import HeadNumbers, pack, pairs_
 from laclip_ray.rewriting.prompting.prompts import PromptSet, load_prompt_set
 from laclip_ray.rewriting.recipe import build_recipe, gate_fingerprint, model_directory
 from laclip_ray.rewriting.storing import store
-from laclip_ray.rewriting.storing.committed import Committed, Listed
+from laclip_ray.rewriting.storing.committed import CommittedTable, Listed
+from laclip_ray.rewriting.storing.gpu_time import spent_gpu_s
 from laclip_ray.rewriting.storing.recipe_file import check_location
 from laclip_ray.rewriting.storing.shard_reading import file_and_start
 from laclip_ray.rewriting.storing.store import RewriteSet
@@ -42,14 +46,14 @@ class Backlog:
     """The work left in a dataset, and the rewrite sets that it goes to."""
 
     experiment: Experiment
-    shards: dict[str, Shard]
+    shards: ShardsByName
     """All shards of the dataset, by name."""
     prompt_sets: dict[str, PromptSet]
     heads: dict[str, HeadNumbers]
     """By prompt set."""
     sets: dict[str, RewriteSet]
     """By prompt set."""
-    committed: dict[str, dict[str, Committed]]
+    committed: dict[str, CommittedTable]
     """By prompt set and shard: everything committed before the backlog was found."""
     listed: dict[str, Listed]
     """By prompt set: the files from which that was read."""
@@ -70,7 +74,7 @@ class Backlog:
     @property
     def untouched_shards(self) -> int:
         """Shards without a unit left."""
-        return len(self.shards.keys() - {unit.shard for unit in self.units})
+        return len(self.shards) - len({unit.shard for unit in self.units})
 
     @property
     def gates(self) -> dict[str, Callable[[], Gate]]:
@@ -100,9 +104,9 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     prompt_sets = load_prompt_sets(rewrite.prompt_sets)
     check_engine(rewrite)
     check_budget(rewrite)
-    shards = {shard.name: shard for shard in list_shards(experiment.data)}
+    shards = ShardsByName(list_shards(experiment.data, index=beside(experiment.output)))
     if rewrite.gate.picture is not None:
-        has_pictures = experiment.data.image_column is not None or next(iter(shards.values())).format == "webdataset"
+        has_pictures = experiment.data.image_column is not None or shards.table[0].format == "webdataset"
         _check_picture_gate(rewrite.gate.picture, has_pictures)
     gate = gate_fingerprint(rewrite.gate, experiment.model.name)
     sets = {name: RewriteSet(storage.join(experiment.rewrite_output, name), gate) for name in prompt_sets}
@@ -110,15 +114,17 @@ def find_backlog(experiment: Experiment, retry: Collection[str] = ()) -> Backlog
     for name, prompt_set in prompt_sets.items():
         recipe = build_recipe(rewrite, prompt_set, experiment.seed, heads[name])
         check_location(sets[name].location, recipe, "rewrite.output")
-    spent_gpu_s = _spent_gpu_s(experiment.rewrite_output) if rewrite.budget != BudgetConfig() else 0.0
-    backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, {}, spent_gpu_s)
+    listed = {name: rewrite_set.listed() for name, rewrite_set in sets.items()}
+    has_budget = rewrite.budget != BudgetConfig()
+    spent = spent_gpu_s(experiment.rewrite_output, sets, listed) if has_budget else 0.0
+    backlog = Backlog(experiment, shards, prompt_sets, heads, sets, {}, listed, spent)
     for name in sets:
         _add_units(backlog, name, tuple(sorted(retry)))
     # Shard by shard: each shard is complete for all prompt sets as early as possible.
     for units in (backlog.to_draw, backlog.to_judge, backlog.to_compare):
         units.sort(key=lambda unit: unit.shard)
     if not any(backlog.committed.values()):  # in a resumed run, the shards that are left may be the bad ones
-        check_first_rows(experiment.data, list(shards.values()), needs_images=rewrite.gate.picture is not None)
+        check_first_rows(experiment.data, shards.table, needs_images=rewrite.gate.picture is not None)
     return backlog
 
 
@@ -163,56 +169,54 @@ def check_prompts(backlog: Backlog) -> None:
 
 def _add_units(backlog: Backlog, name: str, retry: tuple[str, ...]) -> None:
     """Add the units of one prompt set, and its committed shards."""
-    rewrite_set = backlog.sets[name]
-    backlog.listed[name] = listed = rewrite_set.listed()
-    stored = listed.drawn
-    drawn = store.of_shards(stored, backlog.shards)
-    committed_revisions = store.of_shards(listed.committed, backlog.shards)
-    done = {shard: revision for shard, revision in committed_revisions.items() if drawn[shard] == revision}
+    rewrite_set, listed, shards = backlog.sets[name], backlog.listed[name], backlog.shards
+    drawn = store.of_shards(listed.drawn, shards)
+    judged = store.of_shards(listed.committed, shards)
+    done = {shard: revision for shard, revision in judged.items() if drawn[shard] == revision}
     backlog.committed[name] = committed = rewrite_set.committed(listed, done)
-    unjudged = rewrite_set.origins({shard: drawn[shard] for shard in drawn if shard not in done})
+    unjudged = rewrite_set.origins({shard: revision for shard, revision in drawn.items() if shard not in done})
     # All new draws of a set share one revision, so a number pins a reader.
-    next_revision = max(stored.values(), default=0) + 1
-    origins = {shard: committed[shard].origin if shard in committed else unjudged[shard] for shard in drawn}
-    made = {
-        shard: _is_made_of(origin, backlog.shards[shard], backlog.experiment.data, committed.get(shard))
-        for shard, origin in origins.items()
-    }
-    cuts = _Cuts(stored, {shard for shard, is_made in made.items() if is_made})
-    for shard in backlog.shards.values():
+    next_revision = max(listed.drawn.values(), default=0) + 1
+    changed: set[str] = set()
+    lacking: set[str] = set()
+    """Shards with fewer slots than wanted."""
+    for shard_name, origin in chain(committed.origins(), unjudged.items()):
+        if not _is_made_of(origin, shards[shard_name], backlog.experiment.data, committed):
+            changed.add(shard_name)
+        if origin.rewrites_per_set < backlog.experiment.rewrite.rewrites_per_set:
+            lacking.add(shard_name)
+    cuts = _Cuts({stored: revision for stored, revision in listed.drawn.items() if _may_be_cut(stored, drawn, changed)})
+    for shard in shards.table:
         if shard.name not in drawn:
             backlog.to_draw.append(WorkUnit(name, shard.name, 0, cut_from=cuts.sources_of(shard)))
             continue
         revision = drawn[shard.name]
-        is_committed = shard.name in committed
-        lacks_slots = origins[shard.name].rewrites_per_set < backlog.experiment.rewrite.rewrites_per_set
+        is_committed = shard.name in done
         # Draws without verdicts are judged when the shard is read, so any of them may need the retry.
         is_retried = any(not is_committed or committed[shard.name].statistics.unfilled[reason] for reason in retry)
-        cut_from = () if made[shard.name] else cuts.sources_of(shard)
-        unit = WorkUnit(name, shard.name, next_revision, revision, retry, cut_from)
-        if lacks_slots or is_retried:
-            backlog.to_draw.append(unit)
-        elif not made[shard.name]:
-            backlog.to_compare.append(unit)
+        cut_from = cuts.sources_of(shard) if shard.name in changed else ()
+        if shard.name in lacking or is_retried:
+            backlog.to_draw.append(WorkUnit(name, shard.name, next_revision, revision, retry, cut_from))
+        elif shard.name in changed:
+            backlog.to_compare.append(WorkUnit(name, shard.name, next_revision, revision, retry, cut_from))
         elif not is_committed:
             backlog.to_judge.append(WorkUnit(name, shard.name, revision))
+
+
+def _may_be_cut(stored: str, drawn: Collection[str], changed: Collection[str]) -> bool:
+    """Whether stored draws may hold rows of other shards than the one of this name."""
+    return stored in changed or stored not in drawn
 
 
 class _Cuts:
     """The shards of each file in a set, for files that are cut into other ranges now."""
 
-    def __init__(self, stored: Mapping[str, int], unchanged: Collection[str]) -> None:
-        """Find the shards that may hold rows of other shards.
-
-        Args:
-            stored: the newest revision of each shard with draws.
-            unchanged: shards with the rows that they were drawn for.
-        """
+    def __init__(self, stored: Mapping[str, int]) -> None:
+        """Take the shards that may hold rows of others, each with its newest revision."""
         self._by_file: dict[str, list[tuple[int, str, int]]] = {}
         for name, revision in stored.items():
-            if name not in unchanged:
-                file, start = file_and_start(name)
-                self._by_file.setdefault(file, []).append((start, name, revision))
+            file, start = file_and_start(name)
+            self._by_file.setdefault(file, []).append((start, name, revision))
 
     def sources_of(self, shard: Shard) -> tuple[tuple[str, int], ...]:
         """Other shards that may hold draws of a shard's rows, each with its revision."""
@@ -227,7 +231,7 @@ class _Cuts:
         )
 
 
-def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: Committed | None) -> bool:
+def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: CommittedTable) -> bool:
     """Whether draws were made from this file, read with these settings."""
     if origin.file_identity != shard.file_identity:
         return False
@@ -236,15 +240,6 @@ def _is_made_of(origin: Origin, shard: Shard, data: DataConfig, committed: Commi
         return not differences(origin.reading, now)
     # Written by an earlier version, which did not record the settings. They are taken for the same if the number of
     # rows is.
-    has_rows = committed is None or shard.row_count in (None, committed.statistics.captions)
+    content = committed.get(shard.name)
+    has_rows = content is None or shard.row_count in (None, content.statistics.captions)
     return has_rows and not differences(unrecorded(now), now)
-
-
-def _spent_gpu_s(output: str) -> float:
-    """GPU-seconds of all draws in the output directory: of every prompt set, judged by any gate."""
-    spent = 0.0
-    for name in storage.list_directories(output):
-        rewrite_set = RewriteSet(storage.join(output, name), gate="")
-        if storage.exists(storage.join(rewrite_set.location, "recipe.json")):
-            spent += sum(origin.gpu_s for origin in rewrite_set.origins(rewrite_set.drawn_revisions()).values())
-    return spent

@@ -15,7 +15,7 @@ from laclip_ray.rewriting.prices import cost_per_thousand, spending
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.shortfall import ShortfallError
 from laclip_ray.rewriting.storing import store
-from laclip_ray.rewriting.storing.committed import Committed
+from laclip_ray.rewriting.storing.committed import CommittedTable
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import RewriteSet
 
@@ -91,8 +91,8 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
     for name, rewrite_set in backlog.sets.items():
         committed = register_committed(rewrite_set, backlog.shards)
         total = Statistics()
-        for shard in sorted(committed):
-            total.add(committed[shard].statistics)
+        for content in committed.values():
+            total.add(content.statistics)
         result.statistics[name] = total
         storage.write_json(storage.join(rewrite_set.location, "summary.json"), total.to_json())
         for unit in backlog.units:
@@ -103,7 +103,7 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
     result.costs = _costs(backlog, result.total)
 
 
-def register_committed(rewrite_set: RewriteSet, shard_names: Collection[str]) -> dict[str, Committed]:
+def register_committed(rewrite_set: RewriteSet, shard_names: Collection[str]) -> CommittedTable:
     """The metadata of the shards of a dataset that are committed now, which goes to the set's register, too."""
     listed = rewrite_set.listed()
     committed = rewrite_set.committed(listed, store.of_shards(listed.committed, shard_names))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from laclip_ray import storage
@@ -21,7 +22,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.redaction import redact
 from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
-from laclip_ray.rewriting.storing.committed import Committed
+from laclip_ray.rewriting.storing.committed import Committed, CommittedTable
 from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.storing.slots import Slots, merge_accepted, merge_slots
 from laclip_ray.rewriting.storing.store import RewriteSet
@@ -136,10 +137,11 @@ class RewriteSets:
     def _most_of(self, rewrite_set: RewriteSet) -> int:
         listed = rewrite_set.listed()
         committed = rewrite_set.committed(listed)
-        described = {(shard, content.revision) for shard, content in committed.items()}
+        described = committed.files()
         others = {shard: revision for shard, revision in listed.drawn.items() if (shard, revision) not in described}
-        origins = [*(content.origin for content in committed.values()), *rewrite_set.origins(others).values()]
-        return max([self.expected_rewrites, *(origin.rewrites_per_set for origin in origins)])
+        counts = (origin.rewrites_per_set for origin in rewrite_set.origins(others).values())
+        most: int = max(chain([self.expected_rewrites], committed.rows.column("rewrites_per_set"), counts))
+        return most
 
     def revisions(self) -> dict[str, int | None]:
         """The newest revision read from each set, by its redacted location; None: rewriting still adds to the set."""
@@ -159,7 +161,7 @@ class RewriteSets:
         sets = (replace(rewrite_set, newest_revision=revision_of(rewrite_set)) for rewrite_set in self.sets)
         return replace(self, sets=tuple(sets))
 
-    def describe(self) -> list[dict[str, Committed]]:
+    def describe(self) -> list[CommittedTable]:
         """Of each set, the metadata of the shards committed now."""
         return [rewrite_set.committed() for rewrite_set in self.sets]
 
@@ -261,7 +263,7 @@ def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple
     return chosen
 
 
-def describe_sets(sets: Iterable[RewriteSet]) -> dict[str, dict[str, Committed]]:
+def describe_sets(sets: Iterable[RewriteSet]) -> dict[str, CommittedTable]:
     """The metadata of all committed shards, by set and shard."""
     return {rewrite_set.name: rewrite_set.committed() for rewrite_set in sets}
 

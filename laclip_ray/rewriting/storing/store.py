@@ -25,6 +25,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +37,7 @@ from laclip_ray.creation import create_bytes
 from laclip_ray.data.text_choice import SampleKey
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.storing import register
-from laclip_ray.rewriting.storing.committed import Committed, Listed, StoredFile
+from laclip_ray.rewriting.storing.committed import Committed, CommittedTable, Listed, StoredFile
 from laclip_ray.rewriting.storing.recipe_file import claim
 from laclip_ray.rewriting.storing.score_columns import bytes_of_scores, count_scored, merged_scores, score_columns
 from laclip_ray.rewriting.storing.shard_files import path_of_shard, shard_of_path
@@ -93,7 +94,8 @@ class RewriteSet:
 
     def listed(self) -> Listed:
         """The files that the set has now."""
-        draws, verdicts = self._files("draws"), self._files("verdicts", self.gate)
+        with ThreadPoolExecutor(2) as pool:  # one listing waits for the store while the other is parsed
+            draws, verdicts = pool.map(lambda parts: self._files(*parts), (("draws",), ("verdicts", self.gate)))
         committed = {
             name: revision
             for name, revision in sorted(verdicts)
@@ -102,10 +104,14 @@ class RewriteSet:
         identities = {file: identity for file, identity in verdicts.items() if identity}
         return Listed(dict(sorted(draws)), committed, identities)
 
+    def verdict_identities(self) -> dict[StoredFile, str]:
+        """The identity of every file of this gate's verdicts; empty if its store tells no changes."""
+        return self._files("verdicts", self.gate)
+
     def _files(self, *parts: str) -> dict[StoredFile, str]:
         """Every Parquet file below a directory of revisions, with its identity; empty if its store tells no changes."""
         files = {}
-        for path, entry in storage.list_entries(storage.join(self.location, *parts)).items():
+        for path, entry in storage.iterate_entries(storage.join(self.location, *parts)):
             revision, _, name = path.partition("/")
             if not (name.endswith(".parquet") and revision.isdigit()):
                 continue
@@ -114,10 +120,11 @@ class RewriteSet:
         return files
 
     @property
-    def _register(self) -> str:
+    def register_url(self) -> str:
+        """The register of this gate's committed shards."""
         return storage.join(self.location, "verdicts", self.gate, register.FILE_NAME)
 
-    def committed(self, listed: Listed | None = None, wanted: Mapping[str, int] | None = None) -> dict[str, Committed]:
+    def committed(self, listed: Listed | None = None, wanted: Mapping[str, int] | None = None) -> CommittedTable:
         """The metadata of committed shards, from the register where it is up to date, else from the shards' files.
 
         Args:
@@ -126,21 +133,21 @@ class RewriteSet:
         """
         listed = self.listed() if listed is None else listed
         wanted = listed.committed if wanted is None else wanted
-        known = register.read_register(self._register, listed.identities) if wanted else {}
-        found = {name: known[name, revision] for name, revision in wanted.items() if (name, revision) in known}
-        read = self.describe({name: revision for name, revision in wanted.items() if name not in found})
-        return {name: found[name] if name in found else read[name] for name in wanted}
+        rows = register.read_register(self.register_url, listed.identities, wanted)
+        known = set(rows.column("shard"))
+        others = {name: revision for name, revision in wanted.items() if name not in known}
+        return CommittedTable.of(self.describe(others), rows)
 
-    def save_register(self, committed: Mapping[str, Committed], listed: Listed) -> None:
+    def save_register(self, committed: CommittedTable, listed: Listed) -> None:
         """Write the register, unless it has all of these shards.
 
         Args:
             committed: by shard.
             listed: the files that `committed` was read from.
         """
-        files = {(shard, content.revision) for shard, content in committed.items()} & listed.identities.keys()
-        if files - register.registered_files(self._register, listed.identities):
-            register.write_register(self._register, committed, listed.identities)
+        files = committed.files() & listed.identities.keys()
+        if files - register.registered_files(self.register_url, listed.identities):
+            register.write_register(self.register_url, committed.rows, listed.identities)
 
     def pinned(self) -> "RewriteSet":
         """This set with the revisions that exist now; later ones are ignored."""
@@ -308,8 +315,12 @@ class RewriteSet:
 
 def of_shards(revisions: Mapping[str, int], shard_names: Iterable[str]) -> dict[str, int]:
     """The revisions of shards by their present names, from revisions by the names in storage."""
-    found = {name: [revisions[stored] for stored in stored_names(name) if stored in revisions] for name in shard_names}
-    return {name: max(of_shard) for name, of_shard in found.items() if of_shard}
+    found = {}
+    for name in shard_names:
+        newest = max((revisions[stored] for stored in stored_names(name) if stored in revisions), default=None)
+        if newest is not None:
+            found[name] = newest
+    return found
 
 
 def _belong_together(draws: pa.Table, verdicts: pa.Table) -> bool:

@@ -5,7 +5,7 @@ Row n of it belongs to line n of every text file (`line_files`).
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +48,7 @@ class CsvTable:
 
     url: str
     data: DataConfig
-    shards: list[Shard]
+    shards: Sequence[Shard]
     header: bool
     digest: str
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, Experiment, ExportTarget
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.records import Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import renamed_samples
@@ -132,7 +133,7 @@ def export_rewrites(experiment: Experiment, output: str, target: ExportTarget, p
     """
     sets = readable_sets(SetSelection.of(experiment))
     _check_target(sets, output, target)
-    shards = list_shards(experiment.data)
+    shards = list_shards(experiment.data, index=beside(experiment.output))
     if target == "webdataset" and shards[0].format != "webdataset":
         raise UserError(f"data.path: a WebDataset is made from WebDataset tars only, not from {shards[0].format}")
     if target == "webdataset" and experiment.data.captions == "all":

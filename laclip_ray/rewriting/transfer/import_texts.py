@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from laclip_ray import lease, storage
 from laclip_ray.config import DataConfig, Experiment, GateConfig, ImportJoin
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.reading import reading_of
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import list_shards, read_samples
@@ -117,7 +118,7 @@ def import_rewrites(
     """
     captions = CaptionsFile(captions) if isinstance(captions, str) else captions
     files = group_files(texts, names)
-    shards = list_shards(experiment.data)
+    shards = list_shards(experiment.data, index=beside(experiment.output))
     gate = experiment.rewrite.gate
     if gate.picture is not None:
         raise UserError(

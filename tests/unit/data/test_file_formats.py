@@ -3,8 +3,8 @@
 import pytest
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.data_files import DataFile
 from laclip_ray.data.file_formats import choose_files, kind_of
-from laclip_ray.data.listing import DataFile
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
 from tests.cases import case

@@ -21,6 +21,7 @@ DECIDES: dict[str, Any] = {
 ELSEWHERE = {
     "path": "the shard's name and its file's identity",
     "format": "the shard's format",
+    "index": "what is read anew, never what is read",
     "max_rows_per_shard": "the shard's range",
 }
 ONLY_IMAGES = {"image_root", "image_schemes", "private_hosts", "exif", "max_image_bytes", "max_pixels"}

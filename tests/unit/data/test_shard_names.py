@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.data.listing import DataFile
+from laclip_ray.data.data_files import DataFile
 from laclip_ray.data.shard_names import unique_names
 from laclip_ray.errors import UserError
 from tests.cases import case

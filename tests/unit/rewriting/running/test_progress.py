@@ -22,7 +22,7 @@ from laclip_ray.rewriting.running.progress import Progress
 from laclip_ray.rewriting.running.result import BudgetReachedError, RewritingResult, StoppedError
 from laclip_ray.rewriting.running.shortfall import ShortfallError
 from laclip_ray.rewriting.storing import progress_file
-from laclip_ray.rewriting.storing.committed import Committed
+from laclip_ray.rewriting.storing.committed import Committed, CommittedTable
 from laclip_ray.rewriting.storing.progress_file import PROGRESS_FILE, ProgressFile, RewritingProgress
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.tables import REPORT_SCHEMA, Origin
@@ -201,7 +201,7 @@ def test_the_setting_can_allow_failures(backlog: Backlog) -> None:
 def test_a_rerun_counts_what_is_committed_but_not_what_it_draws_again(backlog: Backlog) -> None:
     origin = Origin("identity", "inputs", 1)
     bad = Statistics(500, 0, unfilled=Counter(truncated=500))
-    committed = {"cleaned": {name: Committed(0, origin, bad, "") for name in SHARDS[:3]}}
+    committed = {"cleaned": CommittedTable.of({name: Committed(0, origin, bad, "") for name in SHARDS[:3]})}
     rest = replace(backlog, committed=committed, to_draw=backlog.to_draw[3:])
     limit = Progress(rest, RewritingResult(), RunHooks(), gpu_s=0.0).reached_limit()
     assert isinstance(limit, ShortfallError)
