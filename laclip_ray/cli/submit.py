@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from laclip_ray.logs import clean
 from laclip_ray.submitting.identity import Attempt
 from laclip_ray.submitting.package import SECTIONS
 from laclip_ray.submitting.submission import OwnDirectory, Submission, prepare, send
+
+if TYPE_CHECKING:
+    from laclip_ray.submitting.server import JobServer
 
 
 def submit(
@@ -61,19 +64,26 @@ def submit(
     if not follow:
         _print_commands(attempt.submission_id, server.address, again)
         return
-    from laclip_ray.submitting.following import follow as follow_job
+    if code := _follow(server, attempt.submission_id, again):
+        raise typer.Exit(code)
+
+
+def _follow(server: "JobServer", submission_id: str, again: Sequence[str]) -> int:
+    """Print a job's log to the end of the job; the run's exit code."""
+    from laclip_ray.submitting.following import follow
     from laclip_ray.submitting.job import ending_of
 
     try:
-        job, log = follow_job(server, attempt.submission_id, _write)
+        job, log = follow(server, submission_id, _write)
     except BaseException:  # Ctrl-C too
-        print(f"{attempt.submission_id}: not followed any more; the job was not stopped", file=sys.stderr)
-        _print_commands(attempt.submission_id, server.address, again)
+        print(f"\n{submission_id}: not followed any more; the job was not stopped", file=sys.stderr)
+        _print_commands(submission_id, server.address, again)
         raise
-    ended = ending_of(attempt.submission_id, job, log)
+    if not log.endswith("\n"):
+        _say("")
+    ended = ending_of(submission_id, job, log)
     _say(ended.sentence)
-    if ended.code:
-        raise typer.Exit(ended.code)
+    return ended.code
 
 
 def _own_directory(working_dir: str | None, excludes: Sequence[str]) -> OwnDirectory | None:
