@@ -6,7 +6,7 @@ status is `success` are the samples of the tar. Their columns are the fields of 
 text of its txt members.
 
 The table is checked against the tar: the first samples, the last ones, and the number in `_stats.json` if there is one
-must be the same. If anything differs, or if the table lacks something that is in the tar, the tar is read. The reason
+must be the same. If anything differs, or if the table lacks a member of the tar, the tar is read. The reason
 is counted (`tables_refused`), and logged at the 1st, 10th, 100th shard and so on of a process.
 
 Guarantees: a table is used only if its first and last rows give the ids, captions and problems that the tar gives, and
@@ -63,7 +63,7 @@ _STATS_BYTES = 2**20
 _PLAIN_KEY = re.compile(r"[\w-]+", re.ASCII)
 
 _CAPTION = "caption"
-"""img2dataset's column of the text in txt members, whatever its input called it."""
+"""img2dataset's column with the text of the txt members, under any name of the input."""
 
 tables_refused = Tally()
 """Shards of this process whose tables were not used, by reason."""
@@ -79,7 +79,7 @@ class _Table(NamedTuple):
 
     keys: Sequence[str]
     columns: dict[str, Sequence[Any]]
-    """By name: those that the configuration needs."""
+    """By name: the columns that the configuration needs."""
     members: tuple[str, ...]
     """Extensions of a sample's members, in the tar's order."""
     image: str
@@ -148,7 +148,7 @@ def _read_table(url: str, data: DataConfig, tar_bytes: int, first: Sequence[Grou
     """Read the needed columns; None if there is no table.
 
     Raises:
-        _RefusedError: it is not img2dataset's, or cannot say what the tar holds.
+        _RefusedError: it is not img2dataset's, or does not list the members of the tar.
     """
     file = _open_table(url, min(_FIRST_TABLE_BYTES, tar_bytes // 16))
     if file is None:
@@ -173,7 +173,7 @@ def _read_table(url: str, data: DataConfig, tar_bytes: int, first: Sequence[Grou
 
 
 def _open_table(url: str, first_bytes: int) -> SparseFile | None:
-    """The table with its first bytes, and its footer if it is longer; None if there is none, or none to be read."""
+    """The table with its first bytes, and its footer if it is longer; None: no readable table."""
     content = _fetch_first(url, first_bytes, "table_unreadable")
     if content is None:
         return None
@@ -216,7 +216,7 @@ def _refused_if_it_fails(reason: str, what: str) -> Iterator[None]:
 
 
 def _layout(first: Sequence[Group]) -> tuple[tuple[str, ...], str]:
-    """The members of every sample, and the one that is its image."""
+    """The members of every sample, and its image member."""
     members, image = tuple(first[0].members), first[0].image
     if image is None or {*members} - {"txt"} != {image, "json"}:
         raise _RefusedError("other_members", f"samples of the tar have other members ({', '.join(members)})")
@@ -280,7 +280,7 @@ def _check_first(table: _Table, first: Sequence[Group], data: DataConfig) -> Non
 
 
 def _check_last(table: _Table, tar: RangedFile, data: DataConfig) -> None:
-    """Compare the last samples of the tar. The first of those that were fetched may lack members, and is left out."""
+    """Compare the last samples of the tar. The first fetched one may lack members, and is left out."""
     size = max(4 * tar.size // len(table.keys), min(_LAST_BYTES, tar.size // 128)) + _END_BYTES
     start = max(tar.size - size, 0) // 512 * 512
     try:

@@ -1,8 +1,8 @@
 """Confidence intervals of metrics by bootstrap over images, and of the difference between two checkpoints.
 
 A resample draws as many images as the set has, with replacement. Resample number r is a function of (seed, r, number of
-images), so two checkpoints that are compared meet the same resamples. The classes and captions among which an image
-chooses stay those of the whole set: the interval says how far the metric would move with other images of the same kind.
+images), so two compared checkpoints meet the same resamples. An image always chooses among all classes and captions of
+the set: the interval says how far the metric would move with other images of the same kind.
 
 Intervals are expanded percentile intervals (Hesterberg, "What Teachers Should Know About the Bootstrap", The American
 Statistician, 2015): the percentiles of the resampled metrics, taken a little further out, as Student's t is wider than
@@ -13,9 +13,9 @@ resamples of 50,000 images. Resamples repeat images, which raises the average pr
 intervals lie a little high. With ten images of a class and more, 92 to 97 % of simulated intervals hold the truth; with
 four, 87 %.
 
-Not covered: other metrics that are no mean over images or classes (the largest of several accuracies), and images that
+Not covered: other metrics than means over images or classes (the largest of several accuracies), and images that
 belong together, such as frames of one film. Where all images have one value (100 % of 30 images), the interval has no
-width: nothing in such a set tells how far the metric may move.
+width: such a set does not tell how far the metric may move.
 """
 
 import math
@@ -95,7 +95,7 @@ def estimates(metrics: Mapping[str, Values], resamples: int = RESAMPLES, seed: i
 
 
 def difference(first: Values, second: Values, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """The metric of a second checkpoint minus that of a first one; arguments as in `differences`."""
+    """The metric of the second checkpoint minus the metric of the first; arguments as in `differences`."""
     return differences({"": (first, second)}, resamples, seed)[""]
 
 
@@ -104,7 +104,7 @@ def differences(
 ) -> dict[str, Estimate]:
     """Paired differences of two checkpoints: second minus first, on the same images.
 
-    Each resample draws the same images for both, so that hard and easy images cancel out. Images without a value of one
+    Each resample draws the same images for both, so hard and easy images cancel out. Images without a value of one
     checkpoint are left out for both.
 
     Args:
@@ -176,7 +176,7 @@ def _weighted_mean(metric: MetricValues) -> Statistic:
 
 
 def _class_means(values: Floats, classes: NDArray[np.int64]) -> Statistic:
-    """Classes of which no image is drawn have no mean in a resample."""
+    """A class without a drawn image has no mean in a resample."""
     rows = np.flatnonzero(np.isfinite(values))
     rows = rows[np.argsort(classes[rows], kind="stable")]
     ordered, starts = values[rows], np.unique(classes[rows], return_index=True)[1]
@@ -236,9 +236,9 @@ def _tail(metric: Values) -> float:
     """The share of resamples below an interval: 0.025 for many images, less for few.
 
     Resampled means vary less than means do, by a factor of (n - 1) / n in the variance, and Student's t is wider than
-    the normal distribution. Of a mean over classes, n are the images of a class; its degrees of freedom are
-    Satterthwaite's. Of a weighted mean, n is the number of equal weights that would vary as much. Of a mean average
-    precision, n are the images that have a class, and all images count as varying alike.
+    the normal distribution. For a mean over classes, n is the number of images of a class; its degrees of freedom are
+    Satterthwaite's. For a weighted mean, n is the number of equal weights that would vary as much. For a mean average
+    precision, n is the number of images with a class, and all images count as varying alike.
     """
     if isinstance(metric, RankedValues):
         counts = metric.labels.sum(axis=0)

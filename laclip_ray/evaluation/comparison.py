@@ -1,9 +1,9 @@
 """Compare two evaluated checkpoints, metric by metric, on the same images.
 
 A difference counts as larger than chance if its 95 % interval (paired, by bootstrap over images) excludes zero. It says
-that other images of the same kind would show it too. It does not say that another training run would: that is a matter
-of seeds. Few-shot classification is paired over its episodes instead, so its interval says what other episodes of the
-same images would show. Of many equal metrics, one in twenty differs more than chance by chance, which `summary` says.
+that other images of the same kind would show it too. It does not say that another training run would: seeds decide
+this. Few-shot classification is paired over its episodes instead, so its interval says what other episodes of the same
+images would show. Of many equal metrics, one in twenty differs more than chance by chance, which `summary` says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ class Row:
     metric: str
     """Empty for a set that cannot be compared."""
     a: float | None
-    """As in the results of A, over all its images; None if it has none."""
+    """Copied from the results of A, over all its images. None: A has no interval."""
     b: float | None
     difference: Estimate | None
     """B minus A on the common images or episodes. None: the two are not compared."""
     sentence: str
-    """Whether the difference is larger than chance, or why that is not known."""
+    """Whether the difference is larger than chance, or why this is unknown."""
 
 
 def compare(
@@ -106,7 +106,7 @@ def _not_comparable(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) ->
 
 
 def _metrics(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The metrics of an entry: its floats, those of nested objects by their path."""
+    """The metrics of an entry: its floats; names of nested floats are paths."""
     for name, value in entry.items():
         if isinstance(value, float):
             yield prefix + name, value
@@ -117,13 +117,13 @@ def _metrics(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _paired(a: PerImage | None, b: PerImage | None) -> tuple[dict[str, tuple[Values, Values]], str]:
     """By metric, the values of both on the images or episodes that both have, by id; and a remark if some are missing.
 
-    Episodes have their images in their ids. So those of other seeds, settings or images have no common ones.
+    Episodes have their images in their ids. Runs with other seeds, settings or images have no episodes in common.
     """
     if a is None or b is None:
         return {}, ""
     row_of_a = {own: row for row, own in enumerate(a.ids)}
     row_of_b = {own: row for row, own in enumerate(b.ids)}
-    # Sorted: the resamples must not depend on the order in which images were read.
+    # Sorted: the resamples must not depend on the order of reading.
     common = sorted(row_of_a.keys() & row_of_b.keys())
     rows_a = np.array([row_of_a[own] for own in common], np.int64)
     rows_b = np.array([row_of_b[own] for own in common], np.int64)
@@ -147,8 +147,8 @@ def _sentence(a: float | None, b: float | None, found: Estimate | None, unit: st
     """One sentence on a metric.
 
     Args:
-        a: the metric of A; None if it has none.
-        b: that of B.
+        a: the metric of A. None: A lacks it.
+        b: the metric of B.
         found: their difference.
         unit: what is paired.
 

@@ -29,22 +29,22 @@ class _DamagedShard:
     units: int
     """Read before the damage."""
     missing: int | None
-    """Samples that were not read. None: unknown."""
+    """Unread samples. None: unknown."""
 
 
 @dataclass
 class Coverage:
-    """The part of a set that was read, and the part of it that can be used.
+    """How much of a set was read, and how much of this can be used.
 
     The unit is a labelled image, or a caption with its image.
     """
 
     used: int = 0
-    """Units that are measured."""
+    """Measured units."""
     skipped: Tally = field(default_factory=Tally)
     """Units that cannot be measured, by reason. A damaged shard counts once, by its name."""
     _whole_shards: list[int] = field(default_factory=list)
-    """Units of each shard that was read to its end."""
+    """Units of each completely read shard."""
     _damaged_shards: list[_DamagedShard] = field(default_factory=list)
 
     def skip(self, reason: str, name: str, count: int = 1) -> None:
@@ -52,7 +52,7 @@ class Coverage:
         self.skipped.merge({reason: count}, {reason: (name,)})
 
     def read_shard(self, name: str, samples: Iterator[T], expected: int | None = None) -> Iterator[T]:
-        """Yield the samples of a shard up to its end, or up to the place where it is damaged.
+        """Yield the samples of a shard up to its end, or up to its damaged place.
 
         Args:
             name: the shard.
@@ -84,7 +84,7 @@ class Coverage:
         self._damaged_shards.append(_DamagedShard(name, units, missing))
 
     def _units(self) -> int:
-        """Units that were read, measured or not."""
+        """Units read, measured or not."""
         return self.used + self.skipped_units
 
     @property
@@ -95,15 +95,15 @@ class Coverage:
     def check(self, most_skipped: float, remedy: str = "") -> None:
         """Refuse a set without usable samples, or with too few.
 
-        Samples missing from a damaged shard are estimated: from its row count if that is known, else from the mean of
-        the shards that were read to their end.
+        Samples missing from a damaged shard are estimated: from its row count if known, else from the mean of the
+        completely read shards.
 
         Args:
             most_skipped: `evaluate.max_skipped`.
-            remedy: what to do if nothing could be used, for the message.
+            remedy: what to do if no unit can be used, for the message.
 
         Raises:
-            NoResultError: nothing was used, or the share of skipped units is larger than `most_skipped`.
+            NoResultError: no unit can be used, or the share of skipped units exceeds `most_skipped`.
         """
         if not self.used:
             raise NoResultError(f"no sample could be used{self._reasons()}" + (f"; {remedy}" if remedy else ""))

@@ -24,15 +24,15 @@ from laclip_ray.config import StreamConfig
 from laclip_ray.randomness import generator
 
 _ROWS = 2_048
-"""Rows of a batch that are compared: enough to tell, in 0.1 s."""
+"""Compared rows of a batch: enough to tell, in 0.1 s."""
 _PAIRS = 1_024
 _PAIRS_PER_ROW = 4
-"""Pairs of these rows that are compared, of each kind, at most."""
+"""Upper bound on compared pairs of these rows, for each kind."""
 _COMMON_SHARE = 0.5
-"""A token in more than this share of the texts tells nothing: padding, the start of a text, an article. The share is
+"""A token in more than this share of the texts is ignored: padding, the start of a text, an article. The share is
 the mean of the shards' shares: in a batch of few shards, the words of the largest one are not common."""
 _TRIES = 8
-"""Batches in which the resemblance is looked for."""
+"""The number of batches in which resemblance is measured."""
 _STANDARD_ERRORS = 5.0
 _EXCESS = 1.5
 """The captions of a shard resemble each other if they share this many times the words of other pairs, and by so many
@@ -68,7 +68,7 @@ class Mixing:
         self._newest: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._tries = 0
         self.resemblance: Resemblance | None = None
-        """Of the first batch that shows it; None if every one so far has rows of one shard, or each of another."""
+        """Measured on the first batch with pairs of both kinds. None: no such batch so far."""
 
     def add(self, batch: Mapping[str, Any]) -> None:
         """Note a batch (columns of `entries.Batch`)."""
@@ -85,7 +85,7 @@ class Mixing:
         return shards
 
     def warning(self, shards: Iterable[Sequence[int]], batch_size: int, stream: StreamConfig) -> str | None:
-        """What is wrong with the mixture of the newest global batch; None: nothing.
+        """A warning about the mixture of the newest global batch. None: it is well mixed.
 
         Args:
             shards: from `shards`, of all workers.
@@ -135,7 +135,7 @@ def measure_resemblance(tokens: npt.NDArray[np.int64], shards: npt.NDArray[np.in
 def _distinct_tokens(
     tokens: npt.NDArray[np.int64], rows_by_shard: Sequence[npt.NDArray[np.int64]]
 ) -> list[frozenset[int]]:
-    """The tokens of each text without repeats, and without those that most texts have."""
+    """The distinct tokens of each text, without tokens of most texts."""
     texts = [frozenset(text) for text in tokens.tolist()]
     shares: defaultdict[int, float] = defaultdict(float)
     for rows in rows_by_shard:
@@ -154,7 +154,7 @@ def _overlap(first: frozenset[int], second: frozenset[int]) -> float:
 def mixing_warning(
     shards: int, shard_count: int, batch_size: int, resemblance: Resemblance | None, stream: StreamConfig
 ) -> str | None:
-    """What is wrong with the mixture of a batch; None: nothing.
+    """A warning about the mixture of a batch. None: it is well mixed.
 
     Args:
         shards: distinct shards in it.

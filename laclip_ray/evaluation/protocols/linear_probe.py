@@ -59,18 +59,18 @@ def linear_probe(
         seed: chooses the fifth.
         metric: the validation metric that chooses C. Images of several labels take mean average precision.
         unreadable: labels of test images that could not be decoded, int64 [M]. Each counts as wrong, and their hits
-            follow those of `test`. Images of several labels have none.
+            follow those of `test`. Images of several labels have no hits.
         progress: counts values of C.
 
     Returns:
-        The accuracies of `accuracies`, or those of `mean_average_precision`. Also `images` (tested), `counted_wrong`
+        The metrics of `accuracies` or of `mean_average_precision`. Also `images` (tested), `counted_wrong`
         (those that could not be decoded), `classes` (fitted), `train_images` (of the last fit), `val_images` (that
         chose C), `c`, `c_at_end` (C is the first or last of its values), `val_top1` or as the metric is called,
         `iterations` and `converged` (of the last fit), `protocol`, `notes`.
 
     Raises:
-        NoResultError: a split is empty, its features are not numbers or all the same, or there is nothing to tell
-            apart or to choose C on.
+        NoResultError: a split is empty, its features are not numbers or all the same, or only one class is left, or no
+            images to choose C on.
     """
     for split, features in (("train", train), ("validation", val), ("test", test)):
         if features is not None:
@@ -108,7 +108,7 @@ def penalty_of(protocol: str) -> Penalty:
 def standardised(values: np.ndarray) -> Scale:
     """Subtract the mean of each dimension of `values` [N, D], and divide by its standard deviation.
 
-    A dimension with one value in all of them becomes 0, and the probe learns nothing from it.
+    A dimension with one value in all of them becomes 0, and the probe ignores it.
     """
     precise = torch.from_numpy(values).double()
     means, deviations = precise.mean(dim=0), precise.std(dim=0, correction=0)

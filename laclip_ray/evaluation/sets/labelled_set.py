@@ -63,15 +63,15 @@ class LabelledSet:
     class_names: list[list[str]]
     """Several names a class, indexed by label. A name may be empty."""
     templates: list[str]
-    """Prompts with `{c}` for the class name. Empty if no prompts are needed and the set has none."""
+    """Prompts with `{c}` for the class name. Empty if the protocols need no prompts and the set has no templates."""
     splits: dict[str, list[LabelledShard]]
-    """The shards of each split that is read; the first one is measured."""
+    """The shards by split. The first split is measured."""
     label_of_text: Mapping[str, int] = field(default_factory=dict)
     """The label that a raw label means, or `ELSEWHERE`."""
     label_of_number: Sequence[int] = ()
     """The same by number. Empty: labels are texts, also if they look like numbers."""
     is_multilabel: bool = False
-    """Whether images may have several labels, or none (`metric: map`)."""
+    """Whether an image may have any number of labels (`metric: map`)."""
 
     def labels_of(self, raw: str) -> tuple[int, ...] | None:
         """The classes of an image.
@@ -80,8 +80,8 @@ class LabelledSet:
             raw: `LabelledImage.label`.
 
         Returns:
-            One label; any number, sorted, if the set is multilabel. An empty tuple for one label an image: its class is
-            none of the chosen ones (`classes`), so leave the image out. None: the label is not usable.
+            One label; any number, sorted, if the set is multilabel. An empty tuple for one label an image: `classes`
+            leaves its class out. None: the label is not usable.
 
         Raises:
             NoResultError: the image has several labels, and the set is not multilabel.
@@ -194,10 +194,10 @@ def _open(config: LabelledConfig, files: SetFiles, layout: Layout) -> OpenedLayo
 
 
 def _own_class_names(files: SetFiles, layout: Layout, is_needed: bool) -> list[list[str]] | None:
-    """The names in the set's own file; None if there is none.
+    """The names in the set's own file. None: no such file.
 
     Raises:
-        UserError: they are needed, and there are none.
+        UserError: the set needs them and has no file of them.
     """
     if files.has(CLASS_NAMES_FILE):
         return [[name] for name in read_lines(files.url_of(CLASS_NAMES_FILE), files.where)]
@@ -289,7 +289,7 @@ class LabelChecks:
         """Refuse labels that count from 1.
 
         Raises:
-            NoResultError: a label equals the number of classes, and none is 0.
+            NoResultError: a label equals the number of classes, and no label is 0.
         """
         classes = len(self.labelled.label_of_number)
         if classes in self._seen and 0 not in self._seen:
@@ -300,12 +300,12 @@ class LabelChecks:
 
 
 def check_expected(config: LabelledConfig, split: str, count: int) -> None:
-    """Refuse a split that was read and is empty, or has another number of images than configured.
+    """Refuse a split that was read with no image, or with another number of images than configured.
 
     Args:
         config: the set.
         split: the split.
-        count: its images, with those that cannot be used, without those of classes that were not chosen.
+        count: its images, unusable ones included, without images of unchosen classes.
 
     Raises:
         NoResultError: with the numbers.

@@ -1,7 +1,7 @@
 """Closed English word lists for wrong captions: nouns that one can see, their attributes, and the words between them.
 
-The lists are small and safe. They leave out a word that is often a verb, a name or part of an idiom ("leaves", "rose",
-"carpet"). A text in another language has no phrase of these words, so it gets no wrong captions.
+The lists are small and safe. They leave out words with a second use as verb, name or part of an idiom ("leaves",
+"rose", "carpet"). A text in another language has no phrase of these words, so it gets no wrong captions.
 """
 
 import re
@@ -94,7 +94,7 @@ _PLURAL_ONLY = {
     "opening": "stairs",
     "flower": "roses petals",
 }
-"""Nouns of which only the plural is listed: the singular is missing, rare, or means something else."""
+"""Nouns listed in the plural alone: the singular is missing, rare, or means something else."""
 _SINGULAR_ONLY = {"sky": "sky sea ocean", "hair": "hair beard"}
 _MASS = "water snow grass sand mud ice hay"
 
@@ -129,7 +129,7 @@ ANIMATE = HUMANS | {"animal"}
 PLACES = frozenset({"way", "place", "building", "bridge", "sky", "backdrop"})
 """Kinds that do not wear, hold or ride, and are not held."""
 
-# --- attributes: (kinds of nouns, word -> words that say something else). No alternative is close to the word, so that
+# --- attributes: (kinds of nouns, word -> words that say something else). No alternative is close to the word:
 # no picture shows both: "red" is not replaced by "pink", nor "stone" by "brick".
 
 _COLOURS = {
@@ -227,7 +227,7 @@ IDIOMS = _listed(
     "little person,little people,old people,short people,old city,old town,old guy,young person,yellow cab,"
     "glass ceiling,iron man,steel man,long island,big ben,short film,red planet,orange juice"
 )
-"""An attribute and a noun that together are a name or a term, so that another attribute says nothing wrong."""
+"""Pairs of attribute and noun that form a name or a term. Another attribute would not make the caption wrong."""
 
 MODIFIERS = _listed(
     "beautiful happy cute pretty smiling attractive handsome adorable lovely funny pregnant female male senior adult "
@@ -243,7 +243,7 @@ MODIFIERS = _listed(
     "long black white red blue green yellow pink purple orange brown gray grey wooden metal plastic glass stone brick "
     "leather denim modern ancient tiny huge"
 )
-"""Words before a noun that are no nouns of the lists. After an article, other words are taken for modifiers too."""
+"""Words before a noun, from outside the lists of nouns. After an article, other words are taken for modifiers too."""
 
 PROPER = _listed(
     "african american asian indian chinese japanese european caucasian french italian british german mexican russian "
@@ -265,7 +265,8 @@ NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten
 """Number words from 2."""
 
 PREPOSITIONS = _listed("on in inside under underneath beneath behind above over below through onto into")
-"""They say where one thing is, so that the other way round is wrong. "Near", "with" and "against" are not of them."""
+"""They say where a thing is. With its nouns exchanged, the caption is wrong. "Near", "with" and "against" are not of
+them."""
 TRANSITIVE = _listed(
     "holding riding wearing carrying eating pulling pushing driving feeding throwing kicking climbing cleaning "
     "washing painting repairing"
@@ -283,7 +284,7 @@ IN_USE = _listed(
     "on phone,on computer,on laptop,on camera,on smartphone,in water,on model,in group,in crowd,"
     "on background,over background,in background,on stage,in room"
 )
-"""A preposition with a noun that says how something is done, not where it is."""
+"""Pairs of preposition and noun that say how, not where."""
 
 DEPICTIONS = _listed(
     "view photo photograph picture image portrait illustration painting drawing shot sketch silhouette silhouettes "
@@ -297,7 +298,7 @@ FOLLOWERS = _listed(
     "outdoors indoors together alone but until between among amid beneath underneath off up down against without "
     "covered surrounded isolated filled made seen taken"
 )
-"""Words that cannot continue a noun phrase, so that the noun before them is its head."""
+"""Words that cannot continue a noun phrase. The noun before them is its head."""
 
 NOUNS_IN_ING = _listed(
     "building wedding clothing evening morning parking setting drawing painting ring string swimming dining living "
@@ -308,7 +309,7 @@ NOUNS_IN_ING = _listed(
 """Words like participles that continue a noun phrase: "wedding dress", "fishing boat"."""
 
 SUBSTANCES = _listed("coffee tea wine beer milk juice soup food rice fruit fruits bread hay wood")
-"""What a cup, a plate or a stack may hold: "a cup of coffee"."""
+"""Contents of a cup, a plate or a stack: "a cup of coffee"."""
 
 SHADES = _listed(
     "navy royal baby sky olive emerald lime hot mint neon off snow jet blood ice powder teal turquoise cobalt forest "
