@@ -18,15 +18,15 @@ demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small ren
 	$(BIN)/laclip demo
 
 test: check models object-store ## All tests but the longest
-	$(UNIT) -q
-	$(BIN)/python -m pytest tests/integration -m "not long"
+	$(UNIT) -q -m "not long"
+	$(BIN)/python -m pytest tests/integration -q -m "not long" --durations=25
 
 test-full: check models object-store ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
 unit: $(READY) ## The unit tests alone
-	$(UNIT) -q
+	$(UNIT) -q -m "not long"
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

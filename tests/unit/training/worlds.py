@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
+from torch import distributed, multiprocessing
+from torch.multiprocessing.spawn import start_processes
 
 from laclip_ray.config import LossKind, TextMode, TrainConfig
 from laclip_ray.models.building import create_model
@@ -126,8 +127,10 @@ def _worker(rank: int, world_size: int, port: int, model_path: str, cases: Seque
 
 def steps_in_world(world_size: int, cases: Sequence[Case], directory: Path) -> list[list[Step]]:
     """The steps of each case, by process."""
-    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # not exported by torch's types
-    spawn(_worker, (world_size, free_port(), write_model(directory), cases, str(directory)), nprocs=world_size)
+    arguments = (world_size, free_port(), write_model(directory), cases, str(directory))
+    # The fork server imports torch and open_clip once for all processes.
+    multiprocessing.set_forkserver_preload([__name__, "open_clip"])
+    start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")
     return [
         [Step(**step) for step in torch.load(directory / f"{rank}.pt", weights_only=True)] for rank in range(world_size)
     ]
