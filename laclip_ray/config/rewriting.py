@@ -121,11 +121,11 @@ class MeaningGateConfig(Section):
     revision: str | None = None
     """The model's revision on the Hub. None: the newest."""
     added_weight: NonNegativeFloat = 0.18
-    """What a word costs that nothing in the caption is close to, in cosine similarity."""
+    """Cosine similarity taken off for each word without a close word in the caption."""
     unlikely_weight: NonNegativeFloat = 0.3
-    """What a unit of mean log-probability below `typical_log_probability` costs. 0: off."""
+    """Cosine similarity taken off for each unit of mean log-probability below `typical_log_probability`. 0: off."""
     typical_log_probability: Annotated[float, Field(le=0.0)] = -0.5
-    """Mean log-probability, of the model's own rewrite, from which nothing is taken off."""
+    """Mean log-probability of a rewrite above which `unlikely_weight` takes nothing off."""
     min_faithfulness: Annotated[float, Field(ge=-10.0, le=1.0)] = 0.74
     """Least similarity of caption and rewrite, after these costs. Below it a rewrite is `meaning_lost` if the
     similarity alone is lower, else `meaning_added`, else `unlikely`."""

@@ -22,13 +22,13 @@ from laclip_ray.tally import first_names
 
 _SHARDS = 8
 _ROWS = 256
-"""Rows of a shard that are looked at."""
+"""Number of inspected rows of a shard."""
 _SHOWN_NAMES = 12
 
 
 @dataclass
 class _Seen:
-    """What the rows that were looked at lack."""
+    """The fields that inspected rows lack."""
 
     rows: int = 0
     captions: int = 0
@@ -40,7 +40,7 @@ class _Seen:
 
 
 def check_first_rows(data: DataConfig, shards: Sequence[Shard], needs_images: bool, setting: str = "data") -> None:
-    """Refuse a dataset if none of its first rows can be used.
+    """Refuse a dataset without a usable row among its first rows.
 
     Args:
         data: how the shards are read.
@@ -49,7 +49,7 @@ def check_first_rows(data: DataConfig, shards: Sequence[Shard], needs_images: bo
         setting: the config key of `data`, for messages.
 
     Raises:
-        UserError: no row can be used. The message names what the rows hold, and the setting.
+        UserError: no row can be used. The message names the fields of the rows, and the setting.
         OSError: no row can be used, and a store failed or refused access.
     """
     seen = _Seen()
@@ -138,7 +138,7 @@ def _image_remedy(shard: Shard, data: DataConfig, setting: str) -> str:
 
 
 def _content(shard: Shard) -> str:
-    """What a readable shard holds, by its first rows."""
+    """The content of a readable shard, by its first rows."""
     if shard.format == "webdataset":
         return _tar_content(shard)
     if shard.format == "parquet":

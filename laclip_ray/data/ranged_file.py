@@ -122,7 +122,7 @@ class RangedFile:
 
 
 class SparseFile(io.RawIOBase):
-    """A file of which some ranges are here. Others are fetched when they are read."""
+    """A file with some of its ranges in memory. Others are fetched when they are read."""
 
     def __init__(self, size: int, first: bytes, fetch: Fetch | None = None) -> None:
         """Take the size of the file, its first bytes, and what requests a range; None if these are all bytes."""
@@ -147,7 +147,7 @@ class SparseFile(io.RawIOBase):
             self._add(start, end)
 
     def _add(self, start: int, end: int) -> None:
-        """Fetch a range, without its parts at both ends that are here."""
+        """Fetch a range, without the parts at both ends that are in memory."""
         for known_start, content in self._ranges:
             known_end = known_start + len(content)
             if known_start <= start < known_end:
@@ -193,7 +193,7 @@ class SparseFile(io.RawIOBase):
         return b"".join(parts)
 
     def _here(self, end: int) -> bytes:
-        """The bytes from the position to `end`, as far as one range has them."""
+        """The bytes from the position to `end`, or to the end of one range."""
         for start, content in self._ranges:
             if start <= self._position < start + len(content):
                 return content[self._position - start : end - start]

@@ -3,8 +3,8 @@
 **Keys.** As in WebDataset, the key ends at the first dot of a member's file name, and the rest is its extension:
 `a.seg.png` is the member `seg.png` of the sample `a`. Names such as `img.v1.0001.jpg` have dots in their keys. Where no
 member of a key has a known extension (`KNOWN_EXTENSIONS`), the key ends at the first later dot after which a member has
-one. The decision takes the names and sizes of at most `_LOOK_AHEAD_MEMBERS` members, so it does not depend on what is
-read. It holds until the part of the name before the first dot changes.
+one. The decision takes the names and sizes of at most `_LOOK_AHEAD_MEMBERS` members, so it does not depend on the
+wanted columns. It holds until the part of the name before the first dot changes.
 
 Guarantees: a sample with a member of a known extension has WebDataset's key. Members larger than the limits are never
 read.
@@ -146,7 +146,7 @@ class _Part:
 
 
 class _Parts:
-    """The members of samples in order, and those that were read ahead."""
+    """The members of samples in order, and the members read ahead."""
 
     def __init__(self, tar: TarReader, reading: Reading) -> None:
         self._tar = tar
@@ -154,7 +154,7 @@ class _Parts:
         self._reading = reading
         self._ahead: deque[_Part] = deque()
         self._found_damage: DamagedError | None = None
-        """Behind the members that were read ahead."""
+        """Behind the members read ahead."""
         self.damage: DamagedError | None = None
         """Once set, there are no more parts."""
 

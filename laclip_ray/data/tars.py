@@ -40,7 +40,7 @@ _MAX_LINKS = 32
 """Links from one to the next, at most."""
 
 _END = -1
-"""Kind of an entry that is the end mark of an archive. All other kinds are the type byte of the format."""
+"""Kind of an archive's end mark. All other kinds are the type byte of the format."""
 _REGULAR = b"0\x007"
 _SPARSE = ord("S")
 _LINKS = b"12"
@@ -97,7 +97,7 @@ class TarReader:
         if not _begins_a_tar(first):
             self._source, first = _decompress(file, first)
         self._ahead = (0, first)
-        """A block that was read ahead, and its position."""
+        """A block read ahead, and its position."""
         self._global: dict[str, str] = {}
         """Pax attributes of all following members."""
         self._names, self._offsets = array("q"), array("Q")
@@ -112,7 +112,7 @@ class TarReader:
 
         Raises:
             HeaderError: the tar ends after a whole member without an end mark, or has a damaged header.
-            DamagedError: the tar ends inside a member. The last one that was yielded is not whole.
+            DamagedError: the tar ends inside a member. The last yielded member is incomplete.
             OSError: the store failed.
         """
         for offset, entry in self._entries(0):
@@ -338,7 +338,7 @@ def _target_name(link: _Entry) -> str:
 
 
 def first_header(content: bytes) -> int | None:
-    """Position of the first header in a part of a tar that begins at a multiple of 512; None if it holds none.
+    """Position of the first header in a part of a tar that begins at a multiple of 512. None: no header.
 
     Only headers with the mark of ustar, GNU and pax tars are taken: the content of a member may have the checksum of a
     header by chance.

@@ -66,17 +66,17 @@ class Rewrites(NamedTuple):
     refused: float = 0.0
     """Relative weight of the refused rewrites together. 0: their share goes to the accepted ones."""
     missing: float = 0.0
-    """Relative weight of the rewrites that are not committed, together."""
+    """Total relative weight of uncommitted rewrites."""
     scores: Mapping[str, Sequence[float | None]] = {}
     """By the name of a score, its value for each text; None: not scored. Only the scores that the policy reads."""
 
 
 SampleKey = tuple[str, str]
-"""(id, caption hash): joins the samples of a shard and what was made of them."""
+"""(id, caption hash): joins the samples of a shard with their rewrites."""
 
 
 def renamed_samples(stored: Sequence[SampleKey], present: Sequence[SampleKey]) -> dict[SampleKey, SampleKey]:
-    """Find the samples of a shard that are stored under another id than they have now.
+    """Find the samples of a shard whose stored id differs from their id now.
 
     An id follows settings: without `data.image_column` it cannot be the image's path. A stored sample with an unknown
     id is the sample of the same row, if that one has the same caption and is not stored under its own id.
@@ -102,9 +102,9 @@ class ShardRewrites(dict[SampleKey, Rewrites]):
     _by_row: Sequence[SampleKey] | None = None
 
     def of(self, sample_id: str, caption_hash: str, row: int) -> Rewrites | None:
-        """The rewrites of a sample, by its id and caption; None if it has none.
+        """The rewrites of a sample, by its id and caption. None: no rewrites.
 
-        A sample that was rewritten under another id is found by its row and caption (`renamed_samples`).
+        A sample with another id when it was rewritten is found by its row and caption (`renamed_samples`).
 
         Args:
             sample_id: its id.
@@ -258,7 +258,7 @@ def p_of_score(ramp: ScoreRampConfig, score: float | None) -> float:
 
 
 def _score_of(by: str, caption: str, rewrites: Rewrites | None, slot: int | None) -> float | None:
-    """The score of a caption and a drawn rewrite; None if there is none."""
+    """The score of a caption and a drawn rewrite. None: not scored."""
     if by == _CAPTION_WORDS:
         return float(len(caption.split()))
     if rewrites is None or not rewrites.texts:

@@ -1,8 +1,8 @@
-"""`laclip demo --real`: rewrite captions in the style of the web with a real instruct model, and show what comes of it.
+"""`laclip demo --real`: rewrite captions in the style of the web with a real instruct model, and show the rewrites.
 
 `captions.tsv` has 283 captions, written for this package in the style of alt-texts: headlines, shop titles, file names,
-stock phrases, names and numbers. There are no pictures, so nothing is trained. A table and a page show accepted and
-refused rewrites of the same captions: this is what a small model does with texts that nobody made easy for it.
+stock phrases, names and numbers. Without pictures there is no training. A table and a page show accepted and
+refused rewrites of the same captions: the texts were not made easy for a small model.
 
 Guarantees: the same command skips work that an earlier call finished. Each model has a directory of its own.
 """

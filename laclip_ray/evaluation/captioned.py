@@ -118,7 +118,7 @@ class CaptionedSource:
 
     @property
     def limits(self) -> ImageLimits:
-        """Sizes of images that are refused."""
+        """Sizes of refused images."""
         return ImageLimits.of(self.data)
 
     def rows(self) -> Iterator[Row]:
@@ -162,7 +162,7 @@ class CaptionedSource:
 
 
 def _reported(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
-    """The samples; an unreadable file, or one that is gone, gives one that reports it."""
+    """The samples; an unreadable or missing file gives one that reports it."""
     try:
         yield from read_or_report(shard, data, with_images)
     except FileNotFoundError:
@@ -245,7 +245,7 @@ def _captions(row: FeatureRow, shard: Shard, data: RetrievalDataConfig) -> tuple
 
 
 class _Images:
-    """The images of a set: numbers those that can be used."""
+    """The images of a set: numbers the usable ones."""
 
     def __init__(self, is_benchmark: bool) -> None:
         self._is_benchmark = is_benchmark
@@ -276,7 +276,7 @@ class _Images:
         return self._known[key]
 
     def take_embedding(self) -> np.ndarray | None:
-        """The embedding [D] of the image that was numbered last, if no row had it before."""
+        """The embedding [D] of the image numbered last, if no earlier row had it."""
         embedding, self._new = self._new, None
         return embedding
 

@@ -93,7 +93,7 @@ Values = MetricValues | RankedValues
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """Metrics of a set, and what each image contributed to those that are means over images."""
+    """Metrics of a set, and each image's contribution to the means over images."""
 
     metrics: dict[str, Any]
     """Ready for JSON."""
@@ -103,10 +103,10 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class PerImage:
-    """The values of the images of a set, or of the episodes that are drawn from it."""
+    """The values of the images of a set, or of its episodes."""
 
     ids: Sequence[str]
-    """N different ids. What has the same id in two evaluations is compared."""
+    """N different ids. Images or episodes with the same id in two evaluations are compared."""
     metrics: Mapping[str, Values]
     """By name of the metric, N values each."""
     unit: str = "image"

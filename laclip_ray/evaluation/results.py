@@ -34,7 +34,7 @@ class IncompleteEvaluationError(IncompleteError):
 
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """What a protocol gave on a set."""
+    """The result of a protocol on a set."""
 
     task: str
     """`zero-shot`."""
@@ -45,7 +45,7 @@ class TaskResult:
     """By image or episode, the values that give the metrics of the same names."""
     coverage: Coverage = field(default_factory=Coverage)
     says: Callable[[Mapping[str, Estimate]], str] | None = None
-    """Makes a sentence on what the numbers say from the metrics with their intervals."""
+    """Makes a sentence on the meaning of the metrics with their intervals."""
 
 
 def to_json(result: TaskResult, resamples: int, seed: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class ResultFiles:
     output: str
     """Directory or URL."""
     head: Mapping[str, Any]
-    """What is said of the whole evaluation: the model, versions, precision."""
+    """Facts about the whole evaluation: the model, versions, precision."""
     metrics: Mapping[str, str]
     """By data set, its own metric, for the averages."""
     resamples: int

@@ -171,7 +171,7 @@ def _foreign_settings(vision: Any, text: Any) -> list[str]:
 
 
 def _check_vocabulary(fetch: Fetch, source: str) -> None:
-    """Refuse a tokeniser that is not CLIP's."""
+    """Refuse any other tokeniser than CLIP's."""
     import open_clip
 
     for name in ("vocab.json", "tokenizer.json"):
@@ -232,7 +232,7 @@ def _preprocessing(fetch: Fetch, size_px: int, source: str) -> tuple[dict[str, A
 
 
 def _processor_config(fetch: Fetch, source: str) -> tuple[str, Mapping[str, Any] | None]:
-    """The file that describes image preprocessing, and its settings; None if there is none."""
+    """The file that describes image preprocessing, and its settings. None: no such file."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         content = _read_json(fetch, name, source)
         if name == "processor_config.json" and isinstance(content, Mapping):

@@ -1,9 +1,9 @@
 """Linear probes on k training images of each class.
 
-The protocol is that of `linear_probe.py` (`standard`), with as many validation images as Zhou et al., "Learning to
+The protocol is `standard` of `linear_probe.py`, with as many validation images as Zhou et al., "Learning to
 Prompt for Vision-Language Models" (IJCV 2022), take for their few-shot probes: min(k, 4) of each class. They choose C,
-and the probe is not fitted to them: it is one of k images. They come from the validation split, or from the training
-images that were not drawn.
+and the probe is not fitted to them: it is one of k images. They come from the validation split, or from the remaining
+training images.
 """
 
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ def draw(train: Features, val: Features | None, shots: int, seed: int, number: i
 
     Args:
         train: images to draw from. A class with fewer than `shots` gives all that it has.
-        val: images to draw validation images from. None: the images of `train` that are not drawn.
+        val: images to draw validation images from. None: the remaining images of `train`.
         shots: training images of each class.
         seed: decides the images, with `number` and their ids.
         number: of the draw.
@@ -139,7 +139,7 @@ def draw(train: Features, val: Features | None, shots: int, seed: int, number: i
     drawn = train.take(np.flatnonzero(ranks < shots))
     wanted = min(shots, MOST_VALIDATION)
     if val is None:
-        # From the end of the order, so that the draws of most k leave the same validation images.
+        # From the end of the order: the draws of most k leave the same validation images.
         rows = np.flatnonzero((ranks >= shots) & (ranks >= counts - wanted))
         return drawn, train.take(rows)
     of_val, _ = ranks_in_class(val.labels, val.ids, seed, "k_shot", number)

@@ -3,9 +3,9 @@
 Source: El Banani, Desai and Johnson, "Learning Visual Representations via Language-Guided Sampling" (CVPR 2023), and
 `lgssl/evaluation/` in github.com/mbanani/lgssl. The facts of that probe:
 
-- Features are used as they are. The images of a split without validation give every fifth of each class to it.
-- Mean cross-entropy + ||W|| / (2 C), with a norm that is not squared and a penalty that is not divided by the number
-  of images. The bias is free; weights and bias start at zero for every C.
+- Features are used unchanged. The images of a split without validation give every fifth of each class to it.
+- Mean cross-entropy + ||W|| / (2 C), with the norm not squared and the penalty not divided by the number of images. The
+  bias is free; weights and bias start at zero for every C.
 - L-BFGS with strong Wolfe, 1,000 iterations.
 - Seven values of C from 1e-6 to 1e6, two decades apart. Around the best one, 29 values in the two decades on each side
   (seven a decade), cut to [1e-6, 1e6], of which the search visits some by halving.
@@ -34,7 +34,7 @@ def fine_values(best: float) -> list[float]:
     """
     middle = FINE_COUNT // 2
     centre = math.log10(best)
-    # The middle is `best` itself, so that its classifier is not fitted twice.
+    # The middle is `best` itself: its classifier is not fitted twice.
     values = [best if n == middle else 10 ** (centre + 2 * (n - middle) / middle) for n in range(FINE_COUNT)]
     slack = 1 + 1e-9  # ends of the range, after rounding
     return [value for value in values if COARSE[0] / slack <= value <= COARSE[-1] * slack]

@@ -5,17 +5,17 @@
     penalty `squared`      ||W||^2 / (2 C N)      scikit-learn's `LogisticRegression(C=C)`, divided by C N
     penalty `norm`         ||W|| / (2 C)          LGSSL's, see `lgssl.py`
 
-The bias is free. With several labels the squared penalty separates, so the result is that of one regression a class.
+The bias is free. With several labels the squared penalty separates, so the result equals one regression a class.
 
-`squared` is minimised by Newton's method (`truncated_newton.py`) until the norm of the gradient is 1e-5 of that of the
-penalty, ||W|| / (C N), or 1e-14. The penalty makes the loss strongly convex, so the distance of the weights from the
-minimum is then about 1e-5 of their norm, whatever C and the first point. Top-1 agrees with scikit-learn's at its
+`squared` is minimised by Newton's method (`truncated_newton.py`) until the norm of the gradient is 1e-5 of the
+penalty's, ||W|| / (C N), or 1e-14. The penalty makes the loss strongly convex, so the distance of the weights from the
+minimum is then about 1e-5 of their norm, for any C and first point. Top-1 agrees with scikit-learn's at its
 minimum with the same C within 0.1 points; with its default tolerance, scikit-learn stops earlier where C is large.
 
 `norm` is minimised as in LGSSL: L-BFGS with torch's tolerances, which end early where the loss hardly changes.
 
-All derivatives are written out. They are computed in blocks of images, so that memory grows with the features and not
-with images x classes.
+All derivatives are written out. They are computed in blocks of images: memory grows with the features, not with images
+x classes.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from laclip_ray.evaluation.protocols.truncated_newton import Linear, minimise
 Penalty = Literal["squared", "norm"]
 
 TOLERANCE = 1e-5
-"""Norm of the gradient at the end, relative to that of the squared penalty."""
+"""Norm of the gradient at the end, relative to the squared penalty's."""
 _SMALLEST_GRADIENT = 1e-14
 """Rounding hides smaller ones."""
 
@@ -43,9 +43,9 @@ MAX_ITERATIONS = 1_000
 BLOCK_ELEMENTS = 2**22
 """Upper bound on the logits computed at a time, unless one image has more. Each takes about 32 bytes."""
 _KEPT_ELEMENTS = 2**25
-"""Probabilities that are kept for the products of a step (256 MB). More are computed anew for each product."""
+"""Upper bound on probabilities kept for the products of a step (256 MB). More are computed anew for each product."""
 _RIDGE = 1e-10
-"""Added to the preconditioner's diagonal, relative to its mean, so that rounding leaves it positive definite."""
+"""Added to the preconditioner's diagonal, relative to its mean. It stays positive definite in spite of rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +248,7 @@ class _Local:
 
 
 def _factor(matrix: torch.Tensor) -> torch.Tensor:
-    """Cholesky's factor of a matrix that is positive definite but for rounding."""
+    """Cholesky's factor of a positive definite matrix with rounding errors."""
     ridge = _RIDGE * float(matrix.diagonal().mean())
     while True:
         matrix.diagonal().add_(ridge)

@@ -20,7 +20,7 @@ class LabelledImage:
     id: str
     """Unique in its shard."""
     image: bytes | None
-    """The encoded image. None: there is none that can be used."""
+    """The encoded image. None: the record has no usable one."""
     label: str
     """The raw label: a number, a name, or a JSON list of several. Empty if there is none. Always valid UTF-8."""
     problem: str = ""
@@ -29,10 +29,10 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledShard:
-    """Images that are read together: a tar, some rows of a table, or some files of a directory.
+    """Images read together: a tar, some rows of a table, or some files of a directory.
 
     The fields decide what `read_labelled` gives. So equal shards give equal images, unless a table names image files:
-    `identity` is that of the table.
+    `identity` is the table's.
     """
 
     name: str
@@ -49,7 +49,7 @@ class LabelledShard:
     image_column: str = ""
     """Tables."""
     label_column: str = ""
-    """Tables. WebDataset: the member that is preferred as label, `cls` or `npy`."""
+    """Tables. WebDataset: the preferred member for the label, `cls` or `npy`."""
     split_column: str = ""
     """Tables: only rows with the value `split` here belong to the shard. Empty: all rows."""
     split: str = ""
@@ -69,7 +69,7 @@ class LabelledShard:
 
 @dataclass(frozen=True)
 class OpenedLayout:
-    """What a layout says of a set."""
+    """The facts that a layout gives about a set."""
 
     splits: dict[str, list[LabelledShard]]
     class_names: list[list[str]] | None

@@ -8,7 +8,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation.sets.set_files import list_names
 
 _KNOWN_SPLITS = ("train", "training", "test", "val", "valid", "validation", "dev")
-"""Names that tell the split of a file, besides those that are read."""
+"""Further names that tell the split of a file."""
 
 
 def files_by_split(names: Collection[str], splits: Sequence[str], where: str) -> dict[str, list[str]]:
@@ -20,7 +20,7 @@ def files_by_split(names: Collection[str], splits: Sequence[str], where: str) ->
         where: begins a message.
 
     Raises:
-        UserError: there are files of some splits, but none of one that is read.
+        UserError: files of some splits exist, but not of a wanted one.
     """
     found = {split: sorted(name for name in names if split_of_name(name, splits) == split) for split in splits}
     if not any(found.values()) and not any(split_of_name(name, _KNOWN_SPLITS) for name in names):

@@ -6,11 +6,11 @@
     number_changed          two dogs                    three dogs
 
 A model that ignores the order of words cannot tell the first two kinds apart from their captions, and one that ignores
-words cannot tell any. Such a model looks robust to paraphrases, so its low drop there says nothing.
+words cannot tell any. Such a model looks robust to paraphrases, so its low drop there is no merit.
 
-The rules are English and know no grammar but their word lists. They make no wrong caption where one might be true or
-broken, so most captions have none. A wrong caption is grammatical, though it may say something odd: CLIP compares texts
-with a picture, so oddness gives nothing away (unlike to language models, see SugarCrepe, arXiv 2306.14610).
+The rules are English and know no grammar but their word lists. They skip a caption if its wrong caption might be true
+or broken. Most captions are skipped. A wrong caption is grammatical, though it may say something odd: CLIP compares
+texts with a picture, so oddness does not help (unlike to language models, see SugarCrepe, arXiv 2306.14610).
 
 Not covered: other languages, relations that hold both ways ("near", "with", "and"), and numbers above ten.
 """
@@ -310,7 +310,7 @@ _LARGER = 4
 _NO_COUNT = frozenset(
     {"than", "least", "most", "to", "about", "nearly", "almost", "over", "number", "top", "of", "page"}
 )
-"""Words before a number that is no exact count."""
+"""Words before an inexact number."""
 _BOUND_TO_TWO = frozenset({"both", "each", "other", "pair", "twin", "twins", "either", "neither", "between", "couple"})
 
 
@@ -386,4 +386,4 @@ _SILENT_H = ("hour", "honest", "honor", "honour", "heir")
 
 
 _LIKE_YOU = ("unic", "unif", "univ", "uniq", "unit", "euro", "one", "use", "ukulele")
-"""Beginnings of words that are written with a vowel and spoken with a consonant."""
+"""Beginnings of words written with a vowel and spoken with a consonant."""

@@ -3,7 +3,7 @@
 Captions and their rewrites are measured on the same images and with the same right answers. Therefore:
 
 - Only captions with an accepted rewrite count (`covered`), and only images with such a caption.
-- All captions of the same tokens are replaced by one rewrite, that of the first. Otherwise rewrites could tell apart
+- All captions of the same tokens are replaced by one rewrite: the first caption's. Otherwise rewrites could tell apart
   what captions do not.
 - Captions whose rewrite another caption has too are left out (`shared_rewrites`): that rewrite lost what tells them
   apart, which is a fault of the rewriter.
@@ -74,7 +74,7 @@ def paraphrase_metrics(
     check.finish()
     images, owners = torch.unique(pairs.owners[covered], return_inverse=True)
     pictures = torch.unique(pairs.pictures[images], return_inverse=True)[1]
-    # The token numbers stand for the texts, so that equal tokens are equal captions under either rule.
+    # The token numbers stand for the texts: equal tokens are equal captions under either rule.
     names = [str(token) for token in pairs.tokens[covered].tolist()]
     with_captions, with_rewrites = (
         Pairs(pairs.images[images], pictures, *_compact(texts, tokens[covered]), owners, names)
@@ -96,7 +96,7 @@ def paraphrase_metrics(
 
 
 def _covered(pairs: Pairs, rewrites: Rewrites) -> tuple[torch.Tensor, torch.Tensor, dict[str, int]]:
-    """Choose the captions that are measured.
+    """Choose the captions to measure.
 
     Returns:
         Their numbers, int64 [K]; the rewrite of each of the C captions, int64 [C]; and the counts of all.
@@ -129,7 +129,7 @@ def _is_of_captions(metric: str) -> bool:
 
 
 def _one_rewrite_each(tokens: torch.Tensor, rewrites: torch.Tensor) -> torch.Tensor:
-    """For each of C captions, the first rewrite that a caption of its tokens has; -1 if none has one: int64 [C]."""
+    """For each of C captions, the first rewrite of a caption with its tokens; -1: no rewrite. int64 [C]."""
     has_rewrite = torch.nonzero(rewrites >= 0)[:, 0]
     first = torch.full((int(tokens.max()) + 1 if len(tokens) else 0,), len(tokens))
     first.scatter_reduce_(0, tokens[has_rewrite], has_rewrite, "amin")
@@ -148,7 +148,7 @@ def _is_shared(tokens: torch.Tensor, replacement: torch.Tensor) -> torch.Tensor:
 
 
 def _compact(texts: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Texts [T, D] without those that no caption uses, and the new rows [K] of the captions."""
+    """The used texts of [T, D], and the new rows [K] of the captions."""
     used, numbers = torch.unique(rows, return_inverse=True)
     return texts[used], numbers
 

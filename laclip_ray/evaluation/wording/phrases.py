@@ -3,8 +3,8 @@
     the  two  small  white      dogs
     determiners      modifiers  head
 
-A phrase counts only if both of its ends are certain: no unknown word may belong to it. So most captions have phrases
-that are not found, and few have phrases that are found wrongly.
+A phrase counts only if both of its ends are certain: no unknown word may belong to it. So it misses phrases of most
+captions, and finds wrong phrases in few.
 """
 
 import re
@@ -31,9 +31,9 @@ from laclip_ray.evaluation.wording.word_lists import (
 _TOKEN = re.compile(r"['\u2019]s\b|[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*|\d(?:[\w.,:/]*\w)?|[^\w\s]|_")
 _POSSESSIVE = ("'s", "\u2019s")
 _JOINING = (*_POSSESSIVE, "-", "\u2013", "/", "&", "_", "#", "'", "\u2019")
-"""Signs after which a noun may go on: "dog - friendly"."""
+"""Signs after which a noun may continue: "dog - friendly"."""
 _MOST_UNKNOWN = 2
-"""Unknown words between an article and a noun that are taken for modifiers."""
+"""Upper bound on unknown words between an article and a noun, taken for modifiers."""
 _SHORTEST_PARTICIPLE = 6
 _LISTING = ("and", "or", "&", ",")
 _VERBS = TRANSITIVE | TRANSITIVE_FINITE | INTRANSITIVE | INTRANSITIVE_FINITE
@@ -86,7 +86,7 @@ def is_word(token: Token) -> bool:
 
 
 def head_from(tokens: Sequence[Token], start: int) -> int | None:
-    """The head of the noun phrase whose modifiers begin at `start`; None if that is not certain.
+    """The head of the noun phrase whose modifiers begin at `start`; None: uncertain.
 
     One unknown word may stand before the nouns: "a red sports car".
     """

@@ -3,13 +3,13 @@
     sample of the captions -> prompts -> one engine -> gate, redraws -> outcomes, speed, forecast for the whole data
 
 One engine writes in a process of its own, beside the sentence encoder of the meaning gate in this process. Heads,
-sampling, gate and redraws are those of a run, which uses the same `ShardGenerator`.
+sampling, gate and redraws are a run's: both use `ShardGenerator`.
 
 Guarantees: the sampled captions are a function of the data and the seed. No rewrite set is read or written. However the
 preview ends, it leaves no process behind.
 
 Not covered: the picture gate, so a run with one accepts fewer rewrites; the engines of a cluster, as the preview runs
-where the command runs. A caption that kills the engine ends the preview; a run finds it and goes on.
+where the command runs. A caption that kills the engine ends the preview; a run finds it and continues.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ _SHARD = "preview"
 
 @dataclass(frozen=True)
 class PreviewDraw:
-    """A text that the engine wrote for a caption, or the reason why it wrote none."""
+    """A text that the engine wrote for a caption, or the reason for its absence."""
 
     slot: int
     attempt: int
@@ -105,7 +105,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class PreviewPlan:
-    """What a preview needs before an engine starts."""
+    """The plan of a preview, made before an engine starts."""
 
     rewrite: RewriteConfig
     seed: int
@@ -151,7 +151,7 @@ def plan_preview(experiment: Experiment, captions: int, seed: int) -> PreviewPla
 
     Args:
         experiment: the configuration.
-        captions: the number of captions to draw; fewer if the shards that are read have fewer.
+        captions: the number of captions to draw; fewer if the read shards have fewer.
         seed: decides which captions.
 
     Raises:

@@ -17,8 +17,8 @@ encoded alone, so each is encoded once for all captions.
 Guarantees: pure functions, apart from the encoder that the caller gives. A score depends on its pair alone, not on the
 other pairs of a call (up to the encoder's rounding).
 
-Not covered: who does what to whom ("a man gives a woman" and "a woman gives a man"); a word of the caption that is used
-in another sense; words in scripts without spaces, where `added` is 0.
+Not covered: who does what to whom ("a man gives a woman" and "a woman gives a man"); a word of the caption in another
+sense; words in scripts without spaces (`added` is 0).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,9 +31,9 @@ from laclip_ray.config import MeaningGateConfig
 from laclip_ray.rewriting.judging.meaning_words import content_words, foreign_words, is_number, words_of
 
 MEANING_LOST = "meaning_lost"
-"""The reason of a rewrite that is unlike its caption, even without what it adds."""
+"""The reason of a rewrite that is unlike its caption, even without its added words."""
 MEANING_ADDED = "meaning_added"
-"""The reason of a rewrite that is like its caption, and adds too much."""
+"""The reason of a rewrite that resembles its caption and adds too much."""
 UNLIKELY = "unlikely"
 """The reason of a rewrite that would be accepted, had its model not found it unlikely."""
 VERSION = 1

@@ -24,7 +24,7 @@ from laclip_ray.rewriting.prompting.stops import COMPLETION_STOPS
 from laclip_ray.rewriting.prompting.thinking import after_thinking, closing_tag
 
 VERSION = 1
-"""Part of a recipe's fingerprint. Every change of what is taken from a completion raises it."""
+"""Part of a recipe's fingerprint. Raised by every change of the text taken from a completion."""
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|eot_id|eom_id|end|return|endoftext|end_of_text|END_RESPONSE|END_OF_TURN_TOKEN)\|>"
     r"|</s>|<end_of_turn>|<turn\|>|<\uff5cend\u2581of\u2581sentence\uff5c>|<\|close\|>response<\|sep\|>"
@@ -133,7 +133,7 @@ def parse_completion(completion: str, caption: str = "") -> str:
 
     Args:
         completion: the model's text.
-        caption: the caption that was rewritten. A mark that the caption has itself (a label, a list mark, ` / `) stays.
+        caption: the original caption. A mark that the caption has itself (a label, a list mark, ` / `) stays.
 
     Returns:
         One line without outer spaces and without control characters. Surrogates, which no file can store, become
@@ -365,4 +365,4 @@ _RULES: tuple[Rule, ...] = (
     _without_hashtags,
     _without_alternative,
 )
-"""In order. They are repeated until none of them changes the text; each shortens a text that it changes."""
+"""In order. They are repeated until the text stays the same; each shortens a text that it changes."""
