@@ -1,6 +1,7 @@
 """What the answers of a job server mean, told by small servers on this machine."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from laclip_ray.errors import SurroundingsError, UserError
+from laclip_ray.submitting import server as server_module
 from laclip_ray.submitting.server import JobServer, UnreachableError, check_address
 from laclip_ray.submitting.submission import JobExistsError
 from tests.cases import case
@@ -62,6 +64,15 @@ def test_a_dead_address_is_told() -> None:
         pass
     with pytest.raises(UnreachableError, match=rf"--address: no job server answers at {address}"):
         JobServer(address)
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_ANSWER_S", 0.1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(UnreachableError, match="no job server answers"):
+            JobServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
 @case("How a run ends", "a submission without the cluster's token", "the message says where to put it", exit_code=4)
