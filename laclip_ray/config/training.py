@@ -159,6 +159,9 @@ class StreamConfig(Section):
     read_ahead_rows: PositiveInt | None = None
     """Upper bound on decoded rows waiting in the object store, on top of four blocks per reading task. None: Ray's own
     bound; with `rewrite.delivery: follow`, four global batches."""
+    label_selector: dict[str, str] = {}
+    """Read, decode and crop only on nodes with these Ray labels. A cluster that shrinks does not remove a node with
+    tasks: keep them off the engines' nodes."""
     crop_scale: Annotated[tuple[PositiveFloat, PositiveFloat], SharedBySweep()] = (0.5, 1.0)
     """Range of RandomResizedCrop's areas, as shares of the image (the paper: 0.5 to 1)."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 from laclip_ray.cluster import Reservation, in_ray_job
-from laclip_ray.config import Experiment, Inputs, RewriteConfig, TrainConfig, inputs_on_nodes
+from laclip_ray.config import Experiment, Inputs, RewriteConfig, StreamConfig, TrainConfig, inputs_on_nodes
 from laclip_ray.doctor import models, ports, space, stores, versions
 from laclip_ray.doctor.engines import check_engine_arguments
 from laclip_ray.doctor.locks import Lock, read_lock
@@ -35,7 +35,7 @@ def examine(experiment: Experiment, with_cluster: bool, begun: Callable[[str], N
         return run_checks(checks, begun)
     rewrite, text, train = experiment.rewrite, experiment.text, experiment.train
     rewrites = rewrite.model is not None and (text.rewrites is None or not text.reads_rewrites)
-    joined = Cluster(experiment.ray, rewrite, partial(_plan, rewrite, train, rewrites))
+    joined = Cluster(experiment.ray, rewrite, partial(_plan, rewrite, train, experiment.stream, rewrites))
     try:
         # Ray first: it reads its environment when it is imported, and vLLM imports it.
         inputs = inputs_on_nodes(experiment, "data", "model", *(["rewrite"] if rewrites else ["text"]))
@@ -45,10 +45,10 @@ def examine(experiment: Experiment, with_cluster: bool, begun: Callable[[str], N
         joined.leave()
 
 
-def _plan(rewrite: RewriteConfig, train: TrainConfig, rewrites: bool) -> Sequence[Reservation]:
+def _plan(rewrite: RewriteConfig, train: TrainConfig, stream: StreamConfig, rewrites: bool) -> Sequence[Reservation]:
     from laclip_ray.onejob.resources import planned_reservations
 
-    return planned_reservations(rewrite, train, rewrites)
+    return planned_reservations(rewrite, train, stream, rewrites)
 
 
 class Here:

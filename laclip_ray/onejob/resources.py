@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from laclip_ray import cluster
-from laclip_ray.config import RewriteConfig, TrainConfig, with_overrides
+from laclip_ray.config import RewriteConfig, StreamConfig, TrainConfig, with_overrides
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.pipeline import engine_group, engines_of, rewriting_groups, scorer_group
 from laclip_ray.rewriting.scoring.meaning_pool import encoder_group
-from laclip_ray.training.run import worker_group
+from laclip_ray.training.run import training_groups, worker_group
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +27,35 @@ def runs_beside(backlog: Backlog) -> bool:
 def reservations(backlog: Backlog) -> list[cluster.Reservation]:
     """The reservations of the job's phases, the one with the most CPUs first."""
     rewriting = rewriting_groups(backlog) if backlog.units else ()
-    return _phases(rewriting, worker_group(backlog.experiment.train), runs_beside(backlog))
+    training = training_groups(backlog.experiment.train, backlog.experiment.stream)
+    return _phases(rewriting, training, runs_beside(backlog))
 
 
-def planned_reservations(rewrite: RewriteConfig, train: TrainConfig, rewrites: bool) -> list[cluster.Reservation]:
+def planned_reservations(
+    rewrite: RewriteConfig, train: TrainConfig, stream: StreamConfig, rewrites: bool
+) -> list[cluster.Reservation]:
     """The reservations of a job's phases before any rewrite exists, the one with the most CPUs first.
 
     Args:
         rewrite: how captions are rewritten.
         train: how the model is trained.
+        stream: how training reads.
         rewrites: whether the job rewrites. If not, there is only training.
     """
-    workers = worker_group(train)
+    training = training_groups(train, stream)
     if not rewrites:
-        return [cluster.Reservation("train", (workers,))]
+        return [cluster.Reservation("train", training)]
     scorers = (scorer_group(rewrite.gate.picture), encoder_group(rewrite))
     rewriting = (engines_of(rewrite.engine, rewrite.engine.actors.min), *scorers)
-    return _phases(rewriting, workers, rewrite.delivery != "ahead")
+    return _phases(rewriting, training, rewrite.delivery != "ahead")
 
 
 def _phases(
-    rewriting: tuple[cluster.ResourceGroup, ...], workers: cluster.ResourceGroup, beside: bool
+    rewriting: tuple[cluster.ResourceGroup, ...], training: tuple[cluster.ResourceGroup, ...], beside: bool
 ) -> list[cluster.Reservation]:
     if beside:
-        return [cluster.Reservation("run", (*rewriting, workers), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
-    phases = [cluster.Reservation("run", rewriting), cluster.Reservation("run", (workers,))]
+        return [cluster.Reservation("run", (*rewriting, *training), data_cpus=_STREAM_CPUS + _REWRITING_CPUS)]
+    phases = [cluster.Reservation("run", rewriting), cluster.Reservation("run", training)]
     return sorted(phases, key=lambda phase: -phase.cpus)
 
 

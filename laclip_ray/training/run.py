@@ -73,7 +73,7 @@ def run_training(
         check_record(experiment, model, shards)  # another run may have begun, or ended, since the first look
         if (result := finished_result(paths)) is not None:
             return result
-        reservation = cluster.Reservation("train", (worker_group(experiment.train),))
+        reservation = cluster.Reservation("train", training_groups(experiment.train, experiment.stream))
         cluster.connect(experiment.ray, reservation, {"train.output": paths.output}, training_inputs(experiment))
         repair_register(paths)
         keep_index(experiment.data, experiment.output, shards)
@@ -188,6 +188,12 @@ def worker_group(train: TrainConfig) -> cluster.ResourceGroup:
         accelerator_type=train.accelerator_type,
         label_selector=train.label_selector,
     )
+
+
+def training_groups(train: TrainConfig, stream: StreamConfig) -> tuple[cluster.ResourceGroup, ...]:
+    """The workers, and reading tasks with labels: these reserve nothing, but without room for one training hangs."""
+    readers = cluster.ResourceGroup("reading tasks", 0, 1.0, min_processes=1, label_selector=stream.label_selector)
+    return (worker_group(train), readers) if stream.label_selector else (worker_group(train),)
 
 
 @dataclass(frozen=True)

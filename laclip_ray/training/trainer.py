@@ -127,6 +127,7 @@ def _data_config(inputs: LoopInput, spec: StreamSpec) -> Any:
 
     options = ray.train.DataConfig.default_ingest_options()
     options.preserve_order = spec.stream.order == "exact"
+    options.label_selector = dict(spec.stream.label_selector) or None
     ahead_rows = spec.stream.read_ahead_rows
     if ahead_rows is None and inputs.supply is not None and not inputs.supply.is_blocking:
         ahead_rows = _FOLLOW_AHEAD_BATCHES * inputs.experiment.train.batch_size

@@ -27,7 +27,9 @@ def two_nodes(local_ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def examined(experiment: Experiment) -> dict[str, Result]:
     rewrite, train = experiment.rewrite, experiment.train
-    joined = Cluster(experiment.ray, rewrite, lambda: planned_reservations(rewrite, train, rewrites=True))
+    joined = Cluster(
+        experiment.ray, rewrite, lambda: planned_reservations(rewrite, train, experiment.stream, rewrites=True)
+    )
     results = run_checks(cluster_checks(joined, Here(), outputs_of(experiment), inputs_on_nodes(experiment, "data")))
     joined.leave()
     return {result.name: result for result in results}
