@@ -56,11 +56,12 @@ class Burst:
 def random_bursts(
     random: Random, faults: int, most_after: int, longest: int = 4, kinds: Sequence[FaultKind] = FAULT_KINDS
 ) -> list[Burst]:
-    """Bursts of 1 to `longest` faults, `faults` in total."""
-    bursts = []
+    """Bursts of 1 to `longest` faults, `faults` in total. A slow request is not repeated, so others follow it."""
+    bursts: list[Burst] = []
     while faults:
         length = min(faults, random.randint(1, longest))
-        bursts.append(Burst(random.randint(0, most_after), random.choice(kinds), length))
+        after, kind = random.randint(0, most_after), random.choice(kinds)
+        bursts += [Burst(after, kind, 1)] * length if kind == "slow" else [Burst(after, kind, length)]
         faults -= length
     return bursts
 

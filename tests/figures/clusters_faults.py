@@ -42,7 +42,6 @@ _REWRITING_REQUESTS: tuple[tuple[FaultKind, str], ...] = (
     ("reset", "/data/005.tar"),
     ("unavailable", "/cleaned/attempts/003.tar"),
     ("cut", "/crowd/draws/0/007.tar"),
-    ("lost", "/crowd/verdicts/"),
     ("reset", "/recipe.json"),
 )
 """What fails 50 times in a row, and where: at the start, before and after generation, at a commit."""
@@ -50,7 +49,6 @@ _TRAINING_REQUESTS: tuple[tuple[FaultKind, str], ...] = (
     ("cut", "/data/005.tar"),
     ("reset", "/verdicts/"),
     ("unavailable", "/open_clip_model.safetensors"),
-    ("lost", "/rows.json"),
     ("reset", "/metrics.jsonl"),
 )
 _ANSWERS = frozenset({ExitCode.COMPLETE, ExitCode.INCOMPLETE, ExitCode.ENVIRONMENT})
@@ -119,7 +117,7 @@ def _disturbed(
     broken: tuple[tuple[FaultKind, str], ...],
 ) -> Iterator[Figure]:
     experiment = experiment_of(f"{verb}-bursts")
-    proxy.inject(random_bursts(Random(0), FAULTS, most_after=2))
+    proxy.inject(random_bursts(Random(0), FAULTS, most_after=1))
     code = exit_code_of(run, experiment)
     hits = proxy.hits.copy()
     proxy.clear()

@@ -24,7 +24,7 @@ def verbs_on_s3(show: int) -> Iterator[Figure]:
         job = experiment_on("s3://figures/job", Path(name), SHARDS, train=train, rewrite={"delivery": "inline"})
         run_one_job(job, ScriptedEngine)
         content = storage.read_json(storage.join(job.output, RUN_FILE))
-        samples = content["train"]["samples"]
+        samples = content["training"]["samples"]
         expected = SHARDS * SAMPLES * EPOCHS
         yield Figure(show, "laclip run on S3: samples trained on", samples, "samples", expected, expected)
         before = identities(job.output)

@@ -35,10 +35,24 @@ class ForgetfulFileSystem(MemoryFileSystem):  # type: ignore[misc]
         super().pipe_file(path, value, **kwargs)
 
 
+class UnconditionalFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """An object store that refuses conditional puts."""
+
+    protocol = "unconditional"
+    store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec declares it
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        if mode == "create":
+            raise TypeError("unexpected keyword argument 'mode'")
+        super().pipe_file(path, value, **kwargs)
+
+
 fsspec.register_implementation("forgetful", ForgetfulFileSystem, clobber=True)
+fsspec.register_implementation("unconditional", UnconditionalFileSystem, clobber=True)
 
 
-@pytest.fixture(params=["local", "memory", "forgetful"])
+@pytest.fixture(params=["local", "memory", "forgetful", "unconditional"])
 def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An output that does not exist yet, on each kind of storage."""
     monkeypatch.setattr(lease, "_SETTLE_S", 0.01)
