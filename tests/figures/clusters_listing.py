@@ -16,6 +16,7 @@ import requests
 import s3fs
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.indexing import make_index
 from laclip_ray.data.shards import list_dataset
 from laclip_ray.rewriting.storing.committed import Committed, CommittedTable
 from laclip_ray.rewriting.storing.statistics import Statistics
@@ -26,37 +27,58 @@ from tests.figures.names_server import BUCKET, COUNTS_PATH
 from tests.integration.procedures import REPOSITORY, child_environment
 
 COUNTS = (1_000, 10_000, 100_000)
+MOST = 1_000_000
+"""Listed, and not started over."""
+
+_START_S = 15.0
+"""Bar of a start over 100,000 committed shards."""
+_INDEX = f"s3://{BUCKET}/out/data-index.parquet"
+_HELD_BYTES = 200
+"""Bar of the driver's memory for each of a million listed shards, at its peak."""
 
 
 def listing(show: int) -> Iterator[Figure]:
-    """List a dataset, and find what is committed of it, for each number of shards."""
+    """List a dataset, with an index and without, and find what is committed of it, for each number of shards."""
     cpu_of_a_shard: dict[int, float] = {}
     for count in COUNTS:
         with _server(count) as url:
-            for task in ("list", "commit", "resume"):
+            for task, what in (("list", "listing"), ("index", ""), ("list", "listing with an index,"), ("commit", ""),
+                               ("resume", "a start with all committed,")):  # fmt: skip
                 before = _requests(url)
                 found = _measured(task, url)
                 count_of = sum(_requests(url).values()) - sum(before.values())
-                if task == "commit":
+                if not what:
                     continue
-                assert found["shards"] == count
-                what = "listing" if task == "list" else "a start with all committed,"
-                yield Figure(show, f"{what} {count:,} shards: requests", count_of, "requests",
-                             at_most=20 * max(1, count // 10_000) if task == "list" else None)  # fmt: skip
-                yield Figure(show, f"{what} {count:,} shards: time", found["seconds"], "s")
-                yield Figure(show, f"{what} {count:,} shards: CPU a shard", 1e6 * found["cpu_s"] / count, "us")
-                yield Figure(show, f"{what} {count:,} shards: memory a shard", 1024 * found["kib"] / count, "bytes")
-                if task == "list":
+                most = 20 * max(1, count // 10_000) if task == "list" else None
+                yield from _figures(show, f"{what} {count:,} shards", count, count_of, found, most)
+                if what == "listing":
                     cpu_of_a_shard[count] = found["cpu_s"] / count
+                if task == "resume" and count == COUNTS[-1]:
+                    yield Figure(show, f"{what} {count:,} shards: time", found["seconds"], "s", at_most=_START_S)
     ratio = cpu_of_a_shard[COUNTS[-1]] / cpu_of_a_shard[COUNTS[0]]
     yield Figure(show, f"CPU a shard of {COUNTS[-1]:,} over that of {COUNTS[0]:,}", ratio, "ratio", at_most=1.3)
+    with _server(MOST, "data/") as url:
+        found = _measured("list", url)
+        yield from _figures(show, f"listing {MOST:,} shards", MOST, sum(_requests(url).values()), found, None)
+        held = 1024 * found["kib"] / MOST
+        yield Figure(show, f"memory of each of {MOST:,} listed shards", held, "bytes", at_most=_HELD_BYTES)
+
+
+def _figures(
+    show: int, what: str, count: int, requests_made: int, found: dict[str, Any], most_requests: int | None
+) -> Iterator[Figure]:
+    assert found["shards"] == count
+    yield Figure(show, f"{what}: requests", requests_made, "requests", at_most=most_requests)
+    yield Figure(show, f"{what}: time", found["seconds"], "s")
+    yield Figure(show, f"{what}: CPU a shard", 1e6 * found["cpu_s"] / count, "us")
+    yield Figure(show, f"{what}: memory a shard", 1024 * found["kib"] / count, "bytes")
 
 
 @contextmanager
-def _server(count: int) -> Iterator[str]:
+def _server(count: int, *prefixes: str) -> Iterator[str]:
     environment = {**child_environment(), "PYTHONHASHSEED": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.figures.names_server", str(count)],
+        [sys.executable, "-m", "tests.figures.names_server", str(count), *prefixes],
         cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -85,7 +107,12 @@ def _measured(task: str, url: str) -> dict[str, Any]:
 
 
 def _list() -> int:
-    return len(list_dataset(DataConfig(path=f"s3://{BUCKET}/data")).shards)
+    return len(list_dataset(DataConfig(path=f"s3://{BUCKET}/data"), index=_INDEX).shards)
+
+
+def _index() -> int:
+    """Make the index; no shard has statistics beside it."""
+    return make_index(DataConfig(path=f"s3://{BUCKET}/data"), _INDEX).shards
 
 
 def _resume() -> int:
@@ -107,7 +134,7 @@ def _commit() -> int:
 
 
 def _main() -> None:
-    task: Callable[[], int] = {"list": _list, "commit": _commit, "resume": _resume}[sys.argv[1]]
+    task: Callable[[], int] = {"list": _list, "index": _index, "commit": _commit, "resume": _resume}[sys.argv[1]]
     s3fs.S3FileSystem().exists(f"{BUCKET}/none")  # the client's own start is not measured
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_s, started_cpu_s = time.monotonic(), time.process_time()

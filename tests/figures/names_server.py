@@ -1,15 +1,16 @@
 """An S3 server of names alone: it lists any number of objects that nobody had to write.
 
-    python -m tests.figures.names_server COUNT    # prints its port, and answers until it is ended
+    python -m tests.figures.names_server COUNT [PREFIX...]    # prints its port, and answers until it is ended
 
-The bucket `names` has COUNT objects below each of `PREFIXES`. What is put there is kept and listed, too. `/-/requests`
-gives the number of requests by kind. Signatures are not checked.
+The bucket `names` has COUNT objects below each prefix; without any, below each of `PREFIXES`. What is put there is kept
+and listed, too. `/-/requests` gives the number of requests by kind. Signatures are not checked.
 """
 
 import bisect
 import json
 import sys
 from collections import Counter
+from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -34,15 +35,16 @@ class Names(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, prefixes: Collection[str] = tuple(PREFIXES)) -> None:
         """Answer at a free port of this machine.
 
         Args:
             count: objects below each prefix.
+            prefixes: some of `PREFIXES`.
         """
         super().__init__(("127.0.0.1", 0), _Handler)
         self.count = count
-        self.keys = sorted(f"{prefix}{name.format(n)}" for prefix, name in PREFIXES.items() for n in range(count))
+        self.keys = sorted(f"{prefix}{PREFIXES[prefix].format(n)}" for prefix in prefixes for n in range(count))
         self.contents: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
 
@@ -154,6 +156,6 @@ def _etag(key: str) -> str:
 
 
 if __name__ == "__main__":
-    server = Names(int(sys.argv[1]))
+    server = Names(int(sys.argv[1]), sys.argv[2:] or tuple(PREFIXES))
     print(server.server_address[1], flush=True)
     server.serve_forever()

@@ -204,6 +204,19 @@ def test_estimate_prints_and_writes_no_files(tmp_path: Path, capsys: pytest.Capt
     assert "rewrite.budget.money needs rewrite.price" in capsys.readouterr().err
 
 
+def test_a_dataset_index_is_made_and_spares_opening_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"caption": "a small red box"}\n' * 3)
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n")
+    index = tmp_path / "out" / "data-index.parquet"
+    main(["data", "index", str(path)])
+    assert capsys.readouterr().out == f"{index}: 1 shards, 3 rows\n"
+    main(["data", "index", str(path)])
+    assert "speaks for 1 files; 0 changed and 0 new ones were read anew, 0 are gone" in capsys.readouterr().out
+    main(["data", "index", str(path), "--output", str(tmp_path / "elsewhere.parquet")])
+    assert (tmp_path / "elsewhere.parquet").read_bytes() == index.read_bytes()
+
+
 @pytest.fixture
 def captions(tmp_path: Path) -> str:
     """Four captions in a CSV without a header."""

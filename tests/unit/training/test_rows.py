@@ -151,3 +151,32 @@ def test_counting_up_to_a_number_reads_no_more_shards_than_it_needs(data: DataCo
     missing = replace(shards[0], url=str(tmp_path / "missing.tar"))
     assert count_up_to(10 * total, data, shards) == total
     assert count_up_to(1, data, [*shards, missing]) == 1
+
+
+def listed(data: DataConfig, rows_of_a: int) -> list[Shard]:
+    """The shards, of which a dataset index counts one."""
+    shards = list_shards(data)
+    return [replace(shards[0], listed_rows=rows_of_a), *shards[1:]]
+
+
+def test_shards_that_the_dataset_index_counts_are_not_opened(data: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "data" / "a.tar").write_bytes(bytes(99_999))  # reading it would give no row
+    found = find_rows(str(tmp_path / "new.json"), data, listed(data, 7), OWNER)
+    assert {name: (shard.usable, shard.is_of_index) for name, shard in found.items()} == {
+        "a.tar": (7, True),
+        "b.tar": (2, False),
+    }
+    of_captions = data.model_copy(update={"captions": "all"})  # a row may be several samples
+    assert find_rows(str(tmp_path / "new.json"), of_captions, listed(data, 7), OWNER)["a.tar"].usable == 0
+
+
+@case("Identity", "a shard replaced in a run that took its rows from the dataset index", "refused", exit_code=2)
+def test_a_replaced_file_is_refused_if_its_rows_were_never_read(data: DataConfig, tmp_path: Path) -> None:
+    url = str(tmp_path / "new.json")
+    write_rows(url, find_rows(url, data, listed(data, 3), OWNER))
+    assert find_rows(url, data, listed(data, 3), OWNER)["a.tar"].usable == 3
+    write_data(tmp_path / "data", "b", ["a cup", "a mug", " "], size=32)
+    find_rows(url, data, listed(data, 3), OWNER)
+    write_data(tmp_path / "data", "a", ["a cup", "a mug", " "], size=32)
+    with pytest.raises(UserError, match=r"1 of 2 shard files were replaced .*\(a\.tar\), and it took their rows"):
+        find_rows(url, data, listed(data, 3), OWNER)

@@ -69,6 +69,15 @@ def test_shards_without_a_row_count_are_taken_to_be_as_long_as_those_read() -> N
     )
 
 
+def test_tars_that_the_dataset_index_counts_are_counted() -> None:
+    tars = [Shard(f"{number}.tar", "", "webdataset", listed_rows=500 + number) for number in range(3)]
+    of_table = CaptionSample(shards=1, rows=501, distinct=0, captions=(), listed_rows=501)
+    assert count_captions(tars, of_table) == 500 + 501 + 502
+    half = CaptionSample(shards=1, rows=250, distinct=0, captions=(), listed_rows=500)
+    assert count_captions(tars, half) == 752
+    assert count_captions([*tars, Shard("3.tar", "", "webdataset")], of_table) == 1_503 + 501
+
+
 @case(
     "Reading data", "an estimate with data.captions: all, or with an unreadable file", "captions are counted, not rows"
 )

@@ -1,11 +1,13 @@
 """The register: it spares the shards' footers, and never says what the files do not say."""
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from laclip_ray import storage
@@ -126,3 +128,37 @@ def test_a_store_that_tells_no_changes_has_no_register(footers: list[str]) -> No
     assert made.committed() == from_footers(made)
     assert not storage.exists(storage.join(made.location, "verdicts", "gate", FILE_NAME))
     assert len(footers) == 3
+
+
+def as_earlier(rewrite_set: RewriteSet) -> None:
+    """Write the register as an earlier version did."""
+    url = str(register_of(rewrite_set))
+    committed = rewrite_set.committed()
+    table = storage.read_parquet(url).select(["shard", "revision", "identity"])
+    contents = [committed[shard] for shard in table.column("shard").to_pylist()]
+    for name, texts in {
+        "origin": [content.origin.to_json() for content in contents],
+        "statistics": [json.dumps(content.statistics.to_json()) for content in contents],
+        "digest": [content.digest for content in contents],
+    }.items():
+        table = table.append_column(name, pa.array(texts))
+    storage.write_parquet(url, table)
+
+
+def test_a_register_of_an_earlier_version_is_read_and_written_anew(rewrite_set: RewriteSet, footers: list[str]) -> None:
+    described = dict(rewrite_set.committed())
+    as_earlier(rewrite_set)
+    assert rewrite_set.committed() == described
+    save(rewrite_set)
+    assert "origin" not in storage.read_parquet(str(register_of(rewrite_set))).column_names
+    assert rewrite_set.committed() == described
+    assert footers == []
+
+
+def test_origins_and_files_are_those_of_the_shards(rewrite_set: RewriteSet) -> None:
+    committed = rewrite_set.committed()
+    assert dict(committed.origins()) == {shard: content.origin for shard, content in committed.items()}
+    assert committed.files() == {(shard, content.revision) for shard, content in committed.items()}
+    assert [content.digest for content in committed.values()] == [committed[shard].digest for shard in committed]
+    with pytest.raises(KeyError):
+        committed["none.tar"]
