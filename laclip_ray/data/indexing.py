@@ -68,7 +68,7 @@ def make_index(data: DataConfig, url: str) -> Indexed:
     log_left_out(listing.left_out, "data", len(listing.shards))
     indexed = Indexed(url, before=listing.index)
     shards = ShardTable()
-    for shard in _counted(listing.shards, indexed):
+    for shard in _counted(listing.shards.drained(), len(listing.shards), indexed):
         shards.append(shard)
         if shard.defect:
             indexed.uncounted.add(DEFECT, shard.name)
@@ -79,11 +79,10 @@ def make_index(data: DataConfig, url: str) -> Indexed:
     return indexed
 
 
-def _counted(shards: ShardTable, indexed: Indexed) -> Iterator[Shard]:
+def _counted(waiting: Iterator[Shard], count: int, indexed: Indexed) -> Iterator[Shard]:
     """The shards, tars with their number of samples where it is known."""
     misses: Counter[str] = Counter()
     """By directory, tars without a `_stats.json`; far below zero where one has it."""
-    waiting = iter(shards)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         while batch := list(islice(waiting, _MOST_MISSES)):
             asked = [_is_uncounted(shard) and misses[_directory(shard)] < _MOST_MISSES for shard in batch]
@@ -92,7 +91,7 @@ def _counted(shards: ShardTable, indexed: Indexed) -> Iterator[Shard]:
                 content = next(contents) if is_asked else None
                 indexed.requests += is_asked
                 if content is not None:
-                    misses[_directory(shard)] -= len(shards)
+                    misses[_directory(shard)] -= count
                     shard = replace(shard, listed_rows=_successes(content))
                     if shard.listed_rows is None:
                         indexed.uncounted.add(STATS_UNREADABLE, shard.name)

@@ -64,6 +64,10 @@ class ShardTable(Sequence[Shard]):
         """The shards' names, in order."""
         return self._rows.column("name")
 
+    def drained(self) -> Iterator[Shard]:
+        """The shards, which are dropped while they are read: so a table becomes another without both in memory."""
+        return map(self._shard, self._rows.drained())
+
     def places(self) -> PlacesByText:
         """Finds shards by name."""
         return PlacesByText(self._rows, "name")

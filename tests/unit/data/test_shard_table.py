@@ -44,6 +44,7 @@ def test_a_table_gives_its_shards_in_order(given_shards: list[Shard]) -> None:
         assert copy == given_shards
         assert copy[1:] == given_shards[1:]
         assert list(copy.names()) == [shard.name for shard in given_shards]
+        assert (list(copy.drained()), list(copy)) == (given_shards, [])
 
 
 @given(given_shards=st.lists(shards(), max_size=8, unique_by=lambda shard: shard.name))
