@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from laclip_ray.config import DataConfig, Experiment
+from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.records import NO_CAPTION, Shard
 from laclip_ray.data.shard_table import ShardsByName
 from laclip_ray.data.shards import list_shards, read_samples
@@ -128,7 +129,7 @@ def inspect_rewrites(
     check_reasons(reasons, list(dict.fromkeys([ACCEPTED, *RETRYABLE, *sorted(NO_CAPTION), *sorted(occurring)])))
     wanted = set(reasons) or {ACCEPTED, *occurring}
 
-    data_shards, notes = _shards_by_name(experiment.data)
+    data_shards, notes = _shards_by_name(experiment.data, experiment.output)
     selection = _Selection(wanted, samples, seed)
     changed: dict[str, int] = {}
     shards_read = 0
@@ -157,10 +158,10 @@ def _total(shards: Iterable[Committed]) -> Statistics:
     return total
 
 
-def _shards_by_name(data: DataConfig) -> tuple[ShardsByName | None, list[str]]:
+def _shards_by_name(data: DataConfig, output: str) -> tuple[ShardsByName | None, list[str]]:
     """The data's shards, or None and a note: sets can be inspected without their data."""
     try:
-        return ShardsByName(list_shards(data)), []
+        return ShardsByName(list_shards(data, index=beside(output))), []
     except UserError as error:
         return None, [f"whether rows have changed was not checked: {error}"]
 
