@@ -5,9 +5,10 @@ linked into place.
 
 Guarantees: of several processes that create a file at once, one succeeds.
 
-Not covered: stores without conditional puts, which refuse the condition (400, 501), or ignore it. There a file is
+Not covered: stores without conditional puts, which refuse the condition (400, 501) or ignore it. There a file is
 created after a look whether it exists, so the last one of several that look at once wins. `refuses_second_creation`
-tells such a store. A put that is repeated because its answer was lost is refused too: who needs to know reads the file.
+tells such a store. The same holds for larger files on a local file system without hard links. A put that is repeated
+because its answer was lost is refused too: who needs to know reads the file.
 """
 
 import logging
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _TRIES = 3
 """A put may be refused because of a file that is removed before it is looked for."""
+
+_ONE_WRITE_BYTES = 4096
+"""A local file of this size is written as a whole or not at all, for all practical purposes."""
 
 _FILE_IS_THERE = (409, 412)
 """HTTP status of a put whose condition does not hold; 409 while another process writes or removes the file."""
@@ -95,6 +99,11 @@ def _create_local(target: Path, content: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError:  # a file system without hard links
+            if len(content) > _ONE_WRITE_BYTES:
+                if target.exists():
+                    return False
+                aside.replace(target)
+                return True
             try:
                 with target.open("xb") as file:
                     file.write(content)

@@ -93,16 +93,28 @@ def test_a_file_is_created_only_once(location: str) -> None:
     assert len(storage.list_files(location)) == 1
 
 
+@pytest.mark.parametrize("size_bytes", [5, 5_000])
 def test_a_file_system_without_hard_links_creates_a_file_only_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError("links are not supported")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    assert create_bytes(str(tmp_path / "a"), b"first")
-    assert not create_bytes(str(tmp_path / "a"), b"second")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+    assert create_bytes(str(tmp_path / "a"), b"1" * size_bytes)
+    assert not create_bytes(str(tmp_path / "a"), b"2" * size_bytes)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1" * size_bytes]
+
+
+def test_a_larger_file_that_cannot_be_created_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    for name in ("hardlink_to", "replace"):
+        monkeypatch.setattr(Path, name, fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        create_bytes(str(tmp_path / "a"), b"1" * 5_000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_later_write_has_a_later_time(location: str) -> None:
