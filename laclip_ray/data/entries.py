@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from laclip_ray.config import DataConfig, StreamConfig
+from laclip_ray.data.held_out import HELD_OUT, is_held_out
 from laclip_ray.data.image_formats import ImageError, ImageLimits, image_problem
 from laclip_ray.data.images import ImageSpec, decode_and_crop
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
@@ -219,6 +220,8 @@ class _BlockBuilder:
 
 def _crop_or_skip_reason(spec: StreamSpec, epoch: int, sample: Sample) -> np.ndarray | str:
     """The cropped image of a sample, uint8 [P, P, 3], or the reason to skip the sample."""
+    if is_held_out(sample, spec.data):
+        return HELD_OUT
     if unusable := NO_CAPTION.intersection(sample.problems):
         return min(unusable)
     if sample.image is None:

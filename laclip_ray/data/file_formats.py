@@ -94,7 +94,9 @@ def choose_files(
                     left_out.add(GIVEN_TWICE, file.name)
                     continue
                 seen.add(file.url)
-            by_format.setdefault(file_format, FileTable(is_distinct=True)).append(file)
+            if file_format not in by_format:
+                by_format[file_format] = FileTable(is_distinct=True)
+            by_format[file_format].append(file)
     if data.format != "auto":
         (chosen,) = by_format.values()
         return chosen, data.format

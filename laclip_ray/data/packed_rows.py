@@ -47,6 +47,9 @@ class PackedRows:
                 rows._last = list(rows._rows(batch))
         return rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_near": (-1, 0, [])}
+
     def append(self, row: Row) -> None:
         """Add a row at the end."""
         self._last.append(row)
