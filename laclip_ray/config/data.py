@@ -54,6 +54,12 @@ class DataConfig(Section):
     max_rows_per_shard: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """Rows in a shard, at most. Larger Parquet files and tables are cut into row ranges."""
 
+    held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the samples that training leaves to evaluation (`evaluate.retrieval[].held_out`): a function of
+    (`held_out_seed`, id), with all captions of a picture on one side. They are rewritten like the others."""
+    held_out_seed: int = 0
+    """Decides which samples are held out; independent of `seed`, so runs with other seeds have the same ones."""
+
     @field_validator("image_schemes")
     @classmethod
     def _readable(cls, schemes: list[str]) -> list[str]:

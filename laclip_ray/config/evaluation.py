@@ -166,8 +166,10 @@ class RetrievalConfig(Section):
 
     name: DatasetName
     """Names the dataset in results. No other dataset of `retrieval` has the name."""
-    data: RetrievalDataConfig
-    """The shards."""
+    data: RetrievalDataConfig | None = None
+    """The shards. Required without `held_out`."""
+    held_out: bool = False
+    """Measure the held-out samples of the training data (`data.held_out`), with the captions that training reads."""
     max_samples: PositiveInt | None = None
     """Use only the first images, this many, with the captions in the rows up to the last of them. None: all."""
     wording: WordingConfig | None = None
@@ -176,6 +178,22 @@ class RetrievalConfig(Section):
     """Whether a caption that another image has too is a right answer (`match`) or a wrong one (`differ`, as in
     CLIP_benchmark). `auto`: `differ` if most images have several captions, and for CLIP_benchmark's retrieval sets, as
     the literature measures them; else `match`, because alt-texts repeat."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> "RetrievalConfig":
+        if self.held_out and self.data is not None:
+            raise ValueError(f"{self.name}: held_out reads the training data, and data names another; give one of them")
+        if not self.held_out and self.data is None:
+            raise ValueError(f"{self.name}: data is missing; give it, or held_out: true")
+        if self.data is not None and self.data.held_out:
+            raise ValueError(f"{self.name}: data.held_out only concerns training data; remove it here")
+        return self
+
+    def of_training(self, training: DataConfig) -> "RetrievalConfig":
+        """The set, with the training data as its `data` if it is the held-out samples."""
+        if not self.held_out:
+            return self
+        return self.model_copy(update={"data": RetrievalDataConfig.model_validate(training.model_dump())})
 
 
 class SugarCrepeConfig(Section):

@@ -96,6 +96,16 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _holds_out(self) -> "Experiment":
+        for number, dataset in enumerate(self.evaluate.retrieval):
+            if dataset.held_out and not self.data.held_out:
+                raise ValueError(
+                    f"evaluate.retrieval[{number}].held_out: data.held_out is 0, so training leaves no sample out; set "
+                    "it, for example to 0.02"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _scores_are_made(self) -> "Experiment":
         for key, score in self.text.scores.items() if self.text.reads_rewrites else ():
             gate = _GATE_OF_SCORE.get(score)

@@ -19,6 +19,7 @@ import numpy as np
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, RetrievalConfig, RetrievalDataConfig
+from laclip_ray.data.held_out import is_for_evaluation
 from laclip_ray.data.image_formats import ImageLimits, image_problem
 from laclip_ray.data.image_sources import ImageSource, images_in_order
 from laclip_ray.data.path_patterns import single_paths
@@ -100,6 +101,8 @@ class CaptionedSource:
 
     shard: Shard
     data: RetrievalDataConfig
+    is_held_out: bool = False
+    """Whether the rows are only the samples that training leaves out (`data.held_out`)."""
 
     @property
     def name(self) -> str:
@@ -109,7 +112,11 @@ class CaptionedSource:
     @property
     def key(self) -> str:
         """Digest of the shard's place and identity, and of how it is read."""
-        return digest_of("captioned", repr(self.shard), self.data.model_dump_json(exclude={"path", "captions"}))
+        excluded = {"path", "captions"}
+        if self.is_held_out:
+            return digest_of("held out", repr(self.shard), self.data.model_dump_json(exclude={"path"}))
+        excluded |= {"held_out", "held_out_seed"}  # no part of the rows, nor of the keys of earlier versions
+        return digest_of("captioned", repr(self.shard), self.data.model_dump_json(exclude=excluded))
 
     @property
     def exif(self) -> bool:
@@ -128,16 +135,20 @@ class CaptionedSource:
             OSError: the storage failed.
         """
         if self.shard.format != "webdataset":
-            samples = _reported(self.shard, self.data, with_images=False)
+            samples = self._samples(with_images=False)
             first = list(islice(samples, _ROWS_LOOKED_AT))
             if any(sample.image_path for sample in first):
                 yield from self._rows_of_files(chain(first, samples))
                 return
-        for sample in _reported(self.shard, self.data, with_images=True):
+        for sample in self._samples(with_images=True):
             if sample.image is not None:
                 yield _row(sample, sample.image)
             else:
                 yield _row(sample, None, image_problem(sample))
+
+    def _samples(self, with_images: bool) -> Iterator[Sample]:
+        samples = _reported(self.shard, self.data, with_images)
+        return (sample for sample in samples if not self.is_held_out or is_for_evaluation(sample, self.data))
 
     def _rows_of_files(self, samples: Iterator[Sample]) -> Iterator[Row]:
         directory = self.data.image_root or self.shard.url.rpartition("/")[0]
@@ -173,9 +184,15 @@ def _row(sample: Sample, image: bytes | None, problem: str = "", place: str = ""
     return Row(sample.id, image, problem, caption=sample.caption, row_problems=sample.problems, place=place)
 
 
-def captioned_sources(data: RetrievalDataConfig, setting: str) -> list[CaptionedSource]:
-    """The shards of a set, sorted by name; arguments and errors as in `list_shards`."""
-    return [CaptionedSource(shard, data) for shard in list_shards(data, setting)]
+def captioned_sources(data: RetrievalDataConfig, setting: str, is_held_out: bool = False) -> list[CaptionedSource]:
+    """The shards of a set, sorted by name; arguments and errors as in `list_shards`.
+
+    Args:
+        data: the set, or the training data.
+        setting: the config key of `data`.
+        is_held_out: whether the set is the held-out samples of the training data.
+    """
+    return [CaptionedSource(shard, data, is_held_out) for shard in list_shards(data, setting)]
 
 
 @dataclass(frozen=True)
@@ -203,7 +220,7 @@ def captioned_images(
     """Yield the usable rows of a set, and record the others.
 
     Args:
-        config: the set.
+        config: the set, from `RetrievalConfig.of_training`.
         sources: its shards.
         reader: their features.
         coverage: counts the captions.
@@ -213,9 +230,11 @@ def captioned_images(
         NoResultError: the storage refused a shard.
     """
     images = _Images(is_benchmark)
+    assert config.data is not None
     for source in sources:
         shard = source.shard
-        for row in coverage.read_shard(shard.name, until_damage(reader.rows(source)), shard.row_count):
+        expected = None if config.held_out else shard.row_count
+        for row in coverage.read_shard(shard.name, until_damage(reader.rows(source)), expected):
             captions, empty = _captions(row, shard, config.data)
             if empty:
                 coverage.skip(CAPTION_EMPTY, row.id, empty)

@@ -55,7 +55,7 @@ class CaptionedMeasure(SetMeasure):
         """Find the set's files, and read the rewrites of its captions if wording is measured with them.
 
         Args:
-            config: the set.
+            config: the set, from `RetrievalConfig.of_training`.
             setting: the config key of its data.
             most_skipped: `evaluate.max_skipped`.
             seed: of hard negatives and resamples.
@@ -64,8 +64,9 @@ class CaptionedMeasure(SetMeasure):
         Raises:
             UserError: with the set, if it or its rewrites cannot be used.
         """
-        is_benchmark = is_benchmark_set(config.data, setting)
-        sources = captioned_sources(config.data, setting)
+        assert config.data is not None
+        is_benchmark = not config.held_out and is_benchmark_set(config.data, setting)
+        sources = captioned_sources(config.data, setting, config.held_out)
         opened = cls(config, setting, sources, is_benchmark, most_skipped, seed)
         if config.wording is not None and config.wording.rewrites is not None:
             opened.rewrites = rewrites_by_caption(config.wording.rewrites, gate())
@@ -191,6 +192,7 @@ class CaptionedMeasure(SetMeasure):
         if self._problem:
             raise NoResultError(self._problem)
         if not coverage.used:
+            assert self.config.data is not None
             coverage.check(1.0, _remedy(self.config.data, self.setting, coverage))
         coverage.check(self.most_skipped)
         assert texts is not None

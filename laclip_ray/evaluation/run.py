@@ -75,7 +75,8 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
         if not os.environ.get("RAY_ADDRESS") and config.encoders.max <= 1:
             return _measure(config, sets, models, features, experiment.seed)
         reservation = cluster.Reservation("evaluate", (encoder_group(config),))
-        inputs = inputs_on_nodes(experiment, "evaluate")
+        held_out = ["data"] if any(each.held_out for each in config.retrieval) else []
+        inputs = inputs_on_nodes(experiment, "evaluate", *held_out)
         if config.checkpoint is None:
             inputs.append(("train.output", experiment.train_output))
         cluster.connect(experiment.ray, reservation, outputs, inputs)
@@ -131,9 +132,12 @@ def open_sets(experiment: Experiment, warns: bool = True) -> list[SetMeasure]:
         _warn_of_overlap(f"evaluate.labelled: {labelled.name}", opened.labelled.urls, training)
         sets.append(opened)
     for number, retrieval in enumerate(config.retrieval):
-        setting = f"evaluate.retrieval[{number}].data"
-        captioned = CaptionedMeasure.open(retrieval, setting, config.max_skipped, seed, gate)
-        _warn_of_overlap(setting, [source.shard.url for source in captioned.sources], training)
+        setting = "data" if retrieval.held_out else f"evaluate.retrieval[{number}].data"
+        captioned = CaptionedMeasure.open(
+            retrieval.of_training(experiment.data), setting, config.max_skipped, seed, gate
+        )
+        if not retrieval.held_out:
+            _warn_of_overlap(setting, [source.shard.url for source in captioned.sources], training)
         sets.append(captioned)
     sets += [SugarCrepeMeasure.open(examples, config.max_skipped) for examples in config.sugar_crepe]
     return sets

@@ -16,6 +16,7 @@ from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
+from laclip_ray.data.held_out import is_held_out
 from laclip_ray.data.image_formats import IMAGE_TOO_LARGE
 from laclip_ray.data.records import IMAGE_MISSING, NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import read_or_report
@@ -40,7 +41,7 @@ class ShardRows:
     """The rows of one shard."""
 
     usable: int
-    """Rows with a caption and an image member; from the dataset index, all rows."""
+    """Rows with a caption and an image member that are not held out; from the dataset index, all rows."""
     digest: str | None = None
     """Of the ids and captions of all rows, in order. None: from the dataset index, or recorded by an earlier version.
     """
@@ -145,7 +146,7 @@ def find_rows(
 def _first_count(data: DataConfig, shards: Sequence[Shard]) -> dict[str, ShardRows]:
     """The rows of a new run's shards: from the dataset index if it counts them, else by reading the shards."""
     listed: dict[str, ShardRows] = {}
-    if data.captions == "first":  # else a row may be several samples
+    if data.captions == "first" and not data.held_out:  # else a row may be several samples, or none
         for shard in shards:
             if shard.listed_rows is not None:
                 listed[shard.name] = ShardRows(shard.listed_rows, None, shard.file_identity)
@@ -222,14 +223,15 @@ def count_rows(data: DataConfig, shards: Sequence[Shard]) -> dict[str, ShardRows
 def count_shard(data: DataConfig, shard: Shard) -> ShardRows:
     """Count the rows of one shard."""
     samples = list(read_or_report(shard, data, with_images=False))
-    return ShardRows(sum(map(_is_usable, samples)), digest_samples(samples), shard.file_identity)
+    return ShardRows(sum(_is_usable(sample, data) for sample in samples), digest_samples(samples), shard.file_identity)
 
 
 def count_up_to(most: int, data: DataConfig, shards: Sequence[Shard]) -> int:
     """Count usable rows in this process, until there are `most`. Reads no more shards than it needs."""
     samples = (sample for shard in shards for sample in read_or_report(shard, data, with_images=False))
-    return sum(1 for _ in itertools.islice(filter(_is_usable, samples), most))
+    usable = (sample for sample in samples if _is_usable(sample, data))
+    return sum(1 for _ in itertools.islice(usable, most))
 
 
-def _is_usable(sample: Sample) -> bool:
-    return _UNUSABLE.isdisjoint(sample.problems)
+def _is_usable(sample: Sample, data: DataConfig) -> bool:
+    return _UNUSABLE.isdisjoint(sample.problems) and not is_held_out(sample, data)

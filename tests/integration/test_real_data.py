@@ -91,6 +91,7 @@ def test_a_clip_benchmark_set_opens_with_its_classes_and_every_image(data: Path)
 def test_the_example_on_real_pictures_is_measured_on_pictures_that_it_is_not_trained_on(data: Path) -> None:
     experiment = load_experiment(str(REPOSITORY / "configs/fluent_emoji.yaml"))
     (retrieval,) = experiment.evaluate.retrieval
+    assert retrieval.data is not None
     held_out = {shard.url for shard in list_shards(retrieval.data)}
     assert not files_in_training(held_out, experiment.data)
     training = {shard.url for shard in list_shards(experiment.data)}

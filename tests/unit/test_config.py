@@ -66,6 +66,19 @@ def test_an_unknown_key_is_refused_with_its_full_path(content: dict[str, Any], p
         (minimal(data={"path": 5}), "data.path", "valid string"),
         (minimal(rewrite={"gate": {"drop_copies": "yes"}}), "rewrite.gate.drop_copies", "'yes'"),
         (minimal(tune={"p": [0.5, "x"]}), "tune.p[1]", "'x'"),
+        (minimal(data={"path": "a", "held_out": 1.0}), "data.held_out", "1.0"),
+        (minimal(evaluate={"retrieval": [{"name": "a"}]}), "evaluate.retrieval[0]", "data is missing"),
+        (minimal(evaluate={"retrieval": [{"name": "a", "held_out": True}]}), "", "data.held_out is 0"),
+        (
+            minimal(evaluate={"retrieval": [{"name": "a", "held_out": True, "data": {"path": "b"}}]}),
+            "evaluate.retrieval[0]",
+            "give one of them",
+        ),
+        (
+            minimal(evaluate={"retrieval": [{"name": "a", "data": {"path": "b", "held_out": 0.1}}]}),
+            "evaluate.retrieval[0]",
+            "only concerns training data",
+        ),
         (minimal(data={"path": "a", "max_rows_per_shard": 10_001}), "data.max_rows_per_shard", "10001"),
     ],
 )

@@ -76,7 +76,8 @@ def captioned_rows(
     is_benchmark: bool = False,
 ) -> list[CaptionedImage]:
     """The rows of a captioned set; an image's embedding is its transformed pixels."""
-    sources = captioned_sources(config.data, "data")
+    assert config.data is not None
+    sources = captioned_sources(config.data, "data", config.held_out)
     with encoding(TestModel(), transform) as model:
         reader = read(model, sources)
         return list(captioned_images(config, sources, reader, coverage or Coverage(), is_benchmark))

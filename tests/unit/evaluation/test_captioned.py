@@ -52,6 +52,11 @@ def image_of(number: int) -> bytes:
     return picture(width=10 + number)
 
 
+def with_data(config: RetrievalConfig, changed: dict[str, Any]) -> RetrievalConfig:
+    assert config.data is not None
+    return config.model_copy(update={"data": config.data.model_copy(update=changed)})
+
+
 def config_of(path: Path | str | list[str], max_samples: int | None = None, **data: Any) -> RetrievalConfig:
     path = str(path) if isinstance(path, Path) else path
     return RetrievalConfig(name="set", data=RetrievalDataConfig(path=path, **data), max_samples=max_samples)
@@ -115,7 +120,7 @@ def mixed_caption_rows(root: Path, captions: Captions) -> RetrievalConfig:
 
 def caption_rows_in_ranges(root: Path, captions: Captions) -> RetrievalConfig:
     config = caption_rows(root, captions)
-    return config.model_copy(update={"data": config.data.model_copy(update={"max_rows_per_shard": 2})})
+    return with_data(config, {"max_rows_per_shard": 2})
 
 
 def rows_with_bytes(root: Path, captions: Captions) -> RetrievalConfig:
@@ -315,7 +320,7 @@ def test_only_the_first_caption_is_used_if_the_config_says_so(tmp_path: Path) ->
         directory = tmp_path / layout.__name__
         directory.mkdir()
         config = layout(directory, CAPTIONS)
-        config = config.model_copy(update={"data": config.data.model_copy(update={"captions": "first"})})
+        config = with_data(config, {"captions": "first"})
         assert images(config) == [texts[:1] for texts in CAPTIONS.values()]
 
 
@@ -387,7 +392,7 @@ def test_pictures_of_hostile_sizes_are_skipped(tmp_path: Path) -> None:
     config = captioned(tmp_path)
     thin, large = encode(Image.new("L", (1, 9_000))), encode(Image.new("1", (3_000, 3_000)))
     write_tar(tmp_path / "2.tar", [("t.png", thin), ("t.txt", b"thin"), ("l.png", large), ("l.txt", b"large")])
-    config = config.model_copy(update={"data": config.data.model_copy(update={"max_pixels": 8_999_999})})
+    config = with_data(config, {"max_pixels": 8_999_999})
     coverage = Coverage()
     assert len(images(config, coverage)) == 5
     assert coverage.skipped.names[IMAGE_TOO_LARGE] == ["l"]

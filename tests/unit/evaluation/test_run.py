@@ -14,8 +14,9 @@ import yaml
 
 from laclip_ray.cli import main
 from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.data.held_out import is_held_out
 from laclip_ray.data.image_formats import IMAGE_UNREADABLE
-from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING
+from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, Sample
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.models.building import create_model
@@ -49,7 +50,7 @@ def experiment_with(tmp_path: Path) -> Experiments:
     (tmp_path / "set" / "zeroshot_classification_templates.txt").write_text("a {c}\n")
     (tmp_path / "set" / "test" / "nshards.txt").write_text("1")
 
-    def experiment(**evaluate: Any) -> Experiment:
+    def experiment(data_held_out: float = 0.0, **evaluate: Any) -> Experiment:
         sets = {
             "labelled": [{"name": "animals", "path": str(tmp_path / "set")}],
             "retrieval": [{"name": "itself", "data": {"path": str(tmp_path / "set" / "test")}}],
@@ -58,7 +59,7 @@ def experiment_with(tmp_path: Path) -> Experiments:
             {
                 "name": "test",
                 "output": str(tmp_path / "out"),
-                "data": {"path": str(tmp_path / "set" / "test")},
+                "data": {"path": str(tmp_path / "set" / "test"), "held_out": data_held_out},
                 "evaluate": {**sets, "max_skipped": 1.0, **evaluate},
             }
         )
@@ -79,6 +80,16 @@ def test_results_name_the_model_the_metrics_and_the_first_skipped_samples(
         assert result["skipped"] == BROKEN
         assert result["skipped_reasons"] == {IMAGE_UNREADABLE: BROKEN}
         assert result["skipped_names"] == [f"broken{number:02}" for number in range(20)]
+
+
+def test_held_out_samples_of_the_training_data_are_a_set(experiment_with: Experiments) -> None:
+    experiment = experiment_with(labelled=[], retrieval=[{"name": "held-out", "held_out": True}], data_held_out=0.5)
+    (result,) = run_evaluation(experiment)["results"]
+    names = {f"k{number}" for number in range(IMAGES)} | {f"broken{number:02}" for number in range(BROKEN)}
+    held_out = {name for name in names if is_held_out(Sample(0, name, "", None), experiment.data)}
+    assert result["dataset"] == "held-out"
+    assert result["images"] == sum(name.startswith("k") for name in held_out)
+    assert result["skipped"] == sum(name.startswith("broken") for name in held_out)
 
 
 def test_every_form_of_a_models_name_gives_the_same_metrics(experiment_with: Experiments, tmp_path: Path) -> None:
