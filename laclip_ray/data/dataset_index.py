@@ -76,6 +76,11 @@ class IndexUse:
     vanished: int = 0
     """Files of the index that are gone."""
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it speaks for every file of the listing, and for no other."""
+        return not (self.changed or self.new or self.vanished)
+
     def describe(self) -> str:
         """One sentence."""
         return (
@@ -200,15 +205,19 @@ def beside(output: str) -> str:
 
 
 def keep_index(data: DataConfig, output: str, shards: ShardTable) -> None:
-    """Write the index beside an output, if listing the shards opened files that it did not speak for.
+    """Write the index beside an output, unless it is there and speaks for all files.
 
     Args:
         data: the dataset. Its own `data.index` stays as it is.
         output: of the experiment.
         shards: from `list_shards`.
     """
-    if data.index is None and shards.files_opened:
+    if data.index is not None or shards.is_indexed:
+        return
+    try:
         write_index(beside(output), shards, cutting_settings(data, shards[0].format))
+    except OSError as error:  # `output` may be unused if each verb has an output of its own
+        logger.warning("%s: the dataset index cannot be written, so the next verb lists without: %s", output, error)
 
 
 def write_index(url: str, shards: Sequence[Shard], settings: dict[str, Any]) -> None:

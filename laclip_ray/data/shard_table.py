@@ -33,8 +33,8 @@ class ShardTable(Sequence[Shard]):
 
     def __init__(self, shards: Iterable[Shard] = ()) -> None:
         """Take the shards."""
-        self.files_opened = 0
-        """Usable files that were opened to list them, because no dataset index spoke for them."""
+        self.is_indexed = False
+        """Whether a dataset index spoke for every file, and for no other."""
         self._rows = PackedRows(_SCHEMA)
         self._kinds: list[Shard] = []
         """What shards share, as shards whose URL is the start of theirs."""

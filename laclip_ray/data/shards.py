@@ -137,8 +137,8 @@ def list_dataset(data: DataConfig, setting: str = "data", index: str | None = No
     if len(splits.refused) == file_count:
         raise splits.refused[0]
     refuse_defects(shards)
-    shards.files_opened = splits.files_opened
     used = reader.close() if reader is not None and reader.is_there else None
+    shards.is_indexed = used is not None and used.is_current
     if used is not None:
         logger.info("%s", used.describe())
     return Listing(shards, found.left_out, found.format, used)
@@ -167,19 +167,13 @@ class _Splits:
     ) -> None:
         self._data, self._setting, self._format, self._index, self._pool = data, setting, file_format, index, pool
         self.refused: list[OSError] = []
-        self.files_opened = 0
 
     def of_files(self, named: Iterable[tuple[str, DataFile]]) -> Iterator[list[Shard]]:
         """The shards of each file, in order."""
         waiting = iter(named)
         while batch := list(islice(waiting, _FILES_AHEAD)):
             for split in [self._begin(name, file) for name, file in batch]:
-                if isinstance(split, list):
-                    yield split
-                    continue
-                shards = split.result()
-                self.files_opened += any(not shard.defect for shard in shards)
-                yield shards
+                yield split if isinstance(split, list) else split.result()
 
     def _begin(self, name: str, file: DataFile) -> list[Shard] | Future[list[Shard]]:
         shard = Shard(name, file.url, self._format, file_identity=storage.known_identity(file.info))

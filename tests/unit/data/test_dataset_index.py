@@ -23,6 +23,7 @@ from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import list_dataset, list_shards
 from laclip_ray.errors import UserError
 from tests.cases import case
+from tests.unit.conftest import tar_bytes
 
 SECTION = "Reading data"
 SETTINGS = {"format": "csv"}
@@ -228,3 +229,24 @@ def test_an_index_lies_on_an_object_store_too(data: DataConfig) -> None:
     shards = list_shards(data)
     write_index(index, shards, cutting_settings(data, "csv"))
     assert list_dataset(data, index=index).shards == shards
+
+
+def test_an_index_beside_the_output_follows_the_tars_too(tmp_path: Path) -> None:
+    tar = tar_bytes([("a.jpg", bytes(9_000)), ("a.txt", b"one")])
+    data, output = DataConfig(path=str(tmp_path / "data")), str(tmp_path / "out")
+    for name in ("0.tar", "1.tar"):
+        storage.write_bytes(f"{data.path}/{name}", tar)
+        keep_index(data, output, list_shards(data, index=beside(output)))
+        assert storage.read_parquet(beside(output)).column("shard").to_pylist()[-1] == name
+    assert list_shards(data, index=beside(output)).is_indexed
+    Path(str(data.path), "0.tar").unlink()
+    keep_index(data, output, list_shards(data, index=beside(output)))
+    assert storage.read_parquet(beside(output)).num_rows == 1
+
+
+def test_an_index_that_cannot_be_written_stops_no_verb(
+    data: DataConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").write_bytes(b"a file")
+    keep_index(data, str(tmp_path / "out"), list_shards(data))
+    assert "the dataset index cannot be written, so the next verb lists without" in caplog.text
