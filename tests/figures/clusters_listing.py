@@ -30,8 +30,8 @@ COUNTS = (1_000, 10_000, 100_000)
 MOST = 1_000_000
 """Listed, and not started over."""
 
-_START_S = 15.0
-"""Bar of a start over 100,000 committed shards."""
+_START_CPU_S = 15.0
+"""Bar of a start over 100,000 committed shards. Its time depends on what else the machine does."""
 _INDEX = f"s3://{BUCKET}/out/data-index.parquet"
 _HELD_BYTES = 200
 """Bar of the driver's memory for each of a million listed shards, at its peak."""
@@ -54,7 +54,7 @@ def listing(show: int) -> Iterator[Figure]:
                 if what == "listing":
                     cpu_of_a_shard[count] = found["cpu_s"] / count
                 if task == "resume" and count == COUNTS[-1]:
-                    yield Figure(show, f"{what} {count:,} shards: time", found["seconds"], "s", at_most=_START_S)
+                    yield Figure(show, f"{what} {count:,} shards: CPU", found["cpu_s"], "s", at_most=_START_CPU_S)
     ratio = cpu_of_a_shard[COUNTS[-1]] / cpu_of_a_shard[COUNTS[0]]
     yield Figure(show, f"CPU a shard of {COUNTS[-1]:,} over that of {COUNTS[0]:,}", ratio, "ratio", at_most=1.3)
     with _server(MOST, "data/") as url:
