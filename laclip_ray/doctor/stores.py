@@ -36,13 +36,14 @@ def check_data(data: DataConfig) -> Finding:
     """Whether the data can be listed and read: lists all paths, and reads a byte of the first file."""
     left_out = Tally()
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
-    files = [file for found in find_files(paths, "data", left_out).values() for file in found]
-    if not files:
+    found = find_files(paths, "data", left_out).values()
+    first = next((file for files in found for file in files), None)
+    if first is None:
         return failed(f"{', '.join(paths)}: no file is there", "Correct data.path")
-    fs, path = storage.filesystem(files[0].url)
+    fs, path = storage.filesystem(first.url)
     if not fs.cat_file(path, start=0, end=1):
-        return failed(f"{files[0].url} is empty", "Correct data.path, or replace the file")
-    return passed(f"{len(files):,} files listed, {files[0].url} can be read")
+        return failed(f"{first.url} is empty", "Correct data.path, or replace the file")
+    return passed(f"{sum(map(len, found)):,} files listed, {first.url} can be read")
 
 
 @dataclass
