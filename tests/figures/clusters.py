@@ -1,10 +1,11 @@
-"""Figures of clusters: storage with very many shards, its requests and its faults."""
+"""Figures of clusters: storage with very many shards, its requests and its faults; nodes that come and go."""
 
 from collections.abc import Callable, Collection, Iterator
 
 from tests.figures.clusters_bytes import captions_of_a_tar
 from tests.figures.clusters_faults import faults
 from tests.figures.clusters_listing import listing
+from tests.figures.clusters_nodes import nodes
 from tests.figures.clusters_requests import requests
 from tests.figures.clusters_verbs import verbs_on_s3
 from tests.figures.figure import Figure, outcomes_of_tests
@@ -21,6 +22,7 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (3, lambda show: outcomes_of_tests(show, "../integration/test_object_store_lease.py")),
         (3, verbs_on_s3),
         (3, faults),
+        (4, nodes),
         (5, cluster_files),
         (7, lambda show: outcomes_of_tests(show, "status/test_setups.py", "doctor/test_setups.py")),
     )
