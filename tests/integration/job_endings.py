@@ -46,11 +46,11 @@ def client_environment() -> dict[str, str]:
 
 def arguments(directory: Path) -> dict[str, list[str]]:
     """By ending, the words that a job is submitted with: the verb, the config and overrides."""
-    retrieval = [{"name": name, "data": {"path": f"{directory}/{name}"}} for name in ("data", "broken")]
+    broken = json.dumps([{"name": "broken", "data": {"path": f"{directory}/broken"}}])
     return {
         "success": ["evaluate", "mine.yaml"],
         "bad input": ["rewrite", "mine.yaml", "data.path=/nowhere/*.tar"],
-        "incomplete": ["evaluate", "mine.yaml", f"evaluate.retrieval={json.dumps(retrieval)}"],
+        "incomplete": ["evaluate", "mine.yaml", f"evaluate.retrieval={broken}"],
         "stop": ["rewrite", "mine.yaml", "ray.autoscaling=true", "rewrite.engine.cpus_per_actor=1000"],
     }
 
