@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from tests.figures.clusters_bytes import captions_of_a_tar
 from tests.figures.clusters_faults import faults
+from tests.figures.clusters_jobs import endings
 from tests.figures.clusters_listing import listing
 from tests.figures.clusters_nodes import nodes
 from tests.figures.clusters_requests import requests
@@ -24,6 +25,7 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (3, faults),
         (4, nodes),
         (5, cluster_files),
+        (6, endings),
         (7, lambda show: outcomes_of_tests(show, "status/test_setups.py", "doctor/test_setups.py")),
     )
     for show, measure in areas:
