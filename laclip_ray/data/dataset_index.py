@@ -182,7 +182,7 @@ def _shards_by_file(content: bytes, settings: dict[str, Any], url: str) -> Itera
 
 
 def _shards(parquet: pq.ParquetFile) -> Iterator[Shard]:
-    for batch in parquet.iter_batches(_BATCH_ROWS):
+    for batch in parquet.iter_batches(_BATCH_ROWS, use_threads=False):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             yield _shard_of(*row)
 

@@ -42,7 +42,7 @@ class PackedRows:
         rows = cls(table.schema)
         for batch in table.combine_chunks().to_batches(_PART_ROWS):
             if batch.num_rows == _PART_ROWS:
-                rows._parts.append(batch)
+                rows._parts.append(batch.take(np.arange(_PART_ROWS)))  # a part of a table travels as the whole table
             else:
                 rows._last = list(rows._rows(batch))
         return rows

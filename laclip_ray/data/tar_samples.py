@@ -57,13 +57,13 @@ def samples_of_group(row: int, group: Group, fields: Fields, data: DataConfig) -
 
 def _caption_values(group: Group, fields: Fields, data: DataConfig) -> Any:
     if "txt" in group.members:
-        return (_as_utf8(group.members["txt"]),)
+        return (as_utf8(group.members["txt"]),)
     return select_captions(fields.get(data.caption_column), data.captions)
 
 
 def json_fields(group: Group) -> Fields:
     """The fields of a group's json member; empty without one that can be read."""
-    content = _as_utf8(group.members.get("json"))
+    content = as_utf8(group.members.get("json"))
     fields = parse_json(content) if content else None
     return fields if isinstance(fields, Mapping) else {}
 
@@ -76,7 +76,7 @@ def _id(group: Group, fields: Fields, data: DataConfig) -> tuple[str, tuple[str,
     return (clean_id(text), ()) if text is not None else (group.key, (ID_MISSING,))
 
 
-def _as_utf8(content: bytes | None) -> bytes | None:
+def as_utf8(content: bytes | None) -> bytes | None:
     """The text of a member without its byte order mark, which may say that it is UTF-16 or UTF-32."""
     if content and content[0] in _FIRST_BYTES_OF_MARKS:
         for mark, encoding in _BYTE_ORDER_MARKS:

@@ -50,6 +50,12 @@ def test_a_table_and_a_pickle_hold_the_same_rows(rows: list[Any]) -> None:
     assert list(more) == [*rows, ("z", None, 1)]
 
 
+def test_a_pickle_of_a_tables_rows_has_their_size() -> None:
+    names = [f"{number:050d}" for number in range(400)]
+    rows = PackedRows.of(pa.table({"name": names}))
+    assert len(pickle.dumps(rows)) < 2 * len(pickle.dumps(names))
+
+
 @given(rows=ROWS)
 def test_drained_rows_come_once(rows: list[Any]) -> None:
     packed = PackedRows(SCHEMA, rows)
