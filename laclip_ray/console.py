@@ -241,7 +241,7 @@ def print_plan(console: Console, plan: RunPlan) -> None:
     """Print the stages, the remaining work, and a forecast for each delivery."""
     console.print(_stages_table(plan))
     _print_remaining_work(console, plan)
-    for note in plan.estimate.notes:
+    for note in (*plan.estimate.notes, *plan.doubts):
         console.print(f"  {note}", markup=False)
     if plan.images_per_s is None:
         console.print(

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "training",
             "evaluation",
             "onejob tuning",
-            "console status doctor submitting",
+            "console status doctor submitting survey",
             "demo",
             "cli",
             "__main__ jobs",

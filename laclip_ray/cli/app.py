@@ -6,7 +6,7 @@ Commands import their part of the package when they run, so `--help` and `--dry-
 import typer
 
 from laclip_ray import __version__
-from laclip_ray.cli import checkpoints, data, doctor, gate, preview, rewrites, status, submit, verbs
+from laclip_ray.cli import checkpoints, data, doctor, gate, init, preview, rewrites, status, submit, verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Rewrite captions with a language model and train CLIP on them, on a Ray cluster.",
 )
+app.command()(init.init)
 for verb in (verbs.rewrite, verbs.estimate, verbs.train, verbs.plan):
     app.command()(verb)
 app.command("run")(verbs.run_both)

@@ -16,6 +16,7 @@ from laclip_ray.rewriting.prices import load_prices
 from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.running.pipeline import engine_group
 from laclip_ray.training.checkpoint import read_position
+from laclip_ray.training.doubts import doubts
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.run import check_training, worker_group
@@ -50,6 +51,8 @@ class RunPlan:
     """Of rewriting."""
     forecasts: tuple[Forecast, ...]
     """Empty if the training speed is unknown."""
+    doubts: tuple[str, ...] = ()
+    """Settings that are hardly meant, each with a remedy."""
 
     @property
     def cheapest(self) -> Forecast | None:
@@ -68,6 +71,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     backlog = find_backlog(experiment)
     estimate = estimate_rewriting(experiment)
     train = experiment.train
+    trained = round(estimate.captions * (1 - experiment.data.held_out))
     fewest = engine_group(backlog)
     engines = replace(fewest, processes=experiment.rewrite.engine.actors.max if fewest.processes else 0)
     workers = worker_group(train)
@@ -75,7 +79,7 @@ def plan_run(experiment: Experiment) -> RunPlan:
     images_per_s = measured or train.expected_images_per_s
     options: tuple[Forecast, ...] = ()
     if images_per_s is not None:
-        epoch_hours = estimate.captions / images_per_s / 3_600
+        epoch_hours = trained / images_per_s / 3_600
         halves = _halves(backlog, estimate, engines, workers, epoch_hours)
         options = forecasts(halves, is_released=experiment.ray.autoscaling)
     return RunPlan(
@@ -87,11 +91,12 @@ def plan_run(experiment: Experiment) -> RunPlan:
         shards_done=backlog.untouched_shards,
         left_share=_left_share(backlog),
         epochs_left=_epochs_left(backlog),
-        steps_left=int(estimate.captions * _epochs_left(backlog)) // train.batch_size,
+        steps_left=int(trained * _epochs_left(backlog)) // train.batch_size,
         images_per_s=images_per_s,
         is_measured=measured is not None,
         estimate=estimate,
         forecasts=options,
+        doubts=tuple(doubts(trained, train, experiment.evaluate)),
     )
 
 

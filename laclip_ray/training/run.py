@@ -3,6 +3,7 @@
 The same command resumes an interrupted run from its newest checkpoint. A finished run stays as it is.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from laclip_ray.rewriting.storing.score_checks import check_scores
 from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, check_weights, committed_sets
 from laclip_ray.training.batches import worker_batch_size
 from laclip_ray.training.checkpoint import newest_checkpoint, read_state
+from laclip_ray.training.doubts import doubts
 from laclip_ray.training.loop import LoopInput
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import drop_unloadable, repair_register
@@ -35,6 +37,8 @@ from laclip_ray.training.rows import ShardRows, count_up_to, find_rows, usable_r
 from laclip_ray.training.run_record import check_record, pinned_rewrites, run_name, write_record
 from laclip_ray.training.summary import TrainingResult, finish, finished_result
 from laclip_ray.training.trainer import fit
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(
@@ -113,6 +117,8 @@ def _begin(
     counted = find_rows(paths.rows, experiment.data, shards, run_name(paths), rows)
     length = RunLength(sum(usable_rows(counted).values()), train.epochs, train.batch_size)
     length.check()
+    for doubt in doubts(length.samples_per_epoch, train, experiment.evaluate):
+        logger.warning("%s", doubt)
     described = None
     if rewrites is not None and supply is None:
         described = rewrites.describe()

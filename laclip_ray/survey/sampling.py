@@ -1,0 +1,92 @@
+"""Read some rows of some shards, and count what they hold."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from laclip_ray.config import DataConfig
+from laclip_ray.data.image_formats import ImageError, ImageLimits
+from laclip_ray.data.pictures import open_rgb
+from laclip_ray.data.records import NO_CAPTION, Sample, Shard
+from laclip_ray.data.shards import read_or_report
+from laclip_ray.survey.captions import CaptionCounts, PictureSizes
+from laclip_ray.survey.facts import Rows, Sampled
+from laclip_ray.tally import Tally
+
+_SHARDS = 8
+_ROWS = 512
+"""Rows of a shard whose captions are counted."""
+_PICTURE_SHARDS, _PICTURES = 4, 16
+"""Shards, and pictures of each, that are decoded."""
+_COUNTED_TARS = 8
+"""So many tars are read for their number of samples. It is estimated from some if there are more."""
+
+
+def spread(shards: Sequence[Shard], most: int) -> Iterator[Shard]:
+    """The first and the last shard, and some between: at most this many."""
+    count = min(most, len(shards))
+    return (shards[number * (len(shards) - 1) // max(count - 1, 1)] for number in range(count))
+
+
+def sample_rows(data: DataConfig, shards: Sequence[Shard], with_pictures: bool) -> Sampled:
+    """Count what the first rows of some shards hold.
+
+    Args:
+        data: how they are read.
+        shards: of the dataset.
+        with_pictures: whether to decode some pictures.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    captions, pictures, problems, rows = CaptionCounts(), PictureSizes(), Tally(), 0
+    for shard in spread(shards, _SHARDS):
+        for sample in islice(read_or_report(shard, data, with_images=False), _ROWS):
+            rows += 1
+            count_caption(sample, captions, problems)
+    if with_pictures:
+        for shard in spread(shards, _PICTURE_SHARDS):
+            for sample in islice(read_or_report(shard, data, with_images=True), _PICTURES):
+                count_picture(sample, data, pictures, problems)
+    return Sampled(rows, captions, pictures, problems, with_pictures)
+
+
+def count_caption(sample: Sample, captions: CaptionCounts, problems: Tally) -> None:
+    """Count a sample's caption, and its problems but those of its image."""
+    for problem in sample.problems:
+        if not problem.startswith("image_"):
+            problems.add(problem, sample.id)
+    if NO_CAPTION.isdisjoint(sample.problems):
+        captions.add(sample.caption)
+
+
+def count_picture(sample: Sample, data: DataConfig, pictures: PictureSizes, problems: Tally) -> None:
+    """Decode a sample's picture, and count its size or its problem."""
+    if sample.image is None:
+        for problem in sample.problems:
+            if problem.startswith("image_"):
+                problems.add(problem, sample.id)
+        return
+    try:
+        pictures.sizes.append(open_rgb(sample.image, ImageLimits.of(data), data.exif).size)
+    except ImageError as error:
+        problems.add(error.reason, sample.id)
+
+
+def count_rows(data: DataConfig, shards: Sequence[Shard]) -> Rows:
+    """The number of samples of tars: of a few by reading them, of many from the samples of some by their bytes."""
+    if all(shard.known_rows is not None for shard in shards):
+        return Rows(sum(shard.known_rows or 0 for shard in shards), True, "by the dataset index")
+    chosen = list(spread(shards, _COUNTED_TARS))
+    counts = [sum(1 for _ in read_or_report(shard, data, with_images=False)) for shard in chosen]
+    if len(chosen) == len(shards):
+        return Rows(sum(counts), True, "counted")
+    sizes = [_size_bytes(shard) for shard in shards]
+    read_bytes = sum(map(_size_bytes, chosen))
+    share = read_bytes / sum(sizes) if all(sizes) else len(chosen) / len(shards)
+    return Rows(round(sum(counts) / share), False, f"estimated from {len(chosen)} of {len(shards):,} tars")
+
+
+def _size_bytes(shard: Shard) -> int:
+    """Of the shard's file; 0 if its store does not tell it."""
+    size = shard.file_identity.partition("-")[0]
+    return int(size) if size.isdigit() else 0

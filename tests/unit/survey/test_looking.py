@@ -1,0 +1,118 @@
+"""What a look refuses, and what it says about ambiguous data."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laclip_ray.errors import UserError
+from laclip_ray.survey.describing import describe
+from laclip_ray.survey.facts import Facts
+from laclip_ray.survey.looking import look
+from tests import layouts
+from tests.unit.conftest import picture, write_tar
+
+
+def facts_of(path: Path | str, tmp_path: Path) -> Facts:
+    return look(str(path), str(tmp_path / "pairs.jsonl"))
+
+
+def refusal(path: Path, tmp_path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        facts_of(path, tmp_path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pictures_without_captions_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "set" / f"class{number}").mkdir(parents=True)
+        (tmp_path / "set" / f"class{number}" / "a.jpg").write_bytes(picture("JPEG"))
+    message = refusal(tmp_path / "set", tmp_path)
+    assert "3 pictures without captions; put a text file beside each" in message
+    assert "evaluate.labelled" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("captions.json", "write JSON arrays as JSON lines"),
+        ("captions.csv.gz", "unpack compressed tables"),
+        ("notes.md", "it holds 1 .md"),
+    ],
+)
+def test_files_of_no_format_are_refused_with_what_to_do(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text("[]")
+    assert message in refusal(tmp_path / "set", tmp_path)
+
+
+def test_tars_of_labels_are_refused_with_their_members(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", [("a.jpg", picture("JPEG")), ("a.cls", b"0")])
+    message = refusal(path, tmp_path)
+    assert "members: jpg, cls" in message
+    assert "evaluate.labelled" in message
+
+
+def test_a_table_without_texts_is_refused_with_its_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"width": [1, 2], "height": [3, 4]}), tmp_path / "a.parquet")
+    assert "no column of texts (columns: width, height)" in refusal(tmp_path / "a.parquet", tmp_path)
+
+
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "none", tmp_path)
+
+
+def test_the_format_of_most_bytes_is_read_and_the_others_are_named(tmp_path: Path) -> None:
+    layouts.hugging_face_parquet(tmp_path / "set")
+    (tmp_path / "set" / "notes.csv").write_text("a,b\n1,2\n")
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert facts.data.format == "parquet"
+    assert any("also holds csv" in note for note in facts.notes)
+
+
+def test_several_splits_are_named(tmp_path: Path) -> None:
+    layouts.hugging_face_parquet(tmp_path / "set")
+    content = (tmp_path / "set" / "train-00000-of-00001.parquet").read_bytes()
+    (tmp_path / "set" / "test-00000-of-00001.parquet").write_bytes(content)
+    assert any("several splits are read together (test, train)" in note for note in
+               facts_of(tmp_path / "set", tmp_path).notes)  # fmt: skip
+
+
+def test_other_columns_that_could_be_meant_are_named(tmp_path: Path) -> None:
+    table = {"url": ["http://h/1.jpg"] * 3, "caption": ["a cat sits"] * 3, "title": ["a cat"] * 3}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    lines = [*describe(facts_of(tmp_path / "a.parquet", tmp_path))]
+    assert any("'caption': by its name (others: 'title')" in line for line in lines)
+
+
+def test_image_paths_that_do_not_exist_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": "gone.jpg", "caption": "a cat"}) + "\n")
+    facts = facts_of(tmp_path / "a.jsonl", tmp_path)
+    assert any("set data.image_root" in note for note in facts.notes)
+
+
+def test_names_from_data_are_printed_escaped(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption\x1b[31m": ["a cat sits", "a dog sits"]}), tmp_path / "a.parquet")
+    assert not any("\x1b" in line for line in describe(facts_of(tmp_path / "a.parquet", tmp_path)))
+
+
+def test_lonely_pictures_and_texts_are_counted(tmp_path: Path) -> None:
+    directory = Path(layouts.pictures_with_texts(tmp_path / "set")) / "a"
+    (directory / "lonely.jpg").write_bytes(picture("JPEG"))
+    (directory / "readme.txt").write_text("no caption")
+    notes = "\n".join(facts_of(tmp_path / "set", tmp_path).notes)
+    assert "1 pictures have no text" in notes
+    assert "1 text files have no picture" in notes
+
+
+def test_many_tars_are_counted_by_the_bytes_of_some(tmp_path: Path) -> None:
+    for shard in range(20):
+        members = [(f"{row}.{kind}", picture("JPEG") if kind == "jpg" else b"a cat") for row in range(5)
+                   for kind in ("jpg", "txt")]  # fmt: skip
+        write_tar(tmp_path / "set" / f"{shard:02}.tar", members)
+    rows = facts_of(tmp_path / "set", tmp_path).rows
+    assert (rows.count, rows.is_exact) == (100, False)
+    assert rows.describe() == "about 100 samples (estimated from 8 of 20 tars)"
