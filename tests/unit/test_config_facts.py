@@ -20,6 +20,7 @@ from laclip_ray.config.markers import Marker
 
 INPUT_PATHS = {
     "data.path",
+    "data.index",
     "data.image_root",
     "rewrite.model",
     "rewrite.prompt_sets",
@@ -35,6 +36,7 @@ INPUT_PATHS = {
     "evaluate.others[].pretrained",
     *(f"evaluate.labelled[].{key}" for key in ("path", "class_names", "templates", "classes")),
     "evaluate.retrieval[].data.path",
+    "evaluate.retrieval[].data.index",
     "evaluate.retrieval[].data.image_root",
     "evaluate.retrieval[].wording.rewrites",
     "evaluate.sugar_crepe[].path",
@@ -123,7 +125,10 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
     [
         (InputPath, INPUT_PATHS),
         (OutputPath, OUTPUT_PATHS),
-        (MayChangeOnResume, {f"train.{name}" for name in MAY_CHANGE_ON_RESUME}),
+        (
+            MayChangeOnResume,
+            {"data.index", "evaluate.retrieval[].data.index", *(f"train.{name}" for name in MAY_CHANGE_ON_RESUME)},
+        ),
         (CanBeSwept, {"text", "stream", "model", "train"}),
         (
             FixedInSweep,

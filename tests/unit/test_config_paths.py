@@ -61,7 +61,7 @@ def experiment_with(key: str, value: Any) -> Experiment:
     section[last] = value
     if key.startswith(PICTURE):
         section.setdefault("model", "hf-hub:a/b")
-    if last == "image_root":
+    if last in ("index", "image_root"):
         section.setdefault("path", "s3://bucket/x")
     return parse_experiment(content)
 
@@ -91,6 +91,7 @@ WEIGHTS = (
 )
 INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.path": (("data/*.tar", "./data"), ("s3://bucket/data", "/data")),
+    "data.index": (("out/data-index.parquet",), ("s3://bucket/data-index.parquet",)),
     "data.image_root": (("images",), ("s3://bucket/images",)),
     "rewrite.model": (
         ("./model", "../model", "models/clip", "bare"),
@@ -118,6 +119,7 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "evaluate.sugar_crepe[].path": (("sugar-crepe/data",), ("s3://bucket/x",)),
     "evaluate.sugar_crepe[].images": (("val2017",), ("s3://bucket/x",)),
     "evaluate.retrieval[].data.path": (("shards",), ("s3://bucket/x",)),
+    "evaluate.retrieval[].data.index": (("index.parquet",), ("s3://bucket/index.parquet",)),
     "evaluate.retrieval[].data.image_root": (("images",), ("s3://bucket/x",)),
     "ray.shared_paths": (("shared",), ("/shared",)),
 }

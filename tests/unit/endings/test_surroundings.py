@@ -270,7 +270,7 @@ def test_a_file_that_the_error_does_not_name_is_the_one_that_was_written(
 
 
 def test_a_url_that_the_error_does_not_name_is_the_one_that_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise refused_by_s3("AccessDenied")
 
     monkeypatch.setattr(s3fs.S3FileSystem, "cat_file", refuse)
