@@ -7,9 +7,9 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from PIL import Image
 
 PAIRS = 24
 HOST = "http://127.0.0.1:1"
-"""Stands in layouts for the server of the pictures."""
+"""No server answers here. A figure serves the pictures."""
 
 _THINGS = ("fox", "owl", "hare", "boat", "mug", "kite")
 _COLOURS = ("red", "grey", "blue", "yellow")
@@ -53,39 +53,39 @@ def _write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             tar.addfile(info, io.BytesIO(content))
 
 
-def _members(numbers: Sequence[int], kind: str) -> Iterable[tuple[str, bytes]]:
+def _members(numbers: Sequence[int], kind: str, host: str = HOST) -> Iterable[tuple[str, bytes]]:
     for number in numbers:
         yield f"{number:05d}.jpg", picture(number)
         if kind != "json":
             yield f"{number:05d}.txt", CAPTIONS[number].encode()
         if kind != "txt":
-            fields = {"key": f"{number:05d}", "caption": CAPTIONS[number], "url": f"{HOST}/{number:05d}.jpg"}
+            fields = {"key": f"{number:05d}", "caption": CAPTIONS[number], "url": f"{host}/{number:05d}.jpg"}
             yield f"{number:05d}.json", json.dumps(fields).encode()
 
 
 _HALVES = (range(PAIRS // 2), range(PAIRS // 2, PAIRS))
 
 
-def webdataset(directory: Path) -> str:
+def webdataset(directory: Path, host: str = HOST) -> str:
     """Tars of pictures and text files."""
     for shard, numbers in enumerate(_HALVES):
         _write_tar(directory / f"{shard:05d}.tar", _members(numbers, "txt"))
     return str(directory)
 
 
-def webdataset_json(directory: Path) -> str:
+def webdataset_json(directory: Path, host: str = HOST) -> str:
     """Tars whose captions are in json members, given as a pattern with braces."""
     for shard, numbers in enumerate(_HALVES):
-        _write_tar(directory / f"{shard:05d}.tar", _members(numbers, "json"))
+        _write_tar(directory / f"{shard:05d}.tar", _members(numbers, "json", host))
     return str(directory / "{00000..00001}.tar")
 
 
-def img2dataset(directory: Path) -> str:
+def img2dataset(directory: Path, host: str = HOST) -> str:
     """What img2dataset writes: tars, and beside each a Parquet file of all tried URLs and its statistics."""
     for shard, numbers in enumerate(_HALVES):
-        _write_tar(directory / f"{shard:05d}.tar", _members(numbers, "both"))
-        rows = [(f"{number:05d}", CAPTIONS[number], f"{HOST}/{number:05d}.jpg", "success") for number in numbers]
-        rows.append((f"9{shard:04d}", "a lost one", f"{HOST}/lost.jpg", "failed_to_download"))
+        _write_tar(directory / f"{shard:05d}.tar", _members(numbers, "both", host))
+        rows = [(f"{number:05d}", CAPTIONS[number], f"{host}/{number:05d}.jpg", "success") for number in numbers]
+        rows.append((f"9{shard:04d}", "a lost one", f"{host}/lost.jpg", "failed_to_download"))
         keys, captions, urls, states = zip(*rows, strict=True)
         table = pa.table({"url": urls, "caption": captions, "key": keys, "status": states})
         pq.write_table(table, directory / f"{shard:05d}.parquet")
@@ -94,7 +94,7 @@ def img2dataset(directory: Path) -> str:
     return str(directory)
 
 
-def hugging_face_parquet(directory: Path) -> str:
+def hugging_face_parquet(directory: Path, host: str = HOST) -> str:
     """Parquet as `datasets` writes it: the picture is a struct of bytes and path."""
     directory.mkdir(parents=True, exist_ok=True)
     images = [{"bytes": picture(number), "path": name} for number, name in enumerate(_names())]
@@ -104,7 +104,7 @@ def hugging_face_parquet(directory: Path) -> str:
     return str(directory)
 
 
-def parquet_of_bytes(directory: Path) -> str:
+def parquet_of_bytes(directory: Path, host: str = HOST) -> str:
     """Parquet of encoded pictures, with ids and lists of captions."""
     directory.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {
@@ -116,31 +116,31 @@ def parquet_of_bytes(directory: Path) -> str:
     return str(directory / "0.parquet")
 
 
-def parquet_of_urls(directory: Path) -> str:
+def parquet_of_urls(directory: Path, host: str = HOST) -> str:
     """Parquet of URLs and captions, as LAION publishes them."""
     directory.mkdir(parents=True, exist_ok=True)
-    urls = [f"{HOST}/{name}" for name in _names()]
+    urls = [f"{host}/{name}" for name in _names()]
     table = pa.table({"URL": urls, "TEXT": CAPTIONS, "WIDTH": [40] * PAIRS, "similarity": [0.3] * PAIRS})
     pq.write_table(table, directory / "part-0.parquet")
     return str(directory)
 
 
-def csv_of_paths(directory: Path) -> str:
+def csv_of_paths(directory: Path, host: str = HOST) -> str:
     """CSV with paths below an `images` directory beside it."""
     _write_pictures(directory / "images")
     _write_csv(directory / "captions.csv", ("filepath", "title"), zip(_names(), CAPTIONS, strict=True))
     return str(directory / "captions.csv")
 
 
-def csv_of_urls(directory: Path) -> str:
+def csv_of_urls(directory: Path, host: str = HOST) -> str:
     """CSV with URLs, separated by semicolons."""
     directory.mkdir(parents=True, exist_ok=True)
-    rows = [(number, f"{HOST}/{name}", CAPTIONS[number]) for number, name in enumerate(_names())]
+    rows = [(number, f"{host}/{name}", CAPTIONS[number]) for number, name in enumerate(_names())]
     _write_csv(directory / "pictures.csv", ("number", "image_url", "caption"), rows, delimiter=";")
     return str(directory / "pictures.csv")
 
 
-def tsv_without_header(directory: Path) -> str:
+def tsv_without_header(directory: Path, host: str = HOST) -> str:
     """Captions and URLs without a header, as Conceptual Captions' lists."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [f"{caption}\t{HOST}/{name}\n" for caption, name in zip(CAPTIONS, _names(), strict=True)]
@@ -148,7 +148,7 @@ def tsv_without_header(directory: Path) -> str:
     return str(directory / "Train_GCC.tsv")
 
 
-def json_lines(directory: Path) -> str:
+def json_lines(directory: Path, host: str = HOST) -> str:
     """JSON lines with paths below their own directory."""
     _write_pictures(directory / "pictures")
     rows = [{"image": f"pictures/{name}", "caption": CAPTIONS[number]} for number, name in enumerate(_names())]
@@ -156,14 +156,14 @@ def json_lines(directory: Path) -> str:
     return str(directory)
 
 
-def imagefolder(directory: Path) -> str:
+def imagefolder(directory: Path, host: str = HOST) -> str:
     """Hugging Face's imagefolder: pictures with a metadata.csv beside them."""
     _write_pictures(directory / "train")
     _write_csv(directory / "train" / "metadata.csv", ("file_name", "text"), zip(_names(), CAPTIONS, strict=True))
     return str(directory)
 
 
-def pictures_with_texts(directory: Path) -> str:
+def pictures_with_texts(directory: Path, host: str = HOST) -> str:
     """Pictures with text files of the same names."""
     _write_pictures(directory / "a")
     for name, caption in zip(_names(), CAPTIONS, strict=True):
@@ -171,7 +171,7 @@ def pictures_with_texts(directory: Path) -> str:
     return str(directory)
 
 
-def captions_alone(directory: Path) -> str:
+def captions_alone(directory: Path, host: str = HOST) -> str:
     """Captions without pictures, which can only be rewritten."""
     directory.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"caption": CAPTIONS}), directory / "captions.parquet")
@@ -183,14 +183,21 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]],
         csv.writer(file, delimiter=delimiter).writerows([header, *rows])
 
 
-Layout = Callable[[Path], str]
-"""Writes itself into a directory, and returns what a user gives to `laclip init`."""
+class Layout(Protocol):
+    """Writes itself into a directory, and returns what a user gives to `laclip init`."""
+
+    __name__: str
+
+    def __call__(self, directory: Path, host: str = HOST) -> str:
+        """Write the files; `host` begins the URLs of pictures."""
+        ...
+
 
 WITH_PICTURES: tuple[Layout, ...] = (
     webdataset, webdataset_json, img2dataset, hugging_face_parquet, parquet_of_bytes, parquet_of_urls, csv_of_paths,
     csv_of_urls, tsv_without_header, json_lines, imagefolder, pictures_with_texts,
 )  # fmt: skip
-ON_HOSTS = frozenset({parquet_of_urls, csv_of_urls, tsv_without_header})
+ON_HOSTS: frozenset[Layout] = frozenset({parquet_of_urls, csv_of_urls, tsv_without_header})
 """Layouts whose pictures are fetched from `HOST`."""
 EXPECTED: dict[Layout, dict[str, Any]] = {
     webdataset: {},

@@ -12,13 +12,15 @@ from laclip_ray.rewriting.judging.text import words_of
 
 SHORT_WORDS = 3
 """A caption of fewer words says little."""
+MOST_COMPARED = 2_000_000
+"""Different captions that are remembered: each takes about 150 bytes."""
 _NO_SCRIPT = "none"
 """Of a caption without letters."""
 
 
 @dataclass
 class CaptionCounts:
-    """Captions as they come. Holds 8 bytes and more for each different caption."""
+    """Captions as they come. The first `MOST_COMPARED` different ones are looked for again."""
 
     words: Counter[int] = field(default_factory=Counter)
     """Captions by number of words."""
@@ -31,13 +33,18 @@ class CaptionCounts:
         """Count a caption."""
         self.words[len(words_of(caption))] += 1
         self.scripts[main_script(caption)] += 1
-        self._seen[hash_caption(caption)] += 1
+        self._remember(hash_caption(caption), 1)
+
+    def _remember(self, key: str, count: int) -> None:
+        if key in self._seen or len(self._seen) < MOST_COMPARED:
+            self._seen[key] += count
 
     def merge(self, other: "CaptionCounts") -> None:
         """Add the captions of another part."""
         self.words.update(other.words)
         self.scripts.update(other.scripts)
-        self._seen.update(other._seen)
+        for key, count in other._seen.items():
+            self._remember(key, count)
 
     @property
     def captions(self) -> int:
@@ -65,8 +72,9 @@ class CaptionCounts:
 
     @property
     def repeated_share(self) -> float:
-        """The share of captions that another sample has too."""
-        return self._share(sum(count for count in self._seen.values() if count > 1))
+        """The share of captions that another sample has too, of those that are remembered."""
+        remembered = self._seen.total()
+        return sum(count for count in self._seen.values() if count > 1) / remembered if remembered else 0.0
 
     def _share(self, count: int) -> float:
         return count / self.captions if self.captions else 0.0

@@ -8,6 +8,7 @@ Not covered: damage behind the rows that are read, such as a tar that is cut at 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,8 @@ ID_IN_OTHER_SHARD = "id_in_other_shard"
 """Note: another shard has the id too. Rewrites are joined by shard and id, so both are used."""
 
 _THREADS = 8
+_SHARDS_AHEAD = 64
+"""Shards that wait for a thread, or whose counts wait to be added, at most."""
 _MOST_IDS = 5_000_000
 """Ids that are compared between shards: each takes about 60 bytes."""
 
@@ -118,19 +121,20 @@ def check_data(
     known = None if None in rows else sum(count for count in rows if count is not None)
     has_pictures = with_pictures and (listing.format == "webdataset" or data.image_column is not None)
     check = DataCheck(len(shards), known, describe_left_out(listing.left_out), has_pictures)
+    check_one = partial(check_shard, data=data, rows=rows_per_shard, with_pictures=has_pictures)
+    waiting = iter(shards)
+    done = 0
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
-            for number, checked in enumerate(pool.map(_checker(data, rows_per_shard, has_pictures), shards), 1):
-                check.add(checked)
-                on_shard(number, len(shards))
+            while batch := list(islice(waiting, _SHARDS_AHEAD)):
+                for checked in pool.map(check_one, batch):
+                    check.add(checked)
+                    done += 1
+                    on_shard(done, len(shards))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return check
-
-
-def _checker(data: DataConfig, rows: int, with_pictures: bool) -> Callable[[Shard], ShardCheck]:
-    return lambda shard: check_shard(shard, data, rows, with_pictures)
 
 
 def check_shard(shard: Shard, data: DataConfig, rows: int, with_pictures: bool) -> ShardCheck:

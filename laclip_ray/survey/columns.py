@@ -96,7 +96,7 @@ def kind_of(column: Column) -> Kind:
         (Kind.URLS, is_url),
         (Kind.PATHS, is_image_path),
         (Kind.LISTS, _is_list_of_texts),
-        (Kind.TEXTS, lambda value: isinstance(value, str)),
+        (Kind.TEXTS, _is_text),
     )
     for kind, test in tests:
         if values and sum(map(test, values)) >= _MOST * len(values):
@@ -118,6 +118,16 @@ def _is_image(value: object) -> bool:
     if isinstance(value, Mapping):  # Hugging Face's image feature
         return "bytes" in value and "path" in value
     return isinstance(value, bytes) and value.startswith(_BEGINNINGS)
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text, or bytes that are: some writers of Parquet do not mark texts."""
+    if not isinstance(value, bytes):
+        return isinstance(value, str)
+    try:
+        return value.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_list_of_texts(value: object) -> bool:

@@ -259,9 +259,9 @@ def _look_at_pairs(path: str, content: _Content, table: str) -> Facts:
     notes = [f"the texts beside the pictures were written to {table}, which the config reads; run this again after a "
              "change"]  # fmt: skip
     if pairs.lonely_pictures:
-        notes.append(f"{pairs.lonely_pictures:,} pictures have no text file of their name, and are not read")
+        notes.append(f"pictures without a text file of their name, which are not read: {pairs.lonely_pictures:,}")
     if pairs.lonely_texts:
-        notes.append(f"{pairs.lonely_texts:,} text files have no picture of their name, and are not read")
+        notes.append(f"text files without a picture of their name, which are not read: {pairs.lonely_texts:,}")
     return Facts(
         data, "jsonl", 1, len(listing.shards), None, Rows(len(pairs.captions), True, "counted"),
         Choice(CAPTION_COLUMN, Kind.TEXTS, "text files beside pictures of the same name"),
@@ -274,7 +274,7 @@ def _refusal(path: str, content: _Content, pictures: int) -> str:
     """Why there is nothing to train on, and what to do."""
     if pictures:
         return (
-            f"data.path: {path!r} holds {pictures:,} pictures without captions; put a text file beside each "
+            f"data.path: {path!r} holds pictures ({pictures:,}) without captions; put a text file beside each "
             "(0001.jpg, 0001.txt), or a metadata.csv with the columns file_name and text. Pictures sorted into a "
             "directory for each class are a set for evaluate.labelled"
         )

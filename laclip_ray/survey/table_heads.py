@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from laclip_ray import storage
 from laclip_ray.config import DataConfig, Format
 from laclip_ray.data.csv_records import Dialect, Width, read_records
 from laclip_ray.data.dialect import detect_dialect
 from laclip_ray.data.lines import BLOCK_BYTES, Line, detect_form, split_lines
-from laclip_ray.data.parquet import read_footer
-from laclip_ray.data.parquet_types import decode_rows
-from laclip_ray.data.records import parse_json
+from laclip_ray.data.parquet import read_footer, read_rows
+from laclip_ray.data.parquet_types import is_text
+from laclip_ray.data.records import Shard, parse_json
 from laclip_ray.errors import UserError
 from laclip_ray.survey.columns import Column, lacks_header, name_columns
 
@@ -65,10 +65,15 @@ def _parquet_columns(url: str) -> list[Column]:
     footer = read_footer(url, "data")
     if isinstance(footer, str):
         raise UserError(footer)
-    fs, path = storage.filesystem(url)
-    with fs.open(path, "rb") as file:
-        batch = next(pq.ParquetFile(file).iter_batches(_PARQUET_ROWS), None)
-    return columns_of([] if batch is None else decode_rows(batch), url)
+    file = Shard(url, url, "parquet", row_count=footer.row_count)
+    rows = [row.fields for row in islice(read_rows(file, _texts_and_others), _PARQUET_ROWS) if row.problem is None]
+    return columns_of(rows, url)
+
+
+def _texts_and_others(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """The columns, with those that may hold images apart: the reader takes few of them at a time."""
+    texts = [field.name for field in schema if is_text(field.type)]
+    return texts, [name for name in schema.names if name not in texts]
 
 
 def _first_lines(url: str) -> list[Line]:
@@ -87,7 +92,8 @@ def _csv_head(url: str, file_format: Format, lines: Sequence[Line]) -> TableHead
     # With the columns known, the readers' own rules decide what quotes mean.
     data = DataConfig(path=url, columns=list(names) or None)
     rows = _rows(lines, Dialect(delimiter, detect_dialect(lines, file_format, data).is_quoted))
-    fitting = [row for row in rows[not has_none :] if Width.of(names).fits(row)]
+    rows = rows[not has_none :]
+    fitting = [row for row in rows if Width.of(names).fits(row)] or rows
     return TableHead(columns_of([dict(zip(names, row, strict=False)) for row in fitting], url), has_none)
 
 

@@ -11,7 +11,19 @@ from pathlib import Path
 from laclip_ray.versions import package_versions
 from tests.figures.figure import Figure
 
-AREAS = ("path", "rewriting", "training", "onejob", "tuning", "house", "right", "rewrites", "evaluation", "clusters")
+AREAS = (
+    "path",
+    "rewriting",
+    "training",
+    "onejob",
+    "tuning",
+    "house",
+    "right",
+    "rewrites",
+    "evaluation",
+    "clusters",
+    "people",
+)
 OUTPUT = Path(__file__).parents[2] / "build" / "figures.jsonl"
 
 

@@ -1,6 +1,5 @@
 """`laclip init` on every layout: its config parses, passes `--dry-run`, and reads each picture with its caption."""
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from tests.layouts import Layout
 ALL = (*layouts.WITH_PICTURES, layouts.captions_alone)
 
 
-@functools.cache
 def written(layout: Layout, directory: Path) -> str:
     return layout(directory / layout.__name__)
 

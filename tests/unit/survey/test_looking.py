@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.survey.describing import describe
 from laclip_ray.survey.facts import Facts
@@ -31,7 +33,7 @@ def test_pictures_without_captions_are_refused_with_what_to_do(tmp_path: Path) -
         (tmp_path / "set" / f"class{number}").mkdir(parents=True)
         (tmp_path / "set" / f"class{number}" / "a.jpg").write_bytes(picture("JPEG"))
     message = refusal(tmp_path / "set", tmp_path)
-    assert "3 pictures without captions; put a text file beside each" in message
+    assert "pictures (3) without captions; put a text file beside each" in message
     assert "evaluate.labelled" in message
 
 
@@ -104,8 +106,26 @@ def test_lonely_pictures_and_texts_are_counted(tmp_path: Path) -> None:
     (directory / "lonely.jpg").write_bytes(picture("JPEG"))
     (directory / "readme.txt").write_text("no caption")
     notes = "\n".join(facts_of(tmp_path / "set", tmp_path).notes)
-    assert "1 pictures have no text" in notes
-    assert "1 text files have no picture" in notes
+    assert "pictures without a text file of their name, which are not read: 1" in notes
+    assert "text files without a picture of their name, which are not read: 1" in notes
+
+
+@pytest.mark.parametrize("layout", [layouts.webdataset, layouts.csv_of_paths, layouts.pictures_with_texts],
+                         ids=lambda layout: layout.__name__)  # fmt: skip
+def test_urls_are_looked_at_like_local_paths(layout: layouts.Layout, tmp_path: Path) -> None:
+    given = Path(layout(tmp_path / "set")).relative_to(tmp_path)
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{tmp_path / 'set'}/", "/survey/set", recursive=True)
+    try:
+        facts = facts_of(f"memory://survey/{given}", tmp_path)
+        images = [
+            sample.image
+            for shard in list_shards(facts.data)
+            for sample in read_samples(shard, facts.data, with_images=True)
+        ]
+    finally:
+        memory.rm("/survey", recursive=True)
+    assert {*images} == {layouts.picture(number) for number in range(layouts.PAIRS)}
 
 
 def test_many_tars_are_counted_by_the_bytes_of_some(tmp_path: Path) -> None:
