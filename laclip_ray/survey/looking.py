@@ -25,7 +25,7 @@ from laclip_ray.data.shards import Listing, list_dataset, read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.survey.columns import Choice, Columns, Kind, choose_columns, is_image_path
 from laclip_ray.survey.facts import Facts, Rows
-from laclip_ray.survey.pairs import CAPTION_COLUMN, IMAGE_COLUMN, find_pairs, table_of_pairs
+from laclip_ray.survey.pairs import CAPTION_COLUMN, IMAGE_COLUMN, Pairs, find_pairs, table_of_pairs
 from laclip_ray.survey.sampling import count_rows, sample_rows
 from laclip_ray.survey.table_heads import TableHead, read_head
 from laclip_ray.survey.tar_heads import TXT, columns_of_tars
@@ -67,13 +67,18 @@ def look(path: str, pairs_table: str) -> Facts:
         OSError: the storage failed.
     """
     content = _content_of(path)
-    if not content.bytes_by_format:
-        return _look_at_pairs(path, content, pairs_table)
+    formats = content.bytes_by_format
+    pairs = find_pairs(content.pair_names)
+    if not formats or (pairs.captions and "webdataset" not in formats and not _have_local_pictures(content)):
+        return _look_at_pairs(path, content, pairs, pairs_table)
     notes: list[str] = []
-    chosen = max(content.bytes_by_format, key=lambda each: content.bytes_by_format[each])
+    if pairs.captions:
+        notes.append(f"pictures with a text file beside them, which are not read: {len(pairs.captions):,}")
+    are_beside = _are_beside_tars(content)
+    chosen: Format = "webdataset" if are_beside else max(formats, key=lambda each: formats[each])
     data = DataConfig(path=path)
-    others = sorted(content.bytes_by_format.keys() - {chosen})
-    if others and not _are_beside(content, chosen):
+    others = sorted(formats.keys() - {chosen})
+    if others and not are_beside:
         data = data.model_copy(update={"format": chosen})
         notes.append(f"{chosen} is read, which has most bytes; the path also holds {', '.join(others)} (data.format)")
     return _look_at(data, chosen, content, notes)
@@ -97,13 +102,23 @@ def _content_of(path: str) -> _Content:
     return content
 
 
-def _are_beside(content: _Content, chosen: Format) -> bool:
-    """Whether all other files describe tars beside them, which the listing leaves out itself."""
-    if chosen != "webdataset":
-        return False
-    tars = {kind_of(url).stem for url in content.first_urls[chosen]}
-    others = (url for each, urls in content.first_urls.items() if each != chosen for url in urls)
-    return all(kind_of(url).stem in tars for url in others)
+def _are_beside_tars(content: _Content) -> bool:
+    """Whether there are tars, and all other files describe them, which the listing leaves out itself."""
+    tars = {kind_of(url).stem for url in content.first_urls.get("webdataset", ())}
+    others = (url for each, urls in content.first_urls.items() if each != "webdataset" for url in urls)
+    return bool(tars) and all(kind_of(url).stem in tars for url in others)
+
+
+def _have_local_pictures(content: _Content) -> bool:
+    """Whether tables hold pictures or name image files. img2dataset's lists of pictures that it wrote name URLs."""
+    for chosen, urls in content.first_urls.items():
+        try:
+            image = _first_readable(sorted(urls), chosen)[1].image
+        except UserError:
+            continue
+        if image is not None and image.kind is not Kind.URLS:
+            return True
+    return False
 
 
 def _look_at(data: DataConfig, chosen: Format, content: _Content, notes: list[str]) -> Facts:
@@ -246,8 +261,7 @@ def _readable(data: DataConfig, table: str, root: str, values: Sequence[str]) ->
     return count
 
 
-def _look_at_pairs(path: str, content: _Content, table: str) -> Facts:
-    pairs = find_pairs(content.pair_names)
+def _look_at_pairs(path: str, content: _Content, pairs: Pairs, table: str) -> Facts:
     if not pairs.captions:
         raise UserError(_refusal(path, content, pairs.pictures))
     root = content.root
@@ -258,6 +272,8 @@ def _look_at_pairs(path: str, content: _Content, table: str) -> Facts:
     listing = list_dataset(data)
     notes = [f"the texts beside the pictures were written to {table}, which the config reads; run this again after a "
              "change"]  # fmt: skip
+    if content.bytes_by_format:
+        notes.append(f"tables without pictures of their own, which are not read: {', '.join(content.bytes_by_format)}")
     if pairs.lonely_pictures:
         notes.append(f"pictures without a text file of their name, which are not read: {pairs.lonely_pictures:,}")
     if pairs.lonely_texts:

@@ -101,6 +101,22 @@ def test_names_from_data_are_printed_escaped(tmp_path: Path) -> None:
     assert not any("\x1b" in line for line in describe(facts_of(tmp_path / "a.parquet", tmp_path)))
 
 
+def test_pictures_that_img2dataset_wrote_as_files_are_preferred_to_their_urls(tmp_path: Path) -> None:
+    layouts.pictures_with_texts(tmp_path / "set")
+    layouts.parquet_of_urls(tmp_path / "set")
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert facts.data.path == str(tmp_path / "pairs.jsonl")
+    assert any("not read: parquet" in note for note in facts.notes)
+
+
+def test_a_table_that_names_the_pictures_is_preferred_to_text_files(tmp_path: Path) -> None:
+    layouts.pictures_with_texts(tmp_path / "set")
+    layouts.imagefolder(tmp_path / "set")
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert facts.data.image_column == "file_name"
+    assert any("a text file beside them, which are not read: 24" in note for note in facts.notes)
+
+
 def test_lonely_pictures_and_texts_are_counted(tmp_path: Path) -> None:
     directory = Path(layouts.pictures_with_texts(tmp_path / "set")) / "a"
     (directory / "lonely.jpg").write_bytes(picture("JPEG"))
