@@ -68,6 +68,15 @@ def test_a_plan_counts_processes_shards_epochs_and_steps(experiment: Experiment)
     assert not Path(experiment.output).exists()
 
 
+def test_a_plan_tells_doubtful_settings_and_leaves_held_out_samples_out(experiment: Experiment) -> None:
+    plan = plan_run(with_overrides(experiment, {"train.batch_size": 20, "data.held_out": 0.2}))
+    assert plan.steps_left == 3 * 16 // 20
+    batch, evaluation = plan.doubts
+    assert batch.startswith("train.batch_size: a batch of 20 is larger than the data (16 samples an epoch)")
+    assert evaluation.startswith("evaluate: no set is configured")
+    assert all(doubt in printed(plan).replace("\n", " ") for doubt in ("larger than the data", "no set is configured"))
+
+
 def test_without_the_speed_of_training_there_is_no_forecast_and_it_says_so(experiment: Experiment) -> None:
     plan = plan_run(experiment)
     assert plan.forecasts == ()
