@@ -98,6 +98,7 @@ def _rewrite_lines(gpus: int) -> Sequence[tuple[str, str]]:
 
 def _training_lines(settings: Settings) -> Sequence[tuple[str, str]]:
     steps = settings.steps_per_epoch
+    most = "" if settings.measured is None else f", max_samples: {settings.measured}"
     sizes = f"epochs: {settings.epochs}, batch_size: {settings.batch_size}, workers: {settings.workers}"
     rates = f"learning_rate: {_value(settings.learning_rate)}, warmup_epochs: {_value(settings.warmup_epochs)}"
     intervals = f"log_every_steps: {settings.log_every_steps}, checkpoint: {{every_steps: {settings.checkpoint_steps}}}"
@@ -106,7 +107,7 @@ def _training_lines(settings: Settings) -> Sequence[tuple[str, str]]:
         (f"train: {{{sizes},", f"about {steps:,} steps an epoch; a worker a GPU"),
         (f"  {rates},", ""),
         (f"  {intervals}}}", ""),
-        (f"evaluate: {{retrieval: [{{name: {HELD_OUT_SET}, held_out: true}}]}}", "the samples of data.held_out"),
+        (f"evaluate: {{retrieval: [{{name: {HELD_OUT_SET}, held_out: true{most}}}]}}", "samples of data.held_out"),
     ]
 
 

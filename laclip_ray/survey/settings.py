@@ -19,6 +19,9 @@ SMALL_BATCH = 1_024
 """Up to here, CLIP's own peak learning rate is used; above it, the paper's."""
 HELD_OUT_PICTURES = 5_000
 """As many as COCO's retrieval set has, if the data has enough."""
+LEAST_HELD_OUT = 0.01
+"""Of large data more pictures are held out than are measured. Evaluation reads shards until it has enough, and with a
+smaller share it would read all."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Settings:
 
     held_out: float
     """`data.held_out`."""
+    measured: int | None
+    """Held-out pictures that are measured. None: all."""
     batch_size: int
     workers: int
     epochs: int
@@ -59,6 +64,7 @@ def settings_for(samples: int, gpus: int) -> Settings:
     warmup = min(max(1.0, WARMUP_STEPS / steps), epochs / 10)
     return Settings(
         held_out=held_out,
+        measured=HELD_OUT_PICTURES if samples * held_out > 1.1 * HELD_OUT_PICTURES else None,
         batch_size=batch,
         workers=workers,
         epochs=epochs,
@@ -71,13 +77,13 @@ def settings_for(samples: int, gpus: int) -> Settings:
 
 
 def held_out_share(samples: int) -> float:
-    """The share that is kept for evaluation: up to `HELD_OUT_PICTURES`, and 20 % of small data at most.
+    """The share that is kept for evaluation: enough for `HELD_OUT_PICTURES`, and 20 % of small data at most.
 
-    >>> held_out_share(12_000_000), held_out_share(100_000), held_out_share(1_000), held_out_share(12)
-    (0.00042, 0.05, 0.1, 0.2)
+    >>> held_out_share(12_000_000), held_out_share(200_000), held_out_share(1_000), held_out_share(12)
+    (0.01, 0.025, 0.1, 0.2)
     """
     wanted = min(HELD_OUT_PICTURES, max(0.05 * samples, min(100, 0.2 * samples)))
-    return float(f"{wanted / samples:.2g}")
+    return max(LEAST_HELD_OUT, float(f"{wanted / samples:.2g}"))
 
 
 def _epochs(samples: int) -> int:
