@@ -53,8 +53,9 @@ def verbs_on_s3(show: int) -> Iterator[Figure]:
 
 
 def identities(location: str) -> dict[str, str]:
-    """The identity of every file below a URL."""
-    return {url: storage.identity(url) for url in storage.list_files(location)}
+    """The identity of every file below a URL, apart from the summaries that each start writes anew."""
+    urls = storage.list_files(location)
+    return {url: storage.identity(url) for url in urls if not url.endswith(("/summary.json", f"/{RUN_FILE}"))}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> int:
