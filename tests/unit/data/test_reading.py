@@ -22,6 +22,8 @@ ELSEWHERE = {
     "path": "the shard's name and its file's identity",
     "format": "the shard's format",
     "index": "what is read anew, never what is read",
+    "held_out": "training leaves the samples out after it has read them",
+    "held_out_seed": "as `held_out`",
     "max_rows_per_shard": "the shard's range",
 }
 ONLY_IMAGES = {"image_root", "image_schemes", "private_hosts", "exif", "max_image_bytes", "max_pixels"}
