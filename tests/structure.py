@@ -13,8 +13,8 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     package: tuple(frozenset(layer.split()) for layer in layers)
     for package, layers in {
         "": (
-            "errors randomness store_pages intervals tally versions safe_import printable redaction reporting",
-            "logs storage",
+            "errors randomness store_pages intervals tally versions safe_import printable redaction",
+            "logs storage reporting",
             "endings creation",
             "config lease ray_start local_outputs node_labels",
             "ownership cluster",
@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "evaluation",
             "onejob tuning",
             "console status doctor submitting survey",
+            "run_report",
             "demo",
             "cli",
             "__main__ jobs",
@@ -59,6 +60,8 @@ PURE = (
     "status.outputs",
     "status.printing",
     "cli.status",
+    "run_report.report",
+    "cli.report",
     "submitting.package",
     "submitting.identity",
     "submitting.job",

@@ -6,7 +6,7 @@ Commands import their part of the package when they run, so `--help` and `--dry-
 import typer
 
 from laclip_ray import __version__
-from laclip_ray.cli import checkpoints, data, doctor, gate, init, preview, rewrites, status, submit, verbs
+from laclip_ray.cli import checkpoints, data, doctor, gate, init, preview, report, rewrites, status, submit, verbs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for verb in (verbs.evaluate, verbs.tune):
     app.command()(verb)
 app.command()(submit.submit)
 app.command()(status.status)
+app.command()(report.report)
 app.command()(doctor.doctor)
 app.command()(verbs.demo)
 app.add_typer(data.data_app, name="data")

@@ -73,6 +73,10 @@ def inspect_rewrites(
     rewrite_set: Annotated[list[str] | None, typer.Option("--set", help="Read only this set. Repeatable.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Examples to show for each reason.")] = 10,
     seed: Annotated[int, typer.Option(help="Decides which examples are shown.")] = 0,
+    html: Annotated[
+        str | None, typer.Option(help="Also write a page with pictures, captions and rewrites to this file or URL.")
+    ] = None,
+    captions: Annotated[int, typer.Option(min=1, max=1_000, help="Captions on the page.")] = 48,
 ) -> None:
     """Count rewrites by reason, and show examples of accepted and refused ones. Reads a few shards."""
     experiment = read_experiment(config, overrides)
@@ -80,6 +84,13 @@ def inspect_rewrites(
     from laclip_ray.rewriting.inspection import inspect_rewrites
 
     print_inspection(console, inspect_rewrites(experiment, reason or (), rewrite_set or (), samples=samples, seed=seed))
+    if html is not None:
+        from laclip_ray import storage
+        from laclip_ray.run_report.gallery_page import render_gallery_of
+
+        page = render_gallery_of(experiment, reason or (), rewrite_set or (), captions, seed)
+        storage.write_bytes(html, page.encode())
+        _echo(f"page: {html}")
 
 
 @rewrites_app.command("retry")

@@ -22,7 +22,8 @@ from laclip_ray.console import print_rewriting
 from laclip_ray.demo.report_parts import rewriting_summaries, rewritten_samples
 from laclip_ray.errors import UserError
 from laclip_ray.printable import printable_line
-from laclip_ray.reporting.report import Report, RewrittenSample, render_report
+from laclip_ray.reporting.gallery import RewrittenSample
+from laclip_ray.reporting.report import Report, render_report
 from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.running.result import RewritingResult

@@ -4,7 +4,8 @@ from itertools import islice
 
 from laclip_ray.config import Experiment
 from laclip_ray.data.shards import list_shards, read_samples
-from laclip_ray.reporting.report import Rewrite, RewritingSummary, RewrittenSample
+from laclip_ray.reporting.gallery import Rewrite, RewrittenSample
+from laclip_ray.reporting.report import RewritingSummary
 from laclip_ray.rewriting.running.result import RewritingResult
 from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
 

@@ -23,7 +23,8 @@ from laclip_ray.demo.world import write_world
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.intervals import mean_interval
-from laclip_ray.reporting.report import Report, ResultRow, RewrittenSample, render_report
+from laclip_ray.reporting.gallery import RewrittenSample
+from laclip_ray.reporting.report import Report, ResultRow, render_report
 from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.running.result import RewritingResult

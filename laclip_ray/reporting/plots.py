@@ -20,7 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 HalfWidth = Callable[[Sequence[float]], float | None]
 """Computes half the width of a mean's 95 % interval (Student's t) from the values of several seeds."""
 
-SIZE_IN = (6.4, 3.8)
+SIZE_IN, WIDE_SIZE_IN = (5.4, 3.4), (7.4, 4.2)
+"""Of a plot beside others, which a phone shows at about its natural size; and of one across the page."""
 SERIES_COLOURS = ("#3478d4", "#cf6a00", "#1f8a5b", "#a855c9", "#d4447c", "#12899b", "#9a6b35", "#77808c")
 """Each has a contrast of 3 : 1 or more to a white and to a near-black page."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -68,24 +69,90 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     Returns:
         An `<svg>` element.
     """
+    return lines("Training loss", "epoch", curves, y_label="loss")
+
+
+def lines(
+    title: str,
+    x_label: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    y_label: str = "",
+    as_share: bool = False,
+    from_zero: bool = False,
+) -> str:
+    """Plot lines.
+
+    Args:
+        title: of the plot.
+        x_label: of its axis.
+        series: the points of each line, by its name.
+        y_label: of its axis; empty: the title says it.
+        as_share: whether values are shares and shown in per cent.
+        from_zero: whether the vertical axis begins at zero.
+
+    Returns:
+        An `<svg>` element.
+    """
     with style.context(["default", STYLE]):
-        figure, axes = _axes("Training loss", "epoch", "loss")
-        lines = []
-        for index, points in enumerate(curves.values()):
-            lines += axes.plot(
-                [epoch for epoch, _ in points],
-                [loss for _, loss in points],
+        figure, axes = _axes(title, x_label, y_label)
+        drawn = []
+        for index, points in enumerate(series.values()):
+            drawn += axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
                 color=SERIES_COLOURS[index % len(SERIES_COLOURS)],
                 linestyle=DASHES[index // len(SERIES_COLOURS) % len(DASHES)],
-                linewidth=1.8 if len(curves) <= len(SERIES_COLOURS) else 1.2,
+                linewidth=1.8 if len(series) <= len(SERIES_COLOURS) else 1.2,
                 marker="o" if len(points) == 1 else None,
             )
-        _legend(figure, lines, list(curves))
-        return _svg(figure, "Training loss of each run over the epochs", curves)
+        if as_share:
+            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        if from_zero:
+            axes.set_ylim(bottom=0.0)
+        if len(series) > 1 or any(not name.startswith("value") for name in series):
+            _legend(figure, drawn, list(series))
+        return _svg(figure, f"{title}, by {x_label}", (series, title))
+
+
+def histograms(title: str, x_label: str, values: Mapping[str, Sequence[float]], bins: int = 30) -> str:
+    """Plot how values are distributed, as shares of each group, over common bins.
+
+    Args:
+        title: of the plot.
+        x_label: of its axis.
+        values: by group; at least one value.
+        bins: their number.
+
+    Returns:
+        An `<svg>` element.
+    """
+    everything = np.concatenate([np.asarray(group, np.float64) for group in values.values()])
+    low, high = float(everything.min()), float(everything.max())
+    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
+    with style.context(["default", STYLE]):
+        figure, axes = _axes(title, x_label, "")
+        drawn = []
+        for index, group in enumerate(values.values()):
+            counts, _ = np.histogram(group, edges)
+            colour = SERIES_COLOURS[index % len(SERIES_COLOURS)]
+            drawn.append(axes.stairs(counts / max(1, len(group)), edges, color=colour, linewidth=1.6))
+            axes.stairs(counts / max(1, len(group)), edges, color=colour, fill=True, alpha=0.18)
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        _legend(figure, drawn, list(values))
+        return _svg(figure, f"{title}: distribution of {x_label}", (values, title))
+
+
+def _percent(value: float, _: object) -> str:
+    return f"{100 * value:g} %"
 
 
 def metric_against_p(
-    points: Mapping[float, Sequence[float]], metric: str, half_width: HalfWidth | None = None, as_share: bool = True
+    points: Mapping[float, Sequence[float]],
+    metric: str,
+    half_width: HalfWidth | None = None,
+    as_share: bool = True,
+    marked: tuple[float, str] | None = None,
+    is_wide: bool = False,
 ) -> str:
     """Plot a metric over the augmentation probability: each seed's value, their mean, and the mean's 95 % interval.
 
@@ -94,16 +161,22 @@ def metric_against_p(
         metric: the metric's name.
         half_width: computes the intervals. None: the plot has no intervals.
         as_share: whether values are shares and shown in per cent.
+        marked: a p to mark, and what it is.
+        is_wide: whether the plot takes the page's width.
 
     Returns:
         An `<svg>` element. A p with one seed has no interval.
     """
     with style.context(["default", STYLE]):
-        figure, axes = _axes(metric, "augmentation probability p", "")
+        figure, axes = _axes(metric, "augmentation probability p", "", WIDE_SIZE_IN if is_wide else SIZE_IN)
         shown, names = _draw_against_p(axes, points, half_width, as_share)
+        if marked is not None:
+            shown.append(axes.axvline(marked[0], color=SERIES_COLOURS[2], linestyle=DASHES[1], linewidth=1.4, zorder=1))
+            names.append(marked[1])
         if len(names) > 2:
             _legend(figure, shown, names)
-        return _svg(figure, f"{metric} against the augmentation probability p", (points, metric, as_share))
+        described = (points, metric, as_share, marked, is_wide)
+        return _svg(figure, f"{metric} against the augmentation probability p", described)
 
 
 def metrics_against_p(
@@ -171,16 +244,16 @@ def _draw_against_p(
     )
     names.append("one seed")
     if as_share:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low), min(1.0, high))
     if len(probabilities) <= 8:
-        axes.set_xticks(probabilities, [f"{p:g}" for p in probabilities])
+        axes.set_xticks(probabilities, [f"{p:.3g}" for p in probabilities])
     return shown, names
 
 
-def _axes(title: str, x_label: str, y_label: str) -> tuple[Any, Any]:
-    figure = Figure(figsize=SIZE_IN, layout="constrained")
+def _axes(title: str, x_label: str, y_label: str, size_in: tuple[float, float] = SIZE_IN) -> tuple[Any, Any]:
+    figure = Figure(figsize=size_in, layout="constrained")
     return figure, _styled(figure.add_subplot(), title, x_label, y_label)
 
 
@@ -199,12 +272,22 @@ def _legend(figure: Any, handles: list[Any], names: list[str]) -> None:
     """Put a legend below the axes, in as many columns as fit."""
     if not names:
         return
-    columns = max(1, min(len(names), 78 // (max(len(name) for name in names) + 7)))
+    width = round(figure.get_figwidth() * 12.2)  # characters of a line
+    columns = max(1, min(len(names), width // (max(len(name) for name in names) + 7)))
     # Matplotlib skips names that start with an underscore.
     placeholders = [str(index) for index in range(len(names))]
     legend = figure.legend(handles, placeholders, loc="outside lower center", ncols=columns)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(_printable(name))
+
+
+def on_ground(svg: str) -> str:
+    """A plot as a file of its own: on a light ground, which a dark page around it does not change."""
+    colours = (("currentColor", "#1b1f26"), ("var(--plot-grid, #d5d9df)", "#d5d9df"))
+    for page, own in colours:
+        svg = svg.replace(page, own)
+    end = svg.index(">") + 1
+    return f'{svg[:end]}<rect width="100%" height="100%" fill="#ffffff" />{svg[end:]}'
 
 
 def _printable(text: str) -> str:

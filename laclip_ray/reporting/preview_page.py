@@ -7,7 +7,7 @@ Not covered: choosing the captions, or computing the numbers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from laclip_ray.reporting.report import Table
+from laclip_ray.reporting.page import Table
 from laclip_ray.reporting.templates import render
 
 

@@ -1,46 +1,18 @@
-"""Render an HTML page about a run: results, plots, pictures with their rewrites, counts, times and versions.
+"""The page of the demo: results by p, plots, pictures with their rewrites, counts, times and versions.
 
-Guarantees: the page is a single file without external resources, and its content policy forbids loading any. All values
-of a `Report` are escaped and shown as text, because captions come from strangers. The type of an image is read from its
-first bytes. Equal reports give equal bytes. Empty sections are omitted.
+Guarantees: those of `page`. The type of an image is read from its first bytes.
 Not covered: choosing the samples, or checking the numbers.
 """
 
-import base64
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from markupsafe import Markup
-
+from laclip_ray.reporting.gallery import Gallery, RewrittenSample
+from laclip_ray.reporting.names import metric_name
+from laclip_ray.reporting.page import MISSING, Page, Pairs, Plot, Section, Table, render_page
 from laclip_ray.reporting.plots import HalfWidth, loss_curves, metric_against_p
-from laclip_ray.reporting.templates import render
-
-MISSING = "–"
-PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """A rewrite of one caption."""
-
-    prompt_set: str
-    text: str
-    reason: str | None
-    """The gate's reason to refuse it. None: accepted."""
-
-
-@dataclass(frozen=True)
-class RewrittenSample:
-    """A caption with its rewrites, and its picture if the data has pictures."""
-
-    sample_id: str
-    image: bytes | None
-    """A JPEG or PNG file. The page says that other formats are not shown. None: the sample has no picture."""
-    caption: str
-    rewrites: tuple[Rewrite, ...]
 
 
 @dataclass(frozen=True)
@@ -86,10 +58,6 @@ class Report:
     samples: Sequence[RewrittenSample] = ()
     rewriting: Sequence[RewritingSummary] = ()
     results: Sequence[ResultRow] = ()
-    tables: Sequence["Table"] = ()
-    """Further tables, below the tables of `results`."""
-    plots: Sequence[str] = ()
-    """Further plots, as SVG from `reporting.plots`."""
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     """The (epoch, loss) points of each run, by its name."""
     elapsed: Mapping[str, float] = field(default_factory=dict)
@@ -99,28 +67,6 @@ class Report:
     """Version of each package."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text. The first column names the row; the others are numbers."""
-
-    caption: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Card:
-    """A sample as the page shows it."""
-
-    sample_id: str
-    has_image: bool
-    image_url: str | None
-    """A data URL. None: there is no image, or it has another type than JPEG and PNG."""
-    caption: str
-    rewrites: Mapping[str, Sequence[Rewrite]]
-    """By prompt set."""
-
-
 def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
     """Render the page of `report` as a complete HTML document. Characters that UTF-8 cannot encode become `?`.
 
@@ -128,21 +74,34 @@ def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
         report: the content.
         half_width: computes the intervals of the plots against p. None: the plots have no intervals.
     """
-    several_seeds = _has_several_seeds(report.results)
-    # Only the plots, which `reporting.plots` escapes, are markup.
-    return render(
-        "report.html.jinja",
-        title=report.title,
-        introduction=report.introduction,
-        result_tables=[*_result_tables(report.results, several_seeds), *report.tables],
-        plots=[*_plots(report, half_width), *map(Markup, report.plots)],
-        cards=[_card(sample) for sample in report.samples],
-        has_pictures=any(sample.image is not None for sample in report.samples),
-        rewriting_tables=_rewriting_tables(report.rewriting),
-        elapsed=[(stage, _duration(seconds)) for stage, seconds in report.elapsed.items()],
-        notes=report.notes,
-        versions=report.versions,
-    )
+    results = _result_tables(report.results, _has_several_seeds(report.results))
+    gallery = Gallery.of(report.samples)
+    elapsed = tuple((stage, _duration(seconds)) for stage, seconds in report.elapsed.items())
+    sections = [
+        Section("results", "Results", tables=results),
+        Section("plots", "Plots", plots=_plots(report, half_width)),
+        gallery_section(gallery),
+        Section("rewriting", "Rewriting", tables=rewriting_tables(report.rewriting)),
+        Section("time", "Time", pairs=_pairs("Time taken by stage", ("stage", "time"), elapsed)),
+        Section("notes", "Notes", notes=report.notes),
+        Section("versions", "Versions", pairs=versions_pairs(report.versions)),
+    ]
+    return render_page(Page(report.title, introduction=report.introduction, sections=sections))
+
+
+def gallery_section(gallery: Gallery) -> Section:
+    """The section of a gallery."""
+    title = "Pictures and texts" if gallery.has_pictures else "Captions and rewrites"
+    return Section("pictures", title, gallery=gallery if gallery.cards else None)
+
+
+def versions_pairs(versions: Mapping[str, str]) -> list[Pairs]:
+    """The versions of packages; empty without any."""
+    return _pairs("Versions of the software", ("package", "version"), tuple(versions.items()))
+
+
+def _pairs(caption: str, headings: tuple[str, str], pairs: tuple[tuple[str, str], ...]) -> list[Pairs]:
+    return [Pairs(caption, headings, pairs)] if pairs else []
 
 
 def _by_p(results: Sequence[ResultRow]) -> dict[float, list[ResultRow]]:
@@ -156,11 +115,6 @@ def _has_several_seeds(results: Sequence[ResultRow]) -> bool:
 def _recalls(results: Iterable[ResultRow]) -> list[str]:
     """All retrieval metrics, in the order of their first appearance."""
     return list(dict.fromkeys(metric for row in results for metric in row.retrieval))
-
-
-def _metric_name(metric: str) -> str:
-    """Format `image_to_text_r1` as "image to text R@1"."""
-    return re.sub(r"\br(\d+)\b", r"R@\1", metric.replace("_", " "))
 
 
 def _percent(share: float) -> str:
@@ -182,7 +136,7 @@ def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Ta
     if not results:
         return []
     recalls = _recalls(results)
-    metrics = ("zero-shot top-1", "zero-shot mean per class", *map(_metric_name, recalls))
+    metrics = ("zero-shot top-1", "zero-shot mean per class", *map(metric_name, recalls))
     runs = Table(
         "Every run; accuracies and recalls in %",
         ("run", "p", "seed", *metrics, "final loss", "effective p", "steps"),
@@ -222,7 +176,7 @@ def _result_tables(results: Sequence[ResultRow], several_seeds: bool) -> list[Ta
     return [means, runs]
 
 
-def _plots(report: Report, half_width: HalfWidth | None) -> list[Markup]:
+def _plots(report: Report, half_width: HalfWidth | None) -> list[Plot]:
     """Zero-shot top-1 and the recalls at 1 against p (only with several p), then the loss curves."""
     plots = []
     grouped = _by_p(report.results)
@@ -237,33 +191,14 @@ def _plots(report: Report, half_width: HalfWidth | None) -> list[Markup]:
                 p: [row.retrieval[metric] for row in rows if metric in row.retrieval] for p, rows in grouped.items()
             }
             if metric.endswith("_r1") and sum(map(bool, points.values())) > 1:
-                name = _metric_name(metric)
+                name = metric_name(metric)
                 plots.append(metric_against_p(points, f"Retrieval, {name}", half_width))
     if any(report.curves.values()):
         plots.append(loss_curves(report.curves))
-    return [Markup(plot) for plot in plots]  # noqa: S704 - `reporting.plots` escapes
+    return [Plot(plot) for plot in plots]
 
 
-def _image_url(image: bytes) -> str | None:
-    """The image as a data URL. None if its first bytes are neither a JPEG's nor a PNG's."""
-    if image.startswith(PNG_MAGIC):
-        kind = "png"
-    elif image.startswith(JPEG_MAGIC):
-        kind = "jpeg"
-    else:
-        return None
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _card(sample: RewrittenSample) -> Card:
-    rewrites: dict[str, list[Rewrite]] = {}
-    for rewrite in sample.rewrites:
-        rewrites.setdefault(rewrite.prompt_set, []).append(rewrite)
-    url = None if sample.image is None else _image_url(sample.image)
-    return Card(sample.sample_id, sample.image is not None, url, sample.caption, rewrites)
-
-
-def _rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
+def rewriting_tables(summaries: Sequence[RewritingSummary]) -> list[Table]:
     """Counts by prompt set, then refusals by reason and problems, each by prompt set."""
     if not summaries:
         return []

@@ -1,12 +1,16 @@
 """Fill the templates of HTML pages. All values are escaped, except markup that the caller marks as such."""
 
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from laclip_ray.printable import printable
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of this package. Characters that UTF-8 cannot encode become `?`.
+    """Fill a template of this package. Control characters, also those that reorder text, become escape sequences.
 
     Args:
         template: its file name.
@@ -19,5 +23,15 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
     return environment.get_template(template).render(**values).encode("utf-8", "replace").decode()
+
+
+def source(name: str) -> str:
+    """A file of this package as it is."""
+    return (Path(__file__).parent / name).read_text()
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -6,7 +6,7 @@ Guarantees: results are computed from the stored stages alone. A partial sweep h
 import csv
 import io
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,10 @@ from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_config,
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.tasks import metric_names
 from laclip_ray.intervals import Interval, mean_interval
-from laclip_ray.reporting.plots import metrics_against_p
-from laclip_ray.reporting.report import MISSING, Report, Table, render_report
+from laclip_ray.reporting.names import full_name
+from laclip_ray.reporting.page import MISSING, Page, Plot, Section, Table, render_page
+from laclip_ray.reporting.plots import metric_against_p, metrics_against_p, on_ground
+from laclip_ray.reporting.report import versions_pairs
 from laclip_ray.tuning.comparison import Values, agreement, best_point, complete, differences, verdict
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import P_KEY, baseline_ps, constant_p
@@ -50,6 +52,11 @@ class Sweep:
     def metric(self) -> str:
         """The metric that the sweep maximises."""
         return objective_metric(self.experiment.tune, self.experiment.evaluate)
+
+    @property
+    def shown_metrics(self) -> list[str]:
+        """The metrics in the order of tables and plots: the maximised one first."""
+        return sorted(self.metrics, key=lambda name: (name != self.metric, name))
 
     @cached_property
     def begun(self) -> int:
@@ -91,10 +98,10 @@ class Sweep:
         if not self.baselines:
             best = best_point(values)
             return [
-                f"{self.metric}: {best} is best, {statistics.fmean(values[best].values()):.4f}. No complete point is "
-                "the same with p = 0 or the paper's uniform choice, so the gain from p is unknown."
+                f"{full_name(self.metric)}: {best} is best, {statistics.fmean(values[best].values()):.4f}. No complete "
+                "point is the same with p = 0 or the paper's uniform choice, so the gain from p is unknown."
             ]
-        return [verdict(values, baseline, self.metric, begun=self.begun) for baseline in self.baselines]
+        return [verdict(values, baseline, full_name(self.metric), begun=self.begun) for baseline in self.baselines]
 
 
 def _without_p(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,53 +159,94 @@ def write_sweep(sweep: Sweep) -> None:
     if not sweep.stages:
         return
     paths, best = SweepPaths(sweep.experiment.tune_output), best_experiment(sweep)
-    files = {paths.table: _csv(sweep), paths.plot: _plot(sweep), paths.best: to_config(best) if best else None}
+    plot = _plot_of_all(sweep)
+    files = {
+        paths.table: _csv(sweep),
+        paths.plot: on_ground(plot) if plot else None,
+        paths.best: to_config(best) if best else None,
+    }
     for url, content in files.items():
         if content is None:  # an earlier start may have written one
             storage.remove(url)
         else:
             storage.write_bytes(url, content.encode())
-    storage.write_bytes(paths.report, render_report(sweep_report(sweep)).encode())
+    storage.write_bytes(paths.report, render_page(sweep_page(sweep)).encode())
 
 
-def sweep_report(sweep: Sweep) -> Report:
-    """The page about a sweep: verdicts, means, differences, rankings and the plot."""
-    plot = _plot(sweep)
-    return Report(
+def sweep_page(sweep: Sweep) -> Page:
+    """The page about a sweep."""
+    return Page(
         title=f"Sweep of {sweep.experiment.name}",
-        introduction=[
-            *sweep.verdicts(),
-            f"{len(sweep.values(sweep.metric))} complete points of {sweep.begun}, "
-            f"{len(sweep.experiment.tune.seeds)} seeds each. All points share a seed's initial weights, order, crops "
-            "and text draws, so they are compared seed by seed. Intervals of differences are widened for the number of "
-            "points compared.",
-        ],
-        tables=[
-            _means_table(sweep),
-            *(_differences_table(sweep, baseline) for baseline in sweep.baselines),
-            _rankings_table(sweep),
-        ],
-        plots=[plot] if plot else [],
-        versions=package_versions(),
+        result=result_of(sweep),
+        introduction=sweep.verdicts(),
+        sections=[*sweep_sections(sweep), Section("versions", "Versions", pairs=versions_pairs(package_versions()))],
     )
 
 
-def _plot(sweep: Sweep) -> str | None:
+def result_of(sweep: Sweep) -> str:
+    """The best complete point; empty without one."""
+    values = sweep.values(sweep.metric) if sweep.metrics else {}
+    if not values:
+        return ""
+    best = best_point(values)
+    return f"{full_name(sweep.metric)} {_percent(mean_interval([*values[best].values()]))} % at {best}"
+
+
+def sweep_sections(sweep: Sweep) -> list[Section]:
+    """The plots of a sweep, the compared metric first, and its means, differences and rankings."""
+    points = len(sweep.values(sweep.metric)) if sweep.metrics else 0
+    about = (
+        f"{points} complete points of {sweep.begun}, {len(sweep.experiment.tune.seeds)} seeds each. All points share a "
+        "seed's initial weights, order, crops and text draws, so they are compared seed by seed. Intervals of "
+        "differences are widened for the number of points compared."
+    )
+    tables = [_means_table(sweep), *(_differences_table(sweep, baseline) for baseline in sweep.baselines)]
+    return [
+        Section(
+            "sweep",
+            "Sweep",
+            paragraphs=[about],
+            plots=_plots(sweep),
+            tables=[table for table in [*tables, _rankings_table(sweep)] if table.rows],
+        )
+    ]
+
+
+def _plots(sweep: Sweep) -> list[Plot]:
+    """Each metric against p: the compared one large, with the paper's p."""
+    uniform = baseline_ps(sweep.rewrites)[1]
+    marked = (uniform, f"the paper's p = {sweep.rewrites}/{sweep.rewrites + 1}") if sweep.rewrites else None
+    plots = []
+    for metric in sweep.shown_metrics:
+        if points := _by_p(sweep, metric):
+            is_compared = metric == sweep.metric
+            svg = metric_against_p(
+                points, full_name(metric), _half_width, marked=marked if is_compared else None, is_wide=is_compared
+            )
+            plots.append(Plot(svg, is_compared))
+    return plots
+
+
+def _plot_of_all(sweep: Sweep) -> str | None:
     """Each metric against p, of complete points that set p alone, to a number; None without such points."""
-    metrics = {metric: values for metric in sweep.metrics if (values := _by_p(sweep, metric))}
-    return metrics_against_p(metrics, lambda values: mean_interval(values).half_width) if metrics else None
+    metrics = {full_name(metric): values for metric in sweep.shown_metrics if (values := _by_p(sweep, metric))}
+    return metrics_against_p(metrics, _half_width) if metrics else None
+
+
+def _half_width(values: Sequence[float]) -> float | None:
+    return mean_interval(values).half_width
 
 
 def _means_table(sweep: Sweep) -> Table:
     rows = []
-    for point in sweep.values(sweep.metric):
+    for point in sweep.values(sweep.metric) if sweep.metrics else ():
         stages = [stage for stage in sweep.finished if stage.point == point]
-        cells = [_percent(mean_interval([*sweep.values(metric)[point].values()])) for metric in sweep.metrics]
+        cells = [_percent(mean_interval([*sweep.values(metric)[point].values()])) for metric in sweep.shown_metrics]
         p_effective = statistics.fmean(stage.p_effective for stage in stages)
         rows.append((point, *cells, f"{p_effective:.3f}", f"{sum(stage.gpu_hours for stage in stages):.2f}"))
     return Table(
         "Complete points: mean over the seeds and its 95 % interval, in %",
-        ("point", *sweep.metrics, "effective p", "GPU-hours"),
+        ("point", *map(full_name, sweep.shown_metrics), "effective p", "GPU-hours"),
         tuple(rows),
     )
 
@@ -206,18 +254,18 @@ def _means_table(sweep: Sweep) -> Table:
 def _differences_table(sweep: Sweep, baseline: str) -> Table:
     by_metric = {
         metric: {each.point: each.paired for each in differences(sweep.values(metric), baseline, sweep.begun)}
-        for metric in sweep.metrics
+        for metric in sweep.shown_metrics
     }
     points = [point for point in sweep.values(sweep.metric) if point != baseline]
     return Table(
         f"Differences from {baseline}, seed by seed, in percentage points; with 95 % intervals for all points together",
-        ("point", *sweep.metrics),
-        tuple((point, *(_percent(by_metric[metric][point]) for metric in sweep.metrics)) for point in points),
+        ("point", *map(full_name, sweep.shown_metrics)),
+        tuple((point, *(_percent(by_metric[metric][point]) for metric in sweep.shown_metrics)) for point in points),
     )
 
 
 def _rankings_table(sweep: Sweep) -> Table:
-    by_metric = {metric: rankings(sweep, metric) for metric in sweep.metrics}
+    by_metric = {full_name(metric): rankings(sweep, metric) for metric in sweep.shown_metrics}
     lines = zip(*by_metric.values(), strict=True)
     return Table(
         "How well the order of the points agrees with the final one (Kendall's tau: 1 is the same order, 0 is chance)",
@@ -247,16 +295,18 @@ def best_experiment(sweep: Sweep) -> Experiment | None:
 
 
 def _by_p(sweep: Sweep, metric: str) -> dict[float, list[float]]:
-    """A metric's values over the seeds, by p, of complete points that set p alone, to a number."""
+    """A metric's values over the seeds, by p, of complete points that set p alone, to the same in every epoch."""
     ps = {
-        stage.point: float(p)
+        stage.point: p
         for stage in sweep.finished
-        if set(stage.values) == {P_KEY} and isinstance(p := stage.values[P_KEY], int | float)
+        if set(stage.values) == {P_KEY} and (p := constant_p(stage.values[P_KEY], sweep.rewrites)) is not None
     }
     values = sweep.values(metric)
-    return {
-        p: list(values[point].values()) for point, p in sorted(ps.items(), key=lambda item: item[1]) if point in values
-    }
+    by_p: dict[float, list[float]] = {}
+    for point, p in sorted(ps.items(), key=lambda item: item[1]):
+        if point in values:
+            by_p.setdefault(p, list(values[point].values()))
+    return by_p
 
 
 def _csv(sweep: Sweep) -> str:

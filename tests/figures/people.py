@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection, Iterator
 
 from tests.figures.figure import Figure
+from tests.figures.people_pages import pages
 from tests.figures.people_start import starts
 
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     """The figures of the chosen shows, all without a choice."""
-    areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = ((4, starts),)
+    areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = ((3, pages), (4, starts))
     for show, measure in areas:
         if not shows or show in shows:
             yield from measure(show)

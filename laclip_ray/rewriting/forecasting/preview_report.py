@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from laclip_ray.redaction import redact
+from laclip_ray.reporting.page import Table
 from laclip_ray.reporting.preview_page import PreviewPage, ShownCaption, ShownDraw, ShownShare
-from laclip_ray.reporting.report import Table
 from laclip_ray.rewriting.engines.work import EngineWork
 from laclip_ray.rewriting.forecasting.estimate import Cost
 from laclip_ray.rewriting.forecasting.preview import Preview, PreviewDraw, PreviewedCaption, PreviewPlan

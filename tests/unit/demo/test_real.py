@@ -13,7 +13,7 @@ from laclip_ray.config import RewriteConfig
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.demo import real
 from laclip_ray.demo.real import real_experiment
-from laclip_ray.reporting.report import Rewrite, RewrittenSample
+from laclip_ray.reporting.gallery import Rewrite, RewrittenSample
 from laclip_ray.rewriting.prompting.prompts import clean_caption
 
 

@@ -1,0 +1,60 @@
+"""`laclip report`: the verb."""
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laclip_ray.cli.options import read_experiment
+from laclip_ray.cli.settings import remember
+from laclip_ray.printable import printable_line
+
+if TYPE_CHECKING:
+    from laclip_ray.run_report.reading import Target
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Outputs of experiments, directories or URLs; or their YAML files.", metavar="RUN..."),
+    ],
+    page: Annotated[
+        str | None, typer.Option(help="File or URL to write. Default: report-NAME.html in the current directory.")
+    ] = None,
+    captions: Annotated[int, typer.Option(min=0, max=1_000, help="Captions in the gallery, all runs together.")] = 48,
+    seed: Annotated[int, typer.Option(help="Decides which captions are shown.")] = 0,
+) -> None:
+    """Write one HTML page about runs, also running ones: results, pictures with rewrites, curves, cost, lineage.
+
+    Reads files only; needs no cluster.
+    """
+    from laclip_ray import storage
+    from laclip_ray.redaction import redact
+    from laclip_ray.run_report.report import default_page, render_report_of
+
+    targets = [_target(run) for run in runs]
+    remember({"RUN": runs})
+    url = page or default_page(targets)
+    command = redact(shlex.join(["laclip", "report", *runs, *(["--seed", str(seed)] if seed else [])]))
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    content = render_report_of(targets, captions, seed, command, date).encode()
+    storage.write_bytes(url, content)
+    typer.echo(printable_line(f"{url}: {len(content) / 2**20:.1f} MiB"))
+
+
+def _target(run: str) -> "Target":
+    """The run that an argument names.
+
+    Raises:
+        UserError: there is no such output, or no such config.
+    """
+    from laclip_ray import storage
+    from laclip_ray.run_report.reading import Target
+    from laclip_ray.status.outputs import Locations, find_locations
+
+    if run.endswith((".yaml", ".yml")) or Path(run).is_file():
+        experiment = read_experiment(run, None)
+        return Target(experiment.name, Locations.of(experiment), experiment)
+    return Target(storage.name_of(run.rstrip("/")) or run, find_locations(run))

@@ -1,0 +1,166 @@
+"""Read the facts of runs from storage.
+
+Guarantees: nothing is written. A damaged file is named, and the rest is read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from laclip_ray import storage
+from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.errors import UserError
+from laclip_ray.evaluation.results import RESULTS_FILE
+from laclip_ray.rewriting.recipe import gate_fingerprint
+from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
+from laclip_ray.run_report.facts import RewritingFacts, RunFacts, TrainingFacts
+from laclip_ray.run_report.reading_metrics import read_lines
+from laclip_ray.run_report.reading_rewrites import read_rewriting
+from laclip_ray.status.damage import Damage
+from laclip_ray.status.outputs import Locations, look_at
+from laclip_ray.training.paths import RunPaths
+from laclip_ray.tuning.paths import SweepPaths
+from laclip_ray.tuning.results import Sweep
+from laclip_ray.tuning.stages import Stage, read_stage
+
+_STAGES_READ = 5_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """A run to report on."""
+
+    name: str
+    locations: Locations
+    experiment: Experiment | None = None
+    """Its config, if it was given."""
+
+
+def read_run(target: Target, captions: int, seed: int) -> RunFacts:
+    """Read one run.
+
+    Args:
+        target: the run.
+        captions: how many to show.
+        seed: decides which.
+    """
+    parts, damage = target.locations.parts, Damage()
+    status = look_at(target.locations)
+    experiment = _experiment(target, damage)
+    rewriting = None
+    if status.rewriting is not None and status.rewriting.sets:
+        locations = [storage.join(parts["rewriting"], each.name) for each in status.rewriting.sets]
+        rewriting = read_rewriting(locations, _gate(experiment), experiment, captions, seed, damage)
+    elif experiment and "training" in parts:
+        rewriting = _other_rewrites(experiment, captions, seed, damage)
+    training = None
+    if status.training is not None and status.training.state != "never started":
+        training = _training(parts["training"], damage)
+    evaluation: dict[str, Any] = {}
+    if status.evaluation is not None:
+        url = storage.join(parts["evaluation"], RESULTS_FILE)
+        evaluation = damage.read_json(url, "the results of an evaluation", _AGAIN, _parse_results) or {}
+    sweep = None
+    if status.sweep is not None and status.sweep.points_begun:
+        sweep = _sweep(parts["sweep"], experiment, damage)
+    problems = list(dict.fromkeys((*status.problems, *damage.found)))
+    return RunFacts(target.name, status, experiment, rewriting, training, evaluation, sweep, problems)
+
+
+_AGAIN = "Remove it, and the same command writes it again"
+
+
+def _experiment(target: Target, damage: Damage) -> dict[str, Any]:
+    """The config as JSON: the given one, else the one that training or a run of the sweep recorded."""
+    if target.experiment is not None:
+        return target.experiment.as_written()
+    parts = target.locations.parts
+    urls = [RunPaths(parts["training"]).experiment] if "training" in parts else []
+    if "sweep" in parts:
+        trials = SweepPaths(parts["sweep"]).trials
+        for point in storage.list_directories(trials)[:1]:
+            runs = storage.list_directories(storage.join(trials, point))[:1]
+            urls += [RunPaths(storage.join(trials, point, run, "train")).experiment for run in runs]
+    for url in urls:
+        content = damage.read_json(url, "the record of this run", "Restore it from a copy", dict)
+        if content:
+            return content
+    return {}
+
+
+def _gate(experiment: Mapping[str, Any]) -> str | None:
+    """The fingerprint of the configured gate; None if the config is not known."""
+    try:
+        parsed = parse_experiment(dict(experiment), where="the recorded config")
+        return gate_fingerprint(parsed.rewrite.gate, parsed.model.name)
+    except (UserError, OSError):
+        return None
+
+
+def _other_rewrites(experiment: Mapping[str, Any], captions: int, seed: int, damage: Damage) -> RewritingFacts | None:
+    """The rewrites that a training run read from another output; None if it read none, or they are gone."""
+    try:
+        parsed = parse_experiment(dict(experiment), where="the recorded config")
+        if not parsed.text.reads_rewrites:
+            return None
+        locations = SetSelection.of(parsed).locations
+    except UserError:
+        return None
+    by_name = {storage.name_of(location.rstrip("/")): location for location in locations}
+    return read_rewriting([*by_name.values()], _gate(experiment), experiment, captions, seed, damage)
+
+
+def _parse_results(content: Any) -> dict[str, Any]:
+    for entry in content["results"]:
+        if not (isinstance(entry["task"], str) and isinstance(entry["dataset"], str)):
+            raise TypeError("a task or a dataset is no text")
+    return dict(content)
+
+
+def _training(location: str, damage: Damage) -> TrainingFacts:
+    paths = RunPaths(location)
+    lines, are_all = read_lines(paths.metrics, damage)
+    evaluations, _ = read_lines(paths.evaluations, damage)
+    summary = damage.read_json(paths.summary, "the summary of this training run", _AGAIN, dict)
+    return TrainingFacts([line for line in lines if _is_line(line)], are_all, summary or {}, evaluations)
+
+
+def _is_line(line: Mapping[str, Any]) -> bool:
+    return isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int | float)
+
+
+def _sweep(location: str, experiment: Mapping[str, Any], damage: Damage) -> Sweep | None:
+    """The stored stages of a sweep; None without any, or if its config is not known."""
+    paths = SweepPaths(location)
+    stages: list[Stage] = []
+    urls = [url for url in storage.list_files(paths.trials) if paths.is_stage(url)]
+    for url in urls[:_STAGES_READ]:
+        try:
+            stage = read_stage(url)
+        except (UserError, OSError) as error:
+            damage.found.append(str(error))
+        else:
+            stages.append(stage)
+    if len(urls) > _STAGES_READ:
+        damage.found.append(f"{location}: only {_STAGES_READ:,} of {len(urls):,} results are on this page")
+    if not stages:
+        return None
+    try:
+        parsed = parse_experiment(dict(experiment), where="the recorded config")
+        ordered = sorted(stages, key=lambda stage: (stage.point, stage.seed, stage.epoch))
+        sweep = Sweep(parsed, tuple(ordered), _most_rewrites(parsed))
+        sweep.verdicts()  # a recorded config may name a metric that no stage has
+    except (UserError, KeyError, ValueError) as error:
+        damage.found.append(f"{location}: the sweep's results are not shown: {error}")
+        return None
+    return sweep
+
+
+def _most_rewrites(experiment: Experiment) -> int:
+    """M, from the sets in storage, else as configured."""
+    rewrite = experiment.rewrite
+    configured = len(rewrite.prompt_sets) * rewrite.rewrites_per_set
+    try:
+        return configured_sets(SetSelection.of(experiment)).most_rewrites() or configured
+    except (UserError, OSError):
+        return configured

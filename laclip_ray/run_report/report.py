@@ -1,0 +1,55 @@
+"""Make the report of runs: read their facts, make the page."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from laclip_ray import storage
+from laclip_ray.reporting.page import render_page
+from laclip_ray.run_report.page import report_page
+from laclip_ray.run_report.reading import Target, read_run
+from laclip_ray.versions import package_versions
+
+CAPTIONS = 48
+"""Shown by default, of all runs together."""
+
+
+def render_report_of(targets: Sequence[Target], captions: int, seed: int, command: str, date: str) -> str:
+    """The page about runs, as a complete HTML document.
+
+    Args:
+        targets: one or more.
+        captions: how many to show, all runs together.
+        seed: decides which.
+        command: that makes this page.
+        date: of the page.
+    """
+    each = -(-captions // len(targets))
+    runs = [read_run(target, each, seed) for target in with_different_names(targets)]
+    return render_page(report_page(runs, package_versions(), command, date))
+
+
+def with_different_names(targets: Sequence[Target]) -> list[Target]:
+    """The targets with names that differ: a name that is repeated gets the directories above it, or a number."""
+    names = [target.name for target in targets]
+    parts = [target.locations.output.rstrip("/").split("/") for target in targets]
+    depth = 1
+    while len(set(names)) < len(names) and depth < max(map(len, parts)):
+        repeated = {name for name, count in Counter(names).items() if count > 1}
+        depth += 1
+        names = [
+            "/".join(of_target[-depth:]) if name in repeated else name
+            for name, of_target in zip(names, parts, strict=True)
+        ]
+    seen: Counter[str] = Counter()
+    found = []
+    for target, name in zip(targets, names, strict=True):
+        seen[name] += 1
+        found.append(replace(target, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return found
+
+
+def default_page(targets: Sequence[Target]) -> str:
+    """Where the page is written unless the user names a file: in the current directory, after the runs."""
+    names = [storage.name_of(target.locations.output.rstrip("/")) or "run" for target in targets]
+    return f"report-{names[0]}.html" if len(names) == 1 else "report.html"

@@ -1,0 +1,193 @@
+"""`laclip report` on runs in storage: every part, no part, running, damaged, several."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from laclip_ray.cli import main
+from laclip_ray.config import to_config
+from laclip_ray.rewriting.storing.sets import SetSelection
+from laclip_ray.rewriting.storing.store import RewriteSet
+from tests.unit.run_report.stored_runs import (
+    GATE,
+    HOSTILE,
+    PLAIN,
+    SETS,
+    SHARD,
+    experiment,
+    line,
+    whole_run,
+    write_data,
+    write_evaluation,
+    write_sweep,
+    write_training,
+)
+from tests.unit.status.runs import leave_lease
+
+
+def report(words: Sequence[str | Path], directory: Path) -> tuple[int, str]:
+    """The exit code of `laclip report`, and the page."""
+    page, code = directory / "page.html", 0
+    page.unlink(missing_ok=True)
+    try:
+        main(["report", *map(str, words), "--page", str(page)])
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
+    return code, page.read_text() if page.exists() else ""
+
+
+def titles(page: str) -> list[str]:
+    """The sections."""
+    return re.findall(r"<h2 id=[^>]*>([^<]*)</h2>", page)
+
+
+def warnings(page: str) -> str:
+    """What is at the top."""
+    return page.partition('class="warnings"')[2].partition("</div>")[0]
+
+
+def test_a_finished_run_has_every_part(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    expected = ("Overview", "Evaluation", "Wording", "Training", "Pictures and texts", "Rewriting", "Scores")
+    assert titles(page) == [*expected, "Vocabulary", "Cost", "Lineage"]
+    assert "zero-shot top-1, world 45.0 % (37.0 to 53.0)" in page.partition("</h1>")[0]
+    assert page.count("data:image/jpeg;base64,") == len(PLAIN)
+    assert "laclip rewrite CONFIG; laclip train CONFIG; laclip evaluate CONFIG" in page
+    for text in ("too_short", "0.25 USD", "recipe f00d", "p shown", "0.4900", "the model reads words"):
+        assert text in page
+    assert "retrieval, emoji: every image was skipped" in warnings(page)
+
+
+def test_a_config_names_the_same_run(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(to_config(of))
+    code, page = report([config], tmp_path)
+    assert code == 0
+    assert titles(page) == titles(report([of.output], tmp_path)[1])
+
+
+def test_hostile_captions_are_harmless_text(tmp_path: Path) -> None:
+    of = whole_run(tmp_path, HOSTILE)
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    assert page.count("<script>") == 1
+    assert page.count("<img ") == len(HOSTILE)
+    assert not re.search("[\0\u202a-\u202e\u2066-\u2069]", page)
+
+
+def test_equal_seeds_show_equal_captions_and_a_number_bounds_them(tmp_path: Path) -> None:
+    of = whole_run(tmp_path, PLAIN * 5)
+    one, two = (report([of.output, "--captions", "6"], tmp_path)[1] for _ in range(2))
+    assert one.count("<article") == 6
+    assert re.findall("<article.*?</article>", one, re.DOTALL) == re.findall("<article.*?</article>", two, re.DOTALL)
+    other = report([of.output, "--captions", "6", "--seed", "1"], tmp_path)[1]
+    assert re.findall("<article.*?</article>", one, re.DOTALL) != re.findall("<article.*?</article>", other, re.DOTALL)
+
+
+def test_a_running_run_is_shown_as_such(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "run", write_data(tmp_path / "data", PLAIN))
+    write_training(of, 12, is_finished=False)
+    leave_lease(of.train_output)
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    assert "training running: epochs 1.20 of 4" in page.partition("</h1>")[0]
+    assert "Training is running" in warnings(page)
+
+
+def test_a_sweep_shows_the_compared_metric_first_and_the_papers_p(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "run", tmp_path / "nowhere")
+    write_sweep(of)
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    assert page.index('class="plot wide"') < page.index('class="plot"')
+    assert page.index("zero-shot top-1, world against") < page.index("zero-shot mean per class, world against")
+    assert "the paper's p = 2/3" in page
+    assert "at p0.4" in page.partition("</h1>")[0]
+
+
+def test_an_evaluation_alone_is_a_run(tmp_path: Path) -> None:
+    write_evaluation(str(tmp_path / "evaluate"))
+    code, page = report([tmp_path / "evaluate"], tmp_path)
+    assert code == 0
+    assert titles(page) == ["Overview", "Evaluation", "Wording", "Lineage"]
+
+
+def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
+    one = whole_run(tmp_path)
+    other = experiment(tmp_path / "other", tmp_path / "run-data", text={"p": 0.0})
+    write_training(other, 20)
+    write_evaluation(other.evaluate_output, 0.31)
+    code, page = report([one.output, other.output], tmp_path)
+    assert code == 0
+    assert "run and other" in page.partition("</h1>")[0]
+    assert "The losses cannot be compared, because the runs show different texts" in page
+    assert page.index("45.0 (37.0 to 53.0)") < page.index("31.0 (23.0 to 39.0)")
+
+
+def test_an_output_that_does_not_exist_is_bad_input(tmp_path: Path) -> None:
+    assert report([tmp_path / "nowhere"], tmp_path) == (2, "")
+
+
+def _cut(path: str) -> None:
+    file = Path(path)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _append(train_output: str, lines: Iterable[str]) -> None:
+    with Path(train_output, "metrics.jsonl").open("a") as file:
+        file.writelines(f"{each}\n" for each in lines)
+
+
+def test_damaged_files_are_named_at_the_top_and_the_rest_is_shown(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    cleaned = RewriteSet(f"{of.rewrite_output}/cleaned", GATE)
+    damaged = [
+        cleaned.draws_url(SHARD, 0),
+        f"{of.rewrite_output}/cleaned/recipe.json",
+        f"{of.evaluate_output}/results.json",
+        f"{of.train_output}/summary.json",
+    ]
+    for path in damaged:
+        _cut(path)
+    _append(of.train_output, ['{"step": 4'])
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    for path in [*damaged, "metrics.jsonl"]:
+        assert Path(path).name in warnings(page)
+    assert "Training" in titles(page)
+    assert "A picture of" in page.replace("<ins>", "")
+
+
+def test_lines_of_strange_types_do_not_stop_the_report(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    strange = [line(41, loss="none", fallbacks=3, images_per_s=None), {"step": "x"}, {"step": 42, "epoch": None}, []]
+    _append(of.train_output, map(json.dumps, strange))
+    assert report([of.output], tmp_path)[0] == 0
+
+
+def test_data_that_is_gone_leaves_captions_without_pictures(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    (tmp_path / "run-data" / SHARD).unlink()
+    code, page = report([of.output], tmp_path)
+    assert code == 0
+    assert "The pictures are not shown" in page
+    assert "<img" not in page
+    assert "Captions and rewrites" in titles(page)
+
+
+def test_inspection_writes_the_gallery_alone(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    config, page = tmp_path / "config.yaml", tmp_path / "gallery.html"
+    config.write_text(to_config(of))
+    for name in SETS:  # the verdicts of the stored run are of a gate of their own
+        verdicts = Path(f"{of.rewrite_output}/{name}/verdicts/{GATE}")
+        verdicts.rename(verdicts.with_name(SetSelection.of(of).gate))
+    main(["rewrites", "inspect", str(config), "--reason", "too_short", "--html", str(page)])
+    text = page.read_text()
+    assert titles(text) == ["Captions and rewrites"]
+    assert text.count("refused: too_short") == len(PLAIN) // 3 + 1
+    assert 'data-reason="accepted"' not in text
