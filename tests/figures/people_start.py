@@ -10,7 +10,9 @@ from typing import Any
 from unittest.mock import patch
 
 from laclip_ray.cli import main
-from laclip_ray.config import parse_experiment
+from laclip_ray.config import load_experiment, parse_experiment
+from laclip_ray.data.held_out import is_held_out
+from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.rewriting.forecasting import preview as preview_module
 from tests import layouts
 from tests.figures.figure import Figure, exit_code
@@ -93,10 +95,17 @@ def _start(show: int, layout: Layout, directory: Path, host_url: str) -> Iterato
     yield Figure(show, f"{name}: captions previewed", page.count("<article"), "captions", CAPTIONS, CAPTIONS)
     summary = json.loads((directory / "runs" / name / "train" / "summary.json").read_text())
     yield Figure(show, f"{name}: training steps", summary["steps"], "steps", at_most=1, at_least=1)
-    held_out = summary["skipped"].get("held_out", 0)
-    both = summary["samples_per_epoch"] + held_out
-    yield Figure(show, f"{name}: samples trained on or held out", both, "samples", layouts.PAIRS, layouts.PAIRS)
+    held_out = _held_out(config)
     yield Figure(show, f"{name}: samples held out", held_out, "samples", at_least=1)
+    trained = layouts.PAIRS - held_out
+    yield Figure(show, f"{name}: samples of an epoch", summary["samples_per_epoch"], "samples", trained, trained)
+
+
+def _held_out(config: str) -> int:
+    """The held-out samples of a config's data. One step counts only those beside the rows that it trained on."""
+    data = load_experiment(config).data
+    samples = (sample for shard in list_shards(data) for sample in read_samples(shard, data, with_images=False))
+    return sum(is_held_out(sample, data) for sample in samples)
 
 
 def _code(words: list[str]) -> int:
