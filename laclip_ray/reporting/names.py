@@ -48,4 +48,6 @@ def full_name(key: str) -> str:
     dataset, _, metric = rest.rpartition("/")
     if not dataset:
         return metric_name(key)
-    return f"{task.replace('-', ' ') if task != 'zero-shot' else task} {metric_name(metric)}, {dataset}"
+    shown = task if task == "zero-shot" else task.replace("-", " ")
+    name = metric_name(metric)
+    return f"{shown}{':' if ' ' in name else ''} {name}, {dataset}"

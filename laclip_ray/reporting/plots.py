@@ -85,7 +85,7 @@ def lines(
     Args:
         title: of the plot.
         x_label: of its axis.
-        series: the points of each line, by its name.
+        series: the points of each line, by its name. A single one named `value` needs no legend.
         y_label: of its axis; empty: the title says it.
         as_share: whether values are shares and shown in per cent.
         from_zero: whether the vertical axis begins at zero.
@@ -109,7 +109,7 @@ def lines(
             axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         if from_zero:
             axes.set_ylim(bottom=0.0)
-        if len(series) > 1 or any(not name.startswith("value") for name in series):
+        if [*series] != ["value"]:
             _legend(figure, drawn, list(series))
         return _svg(figure, f"{title}, by {x_label}", (series, title))
 

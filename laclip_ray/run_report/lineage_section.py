@@ -55,7 +55,7 @@ def lineage_section(runs: Sequence[RunFacts], versions: Mapping[str, str], comma
     return Section(
         "lineage",
         "Lineage",
-        pairs=[Pairs("Lineage", ("what", "value"), tuple(pairs)), *versions_pairs(versions)],
+        pairs=[Pairs("What the results are from", ("what", "value"), tuple(pairs)), *versions_pairs(versions)],
         details=details,
     )
 
@@ -72,8 +72,9 @@ def _facts(run: RunFacts) -> list[tuple[str, str]]:
     if run.training is not None and run.training.summary:
         lineage = run.training.summary.get("lineage", {})
         for each_set in lineage.get("rewrite_sets", ()):
-            text = f"recipe {each_set.get('fingerprint')}, digest {each_set.get('committed_digest')}, "
-            facts.append(("trained on", f"{text}{each_set.get('committed_shards')} shards, {each_set.get('location')}"))
+            keys = ("fingerprint", "committed_digest", "committed_shards", "location")
+            known = [f"{key.replace('_', ' ')} {each_set[key]}" for key in keys if key in each_set]
+            facts.append(("trained on the rewrites", ", ".join(known)))
         facts.append(("trained with", _versions(lineage.get("versions"))))
         facts.append(("model", str(run.training.summary.get("export", ""))))
     if run.evaluation:

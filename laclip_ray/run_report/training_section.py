@@ -35,9 +35,10 @@ def training_section(runs: Sequence[RunFacts]) -> Section | None:
     thinned_runs = [
         name for name, run in trained.items() if run.training is not None and not run.training.lines_are_all
     ]
-    notes = [*loss_notes(runs)]
-    notes += [f"{name}: the curves are drawn from a part of its metrics." for name in thinned_runs]
-    return Section("training", "Training", plots=drawn, tables=[_summary(trained)], notes=notes)
+    notes = [f"{name}: the curves are drawn from a part of its metrics." for name in thinned_runs]
+    return Section(
+        "training", "Training", paragraphs=loss_notes(runs), plots=drawn, tables=[_summary(trained)], notes=notes
+    )
 
 
 def _series(lines: Mapping[str, Sequence[MetricsLine]], key: str) -> dict[str, Sequence[tuple[float, float]]]:
@@ -77,7 +78,7 @@ def _summary(runs: Mapping[str, RunFacts]) -> Table:
     facts = {name: training_facts(run) for name, run in runs.items()}
     names = dict.fromkeys(fact for of_run in facts.values() for fact in of_run)
     rows = tuple((fact, *(of_run.get(fact, MISSING) for of_run in facts.values())) for fact in names)
-    return Table("Training", ("", *facts) if len(facts) > 1 else ("", "value"), rows)
+    return Table("Training in numbers", ("", *facts) if len(facts) > 1 else ("", "value"), rows)
 
 
 def training_facts(run: RunFacts) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from laclip_ray.data.held_out import HELD_OUT
 from laclip_ray.redaction import redact
 from laclip_ray.run_report.facts import RunFacts, counts_in
 
@@ -80,7 +81,7 @@ def _training(run: RunFacts) -> Iterator[str]:
         yield f"Rewrites were shown with p = {shown:.3f}, less than the requested {p:.3f}: {reasons or 'by chance'}."
     if batches := last.get("skipped_batches"):
         yield f"{batches:,} batches were skipped, because their loss or gradient was not finite."
-    skipped = {name: count for name, count in counts_in(last, "skipped").items() if count}
+    skipped = {name: count for name, count in counts_in(last, "skipped").items() if count and name != HELD_OUT}
     samples = last.get("samples") or 0
     if sum(skipped.values()) > _MANY_SKIPPED * (samples + sum(skipped.values())):
         reasons = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in skipped.items())

@@ -12,5 +12,5 @@ def test_no_name_has_an_underscore(metric: str) -> None:
 
 
 def test_a_full_name_has_the_task_the_metric_and_the_set() -> None:
-    assert full_name("retrieval/my/set/image_to_text_r1") == "retrieval image to text R@1, my/set"
+    assert full_name("retrieval/my/set/image_to_text_r1") == "retrieval: image to text R@1, my/set"
     assert full_name("linear-probe/cars/top1") == "linear probe top-1, cars"

@@ -10,8 +10,11 @@ import pytest
 from laclip_ray.reporting.plots import (
     DASHES,
     SERIES_COLOURS,
+    histograms,
+    lines,
     loss_curves,
     metric_against_p,
+    on_ground,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -130,3 +133,26 @@ def test_no_global_plotting_state() -> None:
     loss_curves(CURVES)
     metric_against_p(POINTS, "top-1", half_width)
     assert matplotlib.rcParams.copy() == before
+
+
+def test_the_papers_p_is_marked_and_named() -> None:
+    svg = metric_against_p(POINTS, "top-1", half_width, marked=(0.8, "the paper's p = 4/5"), is_wide=True)
+    assert "the paper's p = 4/5" in texts(svg)
+
+
+def test_a_plot_on_its_own_ground_depends_on_no_page() -> None:
+    svg = on_ground(metric_against_p(POINTS, "top-1", half_width))
+    assert parsed(svg)[0].attrib == {"width": "100%", "height": "100%", "fill": "#ffffff"}
+    assert "currentColor" not in svg
+    assert "var(" not in svg
+
+
+def test_one_line_needs_no_legend_and_several_have_their_names() -> None:
+    assert "value" not in texts(lines("Loss", "epoch", {"value": [(0.0, 1.0), (1.0, 0.5)]}))
+    assert {"a", "b"} <= {*texts(lines("Loss", "epoch", {"a": [(0.0, 1.0)], "b": [(0.0, 2.0)]}))}
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5], [0.1, 0.9, 0.3]])
+def test_a_distribution_of_any_values_is_drawn(values: list[float]) -> None:
+    svg = histograms("Meaning", "meaning", {"accepted": values, "refused": [0.2]})
+    assert {"accepted", "refused"} <= {*texts(svg)}

@@ -104,7 +104,7 @@ def test_a_sweep_shows_the_compared_metric_first_and_the_papers_p(tmp_path: Path
     code, page = report([of.output], tmp_path)
     assert code == 0
     assert page.index('class="plot wide"') < page.index('class="plot"')
-    assert page.index("zero-shot top-1, world against") < page.index("zero-shot mean per class, world against")
+    assert page.index("zero-shot top-1, world against") < page.index("zero-shot: mean per class, world against")
     assert "the paper's p = 2/3" in page
     assert "at p0.4" in page.partition("</h1>")[0]
 
