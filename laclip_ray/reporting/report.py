@@ -86,7 +86,14 @@ def render_report(report: Report, half_width: HalfWidth | None = None) -> str:
         Section("notes", "Notes", notes=report.notes),
         Section("versions", "Versions", pairs=versions_pairs(report.versions)),
     ]
-    return render_page(Page(report.title, introduction=report.introduction, sections=sections))
+    return render_page(Page(report.title, _result(report.results), report.introduction, sections=sections))
+
+
+def _result(results: Sequence[ResultRow]) -> str:
+    """Zero-shot top-1 by p, the mean over seeds; empty without results."""
+    means = {p: fmean(row.zero_shot_top1 for row in rows) for p, rows in _by_p(results).items()}
+    shown = ", ".join(f"{_percent(mean)} % with p = {p:g}" for p, mean in means.items())
+    return f"Zero-shot top-1 {shown}" if shown else ""
 
 
 def gallery_section(gallery: Gallery) -> Section:

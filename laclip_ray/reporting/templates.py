@@ -1,5 +1,6 @@
 """Fill the templates of HTML pages. All values are escaped, except markup that the caller marks as such."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ def render(template: str, **values: Any) -> str:
         template: its file name.
         values: by name in the template. Only `Markup` is not escaped.
     """
-    environment = Environment(
+    return _environment().get_template(template).render(**values).encode("utf-8", "replace").decode()
+
+
+@cache
+def _environment() -> Environment:
+    """Keeps the templates that it has compiled."""
+    return Environment(
         loader=PackageLoader("laclip_ray", "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -25,7 +32,6 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
         finalize=_shown,
     )
-    return environment.get_template(template).render(**values).encode("utf-8", "replace").decode()
 
 
 def source(name: str) -> str:

@@ -80,13 +80,9 @@ class Tab:
         height_px = 844 if width_px < 600 else 900
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width_px,
-            height=height_px,
-            deviceScaleFactor=1,
-            mobile=width_px < 600,
-        )
+        # Not as a mobile device: that one would widen its viewport until everything fits.
+        size = {"width": width_px, "height": height_px}
+        self.call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
         features = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
         self._events.clear()
@@ -107,8 +103,9 @@ class Tab:
     def press(self, key: str) -> None:
         """Press a key."""
         codes = {"Tab": 9, "Enter": 13}
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if (kind, key) == ("keyDown", "Enter") else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
 
     def screenshot(self, target: Path, from_px: int = 0, height_px: int | None = None) -> None:
         """Write a picture of the page, or of a part of it, as PNG."""

@@ -130,6 +130,8 @@ class Seen:
     contrast: float = 21.0
     filters: bool = True
     missed_stops: int = 0
+    closed_texts: int = 0
+    """Folded texts that Enter does not open."""
 
 
 def pages(show: int) -> Iterator[Figure]:
@@ -182,6 +184,7 @@ def _look(new_tab: Any, file: Path, directory: Path) -> Seen:
             seen.cut_off += len(cut_off)
             seen.filters = seen.filters and tab.evaluate(_FILTER) is not False
             seen.missed_stops += _missed_stops(tab)
+            seen.closed_texts += _stays_closed(tab)
             theme = "dark" if is_dark else "light"
             tab.screenshot(directory / f"{file.stem}-{width_px}-{theme}.png", height_px=12_000)
             seen.errors += len(tab.errors)
@@ -202,6 +205,14 @@ def _missed_stops(tab: Tab) -> int:
     return int(stops - len(reached - {None}))
 
 
+def _stays_closed(tab: Tab) -> bool:
+    """Whether Enter does not open the first folded text; False without one."""
+    if not tab.evaluate('(document.querySelector(".long summary")?.focus(), !!document.querySelector(".long"))'):
+        return False
+    tab.press("Enter")
+    return not tab.evaluate('document.querySelector(".long").open')
+
+
 def _figures(show: int, name: str, file: Path, seen: Seen) -> Iterator[Figure]:
     size_mib = file.stat().st_size / 2**20
     yield Figure(show, f"{name}: size", size_mib, "MiB", at_most=_MOST_MIB)
@@ -211,3 +222,4 @@ def _figures(show: int, name: str, file: Path, seen: Seen) -> Iterator[Figure]:
     yield Figure(show, f"{name}: least contrast of text", seen.contrast, "", at_least=LEAST_CONTRAST)
     yield Figure(show, f"{name}: filter works", float(seen.filters), "", at_least=1, at_most=1)
     yield Figure(show, f"{name}: controls that Tab misses", seen.missed_stops, "", at_most=0)
+    yield Figure(show, f"{name}: folded texts that Enter does not open", seen.closed_texts, "", at_most=0)

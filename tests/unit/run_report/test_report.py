@@ -6,9 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from laclip_ray.cli import main
-from laclip_ray.config import to_config
+from laclip_ray.config import Experiment, to_config
 from laclip_ray.rewriting.storing.sets import SetSelection
 from laclip_ray.rewriting.storing.store import RewriteSet
+from laclip_ray.run_report.facts import RunFacts
+from laclip_ray.run_report.page import report_page
+from laclip_ray.run_report.reading import Target, read_run
+from laclip_ray.run_report.training_section import training_section
+from laclip_ray.status.outputs import find_locations
 from tests.unit.run_report.stored_runs import (
     GATE,
     HOSTILE,
@@ -61,13 +66,14 @@ def test_a_finished_run_has_every_part(tmp_path: Path) -> None:
     assert "retrieval, emoji: every image was skipped" in warnings(page)
 
 
-def test_a_config_names_the_same_run(tmp_path: Path) -> None:
-    of = whole_run(tmp_path)
+def test_a_config_names_a_run_in_several_places(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "run", tmp_path / "data", evaluate={"output": str(tmp_path / "elsewhere")})
+    write_evaluation(of.evaluate_output)
     config = tmp_path / "config.yaml"
     config.write_text(to_config(of))
     code, page = report([config], tmp_path)
     assert code == 0
-    assert titles(page) == titles(report([of.output], tmp_path)[1])
+    assert titles(page) == ["Overview", "Evaluation", "Wording", "Lineage"]
 
 
 def test_hostile_captions_are_harmless_text(tmp_path: Path) -> None:
@@ -79,13 +85,19 @@ def test_hostile_captions_are_harmless_text(tmp_path: Path) -> None:
     assert not re.search("[\0\u202a-\u202e\u2066-\u2069]", page)
 
 
+def facts(of: Experiment, captions: int = 48, seed: int = 0) -> RunFacts:
+    """What a report reads, without the page."""
+    return read_run(Target("run", find_locations(of.output)), captions, seed)
+
+
 def test_equal_seeds_show_equal_captions_and_a_number_bounds_them(tmp_path: Path) -> None:
     of = whole_run(tmp_path, PLAIN * 5)
-    one, two = (report([of.output, "--captions", "6"], tmp_path)[1] for _ in range(2))
-    assert one.count("<article") == 6
-    assert re.findall("<article.*?</article>", one, re.DOTALL) == re.findall("<article.*?</article>", two, re.DOTALL)
-    other = report([of.output, "--captions", "6", "--seed", "1"], tmp_path)[1]
-    assert re.findall("<article.*?</article>", one, re.DOTALL) != re.findall("<article.*?</article>", other, re.DOTALL)
+    one, two, other = (facts(of, 6, seed).rewriting for seed in (0, 0, 1))
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert len(one.samples) == 6
+    assert one.samples == two.samples != other.samples
 
 
 def test_a_running_run_is_shown_as_such(tmp_path: Path) -> None:
@@ -142,7 +154,7 @@ def _append(train_output: str, lines: Iterable[str]) -> None:
         file.writelines(f"{each}\n" for each in lines)
 
 
-def test_damaged_files_are_named_at_the_top_and_the_rest_is_shown(tmp_path: Path) -> None:
+def test_damaged_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     of = whole_run(tmp_path)
     cleaned = RewriteSet(f"{of.rewrite_output}/cleaned", GATE)
     damaged = [
@@ -154,29 +166,34 @@ def test_damaged_files_are_named_at_the_top_and_the_rest_is_shown(tmp_path: Path
     for path in damaged:
         _cut(path)
     _append(of.train_output, ['{"step": 4'])
-    code, page = report([of.output], tmp_path)
-    assert code == 0
+    found = facts(of)
+    problems = "\n".join(found.problems)
     for path in [*damaged, "metrics.jsonl"]:
-        assert Path(path).name in warnings(page)
-    assert "Training" in titles(page)
-    assert "A picture of" in page.replace("<ins>", "")
+        assert Path(path).name in problems
+    assert found.training is not None
+    assert len(found.training.lines) == 40
+    assert found.rewriting is not None
+    assert {rewrite.prompt_set for sample in found.rewriting.samples for rewrite in sample.rewrites} == {"crowd"}
+    page = report_page([found], {}, "", "")
+    assert len(page.warnings) >= len(damaged)
 
 
 def test_lines_of_strange_types_do_not_stop_the_report(tmp_path: Path) -> None:
     of = whole_run(tmp_path)
     strange = [line(41, loss="none", fallbacks=3, images_per_s=None), {"step": "x"}, {"step": 42, "epoch": None}, []]
     _append(of.train_output, map(json.dumps, strange))
-    assert report([of.output], tmp_path)[0] == 0
+    section = training_section([facts(of)])
+    assert section is not None
+    assert len(section.plots) == 6
 
 
 def test_data_that_is_gone_leaves_captions_without_pictures(tmp_path: Path) -> None:
     of = whole_run(tmp_path)
     (tmp_path / "run-data" / SHARD).unlink()
-    code, page = report([of.output], tmp_path)
-    assert code == 0
-    assert "The pictures are not shown" in page
-    assert "<img" not in page
-    assert "Captions and rewrites" in titles(page)
+    found = facts(of).rewriting
+    assert found is not None
+    assert [sample.image for sample in found.samples] == [None] * len(PLAIN)
+    assert "The pictures are not shown" in found.notes[0]
 
 
 def test_inspection_writes_the_gallery_alone(tmp_path: Path) -> None:
