@@ -143,7 +143,7 @@ def csv_of_urls(directory: Path, host: str = HOST) -> str:
 def tsv_without_header(directory: Path, host: str = HOST) -> str:
     """Captions and URLs without a header, as Conceptual Captions' lists."""
     directory.mkdir(parents=True, exist_ok=True)
-    lines = [f"{caption}\t{HOST}/{name}\n" for caption, name in zip(CAPTIONS, _names(), strict=True)]
+    lines = [f"{caption}\t{host}/{name}\n" for caption, name in zip(CAPTIONS, _names(), strict=True)]
     (directory / "Train_GCC.tsv").write_text("".join(lines))
     return str(directory / "Train_GCC.tsv")
 
