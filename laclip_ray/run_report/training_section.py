@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laclip_ray.reporting import plots
+from laclip_ray.reporting.names import full_name
 from laclip_ray.reporting.page import MISSING, Plot, Section, Table
 from laclip_ray.run_report.facts import MetricsLine, RunFacts, counts_in
 from laclip_ray.run_report.vocabulary import thinned
 
+_METRICS_BY_EPOCH = 6
 _POINTS = 300
 """Of a curve."""
 _CURVES = (
@@ -29,9 +31,10 @@ def training_section(runs: Sequence[RunFacts]) -> Section | None:
     drawn = [
         Plot(plots.lines(title, "epoch", series, as_share=as_share, from_zero=from_zero))
         for key, title, as_share, from_zero in _CURVES
-        if (series := _named(_series(lines, key), key))
+        if (series := _named(_series(lines, key)))
     ]
     drawn[1:1] = [Plot(plot) for plot in _of_p(lines)]
+    drawn += [Plot(plot) for plot in _evaluated_epochs(trained)]
     thinned_runs = [
         name for name, run in trained.items() if run.training is not None and not run.training.lines_are_all
     ]
@@ -45,13 +48,14 @@ def _series(lines: Mapping[str, Sequence[MetricsLine]], key: str) -> dict[str, S
     """The (epoch, value) points of a key, by run."""
     found: dict[str, Sequence[tuple[float, float]]] = {}
     for name, of_run in lines.items():
-        points = [(float(line["epoch"]), float(line[key])) for line in of_run if _is_number(line.get(key))]
+        drawn = [line for line in of_run if _is_number(line.get(key)) and _is_number(line.get("epoch"))]
+        points = [(float(line["epoch"]), float(line[key])) for line in drawn]
         if points:
             found[name] = thinned(points, _POINTS)
     return found
 
 
-def _named(series: dict[str, Sequence[tuple[float, float]]], key: str) -> dict[str, Sequence[tuple[float, float]]]:
+def _named(series: dict[str, Sequence[tuple[float, float]]]) -> dict[str, Sequence[tuple[float, float]]]:
     """One run needs no legend."""
     return series if len(series) != 1 else {"value": next(iter(series.values()))}
 
@@ -68,6 +72,17 @@ def _of_p(lines: Mapping[str, Sequence[MetricsLine]]) -> list[str]:
         if name in shown:
             series["shown" if is_one else f"{name}, shown"] = shown[name]
     return [plots.lines("Share of rewrites p: requested and shown", "epoch", series, as_share=True, from_zero=True)]
+
+
+def _evaluated_epochs(runs: Mapping[str, RunFacts]) -> list[str]:
+    """The first metrics of models that were evaluated while their runs trained, by epoch."""
+    by_run = {name: run.training.evaluations for name, run in runs.items() if run.training is not None}
+    keys = dict.fromkeys(key for lines in by_run.values() for line in lines for key in line if "/" in key)
+    return [
+        plots.lines(full_name(key), "epoch", series, as_share=True)
+        for key in list(keys)[:_METRICS_BY_EPOCH]
+        if (series := _named(_series(by_run, key)))
+    ]
 
 
 def _is_number(value: Any) -> bool:

@@ -187,6 +187,16 @@ def test_lines_of_strange_types_do_not_stop_the_report(tmp_path: Path) -> None:
     assert len(section.plots) == 6
 
 
+def test_metrics_of_epochs_are_drawn_beside_the_curves(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "run", tmp_path / "nowhere")
+    paths = write_training(of, 20)
+    lines = [json.dumps({"epoch": epoch, "zero-shot/world/top1": epoch / 10}) for epoch in (1, 2)]
+    Path(paths.evaluations).write_text("\n".join(lines))
+    section = training_section([facts(of)])
+    assert section is not None
+    assert "zero-shot top-1, world" in section.plots[-1].svg
+
+
 def test_data_that_is_gone_leaves_captions_without_pictures(tmp_path: Path) -> None:
     of = whole_run(tmp_path)
     (tmp_path / "run-data" / SHARD).unlink()
