@@ -72,6 +72,8 @@ def check(
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         print_check(console, found)
+    if found.with_pictures and found.rows and not found.pictures.sizes:
+        typer.echo(f"warning: none of the {found.rows:,} pictures read can be used; see the reasons", err=True)
     if found.unreadable:
         names = printable_line(first_names(found.unreadable))
         raise IncompleteError(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from laclip_ray.config import EvaluateConfig, TrainConfig
 
-_STEPS_AN_EPOCH = 64
-"""Of the advised batch."""
+_STEPS_AN_EPOCH, _LEAST_STEPS, _LEAST_BATCH = 64, 4, 32
+"""Of the advised batch: many steps an epoch, or on small data few steps of a batch that has some negatives."""
 
 
 def doubts(samples_per_epoch: int, train: TrainConfig, evaluate: EvaluateConfig) -> Iterator[str]:
@@ -21,7 +21,7 @@ def doubts(samples_per_epoch: int, train: TrainConfig, evaluate: EvaluateConfig)
         evaluate: the configuration of evaluation.
     """
     batch = train.batch_size
-    advised = max(1, samples_per_epoch // _STEPS_AN_EPOCH)
+    advised = max(1, min(_LEAST_BATCH, samples_per_epoch // _LEAST_STEPS), samples_per_epoch // _STEPS_AN_EPOCH)
     if batch > samples_per_epoch:
         yield (
             f"train.batch_size: a batch of {batch:,} is larger than the data ({samples_per_epoch:,} samples an epoch), "

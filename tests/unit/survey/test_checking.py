@@ -84,6 +84,13 @@ def test_unreadable_shards_end_with_3_and_their_names(data: Path, capsys: pytest
     assert content["rows_read"] == 8
 
 
+def test_data_without_a_usable_picture_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tmp_path / "0.tar", [("a.jpg", b"broken"), ("a.txt", b"a red fox")])
+    (tmp_path / "config.yaml").write_text(f"name: t\noutput: out\ndata: {{path: {tmp_path / '0.tar'}}}\n")
+    main(["data", "check", str(tmp_path / "config.yaml")])
+    assert "none of the 1 pictures read can be used" in capsys.readouterr().err
+
+
 def test_texts_from_data_are_printed_escaped(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "check", str(data.parent / "config.yaml")])
     printed = capsys.readouterr().out

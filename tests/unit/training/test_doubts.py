@@ -27,6 +27,14 @@ def test_each_doubt_names_its_setting(samples: int, train: TrainConfig, evaluate
     assert "\n" not in doubt
 
 
+@given(st.integers(1, 10**6))
+def test_the_advised_batch_raises_no_doubt_where_one_can(samples: int) -> None:
+    told = list(doubts(samples, TrainConfig(batch_size=2 * samples), EVALUATED))
+    advised = int(told[0].rpartition(" ")[2].replace(",", ""))
+    if samples > 1:
+        assert not [*doubts(samples, TrainConfig(batch_size=advised), EVALUATED)]
+
+
 def test_the_defaults_fit_the_papers_data() -> None:
     assert not [*doubts(12_000_000, TrainConfig(epochs=35), EVALUATED)]
 
