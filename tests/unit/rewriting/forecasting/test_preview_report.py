@@ -189,7 +189,7 @@ def test_the_page_has_the_numbers_of_the_preview_and_of_the_whole_dataset(tmp_pa
         assert value in page.inside("dd")
     assert [*map(str.strip, page.inside("div"))][:3] == ["75%", "0%", "38%"]
     assert "width: 75.00%" in text
-    cells = page.inside("td")
+    cells = page.cells()
     for number in ("1,000", "120", "1,800", "300,000", "36,000", "25%"):
         assert number in cells
     assert "Samples without a caption to rewrite: 40 (caption_empty 40)" in text
@@ -199,7 +199,7 @@ def test_the_page_has_the_numbers_of_the_preview_and_of_the_whole_dataset(tmp_pa
 def test_several_prices_are_a_table(tmp_path: Path) -> None:
     costs = (replace(ONE_COST, name="big"), replace(ONE_COST, name="small", gpu_hours=1.25, money=None, fits=False))
     cells = Page(render_preview(page_of(preview_of([caption({"cleaned": GOOD, "crowd": GOOD})]), tmp_path, *costs)))
-    assert {"12.50", "100.00", "1.25", "no price set", "BIG (does not fit)"} <= {*cells.inside("td")}
+    assert {"12.50", "100.00", "1.25", "no price set", "BIG (does not fit)"} <= {*cells.cells()}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
