@@ -4,11 +4,13 @@ Guarantees: nothing is written. A damaged file is named, and the rest is read.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.endings.causes import describe
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.results import RESULTS_FILE
 from laclip_ray.rewriting.recipe import gate_fingerprint
@@ -24,6 +26,7 @@ from laclip_ray.tuning.results import Sweep
 from laclip_ray.tuning.stages import Stage, read_stage
 
 _STAGES_READ = 5_000
+_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,11 @@ def _is_line(line: Mapping[str, Any]) -> bool:
 def _sweep(location: str, experiment: Mapping[str, Any], damage: Damage) -> Sweep | None:
     """The stored stages of a sweep; None without any, or if its config is not known."""
     paths = SweepPaths(location)
-    stages: list[Stage] = []
     urls = [url for url in storage.list_files(paths.trials) if paths.is_stage(url)]
-    for url in urls[:_STAGES_READ]:
-        try:
-            stage = read_stage(url)
-        except (UserError, OSError) as error:
-            damage.found.append(str(error))
-        else:
-            stages.append(stage)
+    with ThreadPoolExecutor(_READERS) as pool:
+        read = [*pool.map(_read_stage, urls[:_STAGES_READ])]
+    stages = [stage for stage in read if isinstance(stage, Stage)]
+    damage.found += [problem for problem in read if isinstance(problem, str)]
     if len(urls) > _STAGES_READ:
         damage.found.append(f"{location}: only {_STAGES_READ:,} of {len(urls):,} results are on this page")
     if not stages:
@@ -154,6 +153,16 @@ def _sweep(location: str, experiment: Mapping[str, Any], damage: Damage) -> Swee
         damage.found.append(f"{location}: the sweep's results are not shown: {error}")
         return None
     return sweep
+
+
+def _read_stage(url: str) -> Stage | str:
+    """A stored stage, or why it cannot be read."""
+    try:
+        return read_stage(url)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{url}: {describe(error)}"
 
 
 def _most_rewrites(experiment: Experiment) -> int:

@@ -15,6 +15,7 @@ from laclip_ray import storage
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.reporting.gallery import Rewrite, RewrittenSample
+from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.storing.score_columns import score_ranges
 from laclip_ray.rewriting.storing.shard_files import shard_of_path
@@ -32,6 +33,8 @@ _SHARDS_READ = 6
 _SHARDS_COUNTED = 256
 _ROWS_OF_DRAWS = 40_000
 """Of a shard's draws, at most: a thousand samples, each with as many draws as a set can have."""
+_UNREADABLE = (UserError, OSError, KeyError, ValueError)
+"""What readers of damaged files raise."""
 ACCEPTED, REFUSED = "accepted", "refused"
 
 
@@ -171,13 +174,8 @@ def _set_facts(committed: _CommittedSet, damage: Damage) -> SetFacts:
         counted = shards if statistics is not None else {shard: shards[shard] for shard in chosen}
     if statistics is None:
         statistics = Statistics()
-        for shard, revision in counted.items():
-            try:
-                (described,) = rewrite_set.describe({shard: revision}).values()
-            except (UserError, OSError, KeyError, ValueError) as error:
-                damage.found.append(_damaged(url, shard, error))
-            else:
-                statistics.add(described.statistics)
+        for described in _described(rewrite_set, counted, damage):
+            statistics.add(described.statistics)
     recipe: dict[str, Any] = {}
     if storage.exists(storage.join(url, RECIPE_FILE)):
         try:
@@ -185,6 +183,20 @@ def _set_facts(committed: _CommittedSet, damage: Damage) -> SetFacts:
         except UserError as error:
             damage.found.append(str(error))
     return SetFacts(rewrite_set.name, url, rewrite_set.gate, len(shards), statistics, len(counted), recipe)
+
+
+def _described(rewrite_set: RewriteSet, shards: Mapping[str, int], damage: Damage) -> list[Committed]:
+    """The metadata of shards; those whose files are damaged are named and left out."""
+    try:
+        return [*rewrite_set.describe(shards).values()]
+    except _UNREADABLE:
+        found: list[Committed] = []
+        for shard, revision in shards.items():
+            try:
+                found += rewrite_set.describe({shard: revision}).values()
+            except _UNREADABLE as error:
+                damage.found.append(_damaged(rewrite_set.location, shard, error))
+        return found
 
 
 def _damaged(location: str, shard: str, error: Exception) -> str:
@@ -208,7 +220,7 @@ class _Reading:
         """Read the first draws of a shard."""
         try:
             table = rewrite_set.read(shard, revision).slice(0, _ROWS_OF_DRAWS)
-        except (UserError, OSError, KeyError, ValueError) as error:
+        except _UNREADABLE as error:
             self._damage.found.append(_damaged(rewrite_set.location, shard, error))
             return
         self.shards += 1

@@ -178,6 +178,22 @@ def test_damaged_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert len(page.warnings) >= len(damaged)
 
 
+def test_damaged_verdicts_and_stages_are_named_and_left_out(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    verdicts = RewriteSet(f"{of.rewrite_output}/cleaned", GATE).verdicts_url(SHARD, 0)
+    stage = write_sweep(of).stage("p0", 1, 4)
+    _cut(verdicts)
+    _cut(stage)
+    found = facts(of)
+    problems = "\n".join(found.problems)
+    assert SHARD in problems
+    assert Path(stage).name in problems
+    assert found.rewriting is not None
+    assert [each.statistics.captions for each in found.rewriting.sets] == [0, len(PLAIN)]
+    assert found.sweep is not None
+    assert len(found.sweep.stages) == 5
+
+
 def test_lines_of_strange_types_do_not_stop_the_report(tmp_path: Path) -> None:
     of = whole_run(tmp_path)
     strange = [line(41, loss="none", fallbacks=3, images_per_s=None), {"step": "x"}, {"step": 42, "epoch": None}, []]
