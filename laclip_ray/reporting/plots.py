@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 HalfWidth = Callable[[Sequence[float]], float | None]
 """Computes half the width of a mean's 95 % interval (Student's t) from the values of several seeds."""
 
-SIZE_IN, WIDE_SIZE_IN = (5.4, 3.4), (7.4, 4.2)
+SIZE_IN, WIDE_SIZE_IN = (5.4, 3.4), (6.0, 3.6)
 """Of a plot beside others, which a phone shows at about its natural size; and of one across the page."""
 SERIES_COLOURS = ("#3478d4", "#cf6a00", "#1f8a5b", "#a855c9", "#d4447c", "#12899b", "#9a6b35", "#77808c")
 """Each has a contrast of 3 : 1 or more to a white and to a near-black page."""
@@ -272,7 +272,7 @@ def _legend(figure: Any, handles: list[Any], names: list[str]) -> None:
     """Put a legend below the axes, in as many columns as fit."""
     if not names:
         return
-    width = round(figure.get_figwidth() * 12.2)  # characters of a line
+    width = round(figure.get_figwidth() * 12.8)  # characters of a line
     columns = max(1, min(len(names), width // (max(len(name) for name in names) + 7)))
     # Matplotlib skips names that start with an underscore.
     placeholders = [str(index) for index in range(len(names))]
