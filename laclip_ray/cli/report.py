@@ -57,4 +57,6 @@ def _target(run: str) -> "Target":
     if run.endswith((".yaml", ".yml")) or Path(run).is_file():
         experiment = read_experiment(run, None)
         return Target(experiment.name, Locations.of(experiment), experiment)
-    return Target(storage.name_of(run.rstrip("/")) or run, find_locations(run))
+    # Absolute, as configs record outputs: so runs that share rewrites are seen to.
+    output = str(Path(run).absolute()) if storage.is_local(run) else run
+    return Target(storage.name_of(output.rstrip("/")) or run, find_locations(output))

@@ -24,9 +24,15 @@ def render_report_of(targets: Sequence[Target], captions: int, seed: int, comman
         command: that makes this page.
         date: of the page.
     """
-    each = -(-captions // len(targets))
+    each = -(-captions // _with_rewrites(targets))
     runs = [read_run(target, each, seed) for target in with_different_names(targets)]
     return render_page(report_page(runs, package_versions(), command, date))
+
+
+def _with_rewrites(targets: Sequence[Target]) -> int:
+    """How many of the targets have rewrites of their own; at least one."""
+    locations = {target.locations.parts.get("rewriting") for target in targets}
+    return max(1, sum(location is not None and storage.is_directory(location) for location in locations))
 
 
 def with_different_names(targets: Sequence[Target]) -> list[Target]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from laclip_ray.reporting import plots
-from laclip_ray.reporting.gallery import Gallery, RewrittenSample
+from laclip_ray.reporting.gallery import Gallery
 from laclip_ray.reporting.page import MISSING, Plot, Section, Table
 from laclip_ray.reporting.report import RewritingSummary, gallery_section, rewriting_tables
 from laclip_ray.rewriting.tables import LOG_PROBABILITY
@@ -52,11 +52,6 @@ def _distinct(runs: Sequence[RunFacts]) -> dict[str, RewritingFacts]:
         for of_sets in by_sets.values()
         if of_sets[0].rewriting is not None
     }
-
-
-def all_samples(runs: Sequence[RunFacts]) -> list[RewrittenSample]:
-    """The chosen samples of all runs."""
-    return [sample for each in _distinct(runs).values() for sample in each.samples]
 
 
 def _summaries(facts: RewritingFacts) -> list[RewritingSummary]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from laclip_ray.cli import main
-from laclip_ray.config import Experiment, to_config
+from laclip_ray.config import Experiment, to_config, with_overrides
 from laclip_ray.rewriting.storing.sets import SetSelection
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.run_report.facts import RunFacts
 from laclip_ray.run_report.page import report_page
 from laclip_ray.run_report.reading import Target, read_run
+from laclip_ray.run_report.rewriting_section import rewriting_sections
 from laclip_ray.run_report.training_section import training_section
 from laclip_ray.status.outputs import find_locations
 from tests.unit.run_report.stored_runs import (
@@ -138,6 +139,18 @@ def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     assert "run and other" in page.partition("</h1>")[0]
     assert "The losses cannot be compared, because the runs show different texts" in page
     assert page.index("45.0 (37.0 to 53.0)") < page.index("31.0 (23.0 to 39.0)")
+
+
+def test_runs_that_share_rewrites_show_them_once(tmp_path: Path) -> None:
+    one = whole_run(tmp_path)
+    changes = {"rewrite.output": one.rewrite_output, "output": str(tmp_path / "other")}
+    other = with_overrides(one, changes)
+    write_training(other, 20)
+    runs = [read_run(Target(of.output, find_locations(of.output)), 48, 0) for of in (one, other)]
+    for shown in (runs, runs[1:]):
+        gallery = rewriting_sections(shown)[0].gallery
+        assert gallery is not None
+        assert len(gallery.cards) == len(PLAIN)
 
 
 def test_an_output_that_does_not_exist_is_bad_input(tmp_path: Path) -> None:
