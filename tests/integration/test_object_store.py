@@ -13,8 +13,10 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.creation import create_bytes
 from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.onejob.run import RUN_FILE, run_one_job
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
+from laclip_ray.status.outputs import find_locations, look_at
 from laclip_ray.training.metrics import read_metrics
 from laclip_ray.training.run import run_training
 from tests.integration.conftest import good_samples, write_shard
@@ -39,6 +41,7 @@ def on_store(bucket: str, tmp_path: Path, make_experiment: Callable[..., Experim
     return make_experiment(
         output=f"{location}/out",
         data={"path": f"{location}/data"},
+        rewrite={"delivery": "ahead"},
         text={"p": 0.5},
         train={"workers": 1, "epochs": 1},
         evaluate={"retrieval": [{"name": "own", "data": {"path": f"{location}/data"}}]},
@@ -68,10 +71,20 @@ def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(
         assert len(rewrite_set.committed()) == SHARDS
     assert run_rewriting(on_store, ScriptedEngine).commits == 0
 
-    trained = run_training(on_store)
+    trained = run_one_job(on_store, ScriptedEngine).training
     assert trained.summary["samples"] == SHARDS * SAMPLES
+    timeline = storage.read_json(storage.join(on_store.output, RUN_FILE))["timeline"]
+    assert [event["event"] for event in timeline] == ["rewriting has ended", "training has ended"]
     assert read_metrics(on_store.train_output)[-1]["step"] == trained.summary["steps"]
     assert storage.list_files(storage.join(on_store.train_output, "tensorboard"))
+    status = look_at(find_locations(on_store.output))
+    assert status.problems == ()
+    assert status.training is not None
+    assert (status.training.state, status.training.epochs) == ("finished", 1)
+    assert status.training.step == trained.summary["steps"]
+    assert status.training.loss is not None
+    assert status.training.checkpoint is not None
+    assert trained.summary["checkpoint"].endswith(status.training.checkpoint)
     before = {url: storage.identity(url) for url in storage.list_files(on_store.train_output)}
     again = run_training(on_store)
     assert json.loads(json.dumps(again.summary)) == json.loads(json.dumps(trained.summary))
