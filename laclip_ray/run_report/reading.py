@@ -39,21 +39,22 @@ class Target:
     """Its config, if it was given."""
 
 
-def read_run(target: Target, captions: int, seed: int) -> RunFacts:
+def read_run(target: Target, captions: int, seed: int, data_of: Mapping[str, Any] | None = None) -> RunFacts:
     """Read one run.
 
     Args:
         target: the run.
         captions: how many to show.
         seed: decides which.
+        data_of: a config that names the data of a run that records none.
     """
     parts, damage = target.locations.parts, Damage()
     status = look_at(target.locations)
-    experiment = _experiment(target, damage)
+    experiment = config_of(target, damage)
     rewriting = None
     if status.rewriting is not None and status.rewriting.sets:
         locations = [storage.join(parts["rewriting"], each.name) for each in status.rewriting.sets]
-        rewriting = read_rewriting(locations, _gate(experiment), experiment, captions, seed, damage)
+        rewriting = read_rewriting(locations, _gate(experiment), experiment or data_of or {}, captions, seed, damage)
     elif experiment and "training" in parts:
         rewriting = _other_rewrites(experiment, captions, seed, damage)
     training = None
@@ -73,7 +74,7 @@ def read_run(target: Target, captions: int, seed: int) -> RunFacts:
 _AGAIN = "Remove it, and the same command writes it again"
 
 
-def _experiment(target: Target, damage: Damage) -> dict[str, Any]:
+def config_of(target: Target, damage: Damage) -> dict[str, Any]:
     """The config as JSON: the given one, else the one that training or a run of the sweep recorded."""
     if target.experiment is not None:
         return target.experiment.as_written()

@@ -7,7 +7,8 @@ from dataclasses import replace
 from laclip_ray import storage
 from laclip_ray.reporting.page import render_page
 from laclip_ray.run_report.page import report_page
-from laclip_ray.run_report.reading import Target, read_run
+from laclip_ray.run_report.reading import Target, config_of, read_run
+from laclip_ray.status.damage import Damage
 from laclip_ray.versions import package_versions
 
 CAPTIONS = 48
@@ -25,7 +26,9 @@ def render_report_of(targets: Sequence[Target], captions: int, seed: int, comman
         date: of the page.
     """
     each = -(-captions // _with_rewrites(targets))
-    runs = [read_run(target, each, seed) for target in with_different_names(targets)]
+    # Rewriting records no data; a run beside it may.
+    data_of = next((config for target in targets if (config := config_of(target, Damage()))), {})
+    runs = [read_run(target, each, seed, data_of) for target in with_different_names(targets)]
     return render_page(report_page(runs, package_versions(), command, date))
 
 

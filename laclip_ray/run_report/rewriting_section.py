@@ -139,4 +139,4 @@ def accepted_sentence(statistics: Mapping[str, tuple[int, int]]) -> str:
     """
     accepted = sum(count for count, _ in statistics.values())
     slots = sum(count for _, count in statistics.values())
-    return f"{accepted:,} of {slots:,} rewrites accepted ({accepted / slots:.0%})" if slots else ""
+    return f"{accepted:,} of {slots:,} rewrites accepted ({accepted / slots:.1%})" if slots else ""
