@@ -120,7 +120,8 @@ class Tab:
 def browser(path: str) -> Iterator[Any]:
     """A running browser: call it for a new tab."""
     loop = asyncio.new_event_loop()
-    with tempfile.TemporaryDirectory(prefix="browser-") as profile:
+    # Its helpers may still write while the profile is removed.
+    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
         quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         # A page that asks for a host gets none: the check sees the request, and nothing leaves this machine.
