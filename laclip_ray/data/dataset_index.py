@@ -83,9 +83,11 @@ class IndexUse:
 
     def describe(self) -> str:
         """One sentence."""
+        if self.is_current:
+            return f"{self.url}: the dataset index is up to date ({self.unchanged:,} files)"
         return (
-            f"{self.url}: the dataset index speaks for {self.unchanged:,} files; {self.changed:,} changed and "
-            f"{self.new:,} new ones were read anew, {self.vanished:,} are gone"
+            f"{self.url}: {self.unchanged:,} files are as in the dataset index; {self.changed:,} changed and "
+            f"{self.new:,} new files were read, {self.vanished:,} are gone"
         )
 
 

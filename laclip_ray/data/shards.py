@@ -140,7 +140,7 @@ def list_dataset(data: DataConfig, setting: str = "data", index: str | None = No
     used = reader.close() if reader is not None and reader.is_there else None
     shards.is_indexed = used is not None and used.is_current
     if used is not None:
-        logger.info("%s", used.describe())
+        logger.log(logging.DEBUG if used.is_current else logging.INFO, "%s", used.describe())
     return Listing(shards, found.left_out, found.format, used)
 
 

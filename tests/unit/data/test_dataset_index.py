@@ -158,7 +158,7 @@ def test_only_changed_and_new_tables_are_opened(
         listing = list_dataset(data, index=index)
     assert sorted(opened) == ["b.csv", "c.csv"]
     assert listing.shards == list_shards(data)
-    assert "speaks for 1 files; 1 changed and 1 new ones were read anew, 0 are gone" in caplog.text
+    assert "1 files are as in the dataset index; 1 changed and 1 new files were read, 0 are gone" in caplog.text
     (tmp_path / "data" / "a.csv").unlink()
     assert (used := list_dataset(data, index=index).index) is not None
     assert (used.unchanged, used.changed, used.new, used.vanished) == (0, 1, 1, 1)
