@@ -124,7 +124,9 @@ def _pools(show: int, directory: Path, config: Path) -> Iterator[Figure]:
     expected = _results(directory / "undisturbed")
     for actors in POOLS:
         output = directory / f"{actors}-actors"
-        process = _evaluate(config, output, f"evaluate.encoders={actors}", f"ray.local_cpus={actors + 2}")
+        process = _evaluate(
+            config, output, f"evaluate.encoders={{min: {actors}, max: {actors}}}", f"ray.local_cpus={actors + 2}"
+        )
         kill_an_encoder()
         assert process.wait() == 0
         name = f"results of {actors} actors, one of them killed, that differ from one process's"
