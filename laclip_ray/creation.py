@@ -7,8 +7,8 @@ Guarantees: of several processes that create a file at once, one succeeds.
 
 Not covered: stores without conditional puts, which refuse the condition (400, 501) or ignore it. There a file is
 created after a look whether it exists, so the last one of several that look at once wins. `refuses_second_creation`
-tells such a store. The same holds for larger files on a local file system without hard links. A put that is repeated
-because its answer was lost is refused too: who needs to know reads the file.
+tells such a store. The same holds for larger files on a local file system without hard links. After a lost answer, the
+store refuses the repeated put too. A caller that needs to know reads the file.
 """
 
 import logging
@@ -20,7 +20,7 @@ from laclip_ray import storage
 logger = logging.getLogger(__name__)
 
 _TRIES = 3
-"""A put may be refused because of a file that is removed before it is looked for."""
+"""A store may refuse a put because of a file that another process then removes."""
 
 _ONE_WRITE_BYTES = 4096
 """A local file of this size is written as a whole or not at all, for all practical purposes."""
@@ -51,7 +51,7 @@ def refuses_second_creation(url: str, content: bytes) -> bool:
 
     Args:
         url: a file that exists.
-        content: what it holds.
+        content: of the file.
     """
     return _put_if_absent(url, content) is False
 

@@ -1,4 +1,4 @@
-"""List a store page by page, so that a listing of any length takes the memory of one page.
+"""List a store page by page: a listing of any length takes the memory of one page.
 
 `find` of s3fs keeps every entry that it has listed, about 3 KB each, in its cache and in its result.
 
@@ -15,7 +15,7 @@ Entry = tuple[str, Mapping[str, Any]]
 
 
 def iterate_files(fs: Any, path: str, levels: int | None = None) -> Iterator[Entry]:
-    """Every file below a directory; nothing if there is none.
+    """Every file below a directory; a missing directory has no files.
 
     Args:
         fs: an fsspec file system.

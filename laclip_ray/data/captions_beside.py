@@ -32,6 +32,7 @@ from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.byte_sources import DamagedError
 from laclip_ray.data.file_kinds import describe_start
+from laclip_ray.data.img2dataset_stats import ENDING
 from laclip_ray.data.parquet_types import is_text
 from laclip_ray.data.ranged_file import RangedFile, SparseFile, fetcher_of
 from laclip_ray.data.records import MAX_ROW_BYTES, Sample
@@ -262,7 +263,7 @@ def _ranges(metadata: pq.FileMetaData, names: Sequence[str]) -> list[tuple[int, 
 
 
 def _check_count(table_url: str, rows: int) -> None:
-    url = f"{table_url.removesuffix('.parquet')}_stats.json"
+    url = f"{table_url.removesuffix('.parquet')}{ENDING}"
     content = _fetch_first(url, _STATS_BYTES, "stats_unreadable")
     if content is None:
         return

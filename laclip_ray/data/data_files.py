@@ -1,13 +1,13 @@
 """The files of a listing, in some 80 bytes each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import pyarrow as pa
 
 from laclip_ray import storage
-from laclip_ray.data.packed_rows import PackedRows
+from laclip_ray.data.packed_rows import PackedSequence, Row
 
 Info = Mapping[str, Any]
 """fsspec's entry of a file, or a part of it."""
@@ -57,7 +57,7 @@ class _Place:
 _SCHEMA = pa.schema([("name", pa.binary()), ("size", pa.int64()), ("change", pa.string()), ("place", pa.int32())])
 
 
-class FileTable(Sequence[DataFile]):
+class FileTable(PackedSequence[DataFile]):
     """Files as columns. Reading one makes a `DataFile`."""
 
     def __init__(self, files: Iterable[DataFile] = (), is_distinct: bool = False) -> None:
@@ -67,8 +67,8 @@ class FileTable(Sequence[DataFile]):
             files: their entries are reduced to size and identity.
             is_distinct: whether no file occurs twice.
         """
+        super().__init__(_SCHEMA)
         self.is_distinct = is_distinct
-        self._rows = PackedRows(_SCHEMA)
         self._places: list[_Place] = []
         self._numbers: dict[_Place, int] = {}
         for file in files:
@@ -89,35 +89,12 @@ class FileTable(Sequence[DataFile]):
         """Whether all URLs are one start and the file's name. Then different files have different names."""
         return len(self._places) == 1 and self.is_distinct
 
-    def names(self) -> Iterator[str]:
-        """The files' names, in order."""
-        return self._rows.column("name")
-
-    def drained(self) -> Iterator[DataFile]:
-        """The files, which are dropped while they are read: so a table becomes another without both in memory."""
-        return map(self._file, self._rows.drained())
-
     def drained_by_name(self) -> Iterator[DataFile]:
         """The files sorted by name, dropped as far as they are in this order already."""
         order = self._rows.order_by("name")
-        return self.drained() if order is None else map(self._file, self._rows.taken(order.tolist()))
+        return self.drained() if order is None else map(self._of_row, self._rows.taken(order.tolist()))
 
-    def _file(self, row: tuple[Any, ...]) -> DataFile:
+    def _of_row(self, row: Row) -> DataFile:
         name, size, change, number = row
         place: _Place = self._places[number]
         return place.file(name, size, change)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, number: int) -> DataFile: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[DataFile]: ...
-    def __getitem__(self, number: int | slice) -> DataFile | list[DataFile]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        return self._file(self._rows[number if number >= 0 else number + len(self)])
-
-    def __iter__(self) -> Iterator[DataFile]:
-        return map(self._file, self._rows)

@@ -1,4 +1,6 @@
-"""The dataset index: what listing a dataset has found out, in one Parquet file, so the next verb opens no file again.
+"""The dataset index: the shards of a dataset with their row counts, in one Parquet file.
+
+With an index, a verb opens no unchanged file while it lists.
 
     shard                       name of the shard
     url                         of its file
@@ -7,13 +9,12 @@
     start_row, start_byte       of a range of a table
     format, columns, delimiter, is_quoted, encoding, line_end   as in `Shard`
 
-Rows are in the order of the files' names. An index is checked by a listing, file by file: it speaks for a file of the
-same name, URL and identity, if it was made with the settings that cut files into ranges now. Files that it does not
-speak for are read anew.
+Rows are in the order of the files' names. A listing checks an index file by file. It is valid for a file of the same
+name, URL and identity, if the settings that cut files into ranges have not changed. Other files are read again.
 
-Guarantees: a stale, damaged or foreign index costs time only. It never gives a range of a file that was replaced.
+Guarantees: a stale, damaged or foreign index costs time only. It never gives a range of a replaced file.
 
-Not covered: a file that was replaced by one of the same size and modification time, on a store without etags.
+Not covered: a replacement of the same size and modification time, on a store without etags.
 """
 
 import json
@@ -65,20 +66,20 @@ _SETTINGS = ("caption_column", "image_column", "id_column", "columns", "quoting"
 
 @dataclass
 class IndexUse:
-    """What an index said about the files of a listing."""
+    """How an index compares with a listing."""
 
     url: str
     unchanged: int = 0
     changed: int = 0
     """Files of another identity than in the index."""
     new: int = 0
-    """Files that the index does not have. Those that cannot be read never are in one."""
+    """Files that the index does not have. An index never has unreadable files."""
     vanished: int = 0
-    """Files of the index that are gone."""
+    """Files of the index that no longer exist."""
 
     @property
     def is_current(self) -> bool:
-        """Whether it speaks for every file of the listing, and for no other."""
+        """Whether index and listing have the same files."""
         return not (self.changed or self.new or self.vanished)
 
     def describe(self) -> str:
@@ -95,7 +96,7 @@ class IndexReader:
     """Gives the shards of files, asked for in the order of their names."""
 
     def __init__(self, url: str, settings: dict[str, Any], must_exist: bool) -> None:
-        """Open an index. One that is missing, damaged, or made with other settings speaks for no file.
+        """Open an index. A missing or damaged one, or one of other settings, has no valid file.
 
         Args:
             url: of the index.
@@ -103,7 +104,7 @@ class IndexReader:
             must_exist: refuse a missing or damaged one.
 
         Raises:
-            UserError: there is none, or it is damaged, and it must exist.
+            UserError: it is missing or damaged, and must exist.
         """
         self.use = IndexUse(url)
         self.is_there = True
@@ -112,7 +113,7 @@ class IndexReader:
         self._next = next(self._files, None)
 
     def take(self, file: Shard) -> list[Shard] | None:
-        """The shards of a file; None if it must be read.
+        """The shards of a file. None: the file must be read.
 
         Args:
             file: the whole file as one shard, with its identity now; an empty one is unknown.
@@ -135,7 +136,7 @@ class IndexReader:
         return [replace(shard, url=file.url) for shard in shards]
 
     def close(self) -> IndexUse:
-        """What the index said, after the last file."""
+        """The comparison, after the last file."""
         while self._next is not None:
             self.use.vanished += 1
             self._next = next(self._files, None)
@@ -207,7 +208,7 @@ def beside(output: str) -> str:
 
 
 def keep_index(data: DataConfig, output: str, shards: ShardTable) -> None:
-    """Write the index beside an output, unless it is there and speaks for all files.
+    """Write the index beside an output, unless a current one is there.
 
     Args:
         data: the dataset. Its own `data.index` stays as it is.
@@ -246,9 +247,8 @@ def write_index(url: str, shards: Sequence[Shard], settings: dict[str, Any]) -> 
 
 
 def _row_of(shard: Shard) -> tuple[Any, ...]:
-    size = shard.file_identity.partition("-")[0]
     return (
-        shard.name, _clean(shard.url), int(size) if size.isdigit() else None, shard.file_identity, shard.known_rows,
+        shard.name, _clean(shard.url), shard.size_bytes, shard.file_identity, shard.known_rows,
         shard.start_row, shard.start_byte, shard.format, shard.columns, shard.delimiter, shard.is_quoted,
         shard.encoding, shard.line_end,
     )  # fmt: skip
@@ -261,13 +261,13 @@ def _table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def cutting_settings(data: DataConfig, file_format: Format) -> dict[str, Any]:
-    """The settings that an index depends on, as JSON. Tars are not cut, so theirs depends on none."""
+    """The settings that an index depends on, as JSON. Tars are not cut, so their index depends on no setting."""
     values = data.model_dump(mode="json", include=set(_SETTINGS)) if file_format != "webdataset" else {}
     return {"format": file_format, **values}
 
 
 def _clean(url: str) -> str:
-    """A URL whose bytes that are not UTF-8 are written as escapes."""
+    """A URL with escapes for invalid UTF-8."""
     return url.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,12 +1,11 @@
-"""Make a dataset index: list the data once, count the samples of tars, and write what was found.
+"""Make a dataset index: list the data once, count the samples of tars, and write the shards.
 
-The samples of a tar are those that img2dataset counted in the `_stats.json` beside it: one request a tar, and none for
-a tar that the index knows. Rows of tables are counted by listing.
+img2dataset counts the samples of a tar in the `_stats.json` beside it: one request a tar, and no request for a tar in
+the index. Listing counts the rows of tables.
 
-Not covered: tars without such a file. Only reading one counts its samples, so their number stays unknown.
+Not covered: tars without such a file. Only reading a tar counts its samples, so their number stays unknown.
 """
 
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.dataset_index import IndexUse, cutting_settings, write_index
 from laclip_ray.data.file_formats import kind_of
+from laclip_ray.data.img2dataset_stats import ENDING, successes
 from laclip_ray.data.left_out import log_left_out
 from laclip_ray.data.records import Shard
 from laclip_ray.data.shard_table import ShardTable
@@ -33,27 +33,27 @@ DEFECT = "defect"
 
 _REQUESTS_AT_ONCE = 16
 _MOST_MISSES = 64
-"""If none of so many tars of a directory has a `_stats.json`, no more are asked for there."""
+"""After this many tars without a `_stats.json`, a directory without any is not asked for more."""
 
 
 @dataclass
 class Indexed:
-    """What an index holds."""
+    """The content of an index."""
 
     url: str
     shards: int = 0
     rows: int = 0
-    """Of the shards that are counted."""
+    """Of the counted shards."""
     uncounted: Tally = field(default_factory=Tally)
     """Shards without a number of rows, by reason."""
     requests: int = 0
     """For `_stats.json` files."""
     before: IndexUse | None = None
-    """What the index that was there said. None: there was none."""
+    """The check of an earlier index. None: no earlier index."""
 
 
 def make_index(data: DataConfig, url: str) -> Indexed:
-    """List a dataset and write its index. An index that is there already is checked, and spares work.
+    """List a dataset and write its index. An earlier index is checked, and spares work.
 
     Args:
         data: the dataset. `data.index` is not read.
@@ -68,7 +68,7 @@ def make_index(data: DataConfig, url: str) -> Indexed:
     log_left_out(listing.left_out, "data", len(listing.shards))
     indexed = Indexed(url, before=listing.index)
     shards = ShardTable()
-    for shard in _counted(listing.shards.drained(), len(listing.shards), indexed):
+    for shard in _counted(listing.shards.drained(), indexed):
         shards.append(shard)
         if shard.defect:
             indexed.uncounted.add(DEFECT, shard.name)
@@ -79,20 +79,25 @@ def make_index(data: DataConfig, url: str) -> Indexed:
     return indexed
 
 
-def _counted(waiting: Iterator[Shard], count: int, indexed: Indexed) -> Iterator[Shard]:
+def _counted(waiting: Iterator[Shard], indexed: Indexed) -> Iterator[Shard]:
     """The shards, tars with their number of samples where it is known."""
     misses: Counter[str] = Counter()
-    """By directory, tars without a `_stats.json`; far below zero where one has it."""
+    """By directory, tars without a `_stats.json`."""
+    have_stats: set[str] = set()
+    """Directories with such a file."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         while batch := list(islice(waiting, _MOST_MISSES)):
-            asked = [_is_uncounted(shard) and misses[_directory(shard)] < _MOST_MISSES for shard in batch]
+            asked = [
+                _is_uncounted(shard) and (_directory(shard) in have_stats or misses[_directory(shard)] < _MOST_MISSES)
+                for shard in batch
+            ]
             contents = pool.map(_read_stats, (shard for shard, is_asked in zip(batch, asked, strict=True) if is_asked))
             for shard, is_asked in zip(batch, asked, strict=True):
                 content = next(contents) if is_asked else None
                 indexed.requests += is_asked
                 if content is not None:
-                    misses[_directory(shard)] -= count
-                    shard = replace(shard, listed_rows=_successes(content))
+                    have_stats.add(_directory(shard))
+                    shard = replace(shard, listed_rows=successes(content))
                     if shard.listed_rows is None:
                         indexed.uncounted.add(STATS_UNREADABLE, shard.name)
                 elif _is_uncounted(shard):
@@ -107,18 +112,10 @@ def _directory(shard: Shard) -> str:
 
 def _read_stats(shard: Shard) -> bytes | None:
     try:
-        return storage.read_bytes(f"{kind_of(shard.url).stem}_stats.json")
-    except (FileNotFoundError, PermissionError):  # some stores refuse what does not exist
+        return storage.read_bytes(f"{kind_of(shard.url).stem}{ENDING}")
+    except (FileNotFoundError, PermissionError):  # some stores refuse access to a missing file
         return None
 
 
 def _is_uncounted(shard: Shard) -> bool:
     return shard.row_count is None and shard.listed_rows is None and not shard.defect
-
-
-def _successes(content: bytes) -> int | None:
-    try:
-        successes = json.loads(content)["successes"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return successes if type(successes) is int and successes >= 0 else None

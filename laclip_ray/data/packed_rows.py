@@ -1,12 +1,13 @@
 """Rows in memory as Arrow columns: about the bytes of their values, where Python objects take some hundred more a row.
 
 Rows are appended, read by number and iterated, as tuples. They are kept in parts of equal length, so appending copies
-nothing. A binary column holds a path, which may have bytes that are not UTF-8.
+nothing. A binary column holds a path, perhaps with invalid UTF-8.
 """
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 
 Row = tuple[Any, ...]
 """A value for each column."""
+
+T = TypeVar("T")
 
 _PART_ROWS = 4_096
 """Rows of a part. The rows of the last one are Python objects."""
@@ -31,7 +34,7 @@ class PackedRows:
         self._parts: list[pa.RecordBatch] = []
         self._last: list[Row] = []
         self._near: tuple[int, int, list[Row]] = -1, 0, []
-        """The part that was read last, how often in a row, and its rows as Python objects once that is often."""
+        """The part read last, how often in a row, and after many reads its rows as Python objects."""
         self._paths = tuple(pa.types.is_binary(kind) for kind in schema.types)
         for row in rows:
             self.append(row)
@@ -162,6 +165,41 @@ def _text(path: bytes | None) -> str | None:
     return None if path is None else path.decode("utf-8", "surrogatepass")
 
 
+class PackedSequence(Sequence[T]):
+    """Objects as packed rows with a column `name`. Reading an object makes it anew."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Begin without rows."""
+        self._rows = PackedRows(schema)
+
+    @abstractmethod
+    def _of_row(self, row: Row) -> T:
+        """The object of a row."""
+
+    def names(self) -> Iterator[str]:
+        """The objects' names, in order."""
+        return self._rows.column("name")
+
+    def drained(self) -> Iterator[T]:
+        """The objects. Their rows are dropped meanwhile, so another table is made without both in memory."""
+        return map(self._of_row, self._rows.drained())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[T]: ...
+    def __getitem__(self, number: int | slice) -> T | list[T]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        return self._of_row(self._rows[number if number >= 0 else number + len(self)])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._of_row, self._rows)
+
+
 class PlacesByText:
     """Finds rows by a column of different texts, in 16 bytes a row: numbers of rows, sorted by the hashes of texts."""
 
@@ -182,7 +220,7 @@ class PlacesByText:
         return PlacesByText, (self._rows, self._name)  # another process hashes texts otherwise
 
     def find(self, text: str) -> int | None:
-        """The number of the row with a text; None if there is none."""
+        """The number of the row with a text. None: no such row."""
         wanted = hash(text)
         place = bisect_left(self._hashes, wanted)
         while place < len(self._hashes) and self._hashes[place] == wanted:

@@ -54,7 +54,7 @@ def check_first_rows(data: DataConfig, shards: Sequence[Shard], needs_images: bo
     """
     seen = _Seen()
     error: OSError | None = None
-    for shard in _spread([shard for shard in shards if not shard.defect] or shards):
+    for shard in spread([shard for shard in shards if not shard.defect] or shards, _SHARDS):
         try:
             if _has_usable_row(shard, data, needs_images, seen):
                 return
@@ -68,9 +68,9 @@ def check_first_rows(data: DataConfig, shards: Sequence[Shard], needs_images: bo
         raise UserError(_describe(data, seen, needs_images, setting))
 
 
-def _spread(shards: Sequence[Shard]) -> Iterator[Shard]:
-    """The first and the last shard, and some between."""
-    count = min(_SHARDS, len(shards))
+def spread(shards: Sequence[Shard], most: int) -> Iterator[Shard]:
+    """The first and the last shard, and some between: at most this many."""
+    count = min(most, len(shards))
     return (shards[number * (len(shards) - 1) // max(count - 1, 1)] for number in range(count))
 
 

@@ -130,6 +130,12 @@ class Shard:
     """Tars: samples of the file by the dataset index, which reading does not depend on. None: not known."""
 
     @property
+    def size_bytes(self) -> int | None:
+        """The size of the file, which starts its identity. None: its store does not tell it."""
+        size = self.file_identity.partition("-")[0]
+        return int(size) if size.isdigit() else None
+
+    @property
     def known_rows(self) -> int | None:
         """The number of rows, as far as listing or the dataset index tells it."""
         return self.listed_rows if self.row_count is None else self.row_count

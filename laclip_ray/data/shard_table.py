@@ -1,14 +1,13 @@
 """The shards of a dataset as columns: some 100 bytes a shard, where `Shard` objects take 1 KB.
 
-Reading a shard from the table makes a `Shard`, which nobody keeps. Both classes travel by pickle, as columns.
+Reading a shard from the table makes a `Shard`. Do not keep many. Both classes travel by pickle, as columns.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import overload
 
 import pyarrow as pa
 
-from laclip_ray.data.packed_rows import PackedRows, PlacesByText, Row
+from laclip_ray.data.packed_rows import PackedSequence, PlacesByText, Row
 from laclip_ray.data.records import Shard
 
 _RANGE_CHARACTERS = len(".000000000")
@@ -28,14 +27,14 @@ _SCHEMA = pa.schema(
 )
 
 
-class ShardTable(Sequence[Shard]):
+class ShardTable(PackedSequence[Shard]):
     """Shards in order."""
 
     def __init__(self, shards: Iterable[Shard] = ()) -> None:
         """Take the shards."""
+        super().__init__(_SCHEMA)
         self.is_indexed = False
-        """Whether a dataset index spoke for every file, and for no other."""
-        self._rows = PackedRows(_SCHEMA)
+        """Whether a dataset index has the same files."""
         self._kinds: list[Shard] = []
         """What shards share, as shards whose URL is the start of theirs."""
         self._numbers: dict[Shard, int] = {}
@@ -60,19 +59,11 @@ class ShardTable(Sequence[Shard]):
             )
         )  # fmt: skip
 
-    def names(self) -> Iterator[str]:
-        """The shards' names, in order."""
-        return self._rows.column("name")
-
-    def drained(self) -> Iterator[Shard]:
-        """The shards, which are dropped while they are read: so a table becomes another without both in memory."""
-        return map(self._shard, self._rows.drained())
-
     def places(self) -> PlacesByText:
         """Finds shards by name."""
         return PlacesByText(self._rows, "name")
 
-    def _shard(self, row: Row) -> Shard:
+    def _of_row(self, row: Row) -> Shard:
         name, file, identity, start_row, row_count, start_byte, listed_rows, number = row
         kind = self._kinds[number]
         return Shard(
@@ -80,21 +71,6 @@ class ShardTable(Sequence[Shard]):
             kind.columns, kind.delimiter, kind.is_quoted, kind.encoding, kind.line_end, identity, kind.defect,
             listed_rows,
         )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, number: int) -> Shard: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Shard]: ...
-    def __getitem__(self, number: int | slice) -> Shard | list[Shard]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        return self._shard(self._rows[number if number >= 0 else number + len(self)])
-
-    def __iter__(self) -> Iterator[Shard]:
-        return map(self._shard, self._rows)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):

@@ -8,7 +8,7 @@ hash of the caption. A repeated id within a shard becomes `id#2`.
 
 Guarantees: reading with and without images gives the same rows, ids and captions. A bad row never raises: it has
 `problems` (see `records`). A truncated tar gives its whole samples, then one row that reports the truncation. A file
-that is not what its name says costs only itself: its shard has a `defect`, or fails when it is read.
+with another content than its name says costs only itself: its shard has a `defect`, or fails when it is read.
 
 Not covered: compressed text tables; Parquet row groups larger than memory.
 """
@@ -87,7 +87,7 @@ class Listing:
     """Files and directories below the configured paths that are not read, by reason and extension."""
     format: Format
     index: IndexUse | None = None
-    """What the dataset index said. None: there is none."""
+    """How the dataset index compares with the listing. None: no index."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def read_samples(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[
 def read_or_report(shard: Shard, data: DataConfig, with_images: bool) -> Iterator[Sample]:
     """Read the samples of a shard as `read_samples` does; an unreadable file gives one row that reports it.
 
-    For readers that go on without the shard.
+    For readers that continue without the shard.
 
     Raises:
         OSError: the storage failed, so the shard's content is unknown.

@@ -80,10 +80,7 @@ def _progress(run: RunFacts) -> str:
         return f"training {facts.get('state', '')}: {', '.join(shown) or 'no metrics yet'}"
     rewriting = run.status.rewriting
     if run.rewriting is not None:
-        counts = {each.name: each.statistics for each in run.rewriting.sets}
-        return accepted_sentence(
-            {name: (each.accepted, each.accepted + each.unfilled.total()) for name, each in counts.items()}
-        )
+        return accepted_sentence(run.rewriting.sets)
     return f"rewriting {rewriting.state}" if rewriting is not None and rewriting.state != "never started" else ""
 
 
@@ -108,13 +105,7 @@ def _facts(run: RunFacts) -> dict[str, str]:
         captions = max((each.statistics.captions for each in run.rewriting.sets), default=0)
         facts["captions"] = f"{captions:,}"
         facts["prompt sets"] = ", ".join(each.name for each in run.rewriting.sets)
-        accepted = accepted_sentence(
-            {
-                each.name: (each.statistics.accepted, each.statistics.accepted + each.statistics.unfilled.total())
-                for each in run.rewriting.sets
-            }
-        )
-        facts["accepted"] = accepted.replace(" rewrites accepted", "")
+        facts["accepted"] = accepted_sentence(run.rewriting.sets).replace(" rewrites accepted", "")
         if model := dict(run.experiment.get("rewrite", {})).get("model"):
             facts["language model"] = redact(str(model)).rstrip("/").rpartition("/")[2]
     if run.training is not None:

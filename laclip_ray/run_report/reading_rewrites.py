@@ -1,6 +1,6 @@
 """Read the rewrites of a run for its report.
 
-Guarantees: bounded work, whatever the run's size. Statistics come from the metadata of at most `_SHARDS_COUNTED` shards
+Guarantees: bounded work for a run of any size. Statistics come from the metadata of at most `_SHARDS_COUNTED` shards
 of a set, or from its summary; samples, vocabulary and scores from the first rows of `_SHARDS_READ` shards. Damaged
 files are named, and the rest is read.
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 from laclip_ray import storage
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
-from laclip_ray.reporting.gallery import Rewrite, RewrittenSample
+from laclip_ray.reporting.gallery import ACCEPTED, Rewrite, RewrittenSample
 from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.storing.score_columns import score_ranges
@@ -35,7 +35,7 @@ _ROWS_OF_DRAWS = 40_000
 """Of a shard's draws, at most: a thousand samples, each with as many draws as a set can have."""
 _UNREADABLE = (UserError, OSError, KeyError, ValueError)
 """What readers of damaged files raise."""
-ACCEPTED, REFUSED = "accepted", "refused"
+_REFUSED = "refused"
 
 
 def read_rewriting(
@@ -50,7 +50,7 @@ def read_rewriting(
 
     Args:
         locations: of the sets, with different names.
-        gate: the fingerprint of the gate whose verdicts count, where there are any; else those of the newest gate.
+        gate: the fingerprint of the gate whose verdicts count; without such verdicts, the newest gate's count.
         experiment: the run's config as JSON; empty: not known, so there are no pictures.
         captions: how many to show.
         seed: decides which.
@@ -91,7 +91,7 @@ def read_samples_of(
     seed: int,
     damage: Damage,
 ) -> tuple[list[RewrittenSample], list[str]]:
-    """Samples of rewrite sets for a gallery alone, and notes on what is missing; other arguments as above.
+    """Samples of rewrite sets for a gallery alone, and notes on missing pictures; other arguments as above.
 
     Args:
         locations: of the sets.
@@ -240,7 +240,7 @@ class _Reading:
             if draw.text and draw.reason is None:
                 self._texts.setdefault(name, []).append(draw.text)
             if draw.text:
-                group = ACCEPTED if draw.reason is None else REFUSED
+                group = ACCEPTED if draw.reason is None else _REFUSED
                 for score, value in known.items():
                     self.scores.setdefault(score, {}).setdefault(group, []).append(value)
 

@@ -1,6 +1,6 @@
 """Rewriting in a report: outcomes by set and reason, scores, vocabulary, the gallery. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from laclip_ray.reporting import plots
@@ -8,7 +8,7 @@ from laclip_ray.reporting.gallery import Gallery
 from laclip_ray.reporting.page import MISSING, Plot, Section, Table
 from laclip_ray.reporting.report import RewritingSummary, gallery_section, rewriting_tables
 from laclip_ray.rewriting.tables import LOG_PROBABILITY
-from laclip_ray.run_report.facts import RewritingFacts, RunFacts
+from laclip_ray.run_report.facts import RewritingFacts, RunFacts, SetFacts
 from laclip_ray.run_report.vocabulary import Vocabulary
 
 _SCORES = {
@@ -131,12 +131,8 @@ def _row(vocabulary: Vocabulary, common: int) -> tuple[str, ...]:
     )
 
 
-def accepted_sentence(statistics: Mapping[str, tuple[int, int]]) -> str:
-    """How many rewrites were accepted; empty without any.
-
-    Args:
-        statistics: by set, the accepted rewrites and all slots.
-    """
-    accepted = sum(count for count, _ in statistics.values())
-    slots = sum(count for _, count in statistics.values())
+def accepted_sentence(sets: Sequence[SetFacts]) -> str:
+    """How many rewrites of all sets were accepted; empty without any slot."""
+    accepted = sum(each.statistics.accepted for each in sets)
+    slots = accepted + sum(each.statistics.unfilled.total() for each in sets)
     return f"{accepted:,} of {slots:,} rewrites accepted ({accepted / slots:.1%})" if slots else ""

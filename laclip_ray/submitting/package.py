@@ -77,7 +77,7 @@ def without_variables(content: Any, names: Collection[str]) -> Any:
 
 
 def check_holds_no_secret(text: str, where: str, overrides: Sequence[str]) -> None:
-    """Refuse a config or override with a secret by value: Ray stores and shows what is submitted.
+    """Refuse a config or override with a secret by value: Ray stores and shows a submission.
 
     Args:
         text: of the config file.
@@ -151,7 +151,7 @@ def check_paths(paths: Sequence[LocalPath], working_dir: Path | None) -> list[st
 
 
 def _check_in(directory: Path, key: str, path: str) -> None:
-    """Refuse a path that the directory does not have. Of a glob, the part before its first wildcard counts."""
+    """Refuse a path that the directory does not have. For a glob, the part before its first wildcard counts."""
     parts = Path(path).parts
     fixed = next((parts[:index] for index, part in enumerate(parts) if _GLOB.search(part)), parts)
     if not directory.joinpath(*fixed).exists() and not _without_key(directory / path).exists():
@@ -190,7 +190,7 @@ def read_settings(paths: Sequence[str], directory: Path) -> dict[str, bytes]:
 
 
 def place_config(config: Path, directory: Path, others: Mapping[str, bytes]) -> str:
-    """The path of the config file in the job's directory: as it is in the current one, else its name.
+    """The path of the config file in the job's directory: its path in the current one, else its name.
 
     Args:
         config: its absolute path, without `..`.

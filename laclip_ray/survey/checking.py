@@ -1,8 +1,8 @@
-"""`laclip data check`: read some rows of every shard, and count what they hold and what is wrong with them.
+"""`laclip data check`: read some rows of every shard, and count their contents and defects.
 
 Threads read the shards, without Ray. Pictures of the rows are decoded whole, those on other hosts too.
 
-Not covered: damage behind the rows that are read, such as a tar that is cut at its end.
+Not covered: damage behind the read rows, such as the cut end of a tar.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _THREADS = 8
 _SHARDS_AHEAD = 64
 """Shards that wait for a thread, or whose counts wait to be added, at most."""
 _MOST_IDS = 5_000_000
-"""Ids that are compared between shards: each takes about 60 bytes."""
+"""Upper bound on ids compared between shards: each takes about 60 bytes."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class DataCheck:
     known_rows: int | None
     """Of all shards. None: tars do not tell it."""
     left_out: str
-    """Files that are not read."""
+    """Unread files."""
     with_pictures: bool
     rows: int = 0
     captions: CaptionCounts = field(default_factory=CaptionCounts)
@@ -158,9 +158,7 @@ def check_shard(shard: Shard, data: DataConfig, rows: int, with_pictures: bool) 
 
 
 def _check_name(name: str, check: ShardCheck) -> None:
-    if (
-        "\\x" in name or printable_line(name) != name
-    ):  # listing and readers write bytes that are not UTF-8 as \x escapes
+    if "\\x" in name or printable_line(name) != name:  # listing and readers write invalid UTF-8 as \x escapes
         check.problems.add(NAME_UNPRINTABLE, name)
 
 

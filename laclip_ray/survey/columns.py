@@ -1,7 +1,7 @@
 """Choose the columns of captions, images and ids of a table, by their names and the values of its first rows. Pure.
 
-A column's content decides what it can be, and its name decides among several. Each choice has its reason and the
-alternatives, so that a wrong one is seen.
+A column's content decides its possible uses, and its name decides among several columns. Each choice has its reason and
+the alternatives, so a user sees a wrong one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Column:
 
     @property
     def present(self) -> list[Any]:
-        """The values that are not missing."""
+        """The values without missing ones."""
         return [value for value in self.values if value is not None and value != "" and value == value]
 
 
@@ -121,7 +121,7 @@ def _is_image(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is text, or bytes that are: some writers of Parquet do not mark texts."""
+    """Whether a value is text, or bytes of a text: some writers of Parquet do not mark texts."""
     if not isinstance(value, bytes):
         return isinstance(value, str)
     try:

@@ -1,4 +1,4 @@
-"""What a look at a dataset has found."""
+"""The findings of a look at a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,10 +1,9 @@
 """Look at a folder, file or URL: its format, columns, size and some of its rows, for a config that reads it.
 
-The readers of `laclip_ray.data` read all of it, so what is found is what a run sees. Pictures on other hosts are not
+It reads with the readers of `laclip_ray.data`, so it finds the rows that a run sees. Pictures on other hosts are not
 fetched.
 """
 
-import json
 import posixpath
 import re
 from collections import Counter
@@ -18,6 +17,7 @@ from laclip_ray import storage
 from laclip_ray.config import DataConfig, Format
 from laclip_ray.data.file_formats import EXTENSIONS, kind_of
 from laclip_ray.data.image_sources import ImageSource
+from laclip_ray.data.img2dataset_stats import ENDING, successes
 from laclip_ray.data.left_out import describe_left_out
 from laclip_ray.data.listing import find_files
 from laclip_ray.data.records import Shard
@@ -31,14 +31,13 @@ from laclip_ray.survey.table_heads import TableHead, read_head
 from laclip_ray.survey.tar_heads import TXT, columns_of_tars
 from laclip_ray.tally import Tally, first_names
 
-_STATS_ENDING = "_stats.json"
 """img2dataset writes such a file beside each tar."""
 _MOST_STATS = 2_000
 _SPLIT = re.compile(r"(?:^|/)(train|test|val|validation|dev)(?=[-_./]|$)", re.IGNORECASE)
 """The name of a split, as Hugging Face's and others' files begin."""
 _THREADS = 16
 _ROOT_ROWS = 8
-"""Image paths that are tried below each possible root."""
+"""Number of image paths tried below each possible root."""
 
 
 @dataclass
@@ -60,7 +59,7 @@ def look(path: str, pairs_table: str) -> Facts:
 
     Args:
         path: a file, a directory or a glob, local or a URL.
-        pairs_table: where the table of pictures with text files beside them is written, if that is what is found.
+        pairs_table: where to write the table of pictures with text files beside them, if the data is of this kind.
 
     Raises:
         UserError: there is no data, or no captions; the message says what to do.
@@ -93,7 +92,7 @@ def _content_of(path: str) -> _Content:
         if kind.format is not None:
             content.bytes_by_format[kind.format] += file.info.get("size") or 1
             content.first_urls.setdefault(kind.format, []).append(file.url)
-        elif file.name.endswith(_STATS_ENDING):
+        elif file.name.endswith(ENDING):
             content.stats.append(file.url)
         else:
             content.others[kind.extension or "without an extension"] += 1
@@ -147,8 +146,7 @@ def _look_at(data: DataConfig, chosen: Format, content: _Content, notes: list[st
         )
     if left_out := describe_left_out(listing.left_out):
         notes.append(f"not read: {left_out}")
-    sizes = [int(size) for shard in listing.shards if (size := shard.file_identity.partition("-")[0]).isdigit()
-             and not shard.start_row]  # fmt: skip
+    sizes = [size for shard in listing.shards if (size := shard.size_bytes) is not None and not shard.start_row]
     files = len({shard.url for shard in listing.shards})
     return Facts(
         data, chosen, files, len(listing.shards), sum(sizes) if len(sizes) == files else None,
@@ -167,28 +165,20 @@ def _rows(data: DataConfig, listing: Listing, content: _Content) -> Rows:
     if listing.format != "webdataset":
         how = "by the Parquet footers" if listing.format == "parquet" else "counted"
         return Rows(sum(shard.known_rows or 0 for shard in shards), True, how)
-    if (successes := _img2dataset_successes(content, shards)) is not None:
-        return Rows(successes, True, "by img2dataset's _stats.json")
+    if (counted := _img2dataset_successes(content, shards)) is not None:
+        return Rows(counted, True, "by img2dataset's _stats.json")
     return count_rows(data, shards)
 
 
 def _img2dataset_successes(content: _Content, shards: Sequence[Shard]) -> int | None:
-    """The samples of img2dataset's tars by the files that it writes beside them; None if a tar has none."""
+    """The samples of img2dataset's tars by the files that it writes beside them. None: a tar has no such file."""
     stems = {kind_of(shard.url).stem for shard in shards}
-    beside = [url for url in content.stats if url.removesuffix(_STATS_ENDING) in stems]
+    beside = [url for url in content.stats if url.removesuffix(ENDING) in stems]
     if len(beside) != len(stems) or len(beside) > _MOST_STATS:
         return None
     with ThreadPoolExecutor(_THREADS) as pool:
-        counts = [_successes(read) for read in pool.map(storage.read_bytes, beside)]
+        counts = [successes(read) for read in pool.map(storage.read_bytes, beside)]
     return None if None in counts else sum(count for count in counts if count is not None)
-
-
-def _successes(content: bytes) -> int | None:
-    try:
-        count = json.loads(content)["successes"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return count if isinstance(count, int) else None
 
 
 def _columns_of_table(

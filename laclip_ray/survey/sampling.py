@@ -1,11 +1,12 @@
-"""Read some rows of some shards, and count what they hold."""
+"""Read some rows of some shards, and count their contents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from laclip_ray.config import DataConfig
 from laclip_ray.data.image_formats import ImageError, ImageLimits
 from laclip_ray.data.pictures import open_rgb
+from laclip_ray.data.preview import spread
 from laclip_ray.data.records import NO_CAPTION, Sample, Shard
 from laclip_ray.data.shards import read_or_report
 from laclip_ray.survey.captions import CaptionCounts, PictureSizes
@@ -16,19 +17,13 @@ _SHARDS = 8
 _ROWS = 512
 """Rows of a shard whose captions are counted."""
 _PICTURE_SHARDS, _PICTURES = 4, 16
-"""Shards, and pictures of each, that are decoded."""
+"""Upper bounds on shards with decoded pictures, and on pictures of each."""
 _COUNTED_TARS = 8
 """So many tars are read for their number of samples. It is estimated from some if there are more."""
 
 
-def spread(shards: Sequence[Shard], most: int) -> Iterator[Shard]:
-    """The first and the last shard, and some between: at most this many."""
-    count = min(most, len(shards))
-    return (shards[number * (len(shards) - 1) // max(count - 1, 1)] for number in range(count))
-
-
 def sample_rows(data: DataConfig, shards: Sequence[Shard], with_pictures: bool) -> Sampled:
-    """Count what the first rows of some shards hold.
+    """Count the contents of the first rows of some shards.
 
     Args:
         data: how they are read.
@@ -51,7 +46,7 @@ def sample_rows(data: DataConfig, shards: Sequence[Shard], with_pictures: bool) 
 
 
 def count_caption(sample: Sample, captions: CaptionCounts, problems: Tally) -> None:
-    """Count a sample's caption, and its problems but those of its image."""
+    """Count a sample's caption, and its problems apart from its image's."""
     for problem in sample.problems:
         if not problem.startswith("image_"):
             problems.add(problem, sample.id)
@@ -80,13 +75,7 @@ def count_rows(data: DataConfig, shards: Sequence[Shard]) -> Rows:
     counts = [sum(1 for _ in read_or_report(shard, data, with_images=False)) for shard in chosen]
     if len(chosen) == len(shards):
         return Rows(sum(counts), True, "counted")
-    sizes = [_size_bytes(shard) for shard in shards]
-    read_bytes = sum(map(_size_bytes, chosen))
+    sizes = [shard.size_bytes or 0 for shard in shards]
+    read_bytes = sum(shard.size_bytes or 0 for shard in chosen)
     share = read_bytes / sum(sizes) if all(sizes) else len(chosen) / len(shards)
     return Rows(round(sum(counts) / share), False, f"estimated from {len(chosen)} of {len(shards):,} tars")
-
-
-def _size_bytes(shard: Shard) -> int:
-    """Of the shard's file; 0 if its store does not tell it."""
-    size = shard.file_identity.partition("-")[0]
-    return int(size) if size.isdigit() else 0

@@ -4,7 +4,7 @@
     ray/checkpoint-STEP-TIME/              a checkpoint
 
 Ray Train takes the register as it is. It retries in vain if the register is cut or names a missing checkpoint, and
-starts from the beginning if there is none. So a run checks it first.
+starts from the beginning without a register. So a run checks it first.
 
 Guarantees: a run never starts from the beginning beside a whole checkpoint. It resumes from the newest whole one, and
 says which ones it left out. Each checkpoint holds its own position, so every whole one is right to resume from.
@@ -51,7 +51,7 @@ class _Entry(NamedTuple):
 
 
 class _Register(NamedTuple):
-    """The parts of a register that are read here, and the rest."""
+    """The parts of a register that this module reads, and the rest."""
 
     entries: list[_Entry]
     latest: str | None
@@ -64,7 +64,7 @@ def checkpoint_name(step: int, time_ns: int) -> str:
 
 
 def newest_registered(paths: RunPaths) -> str | None:
-    """The name of the newest registered checkpoint; None if there is none.
+    """The name of the newest registered checkpoint. None: no checkpoint.
 
     Raises:
         UserError: the register is damaged.
@@ -90,10 +90,10 @@ def _parse(content: Any) -> _Register:
 
 
 def repair_register(paths: RunPaths) -> None:
-    """Make the register name only checkpoints that are there, and a whole one as the newest. Ray must not run.
+    """Make the register name only existing checkpoints, and a whole one as the newest. Ray must not run.
 
     Raises:
-        UserError: the register names checkpoints, and none of them is whole.
+        UserError: the register names checkpoints, but no whole one.
     """
     register, problem = _read(paths)
     if register is None:
@@ -115,7 +115,7 @@ def drop_unloadable(paths: RunPaths) -> bool:
     """Remove the checkpoint that the workers could not load from the register.
 
     Returns:
-        False if they have reported none.
+        False if they have reported no checkpoint.
 
     Raises:
         UserError: no other checkpoint is left.
@@ -138,7 +138,7 @@ def drop_unloadable(paths: RunPaths) -> bool:
 
 
 def _read(paths: RunPaths) -> tuple[_Register | None, str]:
-    """The register, or None and what is wrong with it."""
+    """The register, or None and its defect."""
     url = _register_url(paths)
     if not storage.exists(url):
         return None, "is missing"
@@ -221,7 +221,7 @@ def _write(paths: RunPaths, content: Mapping[str, Any]) -> None:
 
 
 def find_defect(checkpoint: str) -> str | None:
-    """Why a stored checkpoint cannot be loaded, as far as lengths and formats show it; None if it seems whole."""
+    """Why a stored checkpoint cannot be loaded, as far as lengths and formats show it. None: it seems whole."""
     checks: dict[str, Callable[[str], None]] = {
         STATE_FILE: lambda url: storage.read_json(url)["position"],
         CONFIG_FILE: lambda url: storage.read_json(url)["model_cfg"],

@@ -23,7 +23,7 @@ from tests.integration.chaos import contents
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, wait_for
 from tests.integration.scripted_engine import ProcessEngine
-from tests.integration.training_chaos import NOTES, Start, starts_of, trained_samples
+from tests.integration.training_chaos import NOTES, Start, missing_or_repeated, starts_of
 
 ENGINE_NODE = {"num_cpus": 2, "num_gpus": 1}
 """Ray does not check that there is a GPU, and a scripted engine uses none."""
@@ -224,9 +224,7 @@ def _training(
     starts = starts_of(notes)
     sizes = ", ".join(str(start.workers) for start in starts)
     print(f"  workers of each start: {sizes}; steps made again: {_repeated(starts)}")
-    trained, epochs = trained_samples(experiment.output), experiment.train.epochs
-    wrong = sum((everything - epoch).total() + (epoch - everything).total() for epoch in trained)
-    wrong += (epochs - len(trained)) * everything.total()
+    wrong = missing_or_repeated(experiment.output, everything, experiment.train.epochs)
     yield Figure(show, f"samples missing or repeated, {name}", wrong, "samples", at_most=0)
 
 

@@ -9,16 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
-from ray._common.utils import reset_ray_address
 from ray.cluster_utils import Cluster
 
-from tests.integration.procedures import REPOSITORY, child_environment, free_port, wait_for
+from tests.integration.procedures import REPOSITORY, child_environment, free_port, running_head
 
 _STORE_BYTES = 150 * 2**20
 """Of a node's object store."""
@@ -122,17 +120,8 @@ def autoscaling_head(directory: Path, cpus: int, node: Mapping[str, float], most
         *(f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"),
     ]
     environment = {**child_environment(), "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
-    try:
-        wait_for(lambda: b"will now block" in log.read_bytes(), 60, "the head's start")
+    with running_head(command, log, environment):
         yield address
-    finally:
-        for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.wait()
-        reset_ray_address()
 
 
 def _autoscaler_config(address: str, cpus: int, node: Mapping[str, float], most: int, idle_s: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.figures.figure import Figure, exit_code
 from tests.integration.chaos import contents
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment
-from tests.integration.training_chaos import run_chaos, trained_samples
+from tests.integration.training_chaos import missing_or_repeated, run_chaos
 
 DELIVERIES = ("ahead", "inline", "follow")
 PAIRS = 5
@@ -256,11 +256,8 @@ def kills(directory: Path) -> Iterator[Figure]:
     for victim, count in found.kills.items():
         yield Figure(5, f"kills of {victim}", count, "kills")
     yield exit_code(5, "exit code", found.exit_code)
-    trained = trained_samples(experiment.output)
-    wrong = sum((everything - epoch).total() + (epoch - everything).total() for epoch in trained)
-    yield Figure(
-        5, "samples missing or repeated", wrong + (3 - len(trained)) * everything.total(), "samples", at_most=0
-    )
+    wrong = missing_or_repeated(experiment.output, everything, experiment.train.epochs)
+    yield Figure(5, "samples missing or repeated", wrong, "samples", at_most=0)
     rows = contents(experiment)["crowd"]
     lost = everything.keys() ^ {key[0] for key in rows}
     yield Figure(5, "captions without an outcome", len(lost), "captions", at_most=0)

@@ -32,7 +32,7 @@ from tests.figures.training_step import step_alone
 from tests.figures.training_stream import memory, throughput
 from tests.integration.conftest import MODEL, good_samples, write_shard
 from tests.integration.procedures import REPOSITORY, child_environment, real_data
-from tests.integration.training_chaos import NOTES, run_chaos, starts_of, trained_samples
+from tests.integration.training_chaos import NOTES, missing_or_repeated, run_chaos, starts_of
 from tests.unit.rewriting.shards import Draw, commit
 from tests.unit.training.test_loss import CASES
 from tests.unit.training.worlds import (
@@ -193,9 +193,7 @@ def _exactly_once(
     for victim, count in killed.items():
         yield Figure(3, f"kills of a {victim}, {name}", count, "kills")
     yield exit_code(3, f"exit code, {name}", code)
-    trained = trained_samples(experiment.output)
-    wrong = sum((Counter(everything) - epoch).total() + (epoch - everything).total() for epoch in trained)
-    wrong += (epochs - len(trained)) * everything.total()
+    wrong = missing_or_repeated(experiment.output, everything, epochs)
     yield Figure(3, f"samples missing or repeated, {name}", wrong, "samples", at_most=0)
 
 

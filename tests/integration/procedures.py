@@ -117,14 +117,24 @@ def head_node(log: Path, cpus: int = 4, environment: Mapping[str, str] | None = 
         f"--dashboard-agent-listen-port={free_port()}",
         "--disable-usage-stats",
     ]
+    with running_head(command, log, environment or child_environment()):
+        yield f"http://127.0.0.1:{dashboard_port}"
 
+
+@contextmanager
+def running_head(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A head node that `ray start --head --block` runs in this context.
+
+    Args:
+        command: the whole command.
+        log: gets its output.
+        environment: of its processes.
+    """
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment or child_environment(), start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
     try:
         wait_for(lambda: b"will now block" in log.read_bytes(), 60, "the head's start")
-        yield f"http://127.0.0.1:{dashboard_port}"
+        yield
     finally:
         # Told to end, a head first drains for half a minute.
         for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:

@@ -97,6 +97,19 @@ def trained_samples(output: str) -> list[Counter[str]]:
     return by_epoch
 
 
+def missing_or_repeated(output: str, everything: Counter[str], epochs: int) -> int:
+    """How many samples the steps that lead to the final weights lack or repeat, over all epochs.
+
+    Args:
+        output: of the experiment.
+        everything: each id as often as an epoch has it.
+        epochs: of the run.
+    """
+    trained = trained_samples(output)
+    wrong = sum((everything - epoch).total() + (epoch - everything).total() for epoch in trained)
+    return wrong + (epochs - len(trained)) * everything.total()
+
+
 @dataclass(frozen=True)
 class Chaos:
     """The result of a run with kills."""

@@ -65,11 +65,14 @@ def row_of(shard: str, committed: Committed) -> Row:
 
 def of_row(row: Row) -> tuple[str, Committed]:
     """The inverse of `row_of`."""
-    shard, revision, file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, reading, statistics, digest = row
-    origin = Origin(
-        file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, None if reading is None else _parse(reading)
-    )
-    return shard, Committed(revision, origin, Statistics.from_json(json.loads(statistics)), digest)
+    shard, revision, *_, statistics, digest = row
+    return shard, Committed(revision, _origin_of(row), Statistics.from_json(json.loads(statistics)), digest)
+
+
+def _origin_of(row: Row) -> Origin:
+    _, _, file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, reading, _, _ = row
+    parsed = None if reading is None else _parse(reading)
+    return Origin(file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, parsed)
 
 
 @lru_cache(maxsize=1_024)
@@ -102,10 +105,7 @@ class CommittedTable(Mapping[str, Committed]):
 
     def origins(self) -> Iterator[tuple[str, Origin]]:
         """The shards with their origins, without parsing their statistics."""
-        for row in self.rows:
-            shard, _, file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, reading, _, _ = row
-            parsed = None if reading is None else _parse(reading)
-            yield shard, Origin(file_identity, inputs, rewrites, engine_s, gpu_s, draws_id, parsed)
+        return ((row[0], _origin_of(row)) for row in self.rows)
 
     def __getitem__(self, shard: str) -> Committed:
         place = self._places.find(shard)

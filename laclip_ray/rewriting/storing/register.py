@@ -75,8 +75,6 @@ def registered_files(url: str, identities: Mapping[StoredFile, str]) -> set[Stor
     """The files that the register has up-to-date rows of. One of an earlier version has none: it is written anew."""
     try:
         table = storage.read_parquet(url, ["shard", "revision", _IDENTITY, "gpu_s"])
-        if "gpu_s" not in table.column_names:
-            return set()
         return {
             (shard, revision)
             for shard, revision, identity in _files(table)
@@ -84,7 +82,7 @@ def registered_files(url: str, identities: Mapping[StoredFile, str]) -> set[Stor
         }
     except FileNotFoundError:
         return set()
-    except _DAMAGE:  # `read_register` has said so, and it is written anew
+    except _DAMAGE:  # without `gpu_s`, of an earlier version; or damaged, as `read_register` has said
         return set()
 
 
