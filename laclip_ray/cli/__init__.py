@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from signal import Signals
 
+from laclip_ray.cli.manner import begin_command
 from laclip_ray.endings.job_log import JobLog, open_job_log
 from laclip_ray.endings.signals import EXIT_CODES, SignalWatch
 from laclip_ray.errors import ExitCode
@@ -49,6 +50,7 @@ def _run(words: list[str], watch: SignalWatch) -> int:
     code: object = None
     try:
         watch.start()
+        begin_command()
         from laclip_ray.logs import set_up_logging
         from laclip_ray.redaction import register_environment
 
@@ -56,7 +58,7 @@ def _run(words: list[str], watch: SignalWatch) -> int:
         register_environment()
         from laclip_ray.cli.app import app
 
-        code = app(words, standalone_mode=False)
+        code = app(words, standalone_mode=False, prog_name="laclip")
     except SystemExit as stopped:
         if watch.received is None:
             raise

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
+from laclip_ray.cli.commands import Verb, group
 from laclip_ray.config import ModelLayout
 
-checkpoint_app = typer.Typer(no_args_is_help=True, help="Import released checkpoints, and export models to others.")
+checkpoint_app = group("Import released checkpoints, and export models to others.")
 
 
-@checkpoint_app.command("import")
+@checkpoint_app.command("import", cls=Verb)
 def import_model(
     file: Annotated[str, typer.Argument(help="A checkpoint released by the authors (.pt): path or URL.")],
     target: Annotated[str, typer.Argument(help="A new directory or URL. open_clip loads the result.")],
@@ -31,7 +32,7 @@ def import_model(
         )
 
 
-@checkpoint_app.command("export")
+@checkpoint_app.command("export", cls=Verb)
 def export_model(
     source: Annotated[str, typer.Argument(help="The export or a checkpoint of a training run, or an import.")],
     target: Annotated[str, typer.Argument(help="A new directory or URL.")],

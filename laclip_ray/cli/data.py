@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from laclip_ray.cli.commands import Verb, group
+from laclip_ray.cli.manner import manner
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
 from laclip_ray.errors import IncompleteError
 from laclip_ray.printable import printable_line
 
-data_app = typer.Typer(no_args_is_help=True, help="Work with the dataset itself.")
+data_app = group("Work with the dataset itself.")
 
 
 @data_app.callback()
@@ -18,7 +20,7 @@ def _data() -> None:
     """Commands on the training data."""
 
 
-@data_app.command("index")
+@data_app.command("index", cls=Verb)
 def index(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -43,13 +45,12 @@ def index(
         typer.echo(printable_line(f"{count:,} shards are not counted ({reason}): {first_names(names)}"))
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Verb)
 def check(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows of each shard that are read.")] = 64,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Read and decode pictures.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Read some rows of every shard: counts, sizes, broken pictures, captions, names. Needs no Ray."""
     experiment = read_experiment(config, overrides)
@@ -68,7 +69,7 @@ def check(
             experiment.data, beside(experiment.output), rows_per_shard, pictures,
             lambda done, total: progress.update(task, completed=done, total=total),
         )  # fmt: skip
-    if as_json:
+    if manner().json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
         print_check(console, found)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laclip_ray.cli.commands import Verb, group
 from laclip_ray.cli.options import console, read_experiment
 from laclip_ray.errors import UserError
 from laclip_ray.printable import printable_line
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from laclip_ray.config import GateConfig
     from laclip_ray.rewriting.judging.calibration import LabelledRewrite
 
-gate_app = typer.Typer(no_args_is_help=True, help="Choose the thresholds of the gate.")
+gate_app = group("Choose the thresholds of the gate.")
 
 
 @gate_app.callback()
@@ -20,7 +21,7 @@ def _gate() -> None:
     """A callback keeps `calibrate` a command of its own: typer merges a single command into its group."""
 
 
-@gate_app.command("calibrate")
+@gate_app.command("calibrate", cls=Verb)
 def calibrate(
     labelled: Annotated[
         str, typer.Argument(help="JSON lines with the keys caption, rewrite and faithful (true or false).")

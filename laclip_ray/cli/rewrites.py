@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laclip_ray.cli.commands import Verb, group
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
 from laclip_ray.config import ExportTarget, ImportJoin
 from laclip_ray.printable import printable_line
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
     from laclip_ray.rewriting.transfer.export_files import ExportResult
     from laclip_ray.rewriting.transfer.import_texts import ImportResult
 
-prompts_app = typer.Typer(no_args_is_help=True, help="List prompt sets, or make one from lists of captions.")
-rewrites_app = typer.Typer(
-    no_args_is_help=True, help="Inspect rewrite sets, retry refused rewrites, import and export."
-)
+prompts_app = group("List prompt sets, or make one from lists of captions.")
+rewrites_app = group("Inspect rewrite sets, retry refused rewrites, import and export.")
 
 
-@prompts_app.command("list")
+@prompts_app.command("list", cls=Verb)
 def list_prompts() -> None:
     """List the built-in prompt sets."""
     from rich.table import Table
@@ -33,7 +32,7 @@ def list_prompts() -> None:
     console.print(table)
 
 
-@prompts_app.command("import")
+@prompts_app.command("import", cls=Verb)
 def import_prompts(
     file: Annotated[str, typer.Argument(help="Python file that assigns lists of captions. It is not executed.")],
     output: Annotated[
@@ -62,7 +61,7 @@ def import_prompts(
     typer.echo(f"{path}: {len(imported.prompt_set.pairs)} pairs; use it with 'rewrite.prompt_sets=[{path}]'")
 
 
-@rewrites_app.command("inspect")
+@rewrites_app.command("inspect", cls=Verb)
 def inspect_rewrites(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -93,7 +92,7 @@ def inspect_rewrites(
         _echo(f"page: {html}")
 
 
-@rewrites_app.command("retry")
+@rewrites_app.command("retry", cls=Verb)
 def retry_rewrites(
     config: ConfigArgument,
     reason: Annotated[list[str], typer.Option(help="Draw rewrites refused for this reason again. Repeatable.")],
@@ -109,7 +108,7 @@ def retry_rewrites(
     print_rewriting(console, run_rewriting(experiment, retry=reason), experiment.rewrite_output)
 
 
-@rewrites_app.command("probe")
+@rewrites_app.command("probe", cls=Verb)
 def probe_engine(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -125,7 +124,7 @@ def probe_engine(
     print_probe(console, run_probe(experiment, seconds, lambda trial: print_trial(console, trial)))
 
 
-@rewrites_app.command("import")
+@rewrites_app.command("import", cls=Verb)
 def import_rewrites(
     config: ConfigArgument,
     captions: Annotated[str, typer.Argument(help="CSV of image paths (the samples' ids) and captions.")],
@@ -198,7 +197,7 @@ def _print_imported(imported: "ImportResult") -> None:
     _echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
 
 
-@rewrites_app.command("export")
+@rewrites_app.command("export", cls=Verb)
 def export_rewrites(
     config: ConfigArgument,
     output: Annotated[str, typer.Argument(help="Path or URL to write: a file for parquet, else a new directory.")],

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from laclip_ray.cli.manner import manner
 from laclip_ray.cli.options import OverridesArgument, console, read_experiment
 from laclip_ray.cli.settings import remember
 from laclip_ray.errors import UserError
@@ -16,7 +17,6 @@ def status(
         str, typer.Argument(help="Output of an experiment, a directory or URL; or its YAML file.", metavar="OUTPUT")
     ],
     overrides: OverridesArgument = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Show how far the runs of an output are, and whether they seem alive. Reads files only; needs no cluster."""
     from laclip_ray.redaction import redacted
@@ -31,7 +31,7 @@ def status(
         remember({"OUTPUT": output})
         locations = find_locations(output)
     found = look_at(locations)
-    if as_json:
+    if manner().json:
         typer.echo(json.dumps(redacted(found.to_json()), indent=2))
     else:
         print_status(console, found)
