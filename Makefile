@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test test-full unit check format figures demo-rewriter models object-store lock clean
+.PHONY: demo test test-full unit check format docs figures demo-rewriter models object-store lock clean
 # Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
 UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
 JOBS ?= $(shell nproc)
@@ -36,6 +36,9 @@ check: $(READY) ## Format, lint and types
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Write the generated page of settings, docs/settings.md
+	$(BIN)/python -m tests.settings_page
 
 figures: $(READY) ## Every figure of an area: make figures AREA=path (or some of them: SHOWS="3 4")
 	$(BIN)/python -m tests.figures $(AREA) $(SHOWS)

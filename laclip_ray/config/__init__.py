@@ -61,6 +61,7 @@ from laclip_ray.config.loading import (
 from laclip_ray.config.markers import (
     CanBeSwept,
     ChangesNoVerdict,
+    DecidesRecipe,
     FixedInSweep,
     InputPath,
     MayChangeOnResume,
@@ -99,6 +100,7 @@ __all__ = [
     "CheckpointConfig",
     "CompletionRule",
     "DataConfig",
+    "DecidesRecipe",
     "Delivery",
     "EngineConfig",
     "EqualCaptions",

@@ -16,8 +16,8 @@ class DataConfig(Section):
     """Files, directories or globs; local paths, any fsspec URL, or addresses of data sets' pages on the Hugging Face
     Hub."""
     index: Annotated[str | None, InputPath(), MayChangeOnResume()] = None
-    """A dataset index that `laclip data index` has made. Verbs check it by one listing and open only files that it does
-    not speak for. None: `data-index.parquet` in `output`, if it is there."""
+    """A dataset index that `laclip data index` has made. Verbs check it by one listing and open only new and changed
+    files. None: `data-index.parquet` in `output`, if it is there."""
     format: Literal["auto", Format] = "auto"
     """File format. `auto`: by the file extension."""
     image_column: str | None = None
@@ -44,8 +44,7 @@ class DataConfig(Section):
     """Fetch images over HTTP from addresses that are not public (loopback, private networks, link-local). The hosts of
     the table itself and of `image_root` are always allowed."""
     exif: bool = True
-    """Turn images by their EXIF orientation. false: as the paper's code does, which ignores it (except for TIFFs, which
-    Pillow turns)."""
+    """Turn images by their EXIF orientation. false: ignore it, as the paper's code does (Pillow still turns TIFFs)."""
     max_image_bytes: PositiveInt = 64 * 2**20
     """Encoded images of more bytes are skipped."""
     max_pixels: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000

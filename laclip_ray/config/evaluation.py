@@ -90,9 +90,9 @@ class LabelledConfig(Section):
     metric: Literal["top1", "mean_per_class", "map"] = "top1"
     """The set's own metric, which averages over sets take. `map`: images have several labels."""
     image_column: str | None = None
-    """Column of the image in Parquet and CSV. None: `image`, or the only column that can be one."""
+    """Column of the image in Parquet and CSV. None: `image`, or the only column of pictures."""
     label_column: str | None = None
-    """Column of the label in Parquet and CSV. None: `label`, `cls` or `fine_label`, the first that there is."""
+    """Column of the label in Parquet and CSV. None: `label`, else `cls`, else `fine_label`."""
     expected: dict[str, PositiveInt] = {}
     """Images that each split must have. Another number is refused."""
     zero_shot: bool = True
@@ -171,7 +171,7 @@ class RetrievalConfig(Section):
     held_out: bool = False
     """Measure the held-out samples of the training data (`data.held_out`), with the captions that training reads."""
     max_samples: PositiveInt | None = None
-    """Use only the first images, this many, with the captions in the rows up to the last of them. None: all."""
+    """Number of images to use: the first ones, with the captions in the rows up to the last of them. None: all."""
     wording: WordingConfig | None = None
     """Measure robustness to wording on this set. None: do not."""
     equal_captions: EqualCaptions = "auto"

@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.evaluation import EvaluateConfig
 from laclip_ray.config.fields import PositiveInt, Section
-from laclip_ray.config.markers import CanBeSwept, InputPath, OutputPath, SharedBySweep
+from laclip_ray.config.markers import CanBeSwept, DecidesRecipe, InputPath, OutputPath, SharedBySweep
 from laclip_ray.config.rewriting import RewriteConfig
 from laclip_ray.config.training import ModelConfig, StreamConfig, TextConfig, TrainConfig
 from laclip_ray.config.tuning import TuneConfig
@@ -24,8 +24,8 @@ class RayConfig(Section):
     local_cpus: PositiveInt | None = None
     """Logical CPUs of the Ray that this process starts. None: the reservation's CPUs, at least the machine's."""
     dashboard: bool | None = None
-    """The Ray that this process starts serves its dashboard (http://127.0.0.1:8265). It costs a start two seconds.
-    None: for the verbs that train, because Ray Train watches its workers through it."""
+    """Serve the dashboard of the Ray that this process starts (http://127.0.0.1:8265). It takes two seconds more to
+    start. None: for the verbs that train, because Ray Train watches its workers through it."""
     autoscaling: bool = False
     """The cluster adds nodes on demand, so a run may start before the cluster is large enough for it."""
     shared_paths: Annotated[list[str], InputPath(is_read_on_nodes=False)] = []
@@ -42,7 +42,7 @@ class Experiment(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Names the run in logs and reports."""
-    seed: int = 0
+    seed: Annotated[int, DecidesRecipe()] = 0
     """Every random draw (heads, text, crops, order, weights) is a function of it."""
     output: Annotated[str, OutputPath()]
     """Directory or URL for everything that the experiment writes."""

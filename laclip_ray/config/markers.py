@@ -7,6 +7,7 @@ Validation ignores markers. `facts.walk` finds them, and these parts of the pack
     MayChangeOnResume                   training: is a directory's run this run?
     CanBeSwept, FixedInSweep            tuning: which keys may `tune.space` name?
     SharedBySweep                       tuning: is a directory's sweep this sweep?
+    DecidesRecipe                       docs/settings.md; a test holds it to the recipe of a rewrite set
     ChangesNoVerdict                    rewriting: the fingerprint of a gate
 """
 
@@ -101,6 +102,11 @@ class SharedBySweep(Marker):
 
     At a section it covers every field without `MayChangeOnResume`.
     """
+
+
+@dataclass(frozen=True)
+class DecidesRecipe(Marker):
+    """The value decides what the language model writes, so the recipe of a rewrite set has it."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from laclip_ray.config.fields import (
 )
 from laclip_ray.config.markers import (
     ChangesNoVerdict,
+    DecidesRecipe,
     InputPath,
     OutputPath,
     SharedBySweep,
@@ -81,8 +82,9 @@ class EngineConfig(Section):
     Rewriting ends when the last engine is lost."""
     cpu_kv_cache_gib: PositiveInt = 1
     """Memory for the key-value cache of an engine on a CPU, in GiB."""
-    args: dict[str, Any] = {}
-    """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`."""
+    args: Annotated[dict[str, Any], DecidesRecipe()] = {}
+    """Further arguments of vLLM's AsyncEngineArgs, such as `max_model_len` or `gpu_memory_utilization`. Arguments for
+    memory, parallelism, scheduling and logging are not part of the recipe."""
 
     @property
     def held_shards(self) -> int:
@@ -190,8 +192,8 @@ class GateConfig(Section):
     """A rewrite with fewer content words in common with the caption is `unrelated`. In scripts without spaces, pairs of
     characters count as words. 0: off, for one-word captions that are rewritten by synonyms."""
     meaning: MeaningGateConfig | None = MeaningGateConfig()
-    """Also compare the meaning of the accepted rewrites with their captions'. None: no encoder is needed; so for
-    `demo-rewriter`, unless it is set."""
+    """Also compare the meaning of the accepted rewrites with their captions'. None: off, and no encoder is needed.
+    With `rewrite.model: demo-rewriter` it is off unless you set it."""
     picture: PictureGateConfig | None = None
     """Also score the accepted rewrites by their picture. None: no pictures are read."""
 
@@ -209,10 +211,10 @@ class RewriteConfig(Section):
     a base model and prompt sets of your choice (`docs/reproducing.md`). A value that you write wins."""
     output: Annotated[str | None, OutputPath()] = None
     """Directory or URL of the rewrite sets, one directory for each prompt set. None: `rewrites` under `output`."""
-    model: Annotated[str | None, InputPath(_is_local_model)] = None
+    model: Annotated[str | None, InputPath(_is_local_model), DecidesRecipe()] = None
     """A Hugging Face name, a local directory, or `demo-rewriter` (in this package; it knows only the demo's world).
     Rewriting and its estimate need it; there is no default."""
-    revision: str | None = None
+    revision: Annotated[str | None, DecidesRecipe()] = None
     """The model's revision on the Hub. None: the newest."""
     prompt_sets: Annotated[
         list[str],
@@ -226,9 +228,9 @@ class RewriteConfig(Section):
         "cleaned",
     ]
     """Built-in names or YAML files. Each makes one rewrite set."""
-    mode: PromptMode = "completion"
+    mode: Annotated[PromptMode, DecidesRecipe()] = "completion"
     """`completion` for base models (as in the paper), `chat` for instruct models."""
-    heads: Annotated[int, Field(ge=1, le=10_000)] = 32
+    heads: Annotated[int, Field(ge=1, le=10_000), DecidesRecipe()] = 32
     """Prompt heads in a set: few enough that the engine's prefix cache holds all of them."""
     head_choice: HeadChoice = "aligned"
     """Which example pairs the heads show. `aligned`: triples whose tokens end on a block boundary of the engine's
@@ -238,14 +240,14 @@ class RewriteConfig(Section):
     """Rewrites of each caption in each set. After an increase, only the missing ones are drawn."""
     redraws: Annotated[int, Field(ge=0, le=1_000)] = 1
     """How often a rejected rewrite is drawn again."""
-    template: Template = "plain"
+    template: Annotated[Template, DecidesRecipe()] = "plain"
     """Layout of completion prompts: `plain`, or `reference`, byte for byte as in the paper's code."""
-    completions: CompletionRule = "normalised"
+    completions: Annotated[CompletionRule, DecidesRecipe()] = "normalised"
     """How a rewrite is taken from a completion. `normalised`: one line without marks, labels and quotes around it
     (`docs/gate.md`). `reference`: the first line up to the separator, as in the paper's code."""
-    max_caption_characters: PositiveInt = 1_000
+    max_caption_characters: Annotated[PositiveInt, DecidesRecipe()] = 1_000
     """Longer captions are not rewritten. They are recorded as `caption_too_long`, and training shows the caption."""
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: Annotated[SamplingConfig, DecidesRecipe()] = SamplingConfig()
     """Sampling from the language model."""
     log_probability: bool = True
     """Store the mean log-probability of each draw, which `text.p` and `text.choice` may use (`docs/training.md`). It

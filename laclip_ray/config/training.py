@@ -116,7 +116,7 @@ class TextConfig(Section):
     """Relative weight of each rewrite set, by directory name. Unlisted sets have weight 1; 0 excludes a set. Empty: all
     accepted rewrites of a sample are equally likely."""
     max_rewrites: PositiveInt | None = None
-    """Use only the first rewrites of each sample, this many. None: all."""
+    """Number of rewrites of a sample to use: the first ones. None: all."""
 
     @property
     def reads_rewrites(self) -> bool:

@@ -20,7 +20,7 @@ class SpaceConfig(Section):
     """The values of one key in a sweep: exactly one of the fields."""
 
     grid: Annotated[list[Any], Field(min_length=1)] | None = None
-    """These values."""
+    """A list of values."""
     uniform: tuple[float, float] | None = None
     """Numbers between two bounds, uniformly (`random` and `optuna`)."""
     log_uniform: tuple[PositiveFloat, PositiveFloat] | None = None
@@ -48,7 +48,7 @@ class HalvingConfig(Section):
     first_epochs: PositiveInt = 1
     """Every point trains for at least this many epochs."""
     reduction: Annotated[int, Field(ge=2)] = 3
-    """One in this many points continues at each rung. Rungs are at first_epochs, times `reduction`, times its square,
+    """One in this many points continues at each rung. Rungs are at `first_epochs`, times `reduction`, times its square,
     and so on."""
 
 

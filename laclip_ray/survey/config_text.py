@@ -51,7 +51,7 @@ def config_text(name: str, facts: Facts, settings: Settings, gpus: int) -> str:
     """
     lines = [
         (
-            "# Settings and their defaults: laclip_ray/config/. Any of them can be overridden, as in train.epochs=10.",
+            "# Settings and their defaults: docs/settings.md. Any of them can be overridden, as in train.epochs=10.",
             "",
         ),
         (f"name: {_value(name)}", ""),

@@ -45,11 +45,12 @@ def check_record(experiment: Experiment, model: ModelSpec, shards: Sequence[Shar
     paths = RunPaths(experiment.train_output)
     # Files hold `${NAME}` as it is written; earlier versions wrote its value.
     written, expanded = (
-        _identity(content, experiment.text) for content in (experiment.as_written(), experiment.model_dump(mode="json"))
+        settings_of_run(content, experiment.text)
+        for content in (experiment.as_written(), experiment.model_dump(mode="json"))
     )
 
     def changed(content: Mapping[str, Any]) -> list[str]:
-        before = _identity(content, experiment.text)
+        before = settings_of_run(content, experiment.text)
         return [key for key in expanded if before.get(key) not in (written[key], expanded[key])]
 
     is_ours = check_owner(
@@ -125,7 +126,7 @@ def pinned_rewrites(paths: RunPaths, rewrites: RewriteSets) -> RewriteSets:
     return storage.read_state(url, "the record of the rewrites that this run reads", remedy, rewrites.pinned_at)
 
 
-def _identity(experiment: Mapping[str, Any], text: TextConfig) -> dict[str, Any]:
+def settings_of_run(experiment: Mapping[str, Any], text: TextConfig) -> dict[str, Any]:
     """The values, by dotted key, that all starts of one run share.
 
     Args:

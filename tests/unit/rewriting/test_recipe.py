@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from laclip_ray import storage
 from laclip_ray.config import (
+    DecidesRecipe,
     EngineConfig,
+    Experiment,
     GateConfig,
     MeaningGateConfig,
     PictureGateConfig,
     RewriteConfig,
     SamplingConfig,
+    marked_keys,
 )
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.engines.arguments import engine_arguments
@@ -140,6 +143,8 @@ DOES_NOT_DECIDE: dict[str, Any] = {
 def test_every_setting_of_rewriting_decides_texts_or_is_known_not_to() -> None:
     assert {*DECIDES, *DOES_NOT_DECIDE, "preset"} == set(RewriteConfig.model_fields)
     assert not DECIDES.keys() & DOES_NOT_DECIDE.keys()
+    marked = {"seed", "rewrite.engine.args", *(f"rewrite.{name}" for name in DECIDES)}
+    assert marked_keys(Experiment, DecidesRecipe) == marked
 
 
 def test_every_setting_that_decides_texts_changes_the_fingerprint() -> None:
