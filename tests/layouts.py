@@ -203,7 +203,7 @@ EXPECTED: dict[Layout, dict[str, Any]] = {
     webdataset: {},
     webdataset_json: {},
     img2dataset: {},
-    hugging_face_parquet: {"caption_column": "text", "image_column": "image"},
+    hugging_face_parquet: {"caption_column": "text", "image_column": "image", "id_column": "image.path"},
     parquet_of_bytes: {"caption_column": "captions", "image_column": "jpg", "id_column": "id"},
     parquet_of_urls: {"caption_column": "TEXT", "image_column": "URL"},
     csv_of_paths: {"caption_column": "title", "image_column": "filepath", "image_root": "images"},

@@ -25,8 +25,8 @@ class DataConfig(Section):
     caption_column: str = "caption"
     """Column of the caption. WebDataset: the key in the json member of a sample without a txt member."""
     id_column: str | None = None
-    """Column of the sample's id. None: the WebDataset key, else the image path, else the `url` column, else a hash of
-    the caption."""
+    """Column of the sample's id; in Parquet also a member of a struct, as `image.path` of Hugging Face's images. None:
+    the WebDataset key, else the image path, else the `url` column, else a hash of the caption."""
     captions: CaptionChoice = "first"
     """Captions of a row that has a list of them. `first`: the first one. `all`: a row for each, with a common image."""
     columns: list[str] | None = None

@@ -9,14 +9,17 @@ import numpy as np
 
 from laclip_ray.config import DataConfig, Format
 from laclip_ray.data.data_files import DataFile, FileTable
+from laclip_ray.data.img2dataset_stats import ENDING
 from laclip_ray.data.left_out import (
     BESIDE_TAR,
     COMPRESSED,
     GIVEN_TWICE,
     NO_DATA,
     OTHER_FORMAT,
+    STATISTICS,
     reason_with_extension,
 )
+from laclip_ray.data.tar_groups import IMAGE_MEMBERS
 from laclip_ray.errors import UserError
 from laclip_ray.tally import Tally
 
@@ -127,7 +130,9 @@ def _data_of(
         elif kind.is_compressed_table:
             reason = COMPRESSED
         elif kind.format is None and (is_auto or tells_format):
-            reason = NO_DATA
+            if data.image_column and kind.extension.removeprefix(".") in IMAGE_MEMBERS:
+                continue  # rows of a table name it
+            reason = STATISTICS if file.name.endswith(ENDING) else NO_DATA
         elif kind.format not in (None, data.format) and tells_format:
             reason = OTHER_FORMAT
         if reason is None:

@@ -8,7 +8,7 @@ Not covered: tars without such a file. Only reading a tar counts its samples, so
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -77,6 +77,11 @@ def make_index(data: DataConfig, url: str) -> Indexed:
             indexed.rows += shard.known_rows or 0
     write_index(url, shards, cutting_settings(data, listing.format))
     return indexed
+
+
+def with_counts(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """The shards, tars with the number of samples that img2dataset counted, where it lies beside them."""
+    return _counted(iter(shards), Indexed(""))
 
 
 def _counted(waiting: Iterator[Shard], indexed: Indexed) -> Iterator[Shard]:

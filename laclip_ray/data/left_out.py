@@ -11,6 +11,7 @@ HIDDEN = "hidden"
 UNFINISHED = "unfinished"
 NO_DATA = "no_data"
 BESIDE_TAR = "beside_tar"
+STATISTICS = "statistics"
 GIVEN_TWICE = "given_twice"
 LINK_LOOP = "link_loop"
 OTHER_FORMAT = "other_format"
@@ -24,6 +25,7 @@ _WORDS = {
     UNFINISHED: "unfinished",
     NO_DATA: "of no data format",
     BESIDE_TAR: "beside a tar of the same name",
+    STATISTICS: "with img2dataset's counts",
     GIVEN_TWICE: "named twice",
     LINK_LOOP: "a link to a directory that is read already",
     OTHER_FORMAT: "of another format than data.format",

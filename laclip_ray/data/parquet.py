@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from laclip_ray import storage
 from laclip_ray.config import DataConfig
 from laclip_ray.data.file_kinds import describe_start
-from laclip_ray.data.parquet_types import decode_rows, holds_captions, is_text
+from laclip_ray.data.parquet_types import decode_rows, has_member, holds_captions, is_text, lift_members
 from laclip_ray.data.records import MAX_ROW_BYTES, ROW_UNREADABLE, Sample, Shard, ShardUnreadableError
 from laclip_ray.data.table_rows import TableRow, check_columns, samples_of, split_rows
 
@@ -73,7 +73,8 @@ def split_parquet(file: Shard, data: DataConfig, setting: str) -> list[Shard]:
     footer = read_footer(file.url, setting)
     if isinstance(footer, str):
         return [replace(file, defect=footer)]
-    check_columns(footer.schema.names, data, file.url, setting)
+    member = [data.id_column] if data.id_column and has_member(footer.schema, data.id_column) else []
+    check_columns([*footer.schema.names, *member], data, file.url, setting)
     caption_type = footer.schema.field(data.caption_column).type
     if not holds_captions(caption_type):
         defect = f"{setting}.caption_column: {file.url}: column {data.caption_column!r} has type {caption_type}"
@@ -175,7 +176,10 @@ def _needed_columns(schema: pa.Schema, data: DataConfig, with_images: bool) -> t
             names.add(data.image_column)
         elif with_images and data.image_column not in names:
             images.add(data.image_column)
-    return [name for name in schema.names if name in names], [name for name in schema.names if name in images]
+    texts = [name for name in schema.names if name in names]
+    if data.id_column and has_member(schema, data.id_column):
+        texts.append(data.id_column)
+    return texts, [name for name in schema.names if name in images]
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ class _File:
                 skipped = max(first - read, 0)
                 wanted = min(last - read, batch.num_rows) - skipped
                 rows = decode_rows(batch.slice(skipped, wanted)) if wanted > 0 else []
+                lift_members(rows, columns)
                 read += batch.num_rows
                 yield from rows
                 if read >= last:

@@ -1,5 +1,6 @@
-"""Which Arrow types hold captions, and rows whose texts need not be UTF-8."""
+"""Which Arrow types hold captions, members of structs as columns, and rows whose texts need not be UTF-8."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,32 @@ def holds_captions(arrow_type: pa.DataType) -> bool:
         or pa.types.is_binary_view(arrow_type)
         or pa.types.is_fixed_size_binary(arrow_type)
     )
+
+
+def has_member(schema: pa.Schema, column: str) -> bool:
+    """Whether a column is a member of a struct: `image.path` of Hugging Face's `image: {bytes, path}`."""
+    if column in schema.names:
+        return False
+    top, _, member = column.partition(".")
+    if not member or schema.names.count(top) != 1:
+        return False
+    arrow_type = schema.field(top).type
+    return bool(pa.types.is_struct(arrow_type) and arrow_type.get_field_index(member) >= 0)
+
+
+def lift_members(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Give rows that were read for some columns each member of a struct under its own name, in place of the struct.
+
+    Args:
+        rows: decoded rows, changed in place.
+        columns: the names asked for; `image.path` is a member if no column has this name.
+    """
+    if not rows:
+        return
+    for column in [each for each in columns if each not in rows[0]]:
+        top, _, member = column.partition(".")
+        for row in rows:
+            row[column] = (row.pop(top, None) or {}).get(member)
 
 
 def decode_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from laclip_ray.config import DataConfig
+from laclip_ray.data.indexing import with_counts
 from laclip_ray.data.left_out import describe_left_out
 from laclip_ray.data.records import DUPLICATE_ID, Shard
 from laclip_ray.data.shards import list_dataset, read_samples
@@ -117,7 +118,7 @@ def check_data(
     """
     listing = list_dataset(data, index=index)
     shards = listing.shards
-    rows = [shard.known_rows for shard in shards]
+    rows = [shard.known_rows for shard in with_counts(shards)]
     known = None if None in rows else sum(count for count in rows if count is not None)
     has_pictures = with_pictures and (listing.format == "webdataset" or data.image_column is not None)
     check = DataCheck(len(shards), known, describe_left_out(listing.left_out), has_pictures)

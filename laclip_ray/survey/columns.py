@@ -200,7 +200,16 @@ def _choose_id(
         values = column.present
         if len(values) == len(column.values) and len({*map(str, values)}) == len(values):
             return Choice(column.name, kinds[column.name], "its values differ")
-    return None
+    return None if image is None else _member_of_images(image.name, columns)
+
+
+def _member_of_images(name: str, columns: Sequence[Column]) -> Choice | None:
+    """The paths that Hugging Face's images carry beside their bytes, if each has one of its own."""
+    values = next(column.values for column in columns if column.name == name)
+    paths = [value["path"] for value in values if isinstance(value, Mapping) and value.get("path")]
+    if len(paths) < len(values) or len({*map(str, paths)}) < len(paths):
+        return None
+    return Choice(f"{name}.path", Kind.PATHS, "the names that the images carry differ")
 
 
 def _has_paths(name: str, columns: Sequence[Column]) -> bool:

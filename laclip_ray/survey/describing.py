@@ -30,6 +30,8 @@ def _lines(facts: Facts) -> Iterator[str]:
         f"under {SHORT_WORDS} words, {captions.repeated_share:.0%} repeated; script: {scripts}"
     )
     yield f"pictures  {_pictures(facts)}"
+    if facts.evaluated is not None:
+        yield f"splits    train is trained on; {facts.evaluated.name} is measured: {facts.evaluated.rows.describe()}"
     if facts.id is not None:
         yield f"ids       {facts.id.name!r}: {facts.id.reason}"
     for reason, count in facts.sampled.problems.counts.most_common():

@@ -37,6 +37,15 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class EvaluatedSplit:
+    """A split of the data that is not trained on, and measured."""
+
+    name: str
+    data: DataConfig
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a look at a dataset has found."""
 
@@ -53,5 +62,7 @@ class Facts:
     """None: captions without pictures."""
     id: Choice | None
     sampled: Sampled
+    evaluated: EvaluatedSplit | None = None
+    """None: the files name no splits, and some of the samples are held out."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What a user should know: other formats, files that are left out, captions beside tars."""

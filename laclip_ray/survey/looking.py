@@ -5,9 +5,8 @@ fetched.
 """
 
 import posixpath
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,17 +23,16 @@ from laclip_ray.data.records import Shard
 from laclip_ray.data.shards import Listing, list_dataset, read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.survey.columns import Choice, Columns, Kind, choose_columns, is_image_path
-from laclip_ray.survey.facts import Facts, Rows
+from laclip_ray.survey.facts import EvaluatedSplit, Facts, Rows
 from laclip_ray.survey.pairs import CAPTION_COLUMN, IMAGE_COLUMN, Pairs, find_pairs, table_of_pairs
 from laclip_ray.survey.sampling import count_rows, sample_rows
+from laclip_ray.survey.splits import TRAIN, evaluated_split, paths_of, splits_of
 from laclip_ray.survey.table_heads import TableHead, read_head
 from laclip_ray.survey.tar_heads import TXT, columns_of_tars
 from laclip_ray.tally import Tally, first_names
 
 """img2dataset writes such a file beside each tar."""
 _MOST_STATS = 2_000
-_SPLIT = re.compile(r"(?:^|/)(train|test|val|validation|dev)(?=[-_./]|$)", re.IGNORECASE)
-"""The name of a split, as Hugging Face's and others' files begin."""
 _THREADS = 16
 _ROOT_ROWS = 8
 """Number of image paths tried below each possible root."""
@@ -121,7 +119,9 @@ def _have_local_pictures(content: _Content) -> bool:
 
 
 def _look_at(data: DataConfig, chosen: Format, content: _Content, notes: list[str]) -> Facts:
-    urls = sorted(content.first_urls[chosen])
+    splits = splits_of(sorted(content.first_urls[chosen]), content.root)
+    data, evaluated = _with_splits(data, splits, content.root, notes)
+    urls = sorted(content.first_urls[chosen]) if evaluated is None else splits[TRAIN]
     if chosen == "webdataset":
         columns = columns_of_tars(urls)
         if columns.caption is not None and columns.caption.name != TXT:
@@ -139,25 +139,59 @@ def _look_at(data: DataConfig, chosen: Format, content: _Content, notes: list[st
         raise UserError(
             f"data: none of the {sampled.rows:,} rows looked at has a caption ({problems}); give data with captions"
         )
-    if len(splits := _splits(urls, content.root)) > 1:
-        notes.append(
-            f"several splits are read together ({', '.join(splits)}); give the one to train on, such as "
-            f"{storage.join(content.root, 'train*')}"
-        )
     if left_out := describe_left_out(listing.left_out):
         notes.append(f"not read: {left_out}")
     sizes = [size for shard in listing.shards if (size := shard.size_bytes) is not None and not shard.start_row]
     files = len({shard.url for shard in listing.shards})
     return Facts(
         data, chosen, files, len(listing.shards), sum(sizes) if len(sizes) == files else None,
-        _rows(data, listing, content), columns.caption, columns.image, columns.id, sampled, notes,
+        _rows(data, listing, content), columns.caption, columns.image, columns.id, sampled,
+        _evaluated(evaluated, data, columns.image, content, notes), notes,
     )  # fmt: skip
 
 
-def _splits(urls: Sequence[str], root: str) -> list[str]:
-    """The splits that files belong to, by the beginning of a part of their path."""
-    below = (url.partition(f"{root.rstrip('/')}/")[2] for url in urls)
-    return sorted({match[1].lower() for path in below for match in _SPLIT.finditer(path)})
+def _with_splits(
+    data: DataConfig, splits: Mapping[str, Sequence[str]], root: str, notes: list[str]
+) -> tuple[DataConfig, tuple[str, list[str]] | None]:
+    """The data of the split to train on, and the name and paths of the one to measure; both whole without splits."""
+    paths = {name: paths_of(urls, root) for name, urls in splits.items() if name}
+    name = evaluated_split(splits)
+    train, evaluated = paths.get(TRAIN), paths.get(name or "")
+    if name and train and evaluated:
+        if unused := sorted(paths.keys() - {TRAIN, name}):
+            notes.append(f"splits that are not read: {', '.join(unused)}")
+        return data.model_copy(update={"path": _one_or_list(train)}), (name, evaluated)
+    if len(splits) > 1 and paths:
+        such_as = f", such as {train[0]}" if train and len(train) == 1 else ""
+        notes.append(
+            f"several splits are read together ({', '.join(sorted(paths))}); give the one to train on{such_as}"
+        )
+    return data, None
+
+
+def _one_or_list(paths: list[str]) -> str | list[str]:
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _evaluated(
+    split: tuple[str, list[str]] | None, data: DataConfig, image: Choice | None, content: _Content, notes: list[str]
+) -> EvaluatedSplit | None:
+    """The split to measure, read like the training data; None if it cannot be, and samples are held out then."""
+    if split is None:
+        return None
+    name, paths = split
+    data = data.model_copy(update={"path": _one_or_list(paths), "image_root": None})
+    try:
+        listing = list_dataset(data)
+    except UserError as error:
+        notes.append(f"the split {name} is not read: {error}")
+        return None
+    if image is None:
+        notes.append(f"the split {name} is not read")
+        return None
+    if image.kind is Kind.PATHS and listing.format != "webdataset":
+        data = _with_image_root(data, listing.shards[0], image, [])
+    return EvaluatedSplit(name, data, _rows(data, listing, content))
 
 
 def _rows(data: DataConfig, listing: Listing, content: _Content) -> Rows:
@@ -272,7 +306,7 @@ def _look_at_pairs(path: str, content: _Content, pairs: Pairs, table: str) -> Fa
         data, "jsonl", 1, len(listing.shards), None, Rows(len(pairs.captions), True, "counted"),
         Choice(CAPTION_COLUMN, Kind.TEXTS, "text files beside pictures of the same name"),
         Choice(IMAGE_COLUMN, Kind.PATHS, f"it holds {Kind.PATHS}"), None,
-        sample_rows(data, listing.shards, with_pictures=True), notes,
+        sample_rows(data, listing.shards, with_pictures=True), notes=notes,
     )  # fmt: skip
 
 

@@ -17,6 +17,10 @@ LEAST_STEPS = 4
 WARMUP_STEPS = 500
 SMALL_BATCH = 1_024
 """Up to here, CLIP's own peak learning rate is used; above it, the paper's."""
+MOST_SAMPLES_ON_CPU = 20_000
+"""Up to here, a machine without a GPU gets settings for a try on its CPU. The config of larger data is for a GPU."""
+CPU_IMAGES = 3_000
+"""Images that such a try trains on in all, about: five minutes with a small CLIP on a few cores."""
 HELD_OUT_PICTURES = 5_000
 """As many as COCO's retrieval set has, if the data has enough."""
 LEAST_HELD_OUT = 0.01
@@ -29,7 +33,7 @@ class Settings:
     """Values of a config."""
 
     held_out: float
-    """`data.held_out`."""
+    """`data.held_out`; 0 if the data has a split of its own to measure."""
     measured: int | None
     """Held-out pictures that are measured. None: all."""
     batch_size: int
@@ -48,18 +52,28 @@ class Settings:
         return max(1, self.trained // self.batch_size)
 
 
-def settings_for(samples: int, gpus: int) -> Settings:
+def planned_gpus(samples: int, gpus: int) -> int:
+    """The GPUs that a config is written for: this machine's, or one elsewhere if the data is too large for a CPU.
+
+    >>> planned_gpus(1_000, gpus=0), planned_gpus(1_000_000, gpus=0), planned_gpus(1_000, gpus=2)
+    (0, 1, 2)
+    """
+    return gpus or int(samples > MOST_SAMPLES_ON_CPU)
+
+
+def settings_for(samples: int, gpus: int, has_split: bool = False) -> Settings:
     """Settings for a dataset.
 
     Args:
         samples: its captioned pictures; at least 1.
-        gpus: of this machine. 0: training runs on a CPU.
+        gpus: to train on. 0: training is a try on a CPU.
+        has_split: whether the data has a split of its own to measure, so nothing is held out.
     """
-    held_out = held_out_share(samples)
+    held_out = 0.0 if has_split else held_out_share(samples)
     trained = max(1, samples - math.ceil(samples * held_out))
     workers = max(1, gpus)
     batch, workers = _batch(trained, workers, MOST_ON_GPU if gpus else MOST_ON_CPU)
-    epochs = _epochs(samples)
+    epochs = _epochs(samples) if gpus else max(2, min(_epochs(samples), CPU_IMAGES // trained))
     steps = max(1, trained // batch)
     warmup = min(max(1.0, WARMUP_STEPS / steps), epochs / 10)
     return Settings(

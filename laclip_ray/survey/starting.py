@@ -11,7 +11,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.survey.config_text import config_text, name_of_data
 from laclip_ray.survey.facts import Facts
 from laclip_ray.survey.looking import look
-from laclip_ray.survey.settings import settings_for
+from laclip_ray.survey.settings import planned_gpus, settings_for
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def start(path: str, config: str | None, overwrite: bool) -> Started:
         UserError: the config exists, or the data cannot be used; the message says what to do.
         OSError: the storage failed.
     """
-    path = str(Path(path).expanduser().absolute()) if storage.is_local(path) and "::" not in path else path
+    path = _absolute(path) if storage.is_local(path) and "::" not in path else path
     name = name_of_data(path)
     target = Path(config or f"{name}.yaml")
     table = target.with_suffix(".pairs.jsonl").absolute()
@@ -47,12 +47,20 @@ def start(path: str, config: str | None, overwrite: bool) -> Started:
     if "${" in path:
         raise UserError(f"DATA: {path} holds '${{', which a config takes for a variable; rename the directory")
     facts = look(path, str(table))
-    gpus = local_gpus()
     samples = max(1, facts.rows.count)
-    text = config_text(name, facts, settings_for(samples, gpus), gpus)
+    gpus = planned_gpus(samples, local_gpus())
+    settings = settings_for(samples, gpus, has_split=facts.evaluated is not None)
+    text = config_text(name, facts, settings, gpus)
     parse_experiment(parse_yaml(text), where=str(target))
     storage.write_bytes(str(target.absolute()), text.encode())
     return Started(str(target), text, facts)
+
+
+def _absolute(path: str) -> str:
+    """An absolute path without `..`, unless a linked directory gives these another meaning."""
+    absolute = str(Path(path).expanduser().absolute())
+    plain = os.path.normpath(absolute)
+    return plain if os.path.realpath(plain) == os.path.realpath(absolute) else absolute
 
 
 def local_gpus() -> int:

@@ -13,12 +13,12 @@ SECTION = "Reading data"
 
 
 def choose(
-    *names: str, data_format: str = "auto", named: tuple[str, ...] = ()
+    *names: str, data_format: str = "auto", named: tuple[str, ...] = (), image_column: str | None = None
 ) -> tuple[list[str], str, dict[str, int]]:
     """The chosen names, the format, and what is left out."""
     files = [DataFile(f"/d/{name}", "/d", name, {}, is_named=name in named) for name in (*names, *named)]
     left_out = Tally()
-    config = DataConfig.model_validate({"path": "/d", "format": data_format})
+    config = DataConfig.model_validate({"path": "/d", "format": data_format, "image_column": image_column})
     chosen, file_format = choose_files({"/d": files}, config, "data", left_out)
     return [file.name for file in chosen], file_format, dict(left_out.counts)
 
@@ -47,9 +47,15 @@ def test_tables_beside_tars_describe_them() -> None:
     names = [f"{number:05d}{suffix}" for number in range(2) for suffix in (".tar", ".parquet", "_stats.json")]
     chosen, data_format, left_out = choose(*names)
     assert (chosen, data_format) == (["00000.tar", "00001.tar"], "webdataset")
-    assert left_out == {"beside_tar .parquet": 2, "no_data .json": 2}
+    assert left_out == {"beside_tar .parquet": 2, "statistics .json": 2}
     assert choose(*names, data_format="parquet")[0] == ["00000.parquet", "00001.parquet"]
     assert choose(*names, data_format="webdataset")[0] == ["00000.tar", "00001.tar"]
+
+
+def test_pictures_that_rows_of_a_table_name_are_not_left_out() -> None:
+    names = ("a.csv", "1.jpg", "2.PNG", "notes.md")
+    assert choose(*names, image_column="image")[2] == {"no_data .md": 1}
+    assert choose(*names)[2] == {"no_data .jpg": 1, "no_data .png": 1, "no_data .md": 1}
 
 
 @pytest.mark.parametrize("names", [("0.tar", "1.parquet"), ("0.tar", "0.parquet", "1.parquet"), ("a.csv", "a.jsonl")])

@@ -27,6 +27,23 @@ def test_parquet_gives_image_bytes_captions_and_the_url_as_id(tmp_path: Path) ->
     assert read(data) == [Sample(0, "u1", "one", b"x"), Sample(1, "u2", "two", b"y")]
 
 
+def test_parquet_takes_ids_from_a_member_of_a_struct_with_images_and_without(tmp_path: Path) -> None:
+    images = [{"bytes": b"x", "path": "1.jpg"}, {"bytes": b"y", "path": None}, None]
+    data = write_parquet(tmp_path / "a.parquet", {"image": images, "caption": ["a", "b", "c"]}).model_copy(
+        update={"image_column": "image", "id_column": "image.path"}
+    )
+    samples = read(data)
+    assert ids(samples) == ids(read(data, with_images=False)) == ["1.jpg", hash_caption("b"), hash_caption("c")]
+    assert [sample.image for sample in samples] == [b"x", b"y", None]
+    refused(data.model_copy(update={"id_column": "image.name"}), "no column 'image.name'")
+
+
+def test_a_column_with_a_dot_in_its_name_is_no_member(tmp_path: Path) -> None:
+    columns = {"image": [{"path": "1.jpg"}], "image.path": ["own"], "caption": ["a"]}
+    data = write_parquet(tmp_path / "a.parquet", columns).model_copy(update={"id_column": "image.path"})
+    assert ids(read(data, with_images=False)) == ["own"]
+
+
 def test_parquet_reads_hugging_faces_image_feature(tmp_path: Path) -> None:
     (tmp_path / "y.png").write_bytes(b"from the file")
     images = [

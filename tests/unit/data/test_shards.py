@@ -137,7 +137,9 @@ def test_an_img2dataset_folder_is_read(tmp_path: Path, caplog: pytest.LogCapture
     assert captions(read(DataConfig(path=root))) == ["one"]
     (record,) = caplog.records
     assert record.levelno == logging.INFO
-    assert "1 .json of no data format (0_stats.json); 1 .parquet beside a tar of the same name" in record.getMessage()
+    assert (
+        "1 .parquet beside a tar of the same name (0.parquet); 1 .json with img2dataset's counts" in record.getMessage()
+    )
     assert captions(read(DataConfig(path=root, format="webdataset"))) == ["one"]
     assert captions(read(DataConfig(path=root, format="parquet"))) == ["of the table"]
 

@@ -10,7 +10,7 @@ from laclip_ray.config.yaml_text import parse_yaml
 from laclip_ray.survey.captions import CaptionCounts, PictureSizes
 from laclip_ray.survey.columns import Choice, Kind
 from laclip_ray.survey.config_text import config_text, name_of_data
-from laclip_ray.survey.facts import Facts, Rows, Sampled
+from laclip_ray.survey.facts import EvaluatedSplit, Facts, Rows, Sampled
 from laclip_ray.survey.settings import settings_for
 from laclip_ray.tally import Tally
 
@@ -35,6 +35,19 @@ def test_the_text_is_read_back(path: str, caption: str, image: str, columns: lis
     experiment = parse_experiment(parse_yaml(text))
     assert experiment.data == data.model_copy(update={"held_out": settings.held_out})
     assert experiment.train.batch_size == settings.batch_size
+
+
+@given(NAMES, NAMES, NAMES, st.lists(NAMES, min_size=1, max_size=3), st.booleans())
+def test_a_split_to_measure_is_read_back(path: str, caption: str, image: str, paths: list[str], is_list: bool) -> None:
+    data = DataConfig(path=path, caption_column=caption, image_column=image)
+    measured = data.model_copy(update={"path": paths if is_list else path})
+    facts = replace(facts_of(data), evaluated=EvaluatedSplit("test", measured, Rows(10_000, True, "counted")))
+    experiment = parse_experiment(parse_yaml(config_text("mine", facts, settings_for(1_000, 1, has_split=True), 1)))
+    assert experiment.data == data
+    (of_test,) = experiment.evaluate.retrieval
+    assert of_test.data is not None
+    assert of_test.data.model_dump(exclude={"captions"}) == measured.model_dump(exclude={"captions"})
+    assert (of_test.name, of_test.max_samples) == ("test", 5_000)
 
 
 @given(st.integers(0, 8))

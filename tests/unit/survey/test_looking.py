@@ -1,6 +1,7 @@
 """What a look refuses, and what it says about ambiguous data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -75,12 +76,46 @@ def test_the_format_of_most_bytes_is_read_and_the_others_are_named(tmp_path: Pat
     assert any("also holds csv" in note for note in facts.notes)
 
 
-def test_several_splits_are_named(tmp_path: Path) -> None:
+def with_split(path: Path, name: str) -> None:
+    """A further split with the pictures of the first."""
+    content = (path / "train-00000-of-00001.parquet").read_bytes()
+    (path / f"{name}-00000-of-00001.parquet").write_bytes(content)
+
+
+def test_the_split_for_training_is_read_and_the_one_for_tests_measured(tmp_path: Path) -> None:
     layouts.hugging_face_parquet(tmp_path / "set")
-    content = (tmp_path / "set" / "train-00000-of-00001.parquet").read_bytes()
-    (tmp_path / "set" / "test-00000-of-00001.parquet").write_bytes(content)
-    assert any("several splits are read together (test, train)" in note for note in
-               facts_of(tmp_path / "set", tmp_path).notes)  # fmt: skip
+    with_split(tmp_path / "set", "test")
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert facts.rows.count == layouts.PAIRS
+    assert facts.data.path == str(tmp_path / "set" / "train-*.parquet")
+    assert facts.evaluated is not None
+    assert (facts.evaluated.name, facts.evaluated.rows.count) == ("test", layouts.PAIRS)
+    assert facts.evaluated.data == facts.data.model_copy(update={"path": str(tmp_path / "set" / "test-*.parquet")})
+
+
+def test_paths_of_a_measured_split_start_from_its_own_directory(tmp_path: Path) -> None:
+    layouts.imagefolder(tmp_path / "set")
+    shutil.copytree(tmp_path / "set" / "train", tmp_path / "set" / "validation")
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert facts.evaluated is not None
+    (shard,) = list_shards(facts.evaluated.data)
+    assert all(sample.image for sample in read_samples(shard, facts.evaluated.data, with_images=True))
+    assert shard.url.startswith(str(tmp_path / "set" / "validation"))
+
+
+def test_splits_beside_files_of_none_are_read_together_and_named(tmp_path: Path) -> None:
+    layouts.hugging_face_parquet(tmp_path / "set")
+    for name in ("test", "more"):
+        with_split(tmp_path / "set", name)
+    facts = facts_of(tmp_path / "set", tmp_path)
+    assert (facts.rows.count, facts.evaluated) == (3 * layouts.PAIRS, None)
+    told = f"read together (test, train); give the one to train on, such as {tmp_path / 'set' / 'train-*.parquet'}"
+    assert any(told in note for note in facts.notes)
+
+
+def test_names_that_images_carry_are_ids(tmp_path: Path) -> None:
+    layouts.hugging_face_parquet(tmp_path / "set")
+    assert facts_of(tmp_path / "set", tmp_path).data.id_column == "image.path"
 
 
 def test_other_columns_that_could_be_meant_are_named(tmp_path: Path) -> None:

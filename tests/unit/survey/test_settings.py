@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.survey.settings import MOST_BATCH, held_out_share, settings_for
+from laclip_ray.survey.settings import (
+    CPU_IMAGES,
+    MOST_BATCH,
+    MOST_SAMPLES_ON_CPU,
+    held_out_share,
+    planned_gpus,
+    settings_for,
+)
 
 SAMPLES = st.integers(1, 10**10)
 GPUS = st.integers(0, 64)
@@ -29,6 +36,24 @@ def test_more_data_gives_no_smaller_batch_and_no_larger_share_held_out(one: int,
 @given(SAMPLES)
 def test_at_most_a_fifth_is_held_out(samples: int) -> None:
     assert 0 < held_out_share(samples) <= 0.2
+
+
+@given(st.integers(1, MOST_SAMPLES_ON_CPU))
+def test_a_try_on_a_cpu_trains_on_few_images(samples: int) -> None:
+    assert planned_gpus(samples, gpus=0) == 0
+    settings = settings_for(samples, gpus=0)
+    assert settings.epochs * settings.trained <= max(CPU_IMAGES, 2 * settings.trained)
+
+
+@given(st.integers(MOST_SAMPLES_ON_CPU + 1, 10**10))
+def test_large_data_gets_the_settings_of_a_gpu_on_any_machine(samples: int) -> None:
+    assert planned_gpus(samples, gpus=0) == 1
+
+
+@given(SAMPLES, GPUS)
+def test_nothing_is_held_out_beside_a_split_to_measure(samples: int, gpus: int) -> None:
+    settings = settings_for(samples, gpus, has_split=True)
+    assert (settings.held_out, settings.trained) == (0.0, samples)
 
 
 def test_the_papers_data_gets_the_papers_batch_and_epochs() -> None:

@@ -38,6 +38,17 @@ def test_the_next_two_commands_are_printed(tmp_path: Path, capsys: pytest.Captur
     main(["data", "check", "tars.yaml"])
 
 
+def test_the_config_has_no_parent_directories_in_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = layouts.webdataset(tmp_path / "tars")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert start("../tars", None, overwrite=False).facts.data.path == data
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "far" / "away")
+    layouts.webdataset(tmp_path / "far" / "other")
+    assert start("link/../other", None, overwrite=False).facts.data.path == str(tmp_path / "work/link/../other")
+
+
 def test_a_path_that_a_config_would_expand_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rename"):
         start(str(tmp_path / "${HOME}"), None, overwrite=False)
