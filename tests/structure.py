@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "logs storage reporting",
             "endings creation",
             "config lease ray_start local_outputs node_labels",
-            "ownership cluster",
+            "ownership cluster tracking",
             "data",
             "models",
             "rewriting",

@@ -44,6 +44,7 @@ from laclip_ray.config.fields import (
     StreamOrder,
     Template,
     TextMode,
+    TrackerName,
     WorkerRange,
 )
 from laclip_ray.config.inputs import Inputs, inputs_on_nodes
@@ -78,6 +79,7 @@ from laclip_ray.config.rewriting import (
     RewriteConfig,
     SamplingConfig,
 )
+from laclip_ray.config.tracking import TrackConfig
 from laclip_ray.config.training import (
     CheckpointConfig,
     ModelConfig,
@@ -152,6 +154,8 @@ __all__ = [
     "Template",
     "TextConfig",
     "TextMode",
+    "TrackConfig",
+    "TrackerName",
     "TrainConfig",
     "TuneConfig",
     "WorkerRange",

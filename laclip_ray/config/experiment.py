@@ -8,8 +8,9 @@ from pydantic import Field, PrivateAttr, model_validator
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.evaluation import EvaluateConfig
 from laclip_ray.config.fields import PositiveInt, Section
-from laclip_ray.config.markers import CanBeSwept, DecidesRecipe, InputPath, OutputPath, SharedBySweep
+from laclip_ray.config.markers import CanBeSwept, DecidesRecipe, InputPath, MayChangeOnResume, OutputPath, SharedBySweep
 from laclip_ray.config.rewriting import RewriteConfig
+from laclip_ray.config.tracking import TrackConfig
 from laclip_ray.config.training import ModelConfig, StreamConfig, TextConfig, TrainConfig
 from laclip_ray.config.tuning import TuneConfig
 from laclip_ray.redaction import redacted
@@ -62,6 +63,8 @@ class Experiment(Section):
     """Evaluation."""
     tune: TuneConfig = TuneConfig()
     """The sweep."""
+    track: Annotated[TrackConfig, MayChangeOnResume()] = TrackConfig()
+    """Experiment trackers."""
     ray: RayConfig = RayConfig()
     """The Ray cluster."""
 

@@ -86,6 +86,9 @@ ImportJoin = Literal["id", "caption", "basename"]
 ModelLayout = Literal["open_clip", "hugging_face"]
 """Library that an exported model is for."""
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+"""An experiment tracker; see `TrackConfig.report_to`."""
+
 
 def number_or_mapping(value: object) -> str:
     """Name the alternative of a union that a value belongs to, so validation errors are about that one."""

@@ -23,6 +23,7 @@ from laclip_ray.data.schedule import Position
 from laclip_ray.data.text_choice import TextPolicy, newest_shares, text_shares
 from laclip_ray.models.building import create_model
 from laclip_ray.models.specs import ModelSpec
+from laclip_ray.tracking.tracker import Outcome
 from laclip_ray.training.batches import made_ahead, prefetched_batches, worker_batch_size
 from laclip_ray.training.checkpoint import TrainingState, export_model, load_checkpoint
 from laclip_ray.training.loss import ContrastiveLoss
@@ -33,6 +34,7 @@ from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.preemption import PreemptionNotice, Reaction
 from laclip_ray.training.saver import Saver
 from laclip_ray.training.step import Stepper
+from laclip_ray.training.tracked import track_training
 from laclip_ray.training.worker_reports import NonFinite, RunReport, Window, gather, merge_reports
 
 logger = logging.getLogger(__name__)
@@ -136,7 +138,10 @@ class TrainingLoop:
         self._window = Window(global_batch_size)
         self._mixing = Mixing(inputs.shard_count)
         self._has_judged_mixing = False
-        self._metrics = MetricsLog(inputs.paths, state.step) if rank == 0 else None
+        self._metrics: MetricsLog | None = None
+        if rank == 0:
+            trackers = track_training(inputs.experiment, inputs.lineage["rewrite_sets"], state.step)
+            self._metrics = MetricsLog(inputs.paths, state.step, trackers)
         self._position = state.position
         """Of all workers, at the newest checkpoint."""
         self._step = state.step
@@ -145,10 +150,14 @@ class TrainingLoop:
 
     def run(self, batches: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Train until the run's last step, the end of the batches, or a non-finite loss or weight."""
-        if self._train(batches):
-            self._settle(log=self._window.has_steps, save=self._step != self._saver.saved_step or self._step == 0)
-        if self._metrics is not None:
-            self._metrics.close()
+        is_whole = False
+        try:
+            is_whole = self._train(batches)
+            if is_whole:
+                self._settle(log=self._window.has_steps, save=self._step != self._saver.saved_step or self._step == 0)
+        finally:
+            if self._metrics is not None:
+                self._metrics.close(Outcome.FINISHED if is_whole else Outcome.FAILED)
 
     def _train(self, batches: Iterable[Mapping[str, np.ndarray]]) -> bool:
         """Train on the batches; False after a non-finite loss or weight."""

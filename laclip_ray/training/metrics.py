@@ -1,4 +1,4 @@
-"""The metrics of a training run: console lines, `metrics.jsonl`, TensorBoard events, and Ray's own gauges."""
+"""The metrics of a training run: console lines, `metrics.jsonl`, trackers, and Ray's own gauges."""
 
 import contextlib
 import json
@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from laclip_ray import storage
-from laclip_ray.training.event_files import EventFiles
+from laclip_ray.tracking.tracker import Outcome
+from laclip_ray.tracking.trackers import Trackers
+from laclip_ray.tracking.values import numbers
 from laclip_ray.training.paths import RunPaths
 
 logger = logging.getLogger(__name__)
 
 _METRICS_FLUSH_S = 30.0
 """Time between two writes of `metrics.jsonl` and of TensorBoard's events."""
-_SCALARS = ("loss", "learning_rate", "logit_scale", "p_effective", "images_per_s", "waiting_share", "shards_in_batch")
-"""Numbers of a line that TensorBoard shows."""
+_NO_CURVES = frozenset({"step", "unix_time_s", "batch_size"})
+"""Numbers of a line that trackers do not get."""
 _GAUGES = {
     "loss": "Mean loss since the last line",
     "images_per_s": "Images trained per second, all workers",
@@ -80,46 +82,46 @@ def _reasons(counts: Mapping[str, int]) -> str:
     return f", {', '.join(reasons)}" if reasons else ""
 
 
-class MetricsLog:
-    """Writes `metrics.jsonl`, TensorBoard events and Ray's gauges. Only rank 0 has one.
+def tracked_values(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics that trackers get, by their names there."""
+    return numbers({name: value for name, value in row.items() if name not in _NO_CURVES}, "train/")
 
-    A run that resumes drops the lines of steps that it repeats, so the file holds each step once. A log that cannot be
+
+class MetricsLog:
+    """Writes `metrics.jsonl` and Ray's gauges, and tells trackers. Only rank 0 has one.
+
+    A run that resumes drops the lines of steps that it repeats, so the file holds each step once. A file that cannot be
     written is reported once, and never stops training.
     """
 
-    def __init__(self, paths: RunPaths, from_step: int) -> None:
+    def __init__(self, paths: RunPaths, from_step: int, trackers: Trackers) -> None:
         """Continue the metrics of a run after step `from_step`."""
         from ray.util.metrics import Gauge
 
         self._url = paths.metrics
-        self._failed: set[str] = set()
+        self._has_failed = False
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
         self._rows: list[dict[str, Any]] = []
-        with self._tried(paths.metrics):
+        with self._tried():
             self._rows = [row for row in read_metrics(paths.output) if row.get("step", 0) <= from_step]
         self._flushed_s = time.monotonic()
-        self._tensorboard_url = paths.tensorboard
-        self._tensorboard: EventFiles | None = None
-        with self._tried(paths.tensorboard):
-            self._tensorboard = EventFiles(paths.tensorboard, from_step)
+        self._trackers = trackers
+        trackers.catch_up([(row["step"], tracked_values(row)) for row in self._rows if "step" in row])
 
     @contextlib.contextmanager
-    def _tried(self, log: str) -> Iterator[None]:
-        """Report the first failure of a log, and continue without it."""
+    def _tried(self) -> Iterator[None]:
+        """Report the first failure of the file, and continue without it."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - file systems and TensorBoard's thread raise many types
-            if log not in self._failed:
-                logger.warning("%s cannot be written, and training continues without it: %s", log, error)
-            self._failed.add(log)
+        except Exception as error:  # noqa: BLE001 - file systems raise many types
+            if not self._has_failed:
+                logger.warning("%s cannot be written, and training continues without it: %s", self._url, error)
+            self._has_failed = True
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a line, and print it."""
         self._rows.append(row)
-        with self._tried(self._tensorboard_url):
-            for name in _SCALARS:
-                if row[name] is not None and self._tensorboard is not None:
-                    self._tensorboard.add(f"train/{name}", row[name], row["step"])
+        self._trackers.scalars(row["step"], tracked_values(row))
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
         print(console_line(row), flush=True)
@@ -127,17 +129,13 @@ class MetricsLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write the file and the TensorBoard events."""
-        with self._tried(self._url):
+        """Write the file, and let trackers write."""
+        with self._tried():
             storage.write_bytes(self._url, "".join(json.dumps(row) + "\n" for row in self._rows).encode())
-        with self._tried(self._tensorboard_url):
-            if self._tensorboard is not None:
-                self._tensorboard.flush()
+        self._trackers.flush()
         self._flushed_s = time.monotonic()
 
-    def close(self) -> None:
-        """Write everything and close the files."""
+    def close(self, outcome: Outcome = Outcome.FINISHED) -> None:
+        """Write everything, and end the run in trackers."""
         self.flush()
-        with self._tried(self._tensorboard_url):
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+        self._trackers.end(outcome)

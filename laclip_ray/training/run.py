@@ -27,6 +27,7 @@ from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.matching import check_joins
 from laclip_ray.rewriting.storing.score_checks import check_scores
 from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, check_weights, committed_sets
+from laclip_ray.tracking.choice import check_trackers
 from laclip_ray.training.batches import worker_batch_size
 from laclip_ray.training.checkpoint import newest_checkpoint, read_state
 from laclip_ray.training.doubts import doubts
@@ -36,6 +37,7 @@ from laclip_ray.training.register import drop_unloadable, repair_register
 from laclip_ray.training.rows import ShardRows, count_up_to, find_rows, usable_rows
 from laclip_ray.training.run_record import check_record, pinned_rewrites, run_name, write_record
 from laclip_ray.training.summary import TrainingResult, finish, finished_result
+from laclip_ray.training.tracked import check_trackers_on_nodes
 from laclip_ray.training.trainer import fit
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ def run_training(
             return result
         reservation = cluster.Reservation("train", training_groups(experiment.train, experiment.stream))
         cluster.connect(experiment.ray, reservation, {"train.output": paths.output}, training_inputs(experiment))
+        check_trackers_on_nodes(experiment.track, experiment.output, worker_group(experiment.train))
         repair_register(paths)
         keep_index(experiment.data, experiment.output, shards)
         inputs, spec, rows = _begin(experiment, model, shards, rewrites, rows, supply, until_epoch)
@@ -163,6 +166,7 @@ def check_training(experiment: Experiment) -> tuple[ModelSpec, ShardTable]:
     Raises:
         UserError: bad input.
     """
+    check_trackers(experiment.track, experiment.output)
     model = with_loss(load_model_spec(experiment.model.name), experiment.train.loss)
     shards = list_shards(experiment.data, index=beside(experiment.output))
     if experiment.data.image_column is None and shards[0].format != "webdataset":

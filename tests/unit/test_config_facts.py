@@ -64,6 +64,7 @@ NO_PATHS = {
     "evaluate.sugar_crepe[].name",
     "tune.metric",
     "train.checkpoint.keep_best",
+    *(f"track.{key}" for key in ("project", "name", "group", "tags")),
 }
 MAY_CHANGE_ON_RESUME = {
     "output",
@@ -127,7 +128,10 @@ def test_every_setting_of_training_is_known_to_change_on_resume_or_not() -> None
         (OutputPath, OUTPUT_PATHS),
         (
             MayChangeOnResume,
-            {"data.index", "evaluate.retrieval[].data.index", *(f"train.{name}" for name in MAY_CHANGE_ON_RESUME)},
+            {
+                *("data.index", "evaluate.retrieval[].data.index", "track"),
+                *(f"train.{name}" for name in MAY_CHANGE_ON_RESUME),
+            },
         ),
         (CanBeSwept, {"text", "stream", "model", "train"}),
         (

@@ -5,6 +5,7 @@ and put there whole by `flush`.
 """
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,44 @@ from laclip_ray import storage
 
 
 class EventFiles:
-    """Writes scalars for TensorBoard; each start of a run adds a file of its own."""
+    """Writes scalars and texts for TensorBoard, without torch; each start of a run adds a file of its own."""
 
-    def __init__(self, location: str, from_step: int) -> None:
+    def __init__(self, location: str, from_step: int | None) -> None:
         """Open a new event file.
 
         Args:
             location: a directory or URL.
-            from_step: TensorBoard drops what earlier starts have written for later steps.
+            from_step: TensorBoard drops what earlier starts have written for later steps. None: it drops nothing.
 
         Raises:
             Exception: of many types, if the directory cannot be written.
         """
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._location = location
         self._scratch = None if storage.is_local(location) else tempfile.TemporaryDirectory(prefix="laclip-events-")
         directory = location.removeprefix("file://") if self._scratch is None else self._scratch.name
-        self._writer: Any = SummaryWriter(directory, purge_step=from_step + 1)
+        self._writer: Any = EventFileWriter(directory)
+        self._event = Event
+        if from_step is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=from_step + 1, session_log=start))
 
     def add(self, name: str, value: float, step: int) -> None:
         """Add a number to a curve."""
-        self._writer.add_scalar(name, value, step)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step)
+
+    def add_text(self, name: str, markdown: str, step: int) -> None:
+        """Add a text, which TensorBoard shows as Markdown."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._add(text_pb(name, markdown), step)
+
+    def _add(self, summary: Any, step: int) -> None:
+        self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
         """Write everything that was added."""

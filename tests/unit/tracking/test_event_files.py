@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from laclip_ray import storage
-from laclip_ray.training.event_files import EventFiles
+from laclip_ray.tracking.event_files import EventFiles
 
 
 def values_in(directory: Path) -> list[tuple[int, float]]:
