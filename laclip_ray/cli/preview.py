@@ -50,7 +50,12 @@ def preview_rewrites(
 def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected: "Forecast") -> None:
     """Print some captions with their rewrites, the accepted shares, the reasons, and the forecast."""
     from laclip_ray.rewriting.forecasting.preview_outcome import advice, outcomes_of
-    from laclip_ray.rewriting.forecasting.preview_report import figures, left_out_sentence, sample_sentence
+    from laclip_ray.rewriting.forecasting.preview_report import (
+        figures,
+        has_cost_table,
+        left_out_sentence,
+        sample_sentence,
+    )
 
     to.print(_captions_table(preview))
     to.print(_outcomes_table(preview))
@@ -58,7 +63,7 @@ def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected
         _print_line(to, line)
     for name, value in figures(plan, preview, expected).items():
         _print_line(to, f"{name}: {value}")
-    if len(expected.costs) > 1:
+    if has_cost_table(expected):
         to.print(_costs_table(expected))
     for note in expected.notes:
         _print_line(to, f"  {note}")

@@ -8,34 +8,59 @@ from laclip_ray.redaction import redact, redacted
 from laclip_ray.reporting.page import MISSING, Details, Pairs, Section, Table
 from laclip_ray.reporting.report import versions_pairs
 from laclip_ray.run_report.facts import RunFacts
+from laclip_ray.run_report.training_section import duration
 
 _COMMANDS = {"rewriting": "rewrite", "training": "train", "sweep": "tune", "evaluation": "evaluate"}
 
 
 def cost_section(runs: Sequence[RunFacts]) -> Section:
-    """GPU-hours and money, of rewriting and of a sweep."""
+    """Hours and money, of rewriting, of training and of a sweep."""
     rows: list[tuple[str, ...]] = []
     for run in runs:
         start = f"{run.name}: " if len(runs) > 1 else ""
         if run.rewriting is not None and run.rewriting.summary:
             rows.append((f"{start}rewriting", *_rewriting_cost(run.rewriting.summary)))
+        if seconds := _training_seconds(run):
+            rows.append((f"{start}training", duration(seconds), *[MISSING] * 3))
         if run.sweep is not None:
             newest = {(stage.point, stage.seed): stage for stage in run.sweep.stages}
             money = [stage.money for stage in newest.values() if stage.money is not None]
-            hours = sum(stage.gpu_hours for stage in newest.values())
-            rows.append((f"{start}sweep", f"{hours:.3f}", f"{sum(money):,.2f}" if money else MISSING, MISSING, MISSING))
-    table = Table("Cost", ("", "GPU-hours", "money", "of a thousand accepted", "hours of engines"), tuple(rows))
-    notes = ["Time without a GPU has no GPU-hours."] if rows else []
+            gpu_hours = sum(stage.gpu_hours for stage in newest.values())
+            shown = f"{sum(money):,.2f}" if money else MISSING
+            rows.append((f"{start}sweep", MISSING, f"{gpu_hours:.3f}", shown, MISSING))
+    table = Table(
+        "Cost; the time is the sum over engines, or over workers of training",
+        ("", "time", "GPU-hours", "money", "of a thousand accepted"),
+        tuple(rows),
+    )
+    notes = ["Time without a GPU has no GPU-hours. A training run alone records none."] if rows else []
     return Section("cost", "Cost", tables=[table] if rows else (), notes=notes)
+
+
+def _training_seconds(run: RunFacts) -> float:
+    """The time that training took at the rates of its metrics, times its workers; 0 without any."""
+    seconds, samples = 0.0, 0
+    for line in run.training.lines if run.training is not None else ():
+        rate, trained = line.get("images_per_s"), line.get("samples")
+        if isinstance(trained, int):
+            if isinstance(rate, int | float) and rate > 0:
+                seconds += max(0, trained - samples) / rate
+            samples = trained
+    workers = dict(run.experiment.get("train", {})).get("workers", 1)
+    workers = workers.get("max", 1) if isinstance(workers, dict) else workers
+    return seconds * workers if isinstance(workers, int) else 0.0
 
 
 def _rewriting_cost(summary: Mapping[str, Any]) -> tuple[str, ...]:
     currency = str(summary.get("currency") or "")
     money = [summary.get("money"), summary.get("cost_per_thousand_accepted")]
     shown = [MISSING if value is None else f"{value:,.4g} {currency}".strip() for value in money]
-    hours = [summary.get("gpu_hours"), summary.get("engine_hours")]
-    of_gpu, of_engines = (MISSING if value is None else f"{value:.3f}" for value in hours)
-    return (of_gpu, *shown, of_engines)
+    of_gpu, of_engines = summary.get("gpu_hours"), summary.get("engine_hours")
+    return (
+        MISSING if of_engines is None else duration(3_600 * of_engines),
+        MISSING if of_gpu is None else f"{of_gpu:.3f}",
+        *shown,
+    )
 
 
 def lineage_section(runs: Sequence[RunFacts], versions: Mapping[str, str], command: str, date: str) -> Section:

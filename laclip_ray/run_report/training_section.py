@@ -127,11 +127,16 @@ def training_facts(run: RunFacts) -> dict[str, str]:
         facts["images a second, median"] = f"{rates[len(rates) // 2]:,.0f}"
     times = [line["unix_time_s"] for line in lines if _is_number(line.get("unix_time_s"))]
     if len(times) > 1:
-        facts["time from the first to the last line"] = _duration(times[-1] - times[0])
+        facts["time from the first to the last line"] = duration(times[-1] - times[0])
     return facts
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A duration for a person.
+
+    >>> duration(27), duration(1_000), duration(9_000)
+    ('27 s', '16.7 min', '2.5 h')
+    """
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -16,6 +16,7 @@ from laclip_ray.rewriting.tables import LOG_PROBABILITY, MEANING_SCORES
 from laclip_ray.versions import package_versions
 
 _HOURS_PER_DAY = 24
+_LEAST_MONEY = 0.01
 ALL = "all"
 """The row of all prompt sets together."""
 
@@ -37,7 +38,7 @@ def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forec
         shares=[_share(name, outcome) for name, outcome in outcomes.items()],
         refusals=[_refusals(outcomes)] if outcomes[ALL].refused else [],
         figures=[*figures(plan, preview, expected).items()],
-        tables=[_tokens(preview, expected), *([_costs(expected)] if len(expected.costs) > 1 else [])],
+        tables=[_tokens(preview, expected), *([_costs(expected)] if has_cost_table(expected) else [])],
         notes=[note.replace("`", "") for note in expected.notes],
         captions=[_caption(caption) for caption in preview.captions],
         settings=[(key, redact(value)) for key, value in _settings(plan, preview).items()],
@@ -101,7 +102,14 @@ def figures(plan: PreviewPlan, preview: Preview, expected: Forecast) -> dict[str
         found[f"time for all, {engines:,} engines"] = duration(expected.engine_hours / engines)
     if len(expected.costs) == 1:
         found |= _money_figures(expected, outcome)
+    elif not has_cost_table(expected):
+        found["cost of all"] = f"under {_LEAST_MONEY} {expected.currency} at every price of the list"
     return found
+
+
+def has_cost_table(expected: Forecast) -> bool:
+    """Whether a table of costs by price says something: there are several prices, and one is a sum that counts."""
+    return len(expected.costs) > 1 and any(cost.money is None or cost.money >= _LEAST_MONEY for cost in expected.costs)
 
 
 def _money_figures(expected: Forecast, outcome: Outcome) -> dict[str, str]:

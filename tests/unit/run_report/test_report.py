@@ -67,6 +67,16 @@ def test_a_finished_run_has_every_part(tmp_path: Path) -> None:
     assert "retrieval, emoji: every image was skipped" in warnings(page)
 
 
+def test_the_cost_of_training_is_the_time_of_its_images_for_each_worker(tmp_path: Path) -> None:
+    train = {"epochs": 4, "batch_size": 100, "workers": 2}
+    of = experiment(tmp_path / "run", write_data(tmp_path / "data", PLAIN), train=train)
+    write_training(of, 40)
+    _, page = report([of.output], tmp_path)
+    seconds = sum(100 / line(step)["images_per_s"] for step in range(1, 41))
+    cost = page.partition('<h2 id="cost">')[2].partition("</section>")[0]
+    assert f">{2 * seconds:.0f} s<" in cost
+
+
 def test_a_config_names_a_run_in_several_places(tmp_path: Path) -> None:
     of = experiment(tmp_path / "run", tmp_path / "data", evaluate={"output": str(tmp_path / "elsewhere")})
     write_evaluation(of.evaluate_output)

@@ -202,6 +202,14 @@ def test_several_prices_are_a_table(tmp_path: Path) -> None:
     assert {"12.50", "100.00", "1.25", "no price set", "BIG (does not fit)"} <= {*cells.cells()}
 
 
+def test_sums_that_do_not_count_are_no_table(tmp_path: Path) -> None:
+    preview = preview_of([caption({"cleaned": GOOD, "crowd": GOOD})])
+    costs = (replace(ONE_COST, money=0.004), replace(ONE_COST, name="other", money=0.0))
+    found = figures(plan_of(preview, tmp_path), preview, forecast_of(*costs))
+    assert found["cost of all"] == "under 0.01 EUR at every price of the list"
+    assert "Cost of rewriting all captions" not in render_preview(page_of(preview, tmp_path, *costs))
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_texts_from_data_stay_text(tmp_path: Path, text: str) -> None:
     hostile = PreviewDraw(0, 0, text, text, {"meaning": 0.5})
