@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from laclip_ray import storage
+from laclip_ray import progress, storage
 from laclip_ray.config import Inputs, RayConfig
 from laclip_ray.endings import signals
 from laclip_ray.endings.job_log import JOB_VARIABLE
 from laclip_ray.errors import UserError
 from laclip_ray.local_outputs import check_writable
 from laclip_ray.node_labels import admits_labels, autoscaler_knows_labels, needed_labels
+from laclip_ray.progress.messages import WorkBegan
 from laclip_ray.ray_start import start_or_join
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ notice."""
 _ENVIRONMENT = {
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(_PREEMPTION_LOOK_S),
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS_ALLOW_REGEX": progress.MARK,  # each engine's progress counts, however alike the lines are
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch prints each line of a worker twice
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -123,6 +125,7 @@ def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str,
     nodes = alive_nodes()
     check_seen_by_nodes(settings, outputs, inputs, len(nodes))
     _check_cluster(reservation, ray.cluster_resources(), nodes, settings.autoscaling)
+    progress.tell(WorkBegan())
 
 
 def check_seen_by_nodes(settings: RayConfig, outputs: Mapping[str, str], inputs: Inputs, nodes: int) -> None:
@@ -166,12 +169,14 @@ def join(settings: RayConfig, reservation: Reservation) -> bool:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     if address := os.environ.get("RAY_ADDRESS"):
-        start_or_join(address)
+        with progress.phase(f"joining the Ray cluster at {address}"):
+            start_or_join(address)
         return True
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(_IDLE_PROCESS_MS))
     cpus = _local_cpus(settings, reservation)
     dashboard = reservation.trains if settings.dashboard is None else settings.dashboard
-    start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
+    with progress.phase("starting Ray on this machine"):
+        start_or_join(None, num_cpus=cpus, include_dashboard=dashboard)
     return True
 
 

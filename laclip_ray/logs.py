@@ -1,7 +1,9 @@
 """Log lines and messages of a process: without secrets, and without control characters from data."""
 
 import logging
+from typing import TextIO
 
+from laclip_ray import terminal
 from laclip_ray.printable import printable
 from laclip_ray.redaction import redact
 
@@ -19,9 +21,22 @@ class CleanFormatter(logging.Formatter):
         return clean(super().format(record))
 
 
+class _TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes to the standard error that people read, which changes while a status is shown."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream of now."""
+        return terminal.err()
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """The base class sets a stream, which is not used."""
+
+
 def set_up_logging() -> None:
     """Log warnings of all libraries and this package's progress to standard error, cleaned."""
-    handler = logging.StreamHandler()
+    handler = _TerminalHandler()
     handler.setFormatter(CleanFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("laclip_ray").setLevel(logging.INFO)

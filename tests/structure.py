@@ -13,7 +13,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     package: tuple(frozenset(layer.split()) for layer in layers)
     for package, layers in {
         "": (
-            "errors randomness store_pages intervals tally versions safe_import printable redaction",
+            "errors randomness store_pages intervals tally versions safe_import printable redaction progress terminal",
             "logs storage reporting",
             "endings creation",
             "config lease ray_start local_outputs node_labels",
@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
             "training",
             "evaluation",
             "onejob tuning",
-            "console status doctor submitting survey",
+            "console status doctor submitting survey live",
             "run_report",
             "demo",
             "cli",

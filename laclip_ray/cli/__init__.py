@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from signal import Signals
 
+from laclip_ray import terminal
 from laclip_ray.cli.manner import begin_command
 from laclip_ray.endings.job_log import JobLog, open_job_log
 from laclip_ray.endings.signals import EXIT_CODES, SignalWatch
@@ -78,7 +79,7 @@ def _run(words: list[str], watch: SignalWatch) -> int:
 def _print_interruption(number: Signals, words: Sequence[str], log: JobLog | None) -> None:
     from laclip_ray.cli.interruptions import interruption_message
 
-    print(interruption_message(number, words), file=sys.stderr, flush=True)
+    print(interruption_message(number, words), file=terminal.err(), flush=True)
     if log is not None and threading.current_thread() is not threading.main_thread():
         # The clean-up is slow: Ray, or the watch, may kill this process before its end.
         log.exit_code = EXIT_CODES[number]
@@ -98,4 +99,23 @@ def _report(error: BaseException, words: Sequence[str]) -> int:
         error = error.__cause__  # typer takes an EOFError for the end of the user's input
     report = report_of(error, settings)
     print(f"error: {describe_with_log(report, error, words)}", file=sys.stderr, flush=True)
+    if report.has_traceback:
+        _print_newest_lines(error)
     return report.exit_code
+
+
+def _print_newest_lines(error: BaseException) -> None:
+    """Print the newest lines of the processes that failed, and the name of the log that has the others."""
+    from laclip_ray.endings.causes import chain
+    from laclip_ray.live.watching import last_capture
+
+    capture = last_capture()
+    if capture is None:
+        return
+    found = capture.newest_lines([cause.text for cause in chain(error)])
+    for process, lines in found.items():
+        print(f"newest lines of {process}:", file=sys.stderr)
+        for line in lines:
+            print(f"  {line}", file=sys.stderr)
+    if found or capture.url is not None:
+        print(f"log: {capture.url or capture.path}", file=sys.stderr, flush=True)

@@ -9,8 +9,9 @@ from rich.console import Console
 from laclip_ray.cli.settings import remember
 from laclip_ray.cluster import in_ray_job
 from laclip_ray.config import Experiment, load_experiment, to_yaml, with_absolute_paths
+from laclip_ray.terminal import OUT
 
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(file=OUT, width=None if sys.stdout.isatty() else 120)
 """In a file or a log, where no terminal gives a width, tables are 120 columns wide."""
 
 ConfigArgument = Annotated[str, typer.Argument(help="YAML file of the experiment.")]

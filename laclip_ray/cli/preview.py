@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
+from laclip_ray.cli.working import working
 from laclip_ray.printable import printable_line
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def preview_rewrites(
 
     url = check_page(experiment.output, page, experiment.ray.shared_paths)
     plan = plan_preview(experiment, captions, seed)
-    preview = run_preview(plan)
+    with working("rewrites preview"):
+        preview = run_preview(plan)
     expected = forecast(plan, preview)
     print_preview(console, plan, preview, expected)
     storage.write_bytes(url, render_preview(preview_page(experiment.name, plan, preview, expected)).encode())

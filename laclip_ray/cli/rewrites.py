@@ -7,6 +7,7 @@ import typer
 
 from laclip_ray.cli.commands import Verb, group
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
+from laclip_ray.cli.working import working
 from laclip_ray.config import ExportTarget, ImportJoin
 from laclip_ray.printable import printable_line
 from laclip_ray.tally import first_names
@@ -105,7 +106,9 @@ def retry_rewrites(
     from laclip_ray.rewriting.running.pipeline import run_rewriting
 
     check_reasons(reason, RETRYABLE)
-    print_rewriting(console, run_rewriting(experiment, retry=reason), experiment.rewrite_output)
+    with working("rewrites retry", experiment.output):
+        result = run_rewriting(experiment, retry=reason)
+    print_rewriting(console, result, experiment.rewrite_output)
 
 
 @rewrites_app.command("probe", cls=Verb)
@@ -121,7 +124,9 @@ def probe_engine(
     from laclip_ray.console import print_probe, print_trial
     from laclip_ray.rewriting.forecasting.probe import run_probe
 
-    print_probe(console, run_probe(experiment, seconds, lambda trial: print_trial(console, trial)))
+    with working("rewrites probe"):
+        result = run_probe(experiment, seconds, lambda trial: print_trial(console, trial))
+    print_probe(console, result)
 
 
 @rewrites_app.command("import", cls=Verb)

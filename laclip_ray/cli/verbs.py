@@ -6,6 +6,7 @@ import typer
 
 from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
 from laclip_ray.cli.settings import remember
+from laclip_ray.cli.working import working
 from laclip_ray.config import MeaningGateConfig
 from laclip_ray.errors import UserError
 
@@ -16,7 +17,9 @@ def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run
     from laclip_ray.console import print_rewriting
     from laclip_ray.rewriting.running.pipeline import run_rewriting
 
-    print_rewriting(console, run_rewriting(experiment), experiment.rewrite_output)
+    with working("rewrite", experiment.output):
+        result = run_rewriting(experiment)
+    print_rewriting(console, result, experiment.rewrite_output)
 
 
 def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -25,7 +28,9 @@ def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     from laclip_ray.console import print_estimate
     from laclip_ray.rewriting.forecasting.estimate import estimate_rewriting
 
-    print_estimate(console, estimate_rewriting(experiment))
+    with working("estimate"):
+        result = estimate_rewriting(experiment)
+    print_estimate(console, result)
 
 
 def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -35,8 +40,9 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
     from laclip_ray.evaluation.during import evaluation_during
     from laclip_ray.training.run import run_training
 
-    with evaluation_during(experiment) as followed:
-        print_training(console, run_training(followed))
+    with working("train", experiment.output), evaluation_during(experiment) as followed:
+        result = run_training(followed)
+    print_training(console, result)
 
 
 def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -45,7 +51,9 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     from laclip_ray.console import print_plan
     from laclip_ray.onejob.plan import plan_run
 
-    print_plan(console, plan_run(experiment))
+    with working("plan"):
+        result = plan_run(experiment)
+    print_plan(console, result)
 
 
 def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: DryRunOption = False) -> None:
@@ -55,8 +63,9 @@ def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     from laclip_ray.evaluation.during import evaluation_during
     from laclip_ray.onejob.run import run_one_job
 
-    with evaluation_during(experiment) as followed:
-        print_one_job(console, run_one_job(followed), experiment.rewrite_output)
+    with working("run", experiment.output), evaluation_during(experiment) as followed:
+        result = run_one_job(followed)
+    print_one_job(console, result, experiment.rewrite_output)
 
 
 def evaluate(
@@ -86,7 +95,9 @@ def evaluate(
     from laclip_ray.evaluation.run import run_evaluation
 
     try:
-        print_evaluation(console, run_evaluation(experiment))
+        with working("evaluate", experiment.output):
+            results = run_evaluation(experiment)
+        print_evaluation(console, results)
     except IncompleteEvaluationError as error:
         print_evaluation(console, error.results)
         raise
@@ -98,7 +109,9 @@ def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     from laclip_ray.console import print_sweep
     from laclip_ray.tuning.sweep import run_sweep
 
-    print_sweep(console, run_sweep(experiment))
+    with working("tune", experiment.output):
+        sweep = run_sweep(experiment)
+    print_sweep(console, sweep)
 
 
 def demo(
@@ -130,7 +143,8 @@ def demo(
         raise UserError("--encoder needs --real: the demo's own rewriter needs no encoder")
     from laclip_ray.demo.run import run_demo
 
-    run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
+    with working("demo", output):
+        run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
 
 
 def _demo_real(output: str, model: str | None, encoder: str | None, trains: bool) -> None:
@@ -139,4 +153,5 @@ def _demo_real(output: str, model: str | None, encoder: str | None, trains: bool
     if trains:
         raise UserError("--real trains nothing; leave out --seeds and --sweep")
     remember({"--model": model or REAL_MODEL, "--encoder": encoder or MeaningGateConfig().model})
-    run_real_demo(console, output, model, encoder)
+    with working("demo", output):
+        run_real_demo(console, output, model, encoder)

@@ -3,8 +3,8 @@
 import atexit
 import os
 import re
-import sys
 
+from laclip_ray import terminal
 from laclip_ray.errors import ExitCode
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -57,8 +57,8 @@ class JobLog:
     def write(self) -> None:
         """Write the line now. Also called directly before a process that may be killed at any moment."""
         if self.exit_code is not None:
-            sys.stdout.flush()
-            print(exit_line(self.exit_code), file=sys.stderr, flush=True)
+            terminal.out().flush()
+            print(exit_line(self.exit_code), file=terminal.err(), flush=True)
 
 
 def open_job_log() -> JobLog | None:

@@ -142,6 +142,20 @@ def budget_reached(spent: Spending, budget: BudgetConfig) -> str | None:
     return None
 
 
+def spending_in_words(spent: Spending, budget: BudgetConfig) -> str:
+    """The spending against the budget; empty without a budget.
+
+    >>> spending_in_words(Spending(1.5, 3.0, "USD"), BudgetConfig(money=10.0))
+    '3.00 of 10 USD'
+    """
+    parts = []
+    if budget.money is not None and spent.money is not None:
+        parts.append(f"{spent.money:,.2f} of {budget.money:,g} {spent.currency}")
+    if budget.gpu_hours is not None:
+        parts.append(f"{spent.gpu_hours:,.2f} of {budget.gpu_hours:,g} GPU-hours")
+    return ", ".join(parts)
+
+
 def cost_per_thousand(spent: Spending, accepted: int) -> float | None:
     """Money per thousand accepted rewrites. None without a price or without accepted rewrites."""
     return None if spent.money is None or not accepted else spent.money / accepted * 1_000

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from laclip_ray import storage
+from laclip_ray import progress, storage
 from laclip_ray.config import Experiment
 from laclip_ray.data.consumption import Consumption
 from laclip_ray.data.entries import TextSupply
@@ -23,6 +23,7 @@ from laclip_ray.data.schedule import Position
 from laclip_ray.data.text_choice import TextPolicy, newest_shares, text_shares
 from laclip_ray.models.building import create_model
 from laclip_ray.models.specs import ModelSpec
+from laclip_ray.progress.messages import TrainingStart, TrainingStep
 from laclip_ray.tracking.tracker import Outcome
 from laclip_ray.training.batches import made_ahead, prefetched_batches, worker_batch_size
 from laclip_ray.training.checkpoint import TrainingState, export_model, load_checkpoint
@@ -41,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 _RESTART_GRACE_S, _RESTART_POLL_S = 30.0, 0.2
 """How long workers that have handed over wait beyond the deadline before they train on, and how often they look."""
+
+
+_TELL_PERIOD_S = 1.0
+"""Time between two messages about the newest step."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class LoopInput:
     """Training pauses after this step, with a checkpoint. None: at the end of the schedule."""
     export_steps: Mapping[int, int] = field(default_factory=dict)
     """After these steps the model is exported; the value is the epoch that ends there."""
+    is_watched: bool = False
+    """Whether the driver shows the progress."""
 
     @property
     def paths(self) -> RunPaths:
@@ -78,6 +85,8 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     experiment, train, stream = inputs.experiment, inputs.experiment.train, inputs.experiment.stream
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
+    if inputs.is_watched and rank == 0:
+        progress.forward()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // context.get_local_world_size()))
@@ -98,6 +107,9 @@ def train_worker(config: dict[str, LoopInput]) -> None:
     saver = Saver(
         model, inputs.model, optimiser, train.checkpoint, inputs.text, inputs.lineage, rank=rank, step=state.step
     )
+    if rank == 0:
+        output, steps = inputs.paths.output, inputs.total_steps
+        progress.tell(TrainingStart(output, state.step, steps, train.epochs, world_size))
     TrainingLoop(inputs, model, stepper, saver, state, rank, batch_size * world_size).run(batches)
 
 
@@ -147,6 +159,7 @@ class TrainingLoop:
         self._step = state.step
         """Steps done."""
         self._notice = PreemptionNotice(state.step)
+        self._told_s = time.monotonic()
 
     def run(self, batches: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Train until the run's last step, the end of the batches, or a non-finite loss or weight."""
@@ -198,6 +211,13 @@ class TrainingLoop:
         self._mixing.add(batch)
         self._step += 1
         self._window.add(self._step, loss, is_trained, batch["id"])
+        self._tell_step()
+
+    def _tell_step(self) -> None:
+        """Tell the driver of the newest step, now and then."""
+        if self._rank == 0 and (now_s := time.monotonic()) - self._told_s >= _TELL_PERIOD_S:
+            self._told_s = now_s
+            progress.tell(TrainingStep(self._inputs.paths.output, self._step))
 
     def _is_log_due(self) -> bool:
         """Whether a log line is due after the newest step; also at an export, whose metrics a sweep reads."""

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from laclip_ray import storage
+from laclip_ray import progress, storage
+from laclip_ray.progress.messages import TrainingRow
 from laclip_ray.tracking.tracker import Outcome
 from laclip_ray.tracking.trackers import Trackers
 from laclip_ray.tracking.values import numbers
@@ -98,6 +99,7 @@ class MetricsLog:
         """Continue the metrics of a run after step `from_step`."""
         from ray.util.metrics import Gauge
 
+        self._output = paths.output
         self._url = paths.metrics
         self._has_failed = False
         self._gauges = {name: Gauge(f"laclip_{name}", description) for name, description in _GAUGES.items()}
@@ -119,12 +121,15 @@ class MetricsLog:
             self._has_failed = True
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a line, and print it."""
+        """Add a line, and show it."""
         self._rows.append(row)
         self._trackers.scalars(row["step"], tracked_values(row))
         for name, gauge in self._gauges.items():
             gauge.set(row.get(name))
-        print(console_line(row), flush=True)
+        if progress.is_watched():
+            progress.tell(TrainingRow(self._output, row))
+        else:
+            print(console_line(row), flush=True)
         if time.monotonic() - self._flushed_s > _METRICS_FLUSH_S:
             self.flush()
 

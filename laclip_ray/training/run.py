@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from laclip_ray import cluster, lease, storage
+from laclip_ray import cluster, lease, progress, storage
 from laclip_ray.config import DataConfig, Experiment, Inputs, StreamConfig, TrainConfig, inputs_on_nodes
 from laclip_ray.data.dataset_index import beside, keep_index
 from laclip_ray.data.entries import StreamSpec, TextSupply
@@ -117,7 +117,8 @@ def _begin(
             than a step.
     """
     paths, train = RunPaths(experiment.train_output), experiment.train
-    counted = find_rows(paths.rows, experiment.data, shards, run_name(paths), rows)
+    with progress.phase("counting the samples"):
+        counted = find_rows(paths.rows, experiment.data, shards, run_name(paths), rows)
     length = RunLength(sum(usable_rows(counted).values()), train.epochs, train.batch_size)
     length.check()
     for doubt in doubts(length.samples_per_epoch, train, experiment.evaluate):
@@ -139,6 +140,7 @@ def _begin(
         supply=supply,
         last_step=length.last_step(until_epoch),
         export_steps=length.export_steps(train.export_every_epochs),
+        is_watched=progress.is_watched(),
     )
     write_record(paths, inputs.lineage["experiment"], model, counted, rewrites)
     return inputs, spec, counted

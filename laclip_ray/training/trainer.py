@@ -1,17 +1,19 @@
 """Run Ray Train: configure its trainer, run it to the end, and stop its workers early if asked."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from laclip_ray import cluster, storage
+from laclip_ray import cluster, progress, storage
 from laclip_ray.config import TrainConfig
 from laclip_ray.data.entries import StreamSpec
 from laclip_ray.data.stream import build_stream, read_ahead_bytes, warm_up
 from laclip_ray.endings.causes import describe
 from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError
+from laclip_ray.progress.messages import Phase, TrainingEnd, workers_key
 from laclip_ray.tally import first_names
 from laclip_ray.training.checkpoint import newest_checkpoint, read_position
 from laclip_ray.training.loop import LoopInput, train_worker
@@ -49,6 +51,7 @@ def fit(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool]) ->
     import ray.train
 
     trainer = _build_trainer(inputs, spec)
+    progress.tell(Phase(workers_key(inputs.paths.output), f"starting {_workers(inputs.experiment.train)}"))
     try:
         with _aborted_by(should_stop, trainer):
             trainer.fit()
@@ -62,7 +65,16 @@ def fit(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool]) ->
         newest = newest_checkpoint(inputs.paths.output)
         where = f"the newest checkpoint is {newest}" if newest else "no checkpoint was made yet"
         raise IncompleteError(f"training ended early ({describe(error)}); {where}; {continuation(error)}") from error
+    finally:
+        progress.tell(TrainingEnd(inputs.paths.output))
     _check_finite(inputs.paths)
+
+
+def _workers(train: TrainConfig) -> str:
+    """The workers in words."""
+    workers = train.worker_range
+    number = f"{workers.max}" if workers.min == workers.max else f"{workers.min} to {workers.max}"
+    return "1 worker" if number == "1" else f"{number} workers"
 
 
 def _check_finite(paths: RunPaths) -> None:
@@ -125,7 +137,8 @@ def _data_config(inputs: LoopInput, spec: StreamSpec) -> Any:
     """How Ray Data runs the stream: its order, and its memory."""
     import ray.train
 
-    options = ray.train.DataConfig.default_ingest_options()
+    # A copy, and not Ray Train's default_ingest_options(), which sets an option that Ray Data warns about.
+    options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
     options.preserve_order = spec.stream.order == "exact"
     options.label_selector = dict(spec.stream.label_selector) or None
     ahead_rows = spec.stream.read_ahead_rows

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from laclip_ray import storage
+from laclip_ray import progress, storage
 from laclip_ray.config import Experiment, TuneConfig
 from laclip_ray.endings import signals
 from laclip_ray.endings.causes import describe
@@ -20,7 +20,7 @@ from laclip_ray.errors import IncompleteError
 from laclip_ray.tuning.capacity import find_capacity
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.results import objective_metric
-from laclip_ray.tuning.schedulers import OBJECTIVE, BudgetStopper, Halving, TreeSearch
+from laclip_ray.tuning.schedulers import OBJECTIVE, BudgetStopper, EndedPoints, Halving, TreeSearch
 from laclip_ray.tuning.space import P_KEY, Point, Space, baseline_ps, constant_p
 from laclip_ray.tuning.stages import (
     Stage,
@@ -81,7 +81,11 @@ def run_points(
     search = _resume_search(training) if tune.search == "optuna" else None
     grid = [dict(point.values) for point in points]
 
+    is_watched = progress.is_watched()
+
     def train_point(config: dict[str, Any]) -> None:
+        if is_watched:
+            progress.forward()
         training.train(config["values"])
 
     tuner = ray.tune.Tuner(
@@ -94,7 +98,7 @@ def run_points(
             max_concurrent_trials=capacity.points,
             trial_dirname_creator=lambda trial: trial.trial_id,  # Tune's own names hold every value
         ),
-        run_config=_tune_run(training, budget),
+        run_config=_tune_run(training, budget, len(points) or tune.points),
     )
     logging.getLogger("ray.tune.tune").setLevel(logging.ERROR)  # after Ctrl-C, Tune advises to restore its snapshots
     with signals.kept():  # Tune's own handler would end an interrupted sweep as if it were complete
@@ -106,7 +110,7 @@ def run_points(
     }
 
 
-def _tune_run(training: "PointTraining", budget: BudgetStopper) -> Any:
+def _tune_run(training: "PointTraining", budget: BudgetStopper, points: int) -> Any:
     """Ray Tune's settings for one start of a sweep."""
     import ray.tune
 
@@ -117,6 +121,7 @@ def _tune_run(training: "PointTraining", budget: BudgetStopper) -> Any:
         storage_filesystem=filesystem,
         failure_config=ray.tune.FailureConfig(max_failures=training.experiment.tune.max_failures),
         stop=budget,
+        callbacks=[EndedPoints(points)],
         verbose=0,
     )
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
-from ray.tune import Stopper
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from laclip_ray import progress
 from laclip_ray.config import BudgetConfig, HalvingConfig
+from laclip_ray.progress.messages import Count
 from laclip_ray.tuning.space import Point, Space
 from laclip_ray.tuning.stages import Cost
 
@@ -93,6 +95,28 @@ class BudgetStopper(Stopper):
     def stop_all(self) -> bool:
         """Whether to end the sweep."""
         return self.is_spent
+
+
+class EndedPoints(Callback):
+    """Shows how many points have ended, to who watches the sweep."""
+
+    def __init__(self, points: int) -> None:
+        """`points` are all points of this start."""
+        self._points = points
+        self._ended = 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """See `Callback`."""
+        self._show()
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """See `Callback`."""
+        self._show()
+
+    def _show(self) -> None:
+        self._ended += 1
+        is_over = self._ended >= self._points
+        progress.tell(Count("points", "points of the sweep", self._ended, self._points, is_over=is_over))
 
 
 class TreeSearch(Searcher):

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn, TypeVar
 
+from laclip_ray import progress
 from laclip_ray.evaluation.features.encoder import Encoder
 from laclip_ray.evaluation.features.parts import Part, read_parts
 from laclip_ray.evaluation.features.rows import Source
 from laclip_ray.evaluation.features.store import FeatureStore, digest_of, is_complete
 from laclip_ray.models.pixel_transform import PixelTransform
+from laclip_ray.progress.messages import Count
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +197,16 @@ class EncodingProgress:
         self._units_done += done.is_last
         if done.error:
             self.errors[done.unit] = done.error
+        self._show()
+
+    def _show(self) -> None:
+        """Show the counts to who watches; without anyone, log them now and then."""
         now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_EVERY_S:
+        if progress.is_watched():
+            note = f"{self.images:,} images" if self.images else f"{self.texts:,} texts"
+            is_over = self._units_done >= self.units
+            progress.tell(Count("encoding", "encoding shards", self._units_done, self.units, note, is_over))
+        elif now_s - self._logged_s >= _LOG_EVERY_S:
             self._logged_s = now_s
             logger.info("%s", self.line())
 

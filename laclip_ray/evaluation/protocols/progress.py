@@ -4,6 +4,9 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from laclip_ray import progress
+from laclip_ray.progress.messages import Count
+
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
@@ -41,6 +44,10 @@ class Progress:
         """
         self._done += steps
         now_s = time.monotonic()
+        if progress.is_watched():
+            note, is_over = f"{self.part}{doing}", self._done >= self.steps
+            progress.tell(Count("protocol", self.what, self._done, self.steps, note, is_over))
+            return
         if now_s - self._logged_s < LOG_EVERY_S:
             return
         self._logged_s = now_s

@@ -31,6 +31,8 @@ from laclip_ray.data.shard_table import ShardsByName, ShardTable
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.local_outputs import check_writable
+from laclip_ray.progress import phase, tell
+from laclip_ray.progress.messages import Rewriting, RewritingEnd
 from laclip_ray.rewriting.draws import build_samples, describe_samples
 from laclip_ray.rewriting.engines.arguments import check_engine, check_place, hardware, has_gpu
 from laclip_ray.rewriting.engines.engine import BuildEngine, Engine, EngineDiedError, EngineStartError, VllmEngine
@@ -44,6 +46,7 @@ from laclip_ray.rewriting.prices import check_budget
 from laclip_ray.rewriting.prompting.prompts import Head, PromptSet
 from laclip_ray.rewriting.row_errors import one_line
 from laclip_ray.rewriting.running.backlog import Backlog, check_prompts, load_prompt_sets
+from laclip_ray.rewriting.running.drawn_work import tell_regularly
 from laclip_ray.rewriting.running.generator import EncoderError, ShardGenerator, useful_redraws
 from laclip_ray.rewriting.scoring.meaning_batches import BatchedEncoders
 from laclip_ray.rewriting.scoring.meaning_pool import local_meaning_gate
@@ -203,17 +206,23 @@ def run_preview(plan: PreviewPlan, build_engine: BuildEngine = VllmEngine) -> Pr
         len(sample.captions), sample.shards, rewrite.model, "GPU" if has_gpu() else "CPU",
     )  # fmt: skip
     begun_s = time.monotonic()
-    meaning = _start_encoder(rewrite)
+    with phase("loading the sentence encoder"):
+        meaning = _start_encoder(rewrite)
     kill_children_when_gone()
     try:
-        engine = build_engine(rewrite, plan.seed)
+        with phase(f"loading {rewrite.model}"):
+            engine = build_engine(rewrite, plan.seed)
     except EngineStartError as error:
         raise IncompleteError(str(error)) from error
     with contextlib.closing(engine):
         started_at_s = time.monotonic()
         start_s = started_at_s - begun_s
-        logger.info("the engine is ready after %.0f s", start_s)
-        made = _rewrite(plan, plan.generator(engine, meaning))
+        generator = plan.generator(engine, meaning)
+        tell(Rewriting(units=len(plan.prompt_sets), units_done=0, captions_done=0, sets=len(plan.prompt_sets)))
+        is_over = tell_regularly(generator.work, "preview")
+        made = _rewrite(plan, generator)
+        is_over.set()
+        tell(RewritingEnd())
         rewriting_s = time.monotonic() - started_at_s
     devices = hardware(rewrite.engine)
     return Preview(
@@ -249,7 +258,7 @@ def _rewrite(plan: PreviewPlan, generator: ShardGenerator) -> dict[str, pa.Table
         return dict(zip(plan.heads, run_in_thread(draw()), strict=True))
     except EngineDiedError as error:
         raise IncompleteError(
-            f"the engine died while it rewrote the sample ({one_line(error)}). Look at its messages above. If one "
+            f"the engine died while it rewrote the sample ({one_line(error)}). Look at its messages. If one "
             "caption kills it, another --seed draws others, and `laclip rewrite` finds it and goes on without it"
         ) from error
     except EncoderError as error:

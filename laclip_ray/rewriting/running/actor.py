@@ -21,9 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from laclip_ray import cluster
+from laclip_ray import cluster, progress
 from laclip_ray.config import RewriteConfig
 from laclip_ray.data.tokens import TokenizerSpec, count_tokens
+from laclip_ray.progress.messages import EngineStart, PhaseState
 from laclip_ray.rewriting.engines.arguments import hardware
 from laclip_ray.rewriting.engines.engine import BuildEngine, Engine, EngineDiedError, EngineStartError, cache_block_of
 from laclip_ray.rewriting.engines.orphan_guard import kill_children_when_gone
@@ -31,6 +32,7 @@ from laclip_ray.rewriting.engines.work import EngineWork
 from laclip_ray.rewriting.judging.gate import Gate
 from laclip_ray.rewriting.prompting.prompts import Head
 from laclip_ray.rewriting.row_errors import log_failure, one_line
+from laclip_ray.rewriting.running.drawn_work import DrawnWork, tell_regularly
 from laclip_ray.rewriting.running.generator import ShardGenerator, ShardGivenUpError, useful_redraws
 from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.storing.store import RewriteSet
@@ -91,6 +93,7 @@ class RewritingActor:
         meaning: MeaningGate | None,
         *,
         is_first_round: bool,
+        is_watched: bool = False,
     ) -> None:
         """Start the engine.
 
@@ -105,12 +108,16 @@ class RewritingActor:
             build_engine: starts the engine.
             meaning: judges the meaning of rewrites. None: off.
             is_first_round: whether this is the run's first pool of engines. A failed start there is not retried.
+            is_watched: whether the driver shows the engine's progress.
         """
         import ray
 
         context = ray.get_runtime_context()
         self._signed_s = time.monotonic()
-        self._name = context.get_actor_id()
+        self._name = str(context.get_actor_id())
+        if is_watched:
+            progress.forward()
+        self._tell_start(rewrite, "began")
         self._returned = 0
         self._most_returned = rewrite.engine.held_shards
         kill_children_when_gone()
@@ -124,8 +131,11 @@ class RewritingActor:
         except EngineStartError as error:
             # A row of the stream reports it: for an exception here Ray would print pages.
             self._start_failure = str(error)
+            self._tell_start(rewrite, "failed")
         else:
             start_s = time.monotonic() - self._signed_s
+            self._tell_start(rewrite, "ended")
+            work = DrawnWork()
             self._work = EngineWork(hardware(rewrite.engine), cache_block_of(self._engine), start_s=start_s)
             self._generator = ShardGenerator(
                 engine=self._engine,
@@ -139,8 +149,15 @@ class RewritingActor:
                 alive_nodes=_alive_nodes,
                 meaning=meaning,
                 completions=rewrite.completions,
+                work=work,
             )
+            tell_regularly(work, self._name)
         _collect_garbage_rarely()
+
+    def _tell_start(self, rewrite: RewriteConfig, state: PhaseState) -> None:
+        elapsed_s = 0.0 if state == "began" else time.monotonic() - self._signed_s
+        model, engines = str(rewrite.model), rewrite.engine.actors.max
+        progress.tell(EngineStart(self._name, model, engines, state, elapsed_s))
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         """Draw the rewrites of one row of the stream."""

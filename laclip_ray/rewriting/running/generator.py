@@ -30,6 +30,7 @@ from laclip_ray.rewriting.prompting.completions import is_cut, parse_completion,
 from laclip_ray.rewriting.prompting.prompts import Head
 from laclip_ray.rewriting.recipe import fingerprint_of
 from laclip_ray.rewriting.row_errors import FirstErrors, is_request_to_stop, one_line
+from laclip_ray.rewriting.running.drawn_work import DrawnWork
 from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.storing.attempts import (
     MAX_FAILED_CAPTIONS,
@@ -170,6 +171,8 @@ class ShardGenerator:
     """Judges the meaning of texts that the gates accept. None: off."""
     completions: CompletionRule = "normalised"
     """How a rewrite is taken from a completion (`RewriteConfig.completions`)."""
+    work: DrawnWork = field(default_factory=DrawnWork)
+    """Counts what is drawn, for people who watch."""
     _turns: _Turns = field(default_factory=_Turns, init=False, repr=False)
     _errors: FirstErrors = field(default_factory=FirstErrors, init=False, repr=False)
 
@@ -189,6 +192,12 @@ class ShardGenerator:
             ShardGivenUpError: too many captions killed their engines.
             EncoderError: the meaning gate gave no scores.
         """
+        try:
+            return await self._generate(unit, origin, samples)
+        finally:
+            self.work.end(unit_name(unit))
+
+    async def _generate(self, unit: WorkUnit, origin: Origin, samples: pa.Table) -> pa.Table:
         url = attempts_url(self.sets[unit.prompt_set].location, unit.shard)
         log = await self._read_log(unit, origin, url)
         if not log.pieces:
@@ -243,13 +252,19 @@ class ShardGenerator:
     async def _draw(self, unit: WorkUnit, samples: pa.Table, first_row: int = 0) -> pa.Table:
         """Draw samples; the first one is row `first_row` of its shard."""
         requests = _build_requests(samples, first_row)
+        # Captions that share a request, or need none, count as well.
+        self.work.begin(unit_name(unit), samples.num_rows)
         to_ask = [request for request in requests if request.outcome == tables.DRAWN]
+        self.work.add_captions(unit_name(unit), samples.num_rows - sum(len(request.rows) for request in to_ask))
         # Requests with the same head go to the engine together, so its prefix stays cached.
         queue = iter(sorted(to_ask, key=lambda request: request.head))
 
         async def ask() -> None:
             for request in queue:
                 await self._ask(unit, request)
+                accepted = sum(draw.reason is None for draw in request.draws)
+                self.work.add_request(len(request.slots), accepted, request.prompt_tokens, request.cached_tokens)
+                self.work.add_captions(unit_name(unit), len(request.rows))
 
         await asyncio.gather(*(ask() for _ in range(min(REQUESTS_IN_FLIGHT, len(to_ask)))))
         return _build_draws(requests)
@@ -337,6 +352,11 @@ class ShardGenerator:
         except Exception as error:
             raise EncoderError(one_line(error)) from error
         return [None if text is None else next(scores) for text in texts]
+
+
+def unit_name(unit: WorkUnit) -> str:
+    """A unit's name in messages: `prompt set/shard`."""
+    return f"{unit.prompt_set}/{unit.shard}"
 
 
 def _read_kept(url: str) -> pa.Table | None:

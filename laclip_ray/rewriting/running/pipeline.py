@@ -16,11 +16,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from laclip_ray import cluster, lease, storage
+from laclip_ray import cluster, lease, progress, storage
 from laclip_ray.config import EngineConfig, Experiment, PictureGateConfig, inputs_on_nodes
 from laclip_ray.data.dataset_index import keep_index
 from laclip_ray.data.tokens import tokenizer_spec
 from laclip_ray.errors import UserError
+from laclip_ray.progress.messages import RewritingEnd
 from laclip_ray.rewriting.engines.engine import BuildEngine, VllmEngine
 from laclip_ray.rewriting.engines.heads import build_heads, packed_heads, watch_cache
 from laclip_ray.rewriting.engines.probe_record import read_probe
@@ -128,6 +129,7 @@ def pipeline_stages(
             "build_engine": build_engine,
             "meaning": meaning,
             "is_first_round": is_first_round,
+            "is_watched": progress.is_watched(),
         },
         placement=_placement(engine),
     )
@@ -217,7 +219,8 @@ def run_rewriting(
     output = experiment.rewrite_output
     storage.check_output(output, "rewrite.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
     with lease.hold(output, "rewrite.output", "rewrite"):
-        backlog = find_backlog(experiment, retry)
+        with progress.phase("listing the data and what is done"):
+            backlog = find_backlog(experiment, retry)
         if backlog.units:
             check_prompts(backlog)
             reservation = cluster.Reservation("rewrite", rewriting_groups(backlog))
@@ -263,6 +266,8 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
             _execute(backlog, build_engine, result, hooks)
         except Exception as failure:  # noqa: BLE001 - Ray Data raises many types; committed shards must be counted
             error = failure
+        finally:
+            progress.tell(RewritingEnd())
     count_committed(backlog, result)
     if hooks.queue is None:  # else engines wait for training
         result.bare_tokens_per_s = _bare_tokens_per_s(backlog, result.speed)
@@ -317,13 +322,13 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
 
     limit_overhead(ray.data.DataContext.get_current())
     experiment, run = backlog.experiment, uuid.uuid4().hex
-    progress = Progress(backlog, result, hooks, gpu_s=backlog.spent_gpu_s)
+    followed = Progress(backlog, result, hooks, gpu_s=backlog.spent_gpu_s)
     # A reached limit forbids new draws, but existing draws are still judged.
-    reached = progress.reached_limit() if backlog.to_draw else None
+    reached = followed.reached_limit() if backlog.to_draw else None
     to_draw, to_judge = [] if reached else backlog.to_draw, backlog.to_judge
-    progress.units = len(to_draw) + len(to_judge)
+    followed.units = len(to_draw) + len(to_judge)
     heads = build_heads(experiment.rewrite, backlog.prompt_sets, backlog.heads) if to_draw else {}
-    progress.cache = watch_cache(experiment.rewrite, heads)
+    followed.cache = watch_cache(experiment.rewrite, heads)
     meaning = start_meaning_gate(experiment.rewrite)
     is_first_round = True
     while to_draw or to_judge:
@@ -338,7 +343,7 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
             # Ray Data gives the dataset that comes first all the CPUs it asks for, and the next one the rest.
             limits = ray.data.ExecutionResources.for_limits(cpu=hooks.cpus)
             reports.context.execution_options.resource_limits = limits
-        to_draw, to_judge = progress.follow(reports, to_draw), []
+        to_draw, to_judge = followed.follow(reports, to_draw), []
         is_first_round = False
     if reached:
         raise reached

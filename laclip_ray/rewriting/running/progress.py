@@ -8,9 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from laclip_ray.progress import tell
+from laclip_ray.progress.messages import Rewriting
 from laclip_ray.rewriting.engines.engine import EngineStartError
 from laclip_ray.rewriting.engines.work import CacheWatch, EngineWork
-from laclip_ray.rewriting.prices import budget_reached, spending
+from laclip_ray.rewriting.prices import budget_reached, spending, spending_in_words
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
 from laclip_ray.rewriting.running.result import (
@@ -114,9 +116,10 @@ class Progress:
                     self._record_failure(report)
                 else:
                     self._record_commit(report)
+                    self._show(f"{report['prompt_set']}/{report['shard']}")
                     if self.drawn < len(to_draw) and (limit := self.reached_limit()):
                         raise limit
-                self._tell()
+                self._write()
         if self.start_failure is None:
             return []  # no unit was given back
         if self.left and not self.drawn:
@@ -127,13 +130,35 @@ class Progress:
         self.left = {(unit.prompt_set, unit.shard): unit for unit in to_draw}
         self.drawn = self.returned = 0
         self.start_failure = None
-        self._tell()
+        self._write()
+        self._show()
 
-    def _tell(self) -> None:
-        """Tell others how far the run is, now and then."""
+    def _write(self) -> None:
+        """Write how far the run is, now and then."""
         if self.file.is_due:
             shards = len(self.backlog.shards)
             self.file.write(RewritingProgress.of(shards, self.counted, self.result.failures))
+
+    def _show(self, unit: str | None = None) -> None:
+        """Show how far the run is.
+
+        Args:
+            unit: was committed or given up just now.
+        """
+        rewrite, sets = self.backlog.experiment.rewrite, len(self.backlog.sets)
+        units = len(self.backlog.shards) * sets
+        done_before = units - self.units
+        tell(
+            Rewriting(
+                units=units,
+                units_done=done_before + self.result.commits + len(self.result.failures),
+                captions_done=sum(counts.captions for counts in self.counted.values()),
+                sets=sets,
+                unit=unit,
+                spent=spending_in_words(spending(self.gpu_s / 3600, rewrite), rewrite.budget),
+                failed=len(self.result.failures),
+            )
+        )
 
     def reached_limit(self) -> BudgetReachedError | ShortfallError | None:
         """The error that forbids new draws: the budget is spent, or too many rewrites fail. None: draw on."""
@@ -163,6 +188,7 @@ class Progress:
         self.left.pop((report["prompt_set"], report["shard"]), None)
         name = f"{report['prompt_set']}/{report['shard']}"
         self.result.failures[name] = report["failure"]
+        self._show(name)
         logger.error("%s: %s", name, report["failure"])
         self.hooks.on_settled(report["shard"], None)
 
@@ -182,7 +208,7 @@ class Progress:
             self.engines.add(report["engine"])
             self.result.engines.add(report["engine"])
             self._count_work(report)
-        logger.info(
+        logger.debug(
             "committed %d of %d: %s/%s, %d captions, %d accepted rewrites",
             self.result.commits, self.units, report["prompt_set"], report["shard"], report["captions"],
             report["accepted"],
