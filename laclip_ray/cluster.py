@@ -19,6 +19,7 @@ from laclip_ray import progress, storage
 from laclip_ray.config import Inputs, RayConfig
 from laclip_ray.endings import signals
 from laclip_ray.endings.job_log import JOB_VARIABLE
+from laclip_ray.endings.job_log import in_ray_job as in_ray_job
 from laclip_ray.errors import UserError
 from laclip_ray.local_outputs import check_writable
 from laclip_ray.node_labels import admits_labels, autoscaler_knows_labels, needed_labels
@@ -94,11 +95,6 @@ class Reservation:
     def cpus(self) -> float:
         """Logical CPUs in total."""
         return sum(group.processes * group.cpus for group in self.groups) + self.data_cpus
-
-
-def in_ray_job() -> bool:
-    """Whether this process is the driver of a submitted Ray job."""
-    return JOB_VARIABLE in os.environ
 
 
 def connect(settings: RayConfig, reservation: Reservation, outputs: Mapping[str, str], inputs: Inputs = ()) -> None:

@@ -219,10 +219,10 @@ def print_training(console: Console, result: TrainingResult) -> None:
     for reason, count in summary["skipped"].items():
         examples = ", ".join(summary["skipped_names"][reason][:3])
         _print_data(console, f"  skipped {reason} {count:,} ({examples})", highlight=True)
-    note = "copy it to load it with open_clip"
-    if storage.is_local(result.export):
-        note = f"open_clip loads it as local-dir:{result.export}"
-    console.print(f"model exported to {result.export}; {note}", markup=False, soft_wrap=True)
+    note = f"open_clip loads the model as local-dir:{result.export}"
+    if not storage.is_local(result.export):
+        note = "copy the model to load it with open_clip"
+    console.print(note, markup=False, soft_wrap=True)
 
 
 def print_one_job(console: Console, result: OneJobResult, output: str) -> None:

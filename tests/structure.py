@@ -13,7 +13,8 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     package: tuple(frozenset(layer.split()) for layer in layers)
     for package, layers in {
         "": (
-            "errors randomness store_pages intervals tally versions safe_import printable redaction progress terminal",
+            "choices errors nearest randomness store_pages intervals tally versions safe_import printable redaction "
+            "progress terminal",
             "logs storage reporting",
             "endings creation",
             "config lease ray_start local_outputs node_labels",

@@ -7,13 +7,15 @@ log names the code.
 This module imports little, so signals are handled from the first moment on.
 """
 
+import shlex
 import sys
 import threading
 from collections.abc import Sequence
 from signal import Signals
 
 from laclip_ray import terminal
-from laclip_ray.cli.manner import begin_command
+from laclip_ray.cli.ending import end_command, fail, forget_command, record
+from laclip_ray.cli.manner import begin_command, take_option
 from laclip_ray.endings.job_log import JobLog, open_job_log
 from laclip_ray.endings.signals import EXIT_CODES, SignalWatch
 from laclip_ray.errors import ExitCode
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.exit_code = code
         if watch.received is None:
             watch.stop()  # else it guards the rest of the clean-up, at the end of the process
+        end_command(int(code))
     if code != ExitCode.COMPLETE:
         raise SystemExit(int(code))
 
@@ -52,6 +55,7 @@ def _run(words: list[str], watch: SignalWatch) -> int:
     try:
         watch.start()
         begin_command()
+        forget_command()
         from laclip_ray.logs import set_up_logging
         from laclip_ray.redaction import register_environment
 
@@ -79,7 +83,10 @@ def _run(words: list[str], watch: SignalWatch) -> int:
 def _print_interruption(number: Signals, words: Sequence[str], log: JobLog | None) -> None:
     from laclip_ray.cli.interruptions import interruption_message
 
-    print(interruption_message(number, words), file=terminal.err(), flush=True)
+    message = interruption_message(number, words)
+    fail(message)
+    record(next=[shlex.join(["laclip", *words])])
+    print(message, file=terminal.err(), flush=True)
     if log is not None and threading.current_thread() is not threading.main_thread():
         # The clean-up is slow: Ray, or the watch, may kill this process before its end.
         log.exit_code = EXIT_CODES[number]
@@ -91,17 +98,32 @@ def _report(error: BaseException, words: Sequence[str]) -> int:
     from laclip_ray.cli.settings import settings
     from laclip_ray.endings.report import describe_with_log, report_of
 
-    show = getattr(error, "show", None)
-    if show is not None:  # typer's usage errors print themselves
-        show()
-        return ExitCode.BAD_INPUT
+    if getattr(error, "show", None) is not None:
+        return _report_usage(error, words)
     if type(error).__name__ == "Abort" and error.__cause__ is not None:
         error = error.__cause__  # typer takes an EOFError for the end of the user's input
     report = report_of(error, settings)
-    print(f"error: {describe_with_log(report, error, words)}", file=sys.stderr, flush=True)
+    message = describe_with_log(report, error, words)
+    fail(message)
+    print(f"error: {message}", file=sys.stderr, flush=True)
     if report.has_traceback:
         _print_newest_lines(error)
     return report.exit_code
+
+
+def _report_usage(error: BaseException, words: Sequence[str]) -> int:
+    """Print a mistake in the command line itself; its exit code."""
+    from laclip_ray.cli.usage import usage_message
+
+    message = usage_message(error)
+    if message is None:  # a group was called without a command: the error prints its help
+        error.show()  # type: ignore[attr-defined]
+    else:
+        if "--json" in words:  # the mistake may have come before its turn
+            take_option("json")
+        fail(message)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    return ExitCode.BAD_INPUT
 
 
 def _print_newest_lines(error: BaseException) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from laclip_ray.cli.ending import Ending, announce, finish, record
+from laclip_ray.cli.next_steps import Given, after_doctor
 from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
 from laclip_ray.errors import SurroundingsError
 from laclip_ray.tally import first_names
@@ -19,13 +21,26 @@ def doctor(
 ) -> None:
     """Check what a run needs: versions, cluster, GPUs, engine arguments, storage, disk, models. Starts no engine."""
     experiment = read_experiment(config, overrides, dry_run)
+    announce(f"{config}: checking what a run needs")
     from laclip_ray.doctor.examination import examine
     from laclip_ray.doctor.printing import print_results
 
     with console.status("checking") as shown:
         results = examine(experiment, not no_cluster, lambda name: shown.update(f"checking: {name}"))
-    print_results(console, results)
+    summary = {"checks": results}
     if names := [result.name for result in results if result.outcome == "failed"]:
+        record(summary=summary)
+        print_results(console, results)
         raise SurroundingsError(
             f"{len(names)} of {len(results)} checks failed ({first_names(names)}). The table says what to do"
         )
+    passed = sum(result.outcome == "passed" for result in results)
+    finish(
+        Ending(
+            f"{config}: {passed} of {len(results)} checks passed, the others do not apply",
+            {"config": config},
+            summary,
+            after_doctor(Given(config, overrides or ())),
+        ),
+        lambda: print_results(console, results),
+    )

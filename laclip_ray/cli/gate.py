@@ -4,27 +4,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laclip_ray.cli.commands import Verb, group
+from laclip_ray.cli.ending import Ending, announce, finish
 from laclip_ray.cli.options import console, read_experiment
 from laclip_ray.errors import UserError
 from laclip_ray.printable import printable_line
 
 if TYPE_CHECKING:
-    from laclip_ray.config import GateConfig
-    from laclip_ray.rewriting.judging.calibration import LabelledRewrite
-
-gate_app = group("Choose the thresholds of the gate.")
+    from laclip_ray.rewriting.scoring.gate_quality import GateQuality
 
 
-@gate_app.callback()
-def _gate() -> None:
-    """A callback keeps `calibrate` a command of its own: typer merges a single command into its group."""
-
-
-@gate_app.command("calibrate", cls=Verb)
 def calibrate(
     labelled: Annotated[
-        str, typer.Argument(help="JSON lines with the keys caption, rewrite and faithful (true or false).")
+        str,
+        typer.Argument(
+            help="JSON lines with the keys caption, rewrite and faithful (true or false).", metavar="LABELLED"
+        ),
     ],
     config: Annotated[
         str | None, typer.Option(help="YAML file of an experiment, whose gate is measured. Default: the default gate.")
@@ -34,23 +28,44 @@ def calibrate(
     ] = 0.9,
 ) -> None:
     """Find thresholds of the meaning gate from labelled rewrites, and measure them."""
+    experiment = read_experiment(config, None) if config else None
+    announce(f"measuring the gate on {labelled}")
     from laclip_ray.config import GateConfig
     from laclip_ray.rewriting.judging.calibration import read_labelled
+    from laclip_ray.rewriting.scoring.gate_quality import measure_gate
 
-    gate = read_experiment(config, None).rewrite.gate if config else GateConfig()
+    gate = GateConfig() if experiment is None else experiment.rewrite.gate
     rewrites = read_labelled(labelled)
     if not rewrites:
         raise UserError(f"{printable_line(labelled)}: no labelled rewrite in this file")
-    _report(rewrites, gate, precision)
+    quality = measure_gate(rewrites, gate, precision)
+    settings = _settings(quality)
+    done = f"thresholds with a precision of {precision:g}: {' '.join(settings)}"
+    if not settings:
+        done = f"No thresholds reach a precision of {precision:g} on these labels."
+    finish(
+        Ending(
+            done,
+            {"labelled": labelled},
+            {"labelled": len(rewrites), "quality": quality, "overrides": settings},
+        ),
+        lambda: _print(quality, len(rewrites)),
+    )
 
 
-def _report(rewrites: "list[LabelledRewrite]", gate: "GateConfig", precision: float) -> None:
+def _settings(quality: "GateQuality") -> list[str]:
+    """Overrides that set the thresholds; none without any."""
+    found = quality.found
+    return [] if found is None else [
+        f"rewrite.gate.meaning.added_weight={found.added_weight:g}",
+        f"rewrite.gate.meaning.min_faithfulness={found.min_faithfulness:.4f}",
+    ]  # fmt: skip
+
+
+def _print(quality: "GateQuality", labelled: int) -> None:
     from rich.table import Table
 
-    from laclip_ray.rewriting.scoring.gate_quality import measure_gate
-
-    quality = measure_gate(rewrites, gate, precision)
-    table = Table("gate", "precision", "recall", title=f"{len(rewrites)} labelled rewrites")
+    table = Table("gate", "precision", "recall", title=f"{labelled} labelled rewrites")
     for name, measured in quality.rows.items():
         table.add_row(name, str(measured.precision), str(measured.recall))
     console.print(table)
@@ -60,8 +75,3 @@ def _report(rewrites: "list[LabelledRewrite]", gate: "GateConfig", precision: fl
         console.print(
             f"{quality.few}: too few labels to trust the thresholds; label at least {quality.least} of each kind."
         )
-    if quality.found is None:
-        console.print(f"No thresholds reach a precision of {precision:g} on these labels.")
-    else:
-        console.print(f"rewrite.gate.meaning.added_weight={quality.found.added_weight:g}", markup=False)
-        console.print(f"rewrite.gate.meaning.min_faithfulness={quality.found.min_faithfulness:.4f}", markup=False)

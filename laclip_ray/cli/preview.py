@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from laclip_ray.cli.ending import announce, finish
 from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
 from laclip_ray.cli.working import working
 from laclip_ray.printable import printable_line
@@ -29,8 +30,10 @@ def preview_rewrites(
     page: Annotated[str | None, typer.Option(help="HTML page to write. Default: preview.html below output.")] = None,
 ) -> None:
     """Rewrite a few captions with one engine, as a run would, and show what comes of it. Writes only a page."""
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{config}: rewriting {captions} captions")
     from laclip_ray import storage
+    from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.reporting.preview_page import render_preview
     from laclip_ray.rewriting.forecasting.preview import check_page, plan_preview, run_preview
     from laclip_ray.rewriting.forecasting.preview_forecast import forecast
@@ -41,12 +44,12 @@ def preview_rewrites(
     with working("rewrites preview"):
         preview = run_preview(plan)
     expected = forecast(plan, preview)
-    print_preview(console, plan, preview, expected)
     storage.write_bytes(url, render_preview(preview_page(experiment.name, plan, preview, expected)).encode())
-    console.print(
-        f"engine start {preview.start_s:.1f} s, the rest {time.monotonic() - preview.started_at_s:.1f} s; page: {url}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    rest_s = time.monotonic() - preview.started_at_s
+    finish(
+        Conclusions.of(config, overrides, experiment).previewed(plan, preview, expected, rest_s, url),
+        lambda: print_preview(console, plan, preview, expected),
+    )
 
 
 def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected: "Forecast") -> None:

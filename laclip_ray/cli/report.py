@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laclip_ray.cli.ending import Ending, announce, finish
 from laclip_ray.cli.options import read_experiment
 from laclip_ray.cli.settings import remember
-from laclip_ray.printable import printable_line
+from laclip_ray.redaction import redact
 
 if TYPE_CHECKING:
+    from laclip_ray.config import Experiment
     from laclip_ray.run_report.reading import Target
 
 
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Outputs of experiments, directories or URLs; or their YAML files.", metavar="RUN..."),
+        typer.Argument(help="Outputs of experiments, directories or URLs; or their YAML files.", metavar="RUN"),
     ],
     page: Annotated[
         str | None, typer.Option(help="File or URL to write. Default: report-NAME.html in the current directory.")
@@ -30,32 +32,37 @@ def report(
 
     Reads files only; needs no cluster.
     """
+    experiments = [_experiment(run) for run in runs]
+    announce(f"reading {', '.join(runs)}")
     from laclip_ray import storage
-    from laclip_ray.redaction import redact
     from laclip_ray.run_report.report import default_page, render_report_of
 
-    targets = [_target(run) for run in runs]
+    targets = [_target(run, experiment) for run, experiment in zip(runs, experiments, strict=True)]
     remember({"RUN": runs})
     url = page or default_page(targets)
     command = redact(shlex.join(["laclip", "report", *runs, *(["--seed", str(seed)] if seed else [])]))
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     content = render_report_of(targets, captions, seed, command, date).encode()
     storage.write_bytes(url, content)
-    typer.echo(printable_line(f"{url}: {len(content) / 2**20:.1f} MiB"))
+    finish(Ending(f"{url}: {len(content) / 2**20:.1f} MiB", {"page": url}, {"runs": runs, "bytes": len(content)}))
 
 
-def _target(run: str) -> "Target":
+def _experiment(run: str) -> "Experiment | None":
+    """The experiment of an argument that is a config; None for an output."""
+    return read_experiment(run, None) if run.endswith((".yaml", ".yml")) or Path(run).is_file() else None
+
+
+def _target(run: str, experiment: "Experiment | None") -> "Target":
     """The run that an argument names.
 
     Raises:
-        UserError: there is no such output, or no such config.
+        UserError: there is no such output.
     """
     from laclip_ray import storage
     from laclip_ray.run_report.reading import Target
     from laclip_ray.status.outputs import Locations, find_locations
 
-    if run.endswith((".yaml", ".yml")) or Path(run).is_file():
-        experiment = read_experiment(run, None)
+    if experiment is not None:
         return Target(experiment.name, Locations.of(experiment), experiment)
     # Absolute, as configs record outputs: so runs that share rewrites are seen to.
     output = str(Path(run).absolute()) if storage.is_local(run) else run

@@ -1,14 +1,15 @@
-"""The commands of `laclip prompts` and `laclip rewrites`."""
+"""The commands of `laclip rewrites`, but for `preview`."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laclip_ray.cli.commands import Verb, group
-from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment
+from laclip_ray.choices import ExportTarget, ImportJoin
+from laclip_ray.cli.ending import Ending, announce, finish
+from laclip_ray.cli.next_steps import Given, after_probe
+from laclip_ray.cli.options import ConfigArgument, OverridesArgument, console, read_experiment, say
 from laclip_ray.cli.working import working
-from laclip_ray.config import ExportTarget, ImportJoin
 from laclip_ray.printable import printable_line
 from laclip_ray.tally import first_names
 
@@ -16,53 +17,7 @@ if TYPE_CHECKING:
     from laclip_ray.rewriting.transfer.export_files import ExportResult
     from laclip_ray.rewriting.transfer.import_texts import ImportResult
 
-prompts_app = group("List prompt sets, or make one from lists of captions.")
-rewrites_app = group("Inspect rewrite sets, retry refused rewrites, import and export.")
 
-
-@prompts_app.command("list", cls=Verb)
-def list_prompts() -> None:
-    """List the built-in prompt sets."""
-    from rich.table import Table
-
-    from laclip_ray.rewriting.prompting.prompts import built_in_prompt_sets, load_prompt_set
-
-    table = Table("prompt set", "pairs", "description")
-    for prompt_set in map(load_prompt_set, built_in_prompt_sets()):
-        table.add_row(prompt_set.name, str(len(prompt_set.pairs)), prompt_set.description)
-    console.print(table)
-
-
-@prompts_app.command("import", cls=Verb)
-def import_prompts(
-    file: Annotated[str, typer.Argument(help="Python file that assigns lists of captions. It is not executed.")],
-    output: Annotated[
-        str | None, typer.Option(help="YAML file to write. Default: NAME.yaml in the current directory.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The set's name. Default: from the names of the lists.")] = None,
-    source: Annotated[str | None, typer.Option(help="Name of the list of captions to rewrite.")] = None,
-    target: Annotated[str | None, typer.Option(help="Name of the list of their rewrites.")] = None,
-    groups: Annotated[
-        str | None, typer.Option(help="Name of the list of groups of captions; a group is of one picture.")
-    ] = None,
-    pairs: Annotated[str | None, typer.Option(help="Name of the list of (source, target).")] = None,
-    seed: Annotated[int, typer.Option(help="Decides which pair is drawn from each group.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing output file.")] = False,
-    all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Take all ordered pairs of each group, not one drawn pair.")
-    ] = False,
-) -> None:
-    """Make a prompt set from a Python file that lists captions."""
-    from laclip_ray.rewriting.prompting.prompt_import import Selection, import_prompt_set
-
-    selection = Selection(source=source, target=target, groups=groups, pairs=pairs)
-    imported, path = import_prompt_set(file, selection, output, name, seed, force, all_pairs)
-    if imported.joined_texts:
-        typer.echo(f"{imported.joined_texts} texts had several lines; line breaks became spaces")
-    typer.echo(f"{path}: {len(imported.prompt_set.pairs)} pairs; use it with 'rewrite.prompt_sets=[{path}]'")
-
-
-@rewrites_app.command("inspect", cls=Verb)
 def inspect_rewrites(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -79,28 +34,34 @@ def inspect_rewrites(
     captions: Annotated[int, typer.Option(min=1, max=1_000, help="Captions on the page.")] = 48,
 ) -> None:
     """Count rewrites by reason, and show examples of accepted and refused ones. Reads a few shards."""
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{config}: reading {experiment.rewrite_output}")
+    from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_inspection
     from laclip_ray.rewriting.inspection import inspect_rewrites
 
-    print_inspection(console, inspect_rewrites(experiment, reason or (), rewrite_set or (), samples=samples, seed=seed))
+    inspection = inspect_rewrites(experiment, reason or (), rewrite_set or (), samples=samples, seed=seed)
     if html is not None:
         from laclip_ray import storage
         from laclip_ray.run_report.gallery_page import render_gallery_of
 
         page = render_gallery_of(experiment, reason or (), rewrite_set or (), captions, seed)
         storage.write_bytes(html, page.encode())
-        _echo(f"page: {html}")
+    finish(
+        Conclusions.of(config, overrides, experiment).inspected(inspection, html),
+        lambda: print_inspection(console, inspection),
+    )
 
 
-@rewrites_app.command("retry", cls=Verb)
 def retry_rewrites(
     config: ConfigArgument,
     reason: Annotated[list[str], typer.Option(help="Draw rewrites refused for this reason again. Repeatable.")],
     overrides: OverridesArgument = None,
 ) -> None:
     """Draw the rewrites that ended with a reason again, and rewrite captions that have no outcome yet."""
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{config} -> {experiment.rewrite_output}")
+    from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_rewriting
     from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
     from laclip_ray.rewriting.running.pipeline import run_rewriting
@@ -108,10 +69,12 @@ def retry_rewrites(
     check_reasons(reason, RETRYABLE)
     with working("rewrites retry", experiment.output):
         result = run_rewriting(experiment, retry=reason)
-    print_rewriting(console, result, experiment.rewrite_output)
+    finish(
+        Conclusions.of(config, overrides, experiment).rewritten(result),
+        lambda: print_rewriting(console, result, experiment.rewrite_output),
+    )
 
 
-@rewrites_app.command("probe", cls=Verb)
 def probe_engine(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -120,16 +83,25 @@ def probe_engine(
     ] = 120.0,
 ) -> None:
     """Measure the engine alone at a few settings, on these captions and prompts. Writes no rewrites."""
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{config}: measuring the engine")
     from laclip_ray.console import print_probe, print_trial
     from laclip_ray.rewriting.forecasting.probe import run_probe
 
     with working("rewrites probe"):
         result = run_probe(experiment, seconds, lambda trial: print_trial(console, trial))
-    print_probe(console, result)
+    best = " ".join(result.overrides) or "the configured setting"
+    finish(
+        Ending(
+            f"fastest: {best}, {result.best.tokens_per_s:,.0f} tokens/s; written: {', '.join(result.files)}",
+            {f"file_{number}": file for number, file in enumerate(result.files)},
+            {"best": result.best, "overrides": result.overrides, "trials": result.trials, "record": result.record},
+            after_probe(Given(config, overrides or ()), result.overrides),
+        ),
+        lambda: print_probe(console, result),
+    )
 
 
-@rewrites_app.command("import", cls=Verb)
 def import_rewrites(
     config: ConfigArgument,
     captions: Annotated[str, typer.Argument(help="CSV of image paths (the samples' ids) and captions.")],
@@ -165,11 +137,17 @@ def import_rewrites(
     """
     overrides = [word for word in texts if _is_override(word)]
     files = [word for word in texts if not _is_override(word)]
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{captions} and {len(files)} text files -> {experiment.rewrite_output}")
+    from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.rewriting.transfer.import_texts import CaptionsFile, import_rewrites
 
     captions_file = CaptionsFile(captions, join, header, id_field, caption_field, captions_only)
-    _print_imported(import_rewrites(experiment, captions_file, files, name or ()))
+    imported = import_rewrites(experiment, captions_file, files, name or ())
+    finish(
+        Conclusions.of(config, overrides, experiment).imported(imported),
+        lambda: _print_imported(imported),
+    )
 
 
 def _is_override(argument: str) -> bool:
@@ -178,7 +156,7 @@ def _is_override(argument: str) -> bool:
 
 def _echo(line: str) -> None:
     """Print a line that holds texts from data."""
-    typer.echo(printable_line(line))
+    say(printable_line(line))
 
 
 def _print_imported(imported: "ImportResult") -> None:
@@ -199,10 +177,8 @@ def _print_imported(imported: "ImportResult") -> None:
             f"{imported.ambiguous_samples:,} samples match several rows equally, and each took the next of them: "
             f"{', '.join(imported.ambiguous_names)}{more}"
         )
-    _echo(f"train on them with 'text.rewrites=[{', '.join(imported.locations.values())}]'")
 
 
-@rewrites_app.command("export", cls=Verb)
 def export_rewrites(
     config: ConfigArgument,
     output: Annotated[str, typer.Argument(help="Path or URL to write: a file for parquet, else a new directory.")],
@@ -218,18 +194,24 @@ def export_rewrites(
     ] = False,
 ) -> None:
     """Write accepted rewrites and their captions in common formats."""
-    experiment = read_experiment(config, overrides)
+    experiment = read_experiment(config, overrides, reads=("data",))
+    announce(f"{experiment.rewrite_output} -> {output}")
     from laclip_ray.rewriting.transfer.export import export_rewrites
 
-    _print_exported(output, export_rewrites(experiment, output, to, partial))
-
-
-def _print_exported(output: str, exported: "ExportResult") -> None:
+    exported = export_rewrites(experiment, output, to, partial)
     rewrites = ", ".join(f"{name} {count:,}" for name, count in exported.sets.items())
-    _echo(
-        f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
-        f"without a rewrite; rewrites: {rewrites}"
+    finish(
+        Ending(
+            f"{output}: {exported.samples:,} samples of {exported.shards:,} shards, {exported.samples_without:,} "
+            f"without a rewrite; rewrites: {rewrites}",
+            {"export": output},
+            {"exported": exported},
+        ),
+        lambda: _print_exported(exported),
     )
+
+
+def _print_exported(exported: "ExportResult") -> None:
     for problem, shards in (
         ("left out, not committed", exported.not_committed),
         ("changed since they were rewritten", exported.changed),
@@ -238,9 +220,9 @@ def _print_exported(output: str, exported: "ExportResult") -> None:
         if shards:
             _echo(f"{len(shards):,} shards {problem}: {first_names(shards)}")
     if exported.changed_samples:
-        typer.echo(f"{exported.changed_samples:,} samples are new or have another caption: no rewrites")
+        _echo(f"{exported.changed_samples:,} samples are new or have another caption: no rewrites")
     if exported.json_replaced:
-        typer.echo(f"{exported.json_replaced:,} json members held no JSON object and were replaced")
+        _echo(f"{exported.json_replaced:,} json members held no JSON object and were replaced")
     if exported.json_keys:
         _echo(
             f"open_clip (main branch) draws one of them with --json-text-key '{';'.join(exported.json_keys)}' "

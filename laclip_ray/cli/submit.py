@@ -1,27 +1,32 @@
 """`laclip submit`: the verb."""
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from laclip_ray.cli.options import ConfigArgument, OverridesArgument
+from laclip_ray.choices import JOB_VERBS
+from laclip_ray.cli.ending import Ending, announce, fail, finish, record
+from laclip_ray.cli.manner import manner
+from laclip_ray.cli.next_steps import after_submit
+from laclip_ray.cli.options import ConfigArgument, OverridesArgument, say
 from laclip_ray.errors import UserError
 from laclip_ray.logs import clean
-from laclip_ray.submitting.identity import Attempt
-from laclip_ray.submitting.package import SECTIONS
-from laclip_ray.submitting.submission import OwnDirectory, Submission, prepare, send
 
 if TYPE_CHECKING:
+    from laclip_ray.submitting.identity import Attempt
     from laclip_ray.submitting.server import JobServer
+    from laclip_ray.submitting.submission import OwnDirectory, Submission
 
 
 def submit(
-    verb: Annotated[str, typer.Argument(help=f"One of {', '.join(SECTIONS)}.")],
+    verb: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(JOB_VERBS)}.", metavar="VERB", autocompletion=lambda: [*JOB_VERBS]),
+    ],
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     address: Annotated[
@@ -44,11 +49,15 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would travel, and submit nothing.")] = False,
 ) -> None:
     """Run a verb on a cluster as a Ray job. While the job runs, the same command attaches to it."""
+    announce(f"{verb} {config} -> {address or 'no cluster'}")
+    from laclip_ray.submitting.submission import prepare, send
+
     directory = _own_directory(working_dir, exclude or [])
     submission = prepare(verb, config, overrides or [], directory, env or [], python)
     if dry_run:
-        _say(f"{submission.first_id}: would be submitted as: {submission.entry_point}")
-        _print_package(submission)
+        done = f"{submission.first_id}: would be submitted as: {submission.entry_point}"
+        ending = Ending(done, summary=_package_json(submission), is_in_details=True)
+        finish(ending, lambda: _print_package(submission, done))
         return
     if not address:
         raise UserError("--address is missing; give the URL of the job server, such as http://HOST:8265")
@@ -56,19 +65,39 @@ def submit(
 
     server = JobServer(address)
     attempt = send(server, submission)
-    _print_attempt(attempt, submission, server.address)
-    options = {"--working-dir": [working_dir] if working_dir else [], "--exclude": exclude or [], "--env": env or []}
-    options["--python"] = [] if python == "python" else [python]
+    travelling = {"--working-dir": [working_dir] if working_dir else [], "--exclude": exclude or [], "--env": env or []}
     again = ["laclip", "submit", verb, config, *(overrides or []), "--address", server.address]
-    again += [word for name, values in options.items() for value in values for word in (name, value)]
+    again += [word for name, values in travelling.items() for value in values for word in (name, value)]
+    again += [] if python == "python" else ["--python", python]
+    submitted = _submitted(attempt, submission, server.address, again)
     if not follow:
-        _print_commands(attempt.submission_id, server.address, again)
+        finish(submitted, lambda: _print_attempt(attempt, submission, server.address))
         return
-    if code := _follow(server, attempt.submission_id, again):
+    record(outputs=submitted.outputs, summary=submitted.summary)
+    _print_attempt(attempt, submission, server.address)
+    if code := _follow(server, attempt.submission_id, submitted):
         raise typer.Exit(code)
 
 
-def _follow(server: "JobServer", submission_id: str, again: Sequence[str]) -> int:
+def _submitted(attempt: "Attempt", submission: "Submission", address: str, again: Sequence[str]) -> Ending:
+    """The end of the verb without `--follow`.
+
+    Args:
+        attempt: the job.
+        submission: what travelled.
+        address: of the job server.
+        again: the words of the same command, without `--follow`.
+    """
+    return Ending(
+        _attempt_sentence(attempt, address),
+        {"job": attempt.submission_id, "address": address},
+        {"attaches": attempt.attaches, **_package_json(submission)},
+        after_submit(again, address, attempt.submission_id),
+        is_in_details=True,
+    )
+
+
+def _follow(server: "JobServer", submission_id: str, submitted: Ending) -> int:
     """Print a job's log to the end of the job; the run's exit code."""
     from laclip_ray.submitting.following import follow
     from laclip_ray.submitting.job import ending_of
@@ -77,16 +106,21 @@ def _follow(server: "JobServer", submission_id: str, again: Sequence[str]) -> in
         job, log = follow(server, submission_id, _write)
     except BaseException:  # Ctrl-C too
         print(f"\n{submission_id}: not followed any more; the job was not stopped", file=sys.stderr)
-        _print_commands(submission_id, server.address, again)
+        for step in submitted.next:
+            say(f"  {step.command}  # {step.why}")
         raise
     if not log.endswith("\n"):
-        _say("")
+        say("")
     ended = ending_of(submission_id, job, log)
-    _say(ended.sentence)
+    if ended.code:
+        fail(ended.sentence)
+    finish(Ending(ended.sentence, submitted.outputs, {**submitted.summary, "job_exit_code": ended.code}))
     return ended.code
 
 
-def _own_directory(working_dir: str | None, excludes: Sequence[str]) -> OwnDirectory | None:
+def _own_directory(working_dir: str | None, excludes: Sequence[str]) -> "OwnDirectory | None":
+    from laclip_ray.submitting.submission import OwnDirectory
+
     if working_dir is None:
         if excludes:
             raise UserError("--exclude leaves files of --working-dir out; without it, only settings files travel")
@@ -97,47 +131,48 @@ def _own_directory(working_dir: str | None, excludes: Sequence[str]) -> OwnDirec
     return OwnDirectory(path, tuple(excludes))
 
 
-def _print_attempt(attempt: Attempt, submission: Submission, address: str) -> None:
+def _attempt_sentence(attempt: "Attempt", address: str) -> str:
     if attempt.attaches:
-        _say(f"{attempt.submission_id}: runs already at {address}; attached to it")
+        return f"{attempt.submission_id}: runs already at {address}; attached to it"
+    return f"{attempt.submission_id}: submitted to {address}"
+
+
+def _print_attempt(attempt: "Attempt", submission: "Submission", address: str) -> None:
+    say(_attempt_sentence(attempt, address))
+    if attempt.attaches:
         return
-    _say(f"{attempt.submission_id}: submitted to {address}")
     if attempt.before is not None:
         earlier, status = attempt.before
-        _say(f"  {earlier} ended before ({status}); this attempt does what is missing")
+        say(f"  {earlier} ended before ({status}); this attempt does what is missing")
     _print_package(submission)
 
 
-def _print_package(submission: Submission) -> None:
+def _package_json(submission: "Submission") -> dict[str, Any]:
+    """What travels, for machines."""
+    return {
+        "entry_point": submission.entry_point,
+        "files": sorted(submission.files),
+        "directory": None if submission.directory is None else str(submission.directory.path),
+        "variables": submission.variables.values,
+        "variables_by_name": submission.variables.by_name,
+    }
+
+
+def _print_package(submission: "Submission", heading: str = "") -> None:
     """Say what travels, and what the cluster must have."""
+    if heading:
+        say(heading)
     directory, variables = submission.directory, submission.variables
     what = ", ".join(sorted(submission.files)) if directory is None else f"the directory {directory.path}"
-    _say(f"  travels: {what}")
+    say(f"  travels: {what}")
     if variables.values:
-        _say("  variables: " + ", ".join(f"{name}={value}" for name, value in variables.values.items()))
+        say("  variables: " + ", ".join(f"{name}={value}" for name, value in variables.values.items()))
     if variables.by_name:
-        _say(f"  every node must have: {', '.join(variables.by_name)} (holds a secret, so its value does not travel)")
-
-
-def _print_commands(submission_id: str, address: str, again: Sequence[str]) -> None:
-    """Print the commands that deal with a job.
-
-    Args:
-        submission_id: of the job.
-        address: of the job server.
-        again: the command that submitted the job, without `--follow`.
-    """
-    at = ["--address", address, submission_id]
-    _say(f"  follow: {shlex.join([*again, '--follow'])}")
-    _say(f"  status: {shlex.join(['ray', 'job', 'status', *at])}")
-    _say(f"  stop:   {shlex.join(['ray', 'job', 'stop', *at])}")
+        say(f"  every node must have: {', '.join(variables.by_name)} (holds a secret, so its value does not travel)")
 
 
 def _write(text: str) -> None:
     """Print a part of the job's log, which may end within a line."""
-    sys.stdout.write(clean(text))
-    sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    typer.echo(clean(text))
+    if not manner().quiet:
+        sys.stdout.write(clean(text))
+        sys.stdout.flush()

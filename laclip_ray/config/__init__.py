@@ -8,6 +8,7 @@ functions, never written back. Facts about a field (`markers`) stand at the fiel
 Secrets do not belong here: object-store credentials come from the environment or the cloud's own chain.
 """
 
+from laclip_ray.choices import ExportTarget, ImportJoin, ModelLayout
 from laclip_ray.config.data import DataConfig
 from laclip_ray.config.evaluation import (
     EvaluateConfig,
@@ -24,11 +25,8 @@ from laclip_ray.config.fields import (
     CompletionRule,
     Delivery,
     EqualCaptions,
-    ExportTarget,
     Format,
-    ImportJoin,
     LossKind,
-    ModelLayout,
     NonFiniteLoss,
     NonNegativeFloat,
     NonNegativeInt,

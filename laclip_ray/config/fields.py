@@ -77,15 +77,6 @@ NonFiniteLoss = Literal["stop", "skip"]
 Search = Literal["grid", "random", "optuna"]
 """How a sweep chooses its points; see `TuneConfig.search`."""
 
-ExportTarget = Literal["parquet", "text", "webdataset"]
-"""File format of exported rewrites."""
-
-ImportJoin = Literal["id", "caption", "basename"]
-"""What joins the rows of imported texts to samples; see `rewriting.transfer.line_index`."""
-
-ModelLayout = Literal["open_clip", "hugging_face"]
-"""Library that an exported model is for."""
-
 TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 """An experiment tracker; see `TrackConfig.report_to`."""
 

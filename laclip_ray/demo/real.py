@@ -99,7 +99,7 @@ def run_real_demo(
     encoder: str | None = None,
     build_engine: BuildEngine = VllmEngine,
     captions: str = str(CAPTIONS),
-) -> None:
+) -> tuple[str, RewritingResult]:
     """Rewrite the captions with a real instruct model; print a table and write `report.html`.
 
     Args:
@@ -110,6 +110,9 @@ def run_real_demo(
             `NO_ENCODER`: meaning is not judged.
         build_engine: creates the engine in each actor.
         captions: a TSV file with the columns `id` and `caption`.
+
+    Returns:
+        The page, and the result of rewriting.
 
     Raises:
         UserError: `output` is not a local directory; see `run_rewriting`.
@@ -128,7 +131,7 @@ def run_real_demo(
     url = storage.join(experiment.output, "report.html")
     page = render_report(_report(model or REAL_MODEL, samples, result, elapsed_s))
     storage.write_bytes(url, page.encode())
-    console.print(f"report: {url}", soft_wrap=True)
+    return url, result
 
 
 def _absolute(model: str | None) -> str | None:

@@ -7,7 +7,7 @@ finished in the output directory.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -55,6 +55,18 @@ class Size:
     epochs: int = 20
     batch_size: int = 128
     workers: int = 2
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo has written."""
+
+    page: str
+    """Its report."""
+    runs: list[str]
+    """Outputs of its runs."""
+    rows: list[ResultRow] = field(default_factory=list)
+    """The results of each run; empty after a sweep."""
 
 
 def demo_experiment(output: str, model: str | None = None, chat: bool = False, size: Size | None = None) -> Experiment:
@@ -137,7 +149,7 @@ def run_demo(
     size: Size | None = None,
     build_engine: BuildEngine = VllmEngine,
     sweep: bool = False,
-) -> None:
+) -> DemoResult:
     """Run the demo and write `report.html`, or sweep p and write `tune/sweep.html`.
 
     Args:
@@ -175,8 +187,7 @@ def run_demo(
     print_rewriting(console, rewriting, experiment.rewrite_output)
     if sweep:
         print_sweep(console, run_sweep(experiment))
-        console.print(f"report: {storage.join(experiment.tune_output, REPORT_FILE)}", soft_wrap=True)
-        return
+        return DemoResult(storage.join(experiment.tune_output, REPORT_FILE), [output])
     rows, curves = _train_and_evaluate(experiment, seeds, stages)
     _print_table(console, rows)
     url = storage.join(output, "report.html")
@@ -185,7 +196,12 @@ def run_demo(
     )
     page = render_report(report, half_width=lambda values: mean_interval(values).half_width)
     storage.write_bytes(url, page.encode())
-    console.print(f"report: {url}", soft_wrap=True)
+    return DemoResult(url, [_run_output(output, row.p, row.seed) for row in rows], rows)
+
+
+def _run_output(output: str, p: float, seed: int) -> str:
+    """Where a run trains and is evaluated."""
+    return storage.join(output, f"p{p:g}-seed{seed}")
 
 
 def _train_and_evaluate(
@@ -200,7 +216,7 @@ def _train_and_evaluate(
     for seed in range(seeds):
         for p in PROBABILITIES:
             name = f"{'LaCLIP' if p else 'CLIP'}, p = {p:g}" + (f", seed {seed}" if seeds > 1 else "")
-            directory = storage.join(experiment.output, f"p{p:g}-seed{seed}")
+            directory = _run_output(experiment.output, p, seed)
             run = with_overrides(
                 experiment,
                 {

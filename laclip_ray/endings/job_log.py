@@ -22,13 +22,27 @@ _MEANINGS = {
 _LINE = re.compile(r"^laclip: exit code (?P<code>\d{1,3})(?: \([a-z ]+\))?\r?$", re.MULTILINE)
 
 
+def meaning_of(code: int) -> str:
+    """The meaning of an exit code, in a word or two.
+
+    >>> meaning_of(2), meaning_of(77)
+    ('bad input', 'unknown')
+    """
+    return _MEANINGS[ExitCode(code)] if code in set(ExitCode) else "unknown"
+
+
 def describe_code(code: int) -> str:
     """An exit code with its meaning.
 
     >>> describe_code(3)
     'exit code 3 (incomplete)'
     """
-    return f"exit code {code} ({_MEANINGS[ExitCode(code)]})" if code in set(ExitCode) else f"exit code {code}"
+    return f"exit code {code} ({meaning_of(code)})" if code in set(ExitCode) else f"exit code {code}"
+
+
+def in_ray_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job."""
+    return JOB_VARIABLE in os.environ
 
 
 def exit_line(code: int) -> str:
@@ -63,4 +77,4 @@ class JobLog:
 
 def open_job_log() -> JobLog | None:
     """The log of a submitted job's driver; None in any other process."""
-    return JobLog() if JOB_VARIABLE in os.environ else None
+    return JobLog() if in_ray_job() else None

@@ -38,7 +38,7 @@ from laclip_ray.training.checkpoint import read_position
 from laclip_ray.training.paths import RunPaths
 from laclip_ray.training.register import repair_register
 from laclip_ray.training.run import check_training, run_training, training_inputs
-from laclip_ray.training.summary import TrainingResult
+from laclip_ray.training.summary import TrainingResult, finished_result
 from laclip_ray.training.trainer import TrainingStoppedError
 
 RUN_FILE = "run.json"
@@ -79,10 +79,13 @@ def run_one_job(experiment: Experiment, build_engine: BuildEngine = VllmEngine) 
         check_training(experiment)
         check_prompts(backlog)
         inputs = [*inputs_on_nodes(experiment, "rewrite"), *training_inputs(experiment)]
+        paths = RunPaths(experiment.train_output)
+        if not backlog.units and finished_result(paths) is not None:
+            return _run_ahead(backlog, build_engine)  # nothing is left to do, so no cluster is needed
         for phase in phases:
             cluster.connect(experiment.ray, phase, outputs, inputs)
         claim_sets(backlog)
-        repair_register(RunPaths(experiment.train_output))
+        repair_register(paths)
         run = _run_beside if runs_beside(backlog) else _run_ahead
         return run(backlog, build_engine)
 

@@ -29,6 +29,8 @@ class TrainingResult:
     """The content of `summary.json`."""
     export: str
     """A directory that open_clip loads (`local-dir:`): the export, or the newest checkpoint of a run that pauses."""
+    was_finished: bool = False
+    """Whether an earlier call had finished the run, so this one did nothing."""
 
 
 def finished_result(paths: RunPaths) -> TrainingResult | None:
@@ -40,7 +42,7 @@ def finished_result(paths: RunPaths) -> TrainingResult | None:
     if storage.exists(paths.summary) and storage.exists(storage.join(paths.export, CONFIG_FILE)):
         remedy = "Remove it, and the same command writes it again."
         summary = storage.read_state(paths.summary, "the summary of this training run", remedy, dict)
-        return TrainingResult(summary, paths.export)
+        return TrainingResult(summary, paths.export, was_finished=True)
     return None
 
 

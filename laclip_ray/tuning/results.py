@@ -36,6 +36,8 @@ class Sweep:
     """Of all runs, ordered by point, seed and epoch."""
     rewrites: int
     """M, the most rewrites of a caption: the paper's uniform choice is p = M / (M + 1)."""
+    was_finished: bool = False
+    """Whether earlier starts had trained every point, so this one did nothing."""
 
     @cached_property
     def finished(self) -> list[Stage]:

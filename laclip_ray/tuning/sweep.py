@@ -8,6 +8,7 @@ would be room for several.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from laclip_ray import cluster, lease, storage
 from laclip_ray.config import Experiment, Inputs, RewriteConfig, TrainConfig, TuneConfig, inputs_on_nodes
@@ -16,6 +17,7 @@ from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.evaluation.run import open_sets
 from laclip_ray.rewriting.prices import load_prices
+from laclip_ray.rewriting.running.backlog import find_backlog
 from laclip_ray.rewriting.running.pipeline import run_rewriting
 from laclip_ray.rewriting.storing.score_checks import check_scores
 from laclip_ray.rewriting.storing.sets import RewriteSets, SetSelection, committed_sets
@@ -49,9 +51,12 @@ def run_sweep(experiment: Experiment) -> Sweep:
     storage.check_output(paths.location, "tune.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
     with lease.hold(paths.location, "tune.output", "tune"):
         check_sweep(paths, settings)
+        readers = _readers(tune, variants)
+        if (finished := _finished_sweep(experiment, points, readers)) is not None:
+            write_sweep(finished)
+            return finished
         cluster.connect(experiment.ray, reservation, {"tune.output": paths.location}, _inputs(variants))
-
-        sets = _make_rewrites(experiment, _readers(tune, variants))
+        sets = _make_rewrites(experiment, readers)
         write_record(paths, settings, {url: revision for each in sets for url, revision in each.revisions().items()})
         shards = list_shards(experiment.data, index=beside(experiment.output))
         keep_index(experiment.data, experiment.output, shards)
@@ -70,6 +75,20 @@ def run_sweep(experiment: Experiment) -> Sweep:
         resume = _continuation(budget.is_spent, bool(failures))
         raise IncompleteError(f"points that are not complete: {len(unfinished)}; {resume}\n{lines}")
     return sweep
+
+
+def _finished_sweep(experiment: Experiment, points: Sequence[Point], readers: Sequence[Experiment]) -> Sweep | None:
+    """The results of a sweep whose points and rewrites are all there, which needs no cluster; None if work is left.
+
+    A search that chooses its points is never finished before it has been asked.
+    """
+    sweep = Sweep(experiment, tuple(read_stages(SweepPaths(experiment.tune_output))), 0, was_finished=True)
+    if not points or not sweep.stages or _unfinished(sweep, points, {}):
+        return None
+    if any(reader.text.rewrites is None for reader in readers) and find_backlog(experiment).units:
+        return None
+    sets = [committed_sets(SetSelection.of(reader)) for reader in readers]
+    return replace(sweep, rewrites=max((each.most_rewrites() for each in sets), default=0))
 
 
 def _inputs(variants: Sequence[Experiment]) -> Inputs:

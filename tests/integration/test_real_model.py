@@ -95,7 +95,8 @@ def runs(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     host: Any = ray.remote(num_cpus=0)(EngineHost).remote(configs)
     engine = partial(SharedEngine, host=host)
     printed = io.StringIO()
-    run_real_demo(Console(file=printed, width=120), str(output), model, encoder, engine, str(CAPTIONS))
+    page, _ = run_real_demo(Console(file=printed, width=120), str(output), model, encoder, engine, str(CAPTIONS))
+    assert page == f"{chat.output}/report.html"
     run_rewriting(completion, engine)
     exchanges = [ray.get(host.exchanges.remote(mode)) for mode in MODES]
     processes = ray.get(host.processes.remote())
@@ -216,7 +217,6 @@ def test_a_preview_sends_prompts_of_the_run_and_has_every_draw(
 def test_the_real_demo_prints_rewrites_with_their_outcomes_and_writes_a_page(runs: dict[str, Rewritten]) -> None:
     run = runs["chat"]
     assert "some captions" in run.printed
-    assert f"report: {run.experiment.output}/report.html" in run.printed
     assert f"of {sum(row['text'] is not None for row in run.rows())} texts" in run.printed
     page = Path(run.experiment.output, "report.html").read_text()
     for expected in ("Antique Brass Compass in Wooden Box, 9 cm", "refused: ", "assistant_concise", "&lt;PERSON&gt;"):

@@ -19,14 +19,21 @@ from laclip_ray.rewriting.running import pipeline
 from laclip_ray.rewriting.running.result import RewritingResult
 from tests.cases import case
 
-CONFIG = "name: test\noutput: out\ndata: {path: nowhere}\n"
+CONFIG = "name: test\noutput: out\ndata: {path: anywhere}\n"
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
+    """A config whose data exists and is never read, in the current directory."""
+    (tmp_path / "anywhere").mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     return str(path)
+
+
+def first_words(verb: str, config: str, output: Path) -> str:
+    """The line that a verb prints before it imports its libraries."""
+    return f"laclip {verb}: {config} -> {output}\n"
 
 
 def test_a_dry_run_prints_a_config_that_loads_to_the_same_experiment(
@@ -60,6 +67,7 @@ def test_user_errors_print_a_message_and_exit_with_their_code(
     config: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
     error: Exception,
     code: int,
 ) -> None:
@@ -70,7 +78,8 @@ def test_user_errors_print_a_message_and_exit_with_their_code(
     with pytest.raises(SystemExit) as stopped:
         main(["rewrite", config])
     assert stopped.value.code == code
-    assert capsys.readouterr().err == f"error: {error}\n"
+    expected = first_words("rewrite", config, tmp_path / "out" / "rewrites")
+    assert capsys.readouterr().err == f"{expected}error: {error}\n"
 
 
 @case("How a run ends", "an error of the program, in any verb", "one line; the log has the traceback", exit_code=1)
@@ -83,7 +92,7 @@ def test_a_bug_is_told_in_a_line_and_its_traceback_is_in_a_log(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(pipeline, "run_rewriting", fail)
     assert exit_code(["rewrite", config]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()
     (log,) = tmp_path.glob("laclip-error-*.log")
     assert line == f"error: unexpected error: RuntimeError: a bug (traceback: {log})"
     assert f"laclip rewrite {config}" in log.read_text()
@@ -99,7 +108,8 @@ def test_an_error_of_the_surroundings_names_the_setting(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(pipeline, "run_rewriting", fail)
     assert exit_code(["rewrite", config, "output=/full/out"]) == 4
-    assert capsys.readouterr().err.startswith("error: output: /full/out/rewrites/summary.json: the disk is full. Free")
+    _, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: output: /full/out/rewrites/summary.json: the disk is full. Free")
 
 
 @pytest.mark.parametrize("error", [EOFError("cut short"), BaseException("a panic")])
@@ -165,7 +175,7 @@ main(sys.argv[2:])
 @pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
 @pytest.mark.parametrize(("verb", "module"), [("train", "pydantic"), ("run", "torch")])
 def test_a_signal_during_imports_ends_a_verb_with_a_sentence(
-    config: str, verb: str, module: str, number: signal.Signals, name: str, code: int
+    config: str, tmp_path: Path, verb: str, module: str, number: signal.Signals, name: str, code: int
 ) -> None:
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, verb, config]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -174,8 +184,10 @@ def test_a_signal_during_imports_ends_a_verb_with_a_sentence(
     process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed) == (code, ""), errors
-    assert errors == f"{interruption_message(number, [verb])}\n"
-    assert errors.startswith(f"stopped by {name}: ")
+    message = interruption_message(number, [verb])
+    assert message.startswith(f"stopped by {name}: ")
+    begun = first_words(verb, config, tmp_path / "out") if module == "torch" else ""
+    assert errors == f"{begun}{message}\n"
 
 
 def test_the_built_in_prompt_sets_are_listed_with_their_pairs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +222,7 @@ def test_a_dataset_index_is_made_and_spares_opening_tables(tmp_path: Path, capsy
     path.write_text(f"name: test\noutput: {tmp_path}/out\ndata: {{path: {tmp_path}/captions.jsonl}}\n")
     index = tmp_path / "out" / "data-index.parquet"
     main(["data", "index", str(path)])
-    assert capsys.readouterr().out == f"{index}: 1 shards, 3 rows\n"
+    assert capsys.readouterr().out.splitlines()[0] == f"{index}: 1 shards, 3 rows"
     main(["data", "index", str(path)])
     assert "the dataset index is up to date (1 files)" in capsys.readouterr().out
     main(["data", "index", str(path), "--output", str(tmp_path / "elsewhere.parquet")])

@@ -53,5 +53,5 @@ def test_examples_of_reasons_are_escaped() -> None:
 
 
 def test_names_of_exported_shards_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    rewrites._print_exported("out", ExportResult("out", {}, not_committed=[HOSTILE]))
+    rewrites._print_exported(ExportResult("out", {}, not_committed=[HOSTILE]))
     assert ESCAPED in capsys.readouterr().out

@@ -110,14 +110,14 @@ def test_an_output_that_can_be_looked_at_gives_0(
     assert "Traceback" not in text
     assert code == 0
     code, text = run([str(output), "--json"], capsys)
-    assert json.loads(text)["output"] == str(output)
+    assert json.loads(text)["summary"]["output"] == str(output)
     assert code == 0
 
 
 def test_a_missing_output_gives_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = run([str(tmp_path / "none")], capsys)
     assert code == 2
-    assert text.startswith(f"error: {tmp_path}/none: there is no such output.")
+    assert f"\nerror: {tmp_path}/none: there is no such output." in text
 
 
 def test_a_directory_of_other_files_gives_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +129,7 @@ def test_a_directory_of_other_files_gives_2(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_url_of_an_unknown_kind_gives_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, text = run(["s4://bucket/out"], capsys)
-    assert (code, text.startswith("error: s4://bucket/out: ")) == (2, True)
+    assert (code, "\nerror: s4://bucket/out: " in text) == (2, True)
 
 
 def test_an_output_that_may_not_be_read_gives_4(

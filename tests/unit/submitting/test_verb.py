@@ -71,9 +71,11 @@ def test_without_follow_the_commands_that_deal_with_the_job_are_printed(capsys: 
         "  travels: mine.yaml",
         "  variables: OUT=s3://bucket/out",
         "  every node must have: HF_TOKEN (holds a secret, so its value does not travel)",
-        f"  follow: laclip submit train mine.yaml 'text.p=[0, 1]' text.p=0 --address {ADDRESS} --env HF_TOKEN --follow",
-        f"  status: ray job status --address {ADDRESS} {job}",
-        f"  stop:   ray job stop --address {ADDRESS} {job}",
+        "next:",
+        f"  laclip submit train mine.yaml 'text.p=[0, 1]' text.p=0 --address {ADDRESS} --env HF_TOKEN --follow  # the "
+        "job's log, to its end",
+        f"  ray job status --address {ADDRESS} {job}  # its state",
+        f"  ray job stop --address {ADDRESS} {job}  # stop it",
     ]
 
 
@@ -89,7 +91,7 @@ def test_an_attempt_names_the_one_before(cluster: type[Cluster], capsys: pytest.
     job = capsys.readouterr().out.partition(":")[0]
     cluster.jobs = {job: "RUNNING"}
     assert exit_code("train", "mine.yaml", "--address", ADDRESS) == 0
-    assert capsys.readouterr().out.startswith(f"{job}: runs already at {ADDRESS}; attached to it\n  follow:")
+    assert capsys.readouterr().out.startswith(f"{job}: runs already at {ADDRESS}; attached to it\nnext:\n")
     cluster.jobs = {job: "STOPPED"}
     assert exit_code("train", "mine.yaml", "--address", ADDRESS) == 0
     assert f"{job}-2: submitted to {ADDRESS}\n  {job} ended before (STOPPED); this" in capsys.readouterr().out
@@ -106,7 +108,7 @@ def test_ctrl_c_leaves_the_job_alone(
     assert exit_code("train", "mine.yaml", "--address", ADDRESS, "--follow") == 130
     printed = capsys.readouterr()
     assert "not followed any more; the job was not stopped" in printed.err
-    assert "  stop:   ray job stop" in printed.out
+    assert "  ray job stop" in printed.out
     assert "stopped by Ctrl-C: a submitted job is not stopped, and the same command attaches" in printed.err
 
 

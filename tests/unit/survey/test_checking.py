@@ -79,7 +79,9 @@ def test_unreadable_shards_end_with_3_and_their_names(data: Path, capsys: pytest
     assert exited.value.code == 3
     printed = capsys.readouterr()
     assert "1 of 4 shards cannot be read (3.tar)" in printed.err
-    content = json.loads(printed.out)
+    told = json.loads(printed.out)
+    assert (told["exit_code"], told["outcome"]) == (3, "incomplete")
+    content = told["summary"]
     assert [*content["shards_unreadable"]] == ["3.tar"]
     assert content["rows_read"] == 8
 

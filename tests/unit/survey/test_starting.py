@@ -26,7 +26,7 @@ def test_a_refusal_writes_nothing_and_exits_with_2(tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit) as exited:
         main(["init", str(tmp_path / "set")])
     assert exited.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
     assert [each.name for each in tmp_path.iterdir()] == ["set"]
 
 
