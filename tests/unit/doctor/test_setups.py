@@ -214,7 +214,7 @@ def test_a_good_set_up_gives_0(config: str, capsys: pytest.CaptureFixture[str]) 
     assert exit_code([config, "--no-cluster"]) == 0
     printed = capsys.readouterr()
     assert "failed" not in printed.out
-    assert printed.err == ""
+    assert printed.err == f"laclip doctor: {config}: checking what a run needs\n"
 
 
 @case("How a run ends", "`laclip doctor` with a check that fails", "a table with what to do", exit_code=4)
