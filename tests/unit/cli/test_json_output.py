@@ -56,7 +56,7 @@ class _Code(IntEnum):
         (np.int64(3), 3),
         (DataConfig(path="a").model_dump(mode="json")["path"], "a"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_every_type_has_its_value_of_json(value: object, expected: object) -> None:
     assert plain(value) == expected
