@@ -114,20 +114,20 @@ def lines(
         return _svg(figure, f"{title}, by {x_label}", (series, title))
 
 
-def histograms(title: str, x_label: str, values: Mapping[str, Sequence[float]], bins: int = 30) -> str:
+def histograms(title: str, x_label: str, values: Mapping[str, Sequence[float]]) -> str:
     """Plot how values are distributed, as shares of each group, over common bins.
 
     Args:
         title: of the plot.
         x_label: of its axis.
-        values: by group; at least one value.
-        bins: their number.
+        values: by group; at least one value. Few values get few bins.
 
     Returns:
         An `<svg>` element.
     """
     everything = np.concatenate([np.asarray(group, np.float64) for group in values.values()])
     low, high = float(everything.min()), float(everything.max())
+    bins = min(30, max(6, round(2 * min(map(len, values.values())) ** 0.5)))
     edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
     with style.context(["default", STYLE]):
         figure, axes = _axes(title, x_label, "")

@@ -9,10 +9,14 @@ from laclip_ray.reporting.page import render_page
 from laclip_ray.run_report.page import report_page
 from laclip_ray.run_report.reading import Target, config_of, read_run
 from laclip_ray.status.damage import Damage
+from laclip_ray.status.outputs import find_locations
+from laclip_ray.training.paths import RunPaths
 from laclip_ray.versions import package_versions
 
 CAPTIONS = 48
 """Shown by default, of all runs together."""
+_MOST_BELOW = 64
+"""Upper bound on directories of an output that are looked into for runs."""
 
 
 def render_report_of(targets: Sequence[Target], captions: int, seed: int, command: str, date: str) -> str:
@@ -25,11 +29,29 @@ def render_report_of(targets: Sequence[Target], captions: int, seed: int, comman
         command: that makes this page.
         date: of the page.
     """
+    given = {target.locations.output for target in targets}
+    below = [run for target in targets for run in _runs_below(target) if run.locations.output not in given]
+    targets = [*targets, *below]
     each = -(-captions // _with_rewrites(targets))
     # Rewriting records no data; a run beside it may.
     data_of = next((config for target in targets if (config := config_of(target, Damage()))), {})
     runs = [read_run(target, each, seed, data_of) for target in with_different_names(targets)]
     return render_page(report_page(runs, package_versions(), command, date))
+
+
+def _runs_below(target: Target) -> list[Target]:
+    """The training runs in the directories of an output that has rewrites and no training, such as the demo's."""
+    locations = target.locations
+    if target.experiment is not None or "training" not in locations.parts:
+        return []
+    if any(storage.is_directory(locations.parts[part]) for part in ("training", "sweep", "evaluation")):
+        return []
+    found = []
+    for name in storage.list_directories(locations.output)[:_MOST_BELOW]:
+        output = storage.join(locations.output, name)
+        if storage.exists(RunPaths(storage.join(output, "train")).experiment):
+            found.append(Target(name, find_locations(output)))
+    return found
 
 
 def _with_rewrites(targets: Sequence[Target]) -> int:

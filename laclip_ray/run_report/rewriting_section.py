@@ -46,7 +46,7 @@ def _distinct(runs: Sequence[RunFacts]) -> dict[str, RewritingFacts]:
     by_sets: dict[tuple[str, ...], list[RunFacts]] = {}
     for run in runs:
         if run.rewriting is not None:
-            by_sets.setdefault(tuple(each.location for each in run.rewriting.sets), []).append(run)
+            by_sets.setdefault(tuple(sorted(each.location for each in run.rewriting.sets)), []).append(run)
     return {
         ", ".join(run.name for run in of_sets): of_sets[0].rewriting
         for of_sets in by_sets.values()

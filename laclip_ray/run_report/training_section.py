@@ -31,7 +31,7 @@ def training_section(runs: Sequence[RunFacts]) -> Section | None:
     drawn = [
         Plot(plots.lines(title, "epoch", series, as_share=as_share, from_zero=from_zero))
         for key, title, as_share, from_zero in _CURVES
-        if (series := _named(_series(lines, key)))
+        if _is_curve(series := _named(_series(lines, key)))
     ]
     drawn[1:1] = [Plot(plot) for plot in _of_p(lines)]
     drawn += [Plot(plot) for plot in _evaluated_epochs(trained)]
@@ -55,6 +55,11 @@ def _series(lines: Mapping[str, Sequence[MetricsLine]], key: str) -> dict[str, S
     return found
 
 
+def _is_curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> bool:
+    """Whether points say more than the table of last values."""
+    return any(len(points) > 1 for points in series.values())
+
+
 def _named(series: dict[str, Sequence[tuple[float, float]]]) -> dict[str, Sequence[tuple[float, float]]]:
     """One run needs no legend."""
     return series if len(series) != 1 else {"value": next(iter(series.values()))}
@@ -64,6 +69,8 @@ def _of_p(lines: Mapping[str, Sequence[MetricsLine]]) -> list[str]:
     """Requested and shown p; empty if no run shows rewrites."""
     requested, shown = _series(lines, "p"), _series(lines, "p_effective")
     if not any(value for points in (*requested.values(), *shown.values()) for _, value in points):
+        return []
+    if not _is_curve(requested):
         return []
     is_one = len(lines) == 1
     series = {}
@@ -117,7 +124,7 @@ def training_facts(run: RunFacts) -> dict[str, str]:
         facts["last loss"] = f"{last['loss']:.4f}"
     for key, name in (("p", "p requested"), ("p_effective", "p shown")):
         if _is_number(last.get(key)):
-            facts[name] = f"{last[key]:.4f}"
+            facts[name] = f"{last[key]:.3g}"
     for group, start in (("fallbacks", "captions shown instead"), ("skipped", "samples skipped")):
         for reason, count in counts_in(last, group).items():
             if count:

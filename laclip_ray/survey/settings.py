@@ -15,6 +15,8 @@ MOST_ON_GPU, MOST_ON_CPU = 1_024, 128
 LEAST_STEPS = 4
 """Steps an epoch, where there are so many samples: batches of small data are below `LEAST_BATCH`."""
 WARMUP_STEPS = 500
+_LEAST_CHECKPOINT_STEPS = 50
+"""Steps between checkpoints, at least: epochs of small data take seconds."""
 SMALL_BATCH = 1_024
 """Up to here, CLIP's own peak learning rate is used; above it, the paper's."""
 MOST_SAMPLES_ON_CPU = 20_000
@@ -85,7 +87,7 @@ def settings_for(samples: int, gpus: int, has_split: bool = False) -> Settings:
         learning_rate=5e-4 if batch <= SMALL_BATCH else 1e-3,
         warmup_epochs=round(warmup, 1),
         log_every_steps=max(1, min(10, steps // 4)),
-        checkpoint_steps=max(1, min(500, steps)),
+        checkpoint_steps=max(min(_LEAST_CHECKPOINT_STEPS, epochs * steps), min(500, steps)),
         trained=trained,
     )
 

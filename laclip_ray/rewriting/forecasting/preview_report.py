@@ -103,7 +103,7 @@ def figures(plan: PreviewPlan, preview: Preview, expected: Forecast) -> dict[str
     if len(expected.costs) == 1:
         found |= _money_figures(expected, outcome)
     elif not has_cost_table(expected):
-        found["cost of all"] = f"under {_LEAST_MONEY} {expected.currency} at every price of the list"
+        found["cost of all, at any price of the list"] = f"under {_LEAST_MONEY} {expected.currency}"
     return found
 
 

@@ -26,6 +26,7 @@ from tests.unit.run_report.stored_runs import (
     whole_run,
     write_data,
     write_evaluation,
+    write_rewrites,
     write_sweep,
     write_training,
 )
@@ -62,7 +63,7 @@ def test_a_finished_run_has_every_part(tmp_path: Path) -> None:
     assert "zero-shot top-1, world 45.0 % (37.0 to 53.0)" in page.partition("</h1>")[0]
     assert page.count("data:image/jpeg;base64,") == len(PLAIN)
     assert "laclip rewrite CONFIG; laclip train CONFIG; laclip evaluate CONFIG" in page
-    for text in ("too_short", "0.25 USD", "recipe f00d", "p shown", "0.4900", "the model reads words"):
+    for text in ("too_short", "0.25 USD", "recipe f00d", "p shown", ">0.49<", "the model reads words"):
         assert text in page
     assert "retrieval, emoji: every image was skipped" in warnings(page)
 
@@ -75,6 +76,37 @@ def test_the_cost_of_training_is_the_time_of_its_images_for_each_worker(tmp_path
     seconds = sum(100 / line(step)["images_per_s"] for step in range(1, 41))
     cost = page.partition('<h2 id="cost">')[2].partition("</section>")[0]
     assert f">{2 * seconds:.0f} s<" in cost
+
+
+def test_the_runs_below_an_output_of_rewrites_are_on_its_page_once(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "all", write_data(tmp_path / "data", PLAIN))
+    write_rewrites(of.rewrite_output, PLAIN)
+    for name in ("one", "two"):
+        below = of.model_copy(update={"output": str(tmp_path / "all" / name)})
+        write_training(below, 12)
+    for runs in ([of.output], [of.output, f"{of.output}/one"]):
+        code, page = report(runs, tmp_path)
+        assert code == 0
+        assert {*re.findall(r"<bdi>(one|two)</bdi></th>", page)} == {"one", "two"}
+        assert page.count('<th scope="col"><bdi>one</bdi></th>') == page.count('<th scope="col"><bdi>two</bdi></th>')
+
+
+def test_a_single_point_is_no_curve(tmp_path: Path) -> None:
+    of = experiment(tmp_path / "run", write_data(tmp_path / "data", PLAIN))
+    write_training(of, 1)
+    _, page = report([of.output], tmp_path)
+    assert "Training in numbers" in page
+    assert "<svg" not in page
+
+
+def test_rewrites_that_runs_name_in_another_order_are_shown_once(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    other = experiment(
+        tmp_path / "other", tmp_path / "run-data", rewrite={"prompt_sets": [*SETS][::-1], "output": of.rewrite_output}
+    )
+    write_training(other, 12)
+    _, page = report([of.output, other.output], tmp_path)
+    assert titles(page).count("Rewriting") == 1
 
 
 def test_a_config_names_a_run_in_several_places(tmp_path: Path) -> None:
