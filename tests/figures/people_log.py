@@ -1,0 +1,111 @@
+"""Figures of what a person sees while a verb works: the lines of a demo, and how long a terminal is silent."""
+
+import itertools
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.figures.figure import Figure, exit_code
+
+SLOW_RUN_MIN = "LACLIP_SLOW_RUN_MIN"
+"""Environment variable: minutes of the slow run, for a try. Default: 20."""
+_FOREIGN = re.compile(
+    r"pid=\d+|^\[?\d{4}-\d\d-\d\d[ T]|^\[?[IWEF]\d{4} |core_worker|raylet|site-packages|\bvllm\b.*:|Triton|Warning:|"
+    r"^\s*File \"|Traceback|safetensors checkpoint"
+)
+"""Lines in the shape that Ray, vLLM, torch and Python's warnings give them."""
+_ERROR_LEVEL = re.compile(r" E \d+ \d+\]|\bERROR\b|\bCRITICAL\b|\bFATAL\b|Traceback", re.IGNORECASE)
+_SLOW_RUN = """
+import sys
+from functools import partial
+from laclip_ray.cli import main
+from laclip_ray.rewriting.running import pipeline
+from tests.integration.scripted_engine import ScriptedEngine
+
+pipeline.run_rewriting.__defaults__ = (partial(ScriptedEngine, delay_s={delay_s}), ())
+main(["rewrite", {config!r}])
+"""
+
+
+def log(show: int) -> Iterator[Figure]:
+    """The demo's lines in a pipe, and the longest silence of a slow run on a terminal."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield from _demo(show, Path(directory))
+    with tempfile.TemporaryDirectory() as directory:
+        yield from _slow_run(show, Path(directory))
+
+
+def _demo(show: int, directory: Path) -> Iterator[Figure]:
+    done = subprocess.run(
+        [sys.executable, "-m", "laclip_ray", "demo", "--output", str(directory / "demo")],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    text = done.stdout.decode(errors="replace")
+    lines = text.splitlines()
+    libraries = {
+        line.strip()
+        for file in (directory / "demo" / "logs").glob("*.log")
+        for line in file.read_text(errors="replace").splitlines()
+        if line.strip()
+    }
+    foreign = [line for line in lines if _FOREIGN.search(line) or line.strip() in libraries]
+    for line in foreign:
+        print(f"  not ours: {line}")
+    yield exit_code(show, "demo in a pipe: exit code", done.returncode)
+    yield Figure(show, "its lines", len(lines), "lines", at_least=20)
+    yield Figure(show, "lines of libraries in its logs", len(libraries), "lines", at_least=5)
+    yield Figure(show, "lines that are not ours", len(foreign), "lines", at_most=0)
+    yield Figure(show, "error-level lines", sum(bool(_ERROR_LEVEL.search(line)) for line in lines), "lines", at_most=0)
+    yield Figure(show, "control codes", text.count("\x1b") + text.count("\r"), "characters", at_most=0)
+
+
+def _slow_run(show: int, directory: Path) -> Iterator[Figure]:
+    """Rewriting with an engine that takes its time, on a terminal."""
+    minutes = float(os.environ.get(SLOW_RUN_MIN, "20"))
+    captions = 20_000
+    data = directory / "captions.csv"
+    data.write_text("caption\n" + "".join(f"a picture of number {number}\n" for number in range(captions)))
+    config = directory / "slow.yaml"
+    config.write_text(
+        f"output: {directory / 'out'}\n"
+        f"data: {{path: {data}, max_rows_per_shard: 10000}}\n"
+        "rewrite: {model: scripted, prompt_sets: [cleaned], gate: {meaning: null}}\n"
+    )
+    # One shard of 10,000 captions after the other, 1,024 requests at a time.
+    delay_s = minutes * 60 / (captions / 1_024)
+    program = _SLOW_RUN.format(delay_s=delay_s, config=str(config))
+    times_s, code = _run_on_terminal([sys.executable, "-c", program])
+    silences_s = [later - earlier for earlier, later in itertools.pairwise(times_s)]
+    yield exit_code(show, "slow run on a terminal: exit code", code)
+    yield Figure(show, "its length", (times_s[-1] - times_s[0]) / 60, "min", at_least=0.9 * minutes)
+    yield Figure(show, "its longest silence", max(silences_s), "s", at_most=2.0)
+
+
+def _run_on_terminal(command: list[str]) -> tuple[list[float], int]:
+    """Run a command on a terminal of its own.
+
+    Returns:
+        When it was started, printed something, and ended, in seconds; and its exit code.
+    """
+    main, terminal = pty.openpty()
+    times_s = [time.monotonic()]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as process:
+        os.close(terminal)
+        while process.poll() is None:
+            ready, _, _ = select.select([main], [], [], 0.1)
+            if ready:
+                try:
+                    os.read(main, 65_536)
+                except OSError:  # the other end is closed
+                    break
+                times_s.append(time.monotonic())
+        process.wait()
+    os.close(main)
+    return [*times_s, time.monotonic()], process.returncode
