@@ -7,7 +7,10 @@ import typer
 from laclip_ray.cli.ending import Ending, announce, finish, record
 from laclip_ray.cli.next_steps import Given, after_doctor
 from laclip_ray.cli.options import ConfigArgument, DryRunOption, OverridesArgument, console, read_experiment
+from laclip_ray.cli.working import working
 from laclip_ray.errors import SurroundingsError
+from laclip_ray.progress import tell
+from laclip_ray.progress.messages import Phase
 from laclip_ray.tally import first_names
 
 
@@ -22,11 +25,12 @@ def doctor(
     """Check what a run needs: versions, cluster, GPUs, engine arguments, storage, disk, models. Starts no engine."""
     experiment = read_experiment(config, overrides, dry_run)
     announce(f"{config}: checking what a run needs")
-    from laclip_ray.doctor.examination import examine
+    with working("doctor"):
+        from laclip_ray.doctor.examination import examine
+
+        results = examine(experiment, not no_cluster, lambda name: tell(Phase("check", f"checking: {name}")))
     from laclip_ray.doctor.printing import print_results
 
-    with console.status("checking") as shown:
-        results = examine(experiment, not no_cluster, lambda name: shown.update(f"checking: {name}"))
     summary = {"checks": results}
     if names := [result.name for result in results if result.outcome == "failed"]:
         record(summary=summary)

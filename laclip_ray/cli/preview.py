@@ -32,20 +32,21 @@ def preview_rewrites(
     """Rewrite a few captions with one engine, as a run would, and show what comes of it. Writes only a page."""
     experiment = read_experiment(config, overrides, reads=("data",))
     announce(f"{config}: rewriting {captions} captions")
-    from laclip_ray import storage
-    from laclip_ray.cli.conclusions import Conclusions
-    from laclip_ray.reporting.preview_page import render_preview
-    from laclip_ray.rewriting.forecasting.preview import check_page, plan_preview, run_preview
-    from laclip_ray.rewriting.forecasting.preview_forecast import forecast
-    from laclip_ray.rewriting.forecasting.preview_report import preview_page
-
-    url = check_page(experiment.output, page, experiment.ray.shared_paths)
-    plan = plan_preview(experiment, captions, seed)
     with working("rewrites preview"):
+        from laclip_ray import storage
+        from laclip_ray.reporting.preview_page import render_preview
+        from laclip_ray.rewriting.forecasting.preview import check_page, plan_preview, run_preview
+        from laclip_ray.rewriting.forecasting.preview_forecast import forecast
+        from laclip_ray.rewriting.forecasting.preview_report import preview_page
+
+        url = check_page(experiment.output, page, experiment.ray.shared_paths)
+        plan = plan_preview(experiment, captions, seed)
         preview = run_preview(plan)
-    expected = forecast(plan, preview)
-    storage.write_bytes(url, render_preview(preview_page(experiment.name, plan, preview, expected)).encode())
-    rest_s = time.monotonic() - preview.started_at_s
+        expected = forecast(plan, preview)
+        storage.write_bytes(url, render_preview(preview_page(experiment.name, plan, preview, expected)).encode())
+        rest_s = time.monotonic() - preview.started_at_s
+    from laclip_ray.cli.conclusions import Conclusions
+
     finish(
         Conclusions.of(config, overrides, experiment).previewed(plan, preview, expected, rest_s, url),
         lambda: print_preview(console, plan, preview, expected),

@@ -64,10 +64,11 @@ def retry_rewrites(
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_rewriting
     from laclip_ray.rewriting.inspection import RETRYABLE, check_reasons
-    from laclip_ray.rewriting.running.pipeline import run_rewriting
 
     check_reasons(reason, RETRYABLE)
     with working("rewrites retry", experiment.output):
+        from laclip_ray.rewriting.running.pipeline import run_rewriting
+
         result = run_rewriting(experiment, retry=reason)
     finish(
         Conclusions.of(config, overrides, experiment).rewritten(result),
@@ -86,9 +87,10 @@ def probe_engine(
     experiment = read_experiment(config, overrides, reads=("data",))
     announce(f"{config}: measuring the engine")
     from laclip_ray.console import print_probe, print_trial
-    from laclip_ray.rewriting.forecasting.probe import run_probe
 
     with working("rewrites probe"):
+        from laclip_ray.rewriting.forecasting.probe import run_probe
+
         result = run_probe(experiment, seconds, lambda trial: print_trial(console, trial))
     best = " ".join(result.overrides) or "the configured setting"
     finish(

@@ -16,12 +16,13 @@ def rewrite(config: ConfigArgument, overrides: OverridesArgument = None, dry_run
     """Rewrite every caption that has no outcome yet."""
     experiment = read_experiment(config, overrides, dry_run, ("data",))
     announce(f"{config} -> {experiment.rewrite_output}", rewrites=experiment.rewrite_output)
+    with working("rewrite", experiment.output):
+        from laclip_ray.rewriting.running.pipeline import run_rewriting
+
+        result = run_rewriting(experiment)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_rewriting
-    from laclip_ray.rewriting.running.pipeline import run_rewriting
 
-    with working("rewrite", experiment.output):
-        result = run_rewriting(experiment)
     finish(
         Conclusions.of(config, overrides, experiment).rewritten(result),
         lambda: print_rewriting(console, result, experiment.rewrite_output),
@@ -32,12 +33,13 @@ def estimate(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Estimate the tokens, GPU-hours and money that rewriting takes. Needs no GPU."""
     experiment = read_experiment(config, overrides, dry_run, ("data",))
     announce(f"{config}: counting captions and tokens")
+    with working("estimate"):
+        from laclip_ray.rewriting.forecasting.estimate import estimate_rewriting
+
+        result = estimate_rewriting(experiment)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_estimate
-    from laclip_ray.rewriting.forecasting.estimate import estimate_rewriting
 
-    with working("estimate"):
-        result = estimate_rewriting(experiment)
     finish(
         Conclusions.of(config, overrides, experiment).estimated(result),
         lambda: print_estimate(console, result),
@@ -48,13 +50,15 @@ def train(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: 
     """Train CLIP on captions and rewrites. Resumes from the newest checkpoint."""
     experiment = read_experiment(config, overrides, dry_run, ("data", "model"))
     announce(f"{config} -> {experiment.train_output}", training=experiment.train_output)
+    with working("train", experiment.output):
+        from laclip_ray.evaluation.during import evaluation_during
+        from laclip_ray.training.run import run_training
+
+        with evaluation_during(experiment) as followed:
+            result = run_training(followed)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_training
-    from laclip_ray.evaluation.during import evaluation_during
-    from laclip_ray.training.run import run_training
 
-    with working("train", experiment.output), evaluation_during(experiment) as followed:
-        result = run_training(followed)
     finish(
         Conclusions.of(config, overrides, experiment).trained(result),
         lambda: print_training(console, result),
@@ -65,12 +69,13 @@ def plan(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     """Show the stages of `laclip run`, and forecast each way to deliver rewrites. Starts no work."""
     experiment = read_experiment(config, overrides, dry_run, ("data", "model"))
     announce(f"{config}: looking at {experiment.output}")
+    with working("plan"):
+        from laclip_ray.onejob.plan import plan_run
+
+        result = plan_run(experiment)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_plan
-    from laclip_ray.onejob.plan import plan_run
 
-    with working("plan"):
-        result = plan_run(experiment)
     finish(
         Conclusions.of(config, overrides, experiment).planned(result),
         lambda: print_plan(console, result),
@@ -81,13 +86,15 @@ def run_both(config: ConfigArgument, overrides: OverridesArgument = None, dry_ru
     """Rewrite and train in one job, in the order of `rewrite.delivery`. The same command resumes both."""
     experiment = read_experiment(config, overrides, dry_run, ("data", "model"))
     announce(f"{config} -> {experiment.output}", rewrites=experiment.rewrite_output, training=experiment.train_output)
+    with working("run", experiment.output):
+        from laclip_ray.evaluation.during import evaluation_during
+        from laclip_ray.onejob.run import run_one_job
+
+        with evaluation_during(experiment) as followed:
+            result = run_one_job(followed)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_one_job
-    from laclip_ray.evaluation.during import evaluation_during
-    from laclip_ray.onejob.run import run_one_job
 
-    with working("run", experiment.output), evaluation_during(experiment) as followed:
-        result = run_one_job(followed)
     finish(
         Conclusions.of(config, overrides, experiment).ran(result),
         lambda: print_one_job(console, result, experiment.rewrite_output),
@@ -118,11 +125,12 @@ def evaluate(
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.evaluation.printing import print_evaluation
     from laclip_ray.evaluation.results import IncompleteEvaluationError
-    from laclip_ray.evaluation.run import run_evaluation
 
     conclusions = Conclusions.of(config, overrides, experiment)
     try:
         with working("evaluate", experiment.output):
+            from laclip_ray.evaluation.run import run_evaluation
+
             results = run_evaluation(experiment)
     except IncompleteEvaluationError as error:
         record(summary=error.results, outputs=conclusions.evaluation_outputs)
@@ -150,12 +158,13 @@ def tune(config: ConfigArgument, overrides: OverridesArgument = None, dry_run: D
     """Sweep the augmentation probability p and other settings of training."""
     experiment = read_experiment(config, overrides, dry_run, ("data", "model", "evaluate"))
     announce(f"{config} -> {experiment.tune_output}", sweep=experiment.tune_output)
+    with working("tune", experiment.output):
+        from laclip_ray.tuning.sweep import run_sweep
+
+        sweep = run_sweep(experiment)
     from laclip_ray.cli.conclusions import Conclusions
     from laclip_ray.console import print_sweep
-    from laclip_ray.tuning.sweep import run_sweep
 
-    with working("tune", experiment.output):
-        sweep = run_sweep(experiment)
     finish(
         Conclusions.of(config, overrides, experiment).swept(sweep),
         lambda: print_sweep(console, sweep),
@@ -192,9 +201,9 @@ def demo(
     if encoder:
         raise UserError("--encoder needs --real: the demo's own rewriter needs no encoder")
     announce(f"a small drawn world -> {output}", output=output)
-    from laclip_ray.demo.run import run_demo
-
     with working("demo", output):
+        from laclip_ray.demo.run import run_demo
+
         result = run_demo(console, output, model=model, chat=chat, seeds=seeds, sweep=sweep)
     finish(
         Ending(
