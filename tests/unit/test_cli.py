@@ -160,7 +160,7 @@ import sys, time
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name == sys.argv[1]:
-            print("importing", flush=True)
+            print("importing", file=sys.modules["laclip_ray.terminal"].out(), flush=True)
             time.sleep(60)
 
 sys.meta_path.insert(0, Blocker())
