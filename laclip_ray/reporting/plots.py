@@ -79,6 +79,7 @@ def lines(
     y_label: str = "",
     as_share: bool = False,
     from_zero: bool = False,
+    least_top: float = 0.0,
 ) -> str:
     """Plot lines.
 
@@ -89,6 +90,7 @@ def lines(
         y_label: of its axis; empty: the title says it.
         as_share: whether values are shares and shown in per cent.
         from_zero: whether the vertical axis begins at zero.
+        least_top: of the vertical axis, so that small values look small.
 
     Returns:
         An `<svg>` element.
@@ -108,7 +110,7 @@ def lines(
         if as_share:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         if from_zero:
-            axes.set_ylim(bottom=0.0)
+            axes.set_ylim(bottom=0.0, top=max(least_top, axes.get_ylim()[1]))
         if [*series] != ["value"]:
             _legend(figure, drawn, list(series))
         return _svg(figure, f"{title}, by {x_label}", (series, title))

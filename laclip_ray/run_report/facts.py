@@ -81,7 +81,7 @@ class RunFacts:
     """Unique on the page."""
     status: OutputStatus
     experiment: Mapping[str, Any]
-    """Its config as JSON, with `***` for secrets; empty if nothing records it."""
+    """Its config as JSON, with `***` for secrets: as training recorded it, else as given; empty if neither is there."""
     rewriting: RewritingFacts | None = None
     training: TrainingFacts | None = None
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -89,3 +89,5 @@ class RunFacts:
     sweep: Sweep | None = None
     problems: Sequence[str] = ()
     """A sentence for each file that could not be read."""
+    is_one_job: bool = False
+    """Whether `laclip run` rewrote and trained."""

@@ -118,7 +118,10 @@ def _commands(run: RunFacts) -> str:
         "evaluation": run.status.evaluation,
     }
     begun = [name for name, part in parts.items() if part is not None and part.state != "never started"]
-    return "; ".join(f"laclip {_COMMANDS[name]} CONFIG" for name in begun) if run.experiment else ""
+    verbs = [_COMMANDS[name] for name in begun]
+    if run.is_one_job:
+        verbs = ["run", *(verb for verb in verbs if verb not in ("rewrite", "train"))]
+    return "; ".join(f"laclip {verb} CONFIG" for verb in verbs) if run.experiment else ""
 
 
 def _versions(versions: Any) -> str:

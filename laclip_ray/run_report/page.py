@@ -94,6 +94,13 @@ def _overview(runs: Sequence[RunFacts]) -> Section:
     return Section("overview", "Overview", tables=[Table("The runs side by side", ("", *facts), rows)] if rows else ())
 
 
+def _language_models(run: RunFacts) -> str:
+    """The names of the models that wrote the rewrites, by their recipes."""
+    recipes = [dict(each.recipe.get("recipe") or {}) for each in run.rewriting.sets] if run.rewriting else []
+    names = dict.fromkeys(str(recipe["model"]) for recipe in recipes if recipe.get("model"))
+    return ", ".join(redact(name).rstrip("/").rpartition("/")[2] for name in names)
+
+
 def _facts(run: RunFacts) -> dict[str, str]:
     facts: dict[str, str] = {}
     status = run.status
@@ -106,8 +113,8 @@ def _facts(run: RunFacts) -> dict[str, str]:
         facts["captions"] = f"{captions:,}"
         facts["prompt sets"] = ", ".join(each.name for each in run.rewriting.sets)
         facts["accepted"] = accepted_sentence(run.rewriting.sets).replace(" rewrites accepted", "")
-        if model := dict(run.experiment.get("rewrite", {})).get("model"):
-            facts["language model"] = redact(str(model)).rstrip("/").rpartition("/")[2]
+        if models := _language_models(run):
+            facts["language model"] = models
     if run.training is not None:
         of_training = training_facts(run)
         names = ("epochs", "steps", "last loss", "p requested", "p shown", "images a second, median")

@@ -13,7 +13,7 @@ from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.image_formats import ImageLimits
 from laclip_ray.data.records import Shard, ShardUnreadableError
 from laclip_ray.data.shard_table import ShardsByName
-from laclip_ray.data.shards import list_shards, read_samples
+from laclip_ray.data.shards import list_dataset, read_samples
 from laclip_ray.endings.causes import describe
 from laclip_ray.errors import UserError
 from laclip_ray.run_report.choice import SampleKey
@@ -45,7 +45,7 @@ def pictures_of(
         index = beside(parsed.output)
         if shards > _MOST_SHARDS and parsed.data.index is None and not storage.exists(index):
             return {}, ["The pictures are not shown: listing so much data takes long. Make `laclip data index` first."]
-        by_name = ShardsByName(list_shards(parsed.data, index=index))
+        by_name = ShardsByName(list_dataset(parsed.data, index=index).shards)
     except (UserError, OSError) as error:
         return {}, [f"The pictures are not shown: {_text_of(error)}"]
     found: dict[SampleKey, bytes] = {}

@@ -25,6 +25,8 @@ from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.results import Sweep
 from laclip_ray.tuning.stages import Stage, read_stage
 
+_RUN_FILE = "run.json"
+"""What `laclip run` writes. The module that names it imports Ray."""
 _STAGES_READ = 5_000
 _READERS = 16
 
@@ -66,30 +68,51 @@ def read_run(target: Target, captions: int, seed: int, data_of: Mapping[str, Any
         evaluation = damage.read_json(url, "the results of an evaluation", _AGAIN, _parse_results) or {}
     sweep = None
     if status.sweep is not None and status.sweep.points_begun:
-        sweep = _sweep(parts["sweep"], experiment, damage)
+        sweep = _sweep(parts["sweep"], _config_of_sweep(target, damage), damage)
     problems = list(dict.fromkeys((*status.problems, *damage.found)))
-    return RunFacts(target.name, status, experiment, rewriting, training, evaluation, sweep, problems)
+    is_one_job = storage.exists(storage.join(target.locations.output, _RUN_FILE))
+    return RunFacts(target.name, status, experiment, rewriting, training, evaluation, sweep, problems, is_one_job)
 
 
 _AGAIN = "Remove it, and the same command writes it again"
 
 
 def config_of(target: Target, damage: Damage) -> dict[str, Any]:
-    """The config as JSON: the given one, else the one that training or a run of the sweep recorded."""
-    if target.experiment is not None:
-        return target.experiment.as_written()
-    parts = target.locations.parts
-    urls = [RunPaths(parts["training"]).experiment] if "training" in parts else []
-    if "sweep" in parts:
-        trials = SweepPaths(parts["sweep"]).trials
-        for point in storage.list_directories(trials)[:1]:
-            runs = storage.list_directories(storage.join(trials, point))[:1]
-            urls += [RunPaths(storage.join(trials, point, run, "train")).experiment for run in runs]
-    for url in urls:
-        content = damage.read_json(url, "the record of this run", "Restore it from a copy", dict)
-        if content:
-            return content
+    """The config as JSON: the one that training recorded, else the given one, else that of a run of the sweep.
+
+    What training recorded has the overrides that it ran with; a file that the user gives has none.
+    """
+    return _recorded_by_training(target, damage) or _given(target) or _recorded_by_sweep(target, damage)
+
+
+def _config_of_sweep(target: Target, damage: Damage) -> dict[str, Any]:
+    """The config as JSON whose sweep is meant."""
+    return _given(target) or _recorded_by_sweep(target, damage) or _recorded_by_training(target, damage)
+
+
+def _given(target: Target) -> dict[str, Any]:
+    return {} if target.experiment is None else target.experiment.as_written()
+
+
+def _recorded_by_training(target: Target, damage: Damage) -> dict[str, Any]:
+    location = target.locations.parts.get("training")
+    return {} if location is None else _record(RunPaths(location).experiment, damage)
+
+
+def _recorded_by_sweep(target: Target, damage: Damage) -> dict[str, Any]:
+    """The record of the first run of a sweep."""
+    location = target.locations.parts.get("sweep")
+    if location is None:
+        return {}
+    trials = SweepPaths(location).trials
+    for point in storage.list_directories(trials)[:1]:
+        for run in storage.list_directories(storage.join(trials, point))[:1]:
+            return _record(RunPaths(storage.join(trials, point, run, "train")).experiment, damage)
     return {}
+
+
+def _record(url: str, damage: Damage) -> dict[str, Any]:
+    return damage.read_json(url, "the record of this run", "Restore it from a copy", dict) or {}
 
 
 def _gate(experiment: Mapping[str, Any]) -> str | None:

@@ -20,6 +20,8 @@ _CURVES = (
     ("logit_scale", "Logit scale", False, False),
 )
 """Key, title, whether it is a share, whether its axis begins at zero."""
+_TOPS = {"waiting_share": 0.05}
+"""By key, the least upper end of the axis."""
 
 
 def training_section(runs: Sequence[RunFacts]) -> Section | None:
@@ -29,7 +31,7 @@ def training_section(runs: Sequence[RunFacts]) -> Section | None:
         return None
     lines = {name: run.training.lines for name, run in trained.items() if run.training is not None}
     drawn = [
-        Plot(plots.lines(title, "epoch", series, as_share=as_share, from_zero=from_zero))
+        Plot(plots.lines(title, "epoch", series, as_share=as_share, from_zero=from_zero, least_top=_TOPS.get(key, 0.0)))
         for key, title, as_share, from_zero in _CURVES
         if _is_curve(series := _named(_series(lines, key)))
     ]

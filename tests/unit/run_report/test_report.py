@@ -91,6 +91,23 @@ def test_the_runs_below_an_output_of_rewrites_are_on_its_page_once(tmp_path: Pat
         assert page.count('<th scope="col"><bdi>one</bdi></th>') == page.count('<th scope="col"><bdi>two</bdi></th>')
 
 
+def test_the_page_of_a_config_tells_what_ran_not_what_its_file_says_now(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    later = of.model_copy(update={"rewrite": of.rewrite.model_copy(update={"model": "another/thing"}), "seed": 77})
+    (tmp_path / "later.yaml").write_text(to_config(later))
+    _, page = report([tmp_path / "later.yaml"], tmp_path)
+    assert "another/thing" not in page
+    assert "seed: 77" not in page
+    assert "<dd><bdi>model</bdi></dd>" in page
+
+
+def test_one_job_is_named_by_its_own_command(tmp_path: Path) -> None:
+    of = whole_run(tmp_path)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    _, page = report([of.output], tmp_path)
+    assert "laclip run CONFIG; laclip evaluate CONFIG" in page
+
+
 def test_a_single_point_is_no_curve(tmp_path: Path) -> None:
     of = experiment(tmp_path / "run", write_data(tmp_path / "data", PLAIN))
     write_training(of, 1)
