@@ -1,6 +1,7 @@
 """The evaluation in a report: metrics with intervals, runs side by side, robustness to wording. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from laclip_ray.evaluation.tasks import HARD_NEGATIVES, PARAPHRASES, RETRIEVAL, SUGAR_CREPE, TEMPLATES, ZERO_SHOT
@@ -33,14 +34,14 @@ def evaluation_sections(runs: Sequence[RunFacts]) -> list[Section]:
             "evaluation",
             "Evaluation",
             paragraphs=[about],
-            tables=[table for table in (_table("Metrics", ordinary, values), averages) if table is not None],
+            tables=[table for table in (_table("Metrics", ordinary, values, runs), averages) if table is not None],
             notes=_remarks(runs, of_wording=False),
         ),
         Section(
             "wording",
             "Wording",
             paragraphs=["How far the model reads words, and keeps its answers under other words."] if wording else [],
-            tables=[table for table in (_table("Wording, in %", wording, values),) if table is not None],
+            tables=[table for table in (_table("Wording, in %", wording, values, runs),) if table is not None],
             notes=_remarks(runs, of_wording=True),
         ),
     ]
@@ -55,9 +56,11 @@ def main_metric(runs: Sequence[RunFacts]) -> str:
     chosen = next((key for task, metric in _PREFERRED for key in keys if (key[0], key[2]) == (task, metric)), keys[0])
     cells = {name: of_run[chosen] for name, of_run in found.items() if chosen in of_run}
     name = full_name("/".join(chosen))
+    guess = "; ".join(_measured_on(chosen, runs, chance))
+    end = f" (chance {guess} %)" if guess else ""
     if len(found) == 1:
-        return f"{name} {_with_sign(next(iter(cells.values())))}"
-    return f"{name}: " + "; ".join(f"{run} {_with_sign(cell)}" for run, cell in cells.items())
+        return f"{name} {_with_sign(next(iter(cells.values())))}{end}"
+    return f"{name}: " + "; ".join(f"{run} {_with_sign(cell)}" for run, cell in cells.items()) + end
 
 
 def _with_sign(cell: str) -> str:
@@ -79,12 +82,57 @@ def _values(results: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
             yield (entry["task"], entry["dataset"], metric), shown + interval
 
 
-def _table(caption: str, keys: Sequence[Key], values: Mapping[str, Mapping[Key, str]]) -> Table | None:
+def _table(
+    caption: str, keys: Sequence[Key], values: Mapping[str, Mapping[Key, str]], runs: Sequence[RunFacts]
+) -> Table | None:
+    """The metrics of runs, with what guessing would give and the number of pictures, where they are known."""
     if not keys:
         return None
     headings = ("metric", *values) if len(values) > 1 else ("metric", "value (95 % interval)")
-    rows = tuple((full_name("/".join(key)), *(of_run.get(key, MISSING) for of_run in values.values())) for key in keys)
-    return Table(caption, headings, rows)
+    more = {"chance": chance, "pictures": _pictures}
+    columns = {name: [" / ".join(_measured_on(key, runs, of)) for key in keys] for name, of in more.items()}
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    rows = tuple(
+        (
+            full_name("/".join(key)),
+            *(of_run.get(key, MISSING) for of_run in values.values()),
+            *(cells[number] or MISSING for cells in shown.values()),
+        )
+        for number, key in enumerate(keys)
+    )
+    return Table(caption, (*headings, *shown), rows)
+
+
+def _measured_on(key: Key, runs: Sequence[RunFacts], of: Callable[[Mapping[str, Any], str], str]) -> list[str]:
+    """What a metric was measured on: one text, or those of runs that differ."""
+    task, dataset, metric = key
+    entries = [entry for run in runs for entry in run.evaluation.get("results", ())]
+    texts = [of(entry, metric) for entry in entries if (entry["task"], entry["dataset"]) == (task, dataset)]
+    return [*dict.fromkeys(text for text in texts if text)]
+
+
+def _pictures(entry: Mapping[str, Any], _: str) -> str:
+    count = entry.get("images")
+    return f"{count:,}" if isinstance(count, int) else ""
+
+
+def chance(entry: Mapping[str, Any], metric: str) -> str:
+    """The value of a metric by guessing, in %; empty if it is not known.
+
+    >>> chance({"task": "zero-shot", "classes": 12}, "top5")
+    '41.7'
+    >>> chance({"task": "retrieval", "images": 200, "captions": 200, "repeated_captions": 0}, "text_to_image_r10")
+    '5.0'
+    """
+    options: Any = None
+    best = 1
+    if entry["task"] == ZERO_SHOT and (match := re.fullmatch(r"top(\d+)|mean_per_class", metric)):
+        options, best = entry.get("classes"), int(match[1] or 1)
+    if entry["task"] == RETRIEVAL and (match := re.search(r"_r(\d+)$", metric)):
+        # With several captions of a picture, or equal ones, guesses are right more often.
+        is_plain = entry.get("captions") == entry.get("images") and entry.get("repeated_captions") == 0
+        options, best = entry.get("images") if is_plain else None, int(match[1])
+    return f"{100 * min(1.0, best / options):.1f}" if isinstance(options, int) and options > 0 else ""
 
 
 def _averages(runs: Sequence[RunFacts]) -> Table | None:

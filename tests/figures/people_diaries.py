@@ -1,7 +1,7 @@
 """Three diaries of new users: own pictures, the README, and no other help, from an empty directory to a report.
 
-Each types the six commands of the README. There is no model hub here, so each names two local models, as the error
-message about the hub says; and trains for a few epochs, because this is a first try.
+Each types the six commands of the README, as the output of the one before names them. There is no model hub here, so
+each gives two local models, as the error message about the hub says; and trains for a few epochs, as this is a first try.
 """
 
 import os
@@ -25,8 +25,10 @@ KEPT = "LACLIP_PEOPLE_DIARIES"
 CHOSEN = "LACLIP_PEOPLE_CHOSEN"
 """Environment variable: the diaries to write, by their names with commas between; without it all."""
 EPOCHS = 4
-_SUGGESTED = re.compile(r"^\s*(?:next: +)?(laclip [^#`]+?)(?:\s{2,}.*|\s*#.*)?$")
-"""A line that is a command to type next."""
+_SUGGESTED = re.compile(r"^\s+(laclip [^#]+?)(?:\s+#.*)?$")
+"""A line that is a command to type next, with what it gives."""
+_PLACEHOLDER = re.compile(r"(?:^|\s)[A-Z]+(?:\s|$)")
+"""A word that stands for another, as in `laclip init DATA`."""
 _ERROR_LINES = re.compile(r"Traceback \(most recent|\b(?:ERROR|CRITICAL|FATAL)\b|^(?:error|Error):|, \d+ E \d+ \d+\]")
 
 Writes = Callable[[Path, Path], Path]
@@ -72,15 +74,23 @@ class Diary:
         self.failures += [f"{command}: {line}" for line in done.stdout.splitlines() if _ERROR_LINES.search(line)]
         self.suggested += suggestions(done.stdout)
 
+    def follow(self, verb: str, *words: str) -> None:
+        """Type the newest command of a verb that the output named, with further words of the user's."""
+        named = [command for command in self.suggested if command.startswith(f"laclip {verb} ")]
+        if not named:
+            self.failures.append(f"no output named `laclip {verb}` as a next command")
+            named = [f"laclip {verb} {next(path.name for path in self.directory.glob('*.yaml'))}"]
+        self.type(*shlex.split(named[-1]), *words)
+
 
 def suggestions(output: str) -> list[str]:
     """The commands that an output names as the next ones.
 
-    >>> suggestions("written: a.yaml. Look at it, then run\\n  laclip data check a.yaml   # a sample\\nlaclip is fine.")
+    >>> suggestions("laclip init: reads a\\nnext:\\n  laclip data check a.yaml   # a sample\\n  laclip init DATA")
     ['laclip data check a.yaml']
     """
     found = (match[1].strip() for line in output.splitlines() if (match := _SUGGESTED.match(line)))
-    return [command for command in found if re.search(r"\.yaml\b|://|/", command)]
+    return [command for command in found if not _PLACEHOLDER.search(command)]
 
 
 def diaries(show: int) -> Iterator[Figure]:
@@ -103,13 +113,12 @@ def _diary(show: int, name: str, data: Path, directory: Path) -> Iterator[Figure
     ]
     diary = Diary(directory)
     diary.type("laclip", "init", str(data))
-    (config,) = (path.name for path in directory.glob("*.yaml"))
-    diary.type("laclip", "data", "check", config)
-    diary.type("laclip", "rewrites", "preview", config, *models)
+    diary.follow("data check")
+    diary.follow("rewrites preview", *models)
     preview_minutes = diary.minutes
-    diary.type("laclip", "run", config, *models, f"train.epochs={EPOCHS}")
-    diary.type("laclip", "evaluate", config)
-    diary.type("laclip", "report", config)
+    diary.follow("run", f"train.epochs={EPOCHS}")
+    diary.follow("evaluate")
+    diary.follow("report")
     report_minutes = diary.minutes
     yield Figure(show, f"{name}: commands typed", len(diary.typed), "commands", at_most=6)
     for suggested in dict.fromkeys(diary.suggested):
