@@ -1,7 +1,7 @@
 """Three diaries of new users: own pictures, the README, and no other help, from an empty directory to a report.
 
 Each types the six commands of the README, as the output of the one before names them. There is no model hub here, so
-each gives two local models, as the error message about the hub says; and trains for a few epochs, as this is a first try.
+each gives two local models, as the error message about the hub says, and trains for a few epochs, for a first try.
 """
 
 import os
