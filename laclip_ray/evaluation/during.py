@@ -25,7 +25,10 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation.results import RESULTS_FILE, IncompleteEvaluationError
 from laclip_ray.evaluation.run import evaluate_on_cluster, measure_without_features, open_sets
 from laclip_ray.evaluation.tasks import flatten, metric_names
+from laclip_ray.evaluation.tracked import begin_epochs, evaluation_table
 from laclip_ray.models.files import CONFIG_FILE
+from laclip_ray.tracking.tracker import Outcome
+from laclip_ray.tracking.trackers import Trackers
 from laclip_ray.training.paths import RunPaths
 
 logger = logging.getLogger(__name__)
@@ -58,12 +61,17 @@ def evaluation_during(experiment: Experiment) -> Iterator[Experiment]:
     follower = _Follower(experiment, during.every_epochs)
     thread = threading.Thread(target=follower.follow, name="evaluate epochs", daemon=True)
     thread.start()
+    outcome = Outcome.FAILED
     try:
-        yield experiment
+        try:
+            yield experiment
+        finally:
+            follower.stop.set()
+        thread.join()  # not if training failed or was interrupted: an evaluation may take long
+        follower.measure_the_rest()
+        outcome = Outcome.FINISHED
     finally:
-        follower.stop.set()
-    thread.join()  # not if training failed or was interrupted: an evaluation may take long
-    follower.measure_the_rest()
+        follower.end(outcome)
 
 
 @dataclass
@@ -71,6 +79,8 @@ class _Follower:
     experiment: Experiment
     every_epochs: int
     stop: threading.Event = field(default_factory=threading.Event)
+    _trackers: Trackers | None = None
+    """From the first evaluation of this start on."""
 
     def follow(self) -> None:
         """Measure exports as they appear, until training ends."""
@@ -111,6 +121,13 @@ class _Follower:
         if incomplete:
             lines = "\n".join(incomplete)
             raise IncompleteEvaluationError(f"training is complete, and sets have no result after epochs:\n{lines}")
+
+    def end(self, outcome: Outcome) -> None:
+        """End the run in trackers, if this start has evaluated an epoch."""
+        if self._trackers is not None:
+            results = {f"epoch {epoch}": content["results"] for epoch, content in self._measured().items()}
+            self._trackers.table(lambda: evaluation_table(results))
+            self._trackers.end(outcome)
 
     def _epochs(self) -> list[int]:
         """The epochs after which there is an evaluation."""
@@ -161,6 +178,9 @@ class _Follower:
             best = max(of_metric, key=lambda epoch: (of_metric[epoch], -epoch))
             content = {"metric": metric, "value": of_metric[best], "epoch": best, "checkpoint": self._export(best)}
             storage.write_json(paths.best, content)
+        if self._trackers is None:
+            self._trackers = begin_epochs(self.experiment)
+        self._trackers.catch_up([*values.items()])
         newest = max(values)
         logger.info("epoch %d evaluated: %s", newest, _first(values[newest]))
 

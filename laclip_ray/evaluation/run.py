@@ -7,7 +7,7 @@ reason, and the verb ends with exit code 3.
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,10 +27,12 @@ from laclip_ray.evaluation.overlap import files_in_training
 from laclip_ray.evaluation.results import IncompleteEvaluationError, ResultFiles
 from laclip_ray.evaluation.set_measure import SetMeasure
 from laclip_ray.evaluation.sugar_crepe_measure import SugarCrepeMeasure
+from laclip_ray.evaluation.tracked import track_evaluation
 from laclip_ray.models.files import CONFIG_FILE, EXPORT_DIRECTORY, MODEL_FILE
 from laclip_ray.models.loading import check_model, describe_model, load_model
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.tally import first_names
+from laclip_ray.tracking.choice import check_trackers
 from laclip_ray.versions import package_versions
 
 logger = logging.getLogger(__name__)
@@ -63,9 +65,11 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
         IncompleteEvaluationError: sets have no result. They have `no_result`, the reason, instead of metrics.
     """
     config = experiment.evaluate
+    check_trackers(experiment.track, experiment.output)
     sets = open_sets(experiment)
     models = _models(experiment)
     _check_checkpoint(config, experiment.train_output)
+    tell = partial(track_evaluation, experiment)
     features = experiment.features_output
     shared = experiment.ray.shared_paths
     outputs = {"evaluate.output": experiment.evaluate_output, "evaluate.features": features}
@@ -73,14 +77,14 @@ def run_evaluation(experiment: Experiment) -> dict[str, Any]:
         storage.check_output(url, setting, cluster.in_ray_job(), 1, shared)
     with lease.hold(experiment.evaluate_output, "evaluate.output", "evaluate"):
         if not os.environ.get("RAY_ADDRESS") and config.encoders.max <= 1:
-            return _measure(config, sets, models, features, experiment.seed)
+            return _measure(config, sets, models, features, experiment.seed, tell)
         reservation = cluster.Reservation("evaluate", (encoder_group(config),))
         held_out = ["data"] if any(each.held_out for each in config.retrieval) else []
         inputs = inputs_on_nodes(experiment, "evaluate", *held_out)
         if config.checkpoint is None:
             inputs.append(("train.output", experiment.train_output))
         cluster.connect(experiment.ray, reservation, outputs, inputs)
-        return _measure(config, sets, models, features, experiment.seed, on_cluster=True)
+        return _measure(config, sets, models, features, experiment.seed, tell, on_cluster=True)
 
 
 def evaluate_on_cluster(experiment: Experiment) -> dict[str, Any]:
@@ -192,9 +196,10 @@ def _measure(
     models: Mapping[str, EvaluatedModel],
     features: str,
     seed: int,
+    tell: Callable[[Mapping[str, Mapping[str, Any]]], None] | None = None,
     on_cluster: bool = False,
 ) -> dict[str, Any]:
-    """Measure models on sets; the results of the first."""
+    """Measure models on sets, and tell the results of all; returns those of the first."""
     encoders = dict(_load(config, models, on_cluster))
     stores = {name: _store(features, encoder, config.precision) for name, encoder in encoders.items()}
     for name, model in models.items():
@@ -219,6 +224,8 @@ def _measure(
         here = [EncodingModel(encoders[name], stores[name]) for name in models]
         encode = partial(encode_here, models=here)
     measure_sets(sets, Encoding(stores, encode), files, at_once=on_cluster)
+    if tell is not None:
+        tell({name: of_model.content() for name, of_model in files.items()})
     contents = [of_model.check_complete() for of_model in files.values()]
     return contents[0]
 

@@ -1,91 +1,27 @@
-"""The pictures of chosen samples, read from the run's data.
-
-Guarantees: at most `_ROWS` rows of each shard are read. No picture is fetched from a host on the web.
-"""
+"""The pictures of the samples that a report shows."""
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
-from laclip_ray import storage
-from laclip_ray.config import DataConfig, parse_experiment
-from laclip_ray.data.dataset_index import beside
-from laclip_ray.data.image_formats import ImageLimits
-from laclip_ray.data.records import Shard, ShardUnreadableError
-from laclip_ray.data.shard_table import ShardsByName
-from laclip_ray.data.shards import list_dataset, read_samples
-from laclip_ray.endings.causes import describe
+from laclip_ray.config import parse_experiment
+from laclip_ray.data.sample_pictures import PlacedKey, pictures_of
 from laclip_ray.errors import UserError
-from laclip_ray.run_report.choice import SampleKey
-from laclip_ray.run_report.thumbnails import thumbnail
-
-ROWS = 1_000
-"""Rows of a shard that samples are chosen from."""
-_MOST_SHARDS = 5_000
-"""Without a dataset index, a larger dataset is not listed."""
 
 
-def pictures_of(
-    experiment: Mapping[str, Any], wanted: Sequence[SampleKey], shards: int
-) -> tuple[dict[SampleKey, bytes], list[str]]:
-    """Small copies of the pictures of samples.
+def pictures_of_run(
+    experiment: Mapping[str, Any], wanted: Sequence[PlacedKey], shards: int
+) -> tuple[dict[PlacedKey, bytes], list[str]]:
+    """Small copies of the pictures of samples, and notes on what is missing.
 
     Args:
         experiment: the run's config as JSON, perhaps of an earlier version; empty: it is not known.
         wanted: the samples.
         shards: of the dataset, about.
-
-    Returns:
-        The pictures found, and notes on what is missing.
     """
     if not experiment:
         return {}, ["The pictures are not shown: nothing here names the data. Give the config instead of the output."]
     try:
         parsed = parse_experiment(dict(experiment), where="the recorded config")
-        index = beside(parsed.output)
-        if shards > _MOST_SHARDS and parsed.data.index is None and not storage.exists(index):
-            return {}, ["The pictures are not shown: listing so much data takes long. Make `laclip data index` first."]
-        by_name = ShardsByName(list_dataset(parsed.data, index=index).shards)
-    except (UserError, OSError) as error:
-        return {}, [f"The pictures are not shown: {_text_of(error)}"]
-    found: dict[SampleKey, bytes] = {}
-    notes: list[str] = []
-    remote = 0
-    for name in dict.fromkeys(key[0] for key in wanted):
-        shard = by_name.get(name)
-        if shard is None:
-            notes.append(f"The data no longer has the shard {name}.")
-            continue
-        keys = {(key[1], key[2]): key for key in wanted if key[0] == name}
-        try:
-            remote += _read(shard, parsed.data, keys, found)
-        except (ShardUnreadableError, UserError, OSError) as error:
-            notes.append(f"The pictures of {name} are not shown: {_text_of(error)}")
-    if remote:
-        notes.append(f"{remote:,} pictures are on other hosts, from which a report fetches none.")
-    return found, notes
-
-
-def _text_of(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else describe(error)
-
-
-def _read(
-    shard: Shard, data: DataConfig, keys: Mapping[tuple[str, str], SampleKey], found: dict[SampleKey, bytes]
-) -> int:
-    """Read the pictures of one shard into `found`; the number of those on other hosts."""
-    remote, left = 0, len(keys)
-    for sample in islice(read_samples(shard, data, with_images=True), ROWS):
-        key = keys.get((sample.id, sample.caption_hash))
-        if key is None:
-            continue
-        left -= 1
-        if sample.image is None:
-            remote += sample.image_path is not None and "://" in sample.image_path
-        elif (small := thumbnail(sample.image, ImageLimits.of(data), data.exif)) is not None:
-            found[key] = small
-        else:
-            found[key] = b""  # the page says that it is not shown
-        if not left:
-            break
-    return remote
+    except UserError as error:
+        return {}, [f"The pictures are not shown: {error}"]
+    return pictures_of(parsed.data, parsed.output, wanted, shards)

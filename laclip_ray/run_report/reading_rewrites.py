@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from laclip_ray import storage
+from laclip_ray.data.sample_pictures import ROWS, PlacedKey
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import hash64
 from laclip_ray.reporting.gallery import ACCEPTED, Rewrite, RewrittenSample
+from laclip_ray.rewriting.shown_draws import Caption, Draw, add_draws, choose, choose_shards
 from laclip_ray.rewriting.storing.committed import Committed
 from laclip_ray.rewriting.storing.recipe_file import RECIPE_FILE, read_recipe
 from laclip_ray.rewriting.storing.score_columns import score_ranges
@@ -22,17 +24,14 @@ from laclip_ray.rewriting.storing.shard_files import shard_of_path
 from laclip_ray.rewriting.storing.statistics import Statistics
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.rewriting.tables import LOG_PROBABILITY, SCORES
-from laclip_ray.run_report.choice import Caption, Draw, SampleKey, choose
 from laclip_ray.run_report.facts import RewritingFacts, SetFacts
-from laclip_ray.run_report.pictures import ROWS, pictures_of
+from laclip_ray.run_report.pictures import pictures_of_run
 from laclip_ray.run_report.vocabulary import Vocabulary
 from laclip_ray.status.damage import Damage
 from laclip_ray.status.listing import list_below
 
 _SHARDS_READ = 6
 _SHARDS_COUNTED = 256
-_ROWS_OF_DRAWS = 40_000
-"""Of a shard's draws, at most: a thousand samples, each with as many draws as a set can have."""
 _UNREADABLE = (UserError, OSError, KeyError, ValueError)
 """What readers of damaged files raise."""
 _REFUSED = "refused"
@@ -63,7 +62,7 @@ def read_rewriting(
     every_shard = {shard for each in committed for shard in each.shards}
     reading = _read_draws(committed, every_shard, seed, damage)
     shown = choose([*reading.captions.values()], captions, seed)
-    pictures, notes = pictures_of(experiment, [caption.key for caption in shown], len(every_shard))
+    pictures, notes = pictures_of_run(experiment, [caption.key for caption in shown], len(every_shard))
     summary = damage.read_json(
         storage.join(locations[0].rstrip("/").rpartition("/")[0], "summary.json"),
         "the summary of rewriting",
@@ -110,7 +109,7 @@ def read_samples_of(
             caption.draws = [draw for draw in caption.draws if (draw.reason or ACCEPTED) in reasons]
         found = [caption for caption in found if caption.draws]
     shown = choose(found, captions, seed)
-    pictures, notes = pictures_of(experiment, [caption.key for caption in shown], len(every_shard))
+    pictures, notes = pictures_of_run(experiment, [caption.key for caption in shown], len(every_shard))
     return [_sample(caption, pictures) for caption in shown], notes
 
 
@@ -135,7 +134,7 @@ def _committed_of(locations: Sequence[str], gate: str | None) -> list[_Committed
 
 def _read_draws(committed: Sequence[_CommittedSet], shards: Collection[str], seed: int, damage: Damage) -> "_Reading":
     """The draws of a few shards of every set."""
-    chosen = sorted(shards, key=lambda shard: hash64("report", seed, shard))[:_SHARDS_READ]
+    chosen = choose_shards(shards, _SHARDS_READ, seed)
     reading = _Reading(damage)
     for each in committed:
         for shard in chosen:
@@ -209,7 +208,7 @@ class _Reading:
     """The draws of the chosen shards."""
 
     def __init__(self, damage: Damage) -> None:
-        self.captions: dict[SampleKey, Caption] = {}
+        self.captions: dict[PlacedKey, Caption] = {}
         self.scores: dict[str, dict[str, list[float]]] = {}
         self.tables: dict[str, list[pa.Table]] = {}
         self.shards = 0
@@ -219,30 +218,21 @@ class _Reading:
     def read(self, rewrite_set: RewriteSet, shard: str, revision: int) -> None:
         """Read the first draws of a shard."""
         try:
-            table = rewrite_set.read(shard, revision).slice(0, _ROWS_OF_DRAWS)
+            table = rewrite_set.read(shard, revision)
         except _UNREADABLE as error:
             self._damage.found.append(_damaged(rewrite_set.location, shard, error))
             return
         self.shards += 1
         name = rewrite_set.name
-        scores = (*SCORES, LOG_PROBABILITY)
-        self.tables.setdefault(name, []).append(table.select(["reason", *scores]))
-        ids: set[str] = set()
-        for row in table.to_pylist():
-            ids.add(row["id"])
-            if len(ids) > ROWS:
-                break
-            key = (shard, row["id"], row["caption_hash"])
-            caption = self.captions.setdefault(key, Caption(key, row["caption"], []))
-            known = {score: row[score] for score in scores if row[score] is not None}
-            draw = Draw(name, row["draw"], row["attempt"], row["text"], row["reason"], known)
-            caption.draws.append(draw)
-            if draw.text and draw.reason is None:
+        self.tables.setdefault(name, []).append(table.select(["reason", *SCORES, LOG_PROBABILITY]))
+        for draw in add_draws(self.captions, table, shard, name, ROWS):
+            if not draw.text:
+                continue
+            if draw.reason is None:
                 self._texts.setdefault(name, []).append(draw.text)
-            if draw.text:
-                group = ACCEPTED if draw.reason is None else _REFUSED
-                for score, value in known.items():
-                    self.scores.setdefault(score, {}).setdefault(group, []).append(value)
+            group = ACCEPTED if draw.reason is None else _REFUSED
+            for score, value in draw.scores.items():
+                self.scores.setdefault(score, {}).setdefault(group, []).append(value)
 
     def vocabulary(self) -> dict[str, Vocabulary]:
         """Of the captions, and by set of its accepted rewrites."""
@@ -251,7 +241,7 @@ class _Reading:
         return {**found, **{name: Vocabulary.of(texts) for name, texts in self._texts.items()}}
 
 
-def _sample(caption: Caption, pictures: Mapping[SampleKey, bytes]) -> RewrittenSample:
+def _sample(caption: Caption, pictures: Mapping[PlacedKey, bytes]) -> RewrittenSample:
     several = {draw.prompt_set for draw in caption.draws if draw.slot}
     rewrites = [
         Rewrite(draw.prompt_set, draw.text or "", draw.reason, _facts(draw, draw.prompt_set in several))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
 
+_LONGEST_NAME = 100
+"""Characters: W&B takes 128, with the kind."""
 RunKind = Literal["rewrite", "train", "evaluate", "tune"]
 """The verb that a run belongs to."""
 
@@ -79,7 +81,7 @@ class TrackedRun:
         >>> run.label
         'demo-train'
         """
-        return f"{self.name}-{self.kind}"
+        return f"{self.name[:_LONGEST_NAME]}-{self.kind}"
 
 
 class Tracker(Protocol):

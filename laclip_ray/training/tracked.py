@@ -7,6 +7,8 @@ from laclip_ray import cluster
 from laclip_ray.config import Experiment, TrackConfig
 from laclip_ray.endings.causes import describe
 from laclip_ray.errors import UserError
+from laclip_ray.rewriting.sample_table import sample_table
+from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.tally import first_names
 from laclip_ray.tracking.choice import NEEDS_NOTHING, begin_trackers, check_trackers
 from laclip_ray.tracking.trackers import Trackers
@@ -22,7 +24,13 @@ def track_training(experiment: Experiment, rewrite_sets: Sequence[Mapping[str, A
         rewrite_sets: the lineage of the rewrites that the run reads.
         from_step: the step of the checkpoint that it resumes from; 0 at the start.
     """
-    return begin_trackers(experiment, "train", experiment.train_output, {"rewrite_sets": rewrite_sets}, from_step)
+    trackers = begin_trackers(experiment, "train", experiment.train_output, {"rewrite_sets": rewrite_sets}, from_step)
+    sets = [RewriteSet(each["location"], each["gate"], each["newest_revision"]) for each in rewrite_sets]
+    trackers.table(
+        lambda: sample_table(sets, experiment.data, experiment.output, experiment.track, experiment.seed),
+        only_first=True,
+    )
+    return trackers
 
 
 def check_trackers_on_nodes(track: TrackConfig, output: str, workers: cluster.ResourceGroup) -> None:

@@ -31,6 +31,7 @@ from laclip_ray.tuning.schedulers import BudgetStopper
 from laclip_ray.tuning.space import P_KEY, Point, Space, check_space, listed_points
 from laclip_ray.tuning.stages import begun_points, costs, ended_epoch, read_stages
 from laclip_ray.tuning.sweep_record import SharedSettings, check_sweep, write_record
+from laclip_ray.tuning.tracked import track_sweep
 from laclip_ray.tuning.trial import run_experiment, training_price
 
 
@@ -70,6 +71,7 @@ def run_sweep(experiment: Experiment) -> Sweep:
         finally:  # also when the sweep is stopped
             sweep = Sweep(experiment, tuple(read_stages(paths)), most_rewrites)
             write_sweep(sweep)
+        track_sweep(sweep)
     if unfinished := _unfinished(sweep, points, failures):
         lines = "\n".join(f"  {name}: {reason}" for name, reason in unfinished.items())
         resume = _continuation(budget.is_spent, bool(failures))

@@ -21,7 +21,8 @@ from laclip_ray.training.rows import read_rows
 from laclip_ray.training.run import run_training
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import Point
-from laclip_ray.tuning.stages import Stage, read_stage
+from laclip_ray.tuning.stages import Stage, read_stage, read_stages
+from laclip_ray.tuning.tracked import names_of_run, track_stages
 
 
 def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experiment:
@@ -37,6 +38,7 @@ def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experimen
         "train.export_every_epochs": tune.evaluate_every_epochs if tune.halving is None else None,
         # Rewrites do not depend on the run's seed: all runs read those of the experiment.
         "rewrite.output": experiment.rewrite_output,
+        **names_of_run(experiment, point.name, seed),
     }
     return with_overrides(experiment, changes)
 
@@ -82,6 +84,7 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
             money=None if price is None else gpu_hours * price.per_gpu_hour,
         )
         storage.write_json(urls[epoch], vars(stages[epoch]))
+    track_stages(variant, [stage for stage in read_stages(paths, point.name) if stage.seed == seed])
     return [stages[epoch] for epoch in epochs]
 
 

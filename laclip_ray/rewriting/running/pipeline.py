@@ -47,11 +47,13 @@ from laclip_ray.rewriting.running.stages import (
     emit_units,
     shard_row,
 )
+from laclip_ray.rewriting.running.tracked import track_rewriting
 from laclip_ray.rewriting.scoring.meaning_pool import encoder_group, start_meaning_gate
 from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 from laclip_ray.rewriting.storing import store
 from laclip_ray.rewriting.storing.progress_file import ProgressFile
 from laclip_ray.rewriting.tables import WorkUnit
+from laclip_ray.tracking.choice import check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +219,7 @@ def run_rewriting(
         IncompleteError: shards are missing, or captions killed their engines; all other shards are committed.
     """
     output = experiment.rewrite_output
+    check_trackers(experiment.track, experiment.output)
     storage.check_output(output, "rewrite.output", cluster.in_ray_job(), 1, experiment.ray.shared_paths)
     with lease.hold(output, "rewrite.output", "rewrite"):
         with progress.phase("listing the data and what is done"):
@@ -283,6 +286,8 @@ def finish_rewriting(backlog: Backlog, build_engine: BuildEngine, hooks: RunHook
         result.incomplete = shortfall
     elif warning := few_accepted_warning(result.statistics):
         logger.warning("%s", warning)
+    if backlog.units:
+        track_rewriting(backlog, result)
     return result
 
 

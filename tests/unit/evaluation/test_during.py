@@ -14,10 +14,13 @@ from laclip_ray.evaluation.results import IncompleteEvaluationError
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
+from laclip_ray.tracking import choice
+from laclip_ray.tracking.tracker import Outcome
 from laclip_ray.training.paths import RunPaths
 from tests.cases import case
 from tests.unit.conftest import picture, write_tar
 from tests.unit.models.examples import VIT
+from tests.unit.tracking.recording import Recorder
 
 METRIC = "retrieval/own/text_to_image_r1"
 
@@ -93,6 +96,27 @@ def test_a_run_that_is_started_again_measures_only_new_epochs(
         train(followed, tmp_path)
     assert [line["epoch"] for line in lines(experiment)] == [2, 3]
     assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_trackers_get_each_epoch_as_a_step_and_the_results_at_the_end(
+    experiment_with: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorders = [Recorder(), Recorder(last_step=2)]
+    begun = iter(recorders)
+    monkeypatch.setattr(choice, "_build", lambda name: next(begun))
+    experiment = experiment_with()
+    for epochs in (2, 3):
+        with evaluation_during(experiment) as followed:
+            train(followed, tmp_path, epochs)
+    assert [recorder.steps for recorder in recorders] == [[1, 2], [3]]
+    for recorder, count in zip(recorders, (2, 3), strict=True):
+        table = next(call[1] for call in recorder.calls if call[0] == "table")
+        assert [*dict.fromkeys(row[0] for row in table.rows)] == [f"epoch {epoch}" for epoch in range(1, count + 1)]
+        assert recorder.calls[-1] == ("end", Outcome.FINISHED)
+    monkeypatch.setattr(choice, "_build", lambda name: recorders.append(Recorder()))
+    with evaluation_during(experiment):
+        pass
+    assert len(recorders) == 2  # nothing is left to evaluate, so nothing to tell
 
 
 @case("Evaluation", "a set without a result while training", "training ends as it would; the set is named", exit_code=3)

@@ -1,6 +1,5 @@
-"""The choice of captions, vocabularies, notes on losses, names of runs."""
+"""Vocabularies, notes on losses, names of runs."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.run_report.choice import Caption, Draw, choose
 from laclip_ray.run_report.facts import RunFacts, TrainingFacts
 from laclip_ray.run_report.reading import Target
 from laclip_ray.run_report.report import with_different_names
@@ -18,32 +16,6 @@ from laclip_ray.status.outputs import Locations, OutputStatus
 from tests.unit.run_report.stored_runs import line
 
 TEXTS = st.lists(st.text(alphabet="ab c", max_size=8), max_size=80)
-
-
-def captions(count: int, rare: Sequence[int] = ()) -> list[Caption]:
-    """Captions with accepted rewrites, but for the rare ones."""
-    return [
-        Caption(
-            ("shard", str(number), "h"),
-            f"caption {number}",
-            [Draw("cleaned", 0, 0, "text", "looping" if number in rare else None, {})],
-        )
-        for number in range(count)
-    ]
-
-
-@given(st.integers(0, 60), st.integers(0, 30), st.integers(0, 5))
-def test_as_many_captions_as_wanted_are_chosen_each_once(available: int, wanted: int, seed: int) -> None:
-    chosen = choose(captions(available), wanted, seed)
-    assert len(chosen) == min(available, wanted)
-    assert len({caption.key for caption in chosen}) == len(chosen)
-    assert chosen == choose(list(reversed(captions(available))), wanted, seed)
-
-
-@given(st.integers(0, 20))
-def test_a_rare_reason_has_an_example(seed: int) -> None:
-    chosen = choose(captions(200, rare=[17]), 8, seed)
-    assert any(draw.reason == "looping" for caption in chosen for draw in caption.draws)
 
 
 @given(TEXTS)
