@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test test-full unit check format docs figures demo-rewriter models object-store lock clean
+.PHONY: demo test test-full unit check format docs figures demo-rewriter models object-store trackers lock clean
 # Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
 UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
 JOBS ?= $(shell nproc)
@@ -17,11 +17,11 @@ JOBS ?= $(shell nproc)
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
-test: check models object-store ## All tests but the longest
+test: check models object-store trackers ## All tests but the longest
 	$(UNIT) -q -m "not long"
 	$(BIN)/python -m pytest tests/integration -q -m "not long" --durations=25
 
-test-full: check models object-store ## All tests, the longest too, with many examples for each property
+test-full: check models object-store trackers ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
@@ -52,6 +52,9 @@ models: $(READY) | $(UV) ## Small real models for tests, in build/models (45 sec
 object-store: $(READY) | $(UV) ## A real S3 server for tests, in build/object-store
 	@$(BIN)/python -m tests.object_store
 
+trackers: $(READY) | $(UV) ## Packages of experiment trackers for tests, in build/trackers
+	@$(BIN)/python -m tests.tracker_packages
+
 $(UV):
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/python -m pip install --quiet uv
@@ -73,6 +76,10 @@ lock: $(UV) ## Resolve both locks again
 		--no-emit-index-url requirements/models.in --output-file requirements/models.lock
 	$(UV) pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --no-annotate --no-header \
 		--no-emit-index-url requirements/object_store.in --output-file requirements/object_store.lock
+	# Only what the environment lacks.
+	$(UV) pip compile --quiet --upgrade --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+		--constraint requirements/cpu.lock --override requirements/trackers_overrides.txt requirements/trackers.in \
+		| grep --invert-match --line-regexp --fixed-strings --file requirements/cpu.lock > requirements/trackers.lock
 
 clean:
 	rm -rf $(VENV) build demo-output

@@ -29,7 +29,8 @@ class WandbTracker:
         wandb = _load()
         directory = os.environ.get(_DIRECTORY) or run.store or tempfile.mkdtemp(prefix="laclip-wandb-")
         Path(directory).mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("WANDB_DATA_DIR", directory)  # pictures of tables wait there for `wandb sync`
+        # Pictures of tables wait there for `wandb sync`.
+        os.environ.setdefault("WANDB_DATA_DIR", str(Path(directory, "wandb")))
         files = sorted(Path(directory, "wandb").glob(f"*run-*-{run.id}/run-{run.id}.wandb"))
         self._run = wandb.init(
             id=run.id,
