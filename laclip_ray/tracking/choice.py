@@ -12,7 +12,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, TrackConfig, TrackerName
 from laclip_ray.endings.causes import describe
 from laclip_ray.errors import UserError
-from laclip_ray.redaction import redacted, register_environment
+from laclip_ray.redaction import redact, redacted, register_environment
 from laclip_ray.tracking.identity import new_id, run_id
 from laclip_ray.tracking.tracker import RunKind, TrackedRun, Tracker
 from laclip_ray.tracking.trackers import Trackers
@@ -74,9 +74,9 @@ def begin_trackers(
         id=new_id() if {*track.report_to} <= NEEDS_NOTHING else _known_id(output),
         kind=kind,
         project=track.project,
-        name=track.name or experiment.name,
-        group=track.group or experiment.name,
-        tags=track.tags,
+        name=redact(track.name or experiment.name),
+        group=redact(track.group or experiment.name),
+        tags=[redact(tag) for tag in track.tags],
         output=output,
         store=_store(experiment.output),
         config=experiment.as_written(),

@@ -7,11 +7,18 @@ from tests.figures.people_diaries import diaries
 from tests.figures.people_log import log
 from tests.figures.people_pages import pages
 from tests.figures.people_start import starts
+from tests.figures.people_trackers import trackers
 
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
     """The figures of the chosen shows, all without a choice."""
-    areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = ((1, diaries), (2, log), (3, pages), (4, starts))
+    areas: tuple[tuple[int, Callable[[int], Iterator[Figure]]], ...] = (
+        (1, diaries),
+        (2, log),
+        (3, pages),
+        (4, starts),
+        (7, trackers),
+    )
     for show, measure in areas:
         if not shows or show in shows:
             yield from measure(show)

@@ -101,8 +101,9 @@ def test_a_damaged_id_gives_a_new_run(
 
 
 def test_trackers_get_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = begun_run(experiment(str(tmp_path), "wandb"), tmp_path / "train", monkeypatch)
-    text = json.dumps([run.config, run.lineage])
+    url = "https://me:seen-nowhere@host"
+    run = begun_run(experiment(str(tmp_path), "wandb", tags=[url], name=url), tmp_path / "train", monkeypatch)
+    text = json.dumps([run.config, run.lineage, run.name, run.group, run.tags])
     assert "seen-nowhere" not in text
     assert "s3://***@bucket/data" in text
     assert run.lineage["versions"]["torch"]
