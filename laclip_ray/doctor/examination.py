@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 
 from laclip_ray.cluster import Reservation, in_ray_job
-from laclip_ray.config import Experiment, Inputs, RewriteConfig, StreamConfig, TrainConfig, inputs_on_nodes
+from laclip_ray.config import Experiment, Inputs, RewriteConfig, StreamConfig, TrackConfig, TrainConfig, inputs_on_nodes
 from laclip_ray.doctor import models, ports, space, stores, versions
 from laclip_ray.doctor.engines import check_engine_arguments
 from laclip_ray.doctor.locks import Lock, read_lock
@@ -13,6 +13,7 @@ from laclip_ray.doctor.machines import Machine, this_machine
 from laclip_ray.doctor.ray_cluster import Cluster
 from laclip_ray.doctor.results import Check, Finding, Result, passed, run_checks
 from laclip_ray.ray_start import check_temporary_directory
+from laclip_ray.tracking.choice import check_trackers
 from laclip_ray.versions import package_versions
 
 _IMPORT_S, _STORE_S = 300.0, 120.0
@@ -28,7 +29,8 @@ def examine(experiment: Experiment, with_cluster: bool, begun: Callable[[str], N
         begun: called with the name of each check that begins.
     """
     here = Here()
-    checks = [*version_checks(here), *store_checks(experiment), *model_checks(experiment)]
+    trackers = tracker_check(experiment.track, experiment.output)
+    checks = [*version_checks(here), trackers, *store_checks(experiment), *model_checks(experiment)]
     if not os.environ.get("RAY_ADDRESS"):
         checks += local_checks(bool(experiment.ray.dashboard), here)
     if not with_cluster:
@@ -72,6 +74,16 @@ def version_checks(here: Here) -> list[Check]:
         Check("Python", lambda: versions.check_python(here.machine, here.lock), remedy),
         Check("packages", lambda: versions.check_packages(here.machine, here.lock), remedy),
     ]
+
+
+def tracker_check(track: TrackConfig, output: str) -> Check:
+    """The packages, credentials and directories of trackers on this machine."""
+
+    def check() -> Finding:
+        check_trackers(track, output)
+        return passed(", ".join(track.report_to) or "none")
+
+    return Check("trackers", check, "Correct track.report_to", _IMPORT_S)
 
 
 def outputs_of(experiment: Experiment) -> dict[str, str]:

@@ -21,6 +21,7 @@ from laclip_ray.doctor.examination import examine
 from laclip_ray.doctor.locks import Lock
 from laclip_ray.doctor.results import Result
 from laclip_ray.rewriting.engines import arguments
+from laclip_ray.tracking import choice
 from tests.cases import case
 from tests.integration.conftest import MODEL
 from tests.unit.conftest import write_tar
@@ -156,6 +157,11 @@ def missing_temporary_directory(patch: pytest.MonkeyPatch, tmp_path: Path) -> li
     return []
 
 
+def missing_tracker(patch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    patch.setattr(choice, "find_spec", lambda name: None)
+    return ["track.report_to=trackio"]
+
+
 def run(config: str, overrides: Sequence[str], with_cluster: bool = False) -> dict[str, Result]:
     """The results by name."""
     results = examine(load_experiment(config, overrides), with_cluster)
@@ -185,6 +191,7 @@ def run(config: str, overrides: Sequence[str], with_cluster: bool = False) -> di
         (bad_engine_argument, {"engine arguments"}, "max_model_len: no such value"),
         (low_disk, {"free disk"}, "cannot spill there"),
         (small_shared_memory, {"shared memory"}, "so Ray keeps its objects on disk"),
+        (missing_tracker, {"trackers"}, "pip install 'laclip-ray[trackio]'"),
         (missing_temporary_directory, {"Ray's directory"}, "Set RAY_TMPDIR to a shorter directory"),
     ],
 )
