@@ -1,1 +1,1 @@
-"""What a person sees while a verb works: a moving status or a plain line now and then. Other lines go to a log."""
+"""Shows people the progress of a verb: a moving status or plain lines. Lines of libraries go to a log."""

@@ -32,9 +32,9 @@ class RewritingState:
     driver: Rewriting
     pace: Pace = field(default_factory=Pace)
     units: dict[str, UnitDrawn] = field(default_factory=dict)
-    """Units that engines draw, or have drawn and nobody has committed."""
+    """Units that engines draw, or have drawn, before their commit."""
     settled: deque[str] = field(default_factory=lambda: deque(maxlen=_SETTLED_KEPT))
-    """Units that were committed lately. An engine's message about them may arrive late."""
+    """Recently committed units. An engine's message about them may arrive late."""
     engines: dict[str, EngineWork] = field(default_factory=dict)
 
     @property
@@ -87,17 +87,17 @@ class CountState:
 
 @dataclass
 class OpenPhase:
-    """A phase that has not ended."""
+    """A running phase."""
 
     text: str
     began_s: float
 
 
 class Board:
-    """Takes messages, and holds what is known."""
+    """The newest state of everything that messages tell of."""
 
     def __init__(self, began_s: float) -> None:
-        """Know nothing; the verb began at `began_s`."""
+        """Start empty; the verb began at `began_s`."""
         self.began_s = began_s
         self.phases: dict[str, OpenPhase] = {}
         """Running ones, in the order of their begin."""
@@ -148,7 +148,7 @@ class Board:
             self._take_training(message, now_s)
 
     def _phase_of(self, start: EngineStart) -> Phase:
-        """An engine's start as a phase. Engines are numbered in the order in which they are heard of."""
+        """An engine's start as a phase. Engines are numbered by their first message."""
         number = self._engine_numbers.setdefault(start.engine, len(self._engine_numbers) + 1)
         # A later engine takes the place of a dead one.
         of = f"engine {number} of {start.engines}" if number <= start.engines else f"engine {number}"

@@ -1,8 +1,8 @@
 """Send the lines of libraries to a log file, and keep the terminal for ours.
 
 Ray prints the lines of its workers, vLLM and torch print their own, some from C++. While a capture is open, file
-descriptors 1 and 2 are the log file, `sys.stdout` and `sys.stderr` sort lines, and `terminal.out()` and `err()` are
-what they were. Forwarded progress messages do not reach the file.
+descriptors 1 and 2 are the log file, `sys.stdout` and `sys.stderr` sort lines, and `terminal.out()` and `err()` still
+reach the person. Forwarded progress messages do not reach the file.
 
 The file begins in the temporary directory. Once work has begun it moves to `OUTPUT/logs/`; at a URL it is put there
 whole, now and then and at the end. A capture whose work never began, and that ended well, leaves no file.
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 LOGS_DIRECTORY = "logs"
 """Below the output of a verb."""
 _LINES_KEPT = 20
-"""Newest lines of each process that are shown when it fails."""
+"""Newest lines kept of each process, shown when it fails."""
 _PROCESSES_KEPT = 512
 _UPLOAD_PERIOD_S = 300.0
 _UPLOAD_LIMIT_BYTES = 64 * 2**20
@@ -62,7 +62,7 @@ class _Sorter(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Lines are taken whole, so there is nothing to do."""
+        """Do nothing: lines are taken whole."""
 
     def end(self) -> None:
         """Take an unfinished line."""
@@ -134,7 +134,7 @@ class Capture:
                 os.dup2(saved_err, 2)
 
     def settle(self, output: str) -> None:
-        """Move the file to the logs of an output. Called again, it does nothing."""
+        """Move the file to the logs of an output; only the first call does."""
         with self._lock, self._tried():
             if self.url is not None:
                 return
@@ -153,7 +153,7 @@ class Capture:
             self.url = url
 
     def upload(self, is_end: bool = False) -> None:
-        """Put the file at its URL if that is due."""
+        """Put the file at its URL if it is time."""
         if self.url is None or storage.is_local(self.url):
             return
         is_due = time.monotonic() - self._uploaded_s >= _UPLOAD_PERIOD_S
@@ -182,8 +182,8 @@ class Capture:
             texts: of the error and its causes. A process whose pid they name has failed.
 
         Returns:
-            By process. If the texts name no process, those of the one that last printed an error;
-            else the newest of all.
+            By process. If the texts name no process, the process that last printed an
+            error; else the newest lines of all.
         """
         named = {pid for text in texts for pid in re.findall(r"\bpid[=: ]+(\d+)", text)}
         with self._lock:

@@ -1,4 +1,4 @@
-"""The rate of work that is counted now and then, and the time that the rest will take."""
+"""The rate of counted work, and the time for the rest."""
 
 from collections import deque
 
@@ -24,13 +24,13 @@ class Pace:
         if self._counts and done < self._counts[-1][1]:
             self._counts.clear()
         if len(self._counts) == 1 and done == self._counts[0][1]:
-            self._counts.clear()  # nothing is done yet: an engine or a worker still starts
+            self._counts.clear()  # an engine or a worker still starts
         self._counts.append((now_s, done))
         while len(self._counts) > 2 and self._counts[1][0] <= now_s - _WINDOW_S:
             self._counts.popleft()
 
     def per_s(self, now_s: float) -> float | None:
-        """The rate; it falls while nothing is done. None: not known yet.
+        """The rate; it falls while no work is done. None: not known yet.
 
         >>> pace = Pace()
         >>> pace.add(10, 0.0)

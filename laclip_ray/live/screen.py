@@ -30,7 +30,7 @@ _SHORTEST_SHOWN_S = 0.5
 
 
 class Screen:
-    """Takes messages from any thread, and shows what they say on standard error."""
+    """Takes messages from any thread, and shows their content on standard error."""
 
     def __init__(
         self, is_quiet: bool = False, is_plain: bool = False, clock: Callable[[], float] = time.monotonic
@@ -38,7 +38,7 @@ class Screen:
         """Prepare.
 
         Args:
-            is_quiet: show nothing.
+            is_quiet: print no line.
             is_plain: show plain lines on a terminal too, between the lines of a `--debug` run.
             clock: gives seconds.
         """

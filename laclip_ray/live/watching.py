@@ -24,7 +24,7 @@ def last_capture() -> Capture | None:
 
 @contextmanager
 def watch(verb: str, output: str | None, is_quiet: bool = False, shows_all: bool = False) -> Iterator[None]:
-    """Show what a verb does while the body runs.
+    """Show the progress of a verb while the body runs.
 
     A Ray that the body starts or joins is left at its end, so the last lines of Ray reach the log too.
 

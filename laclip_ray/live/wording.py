@@ -108,7 +108,7 @@ def _training_line(state: TrainingState, now_s: float, is_named: bool) -> Line:
 
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
-    """The numbers of a line of metrics, as far as they are there."""
+    """The numbers of a line of metrics, if present."""
     shown = _TRAINING_NUMBERS + (_RUN_NUMBERS if "rewritten_shards" in row else ())
     return [text.format(value) for name, text in shown if (value := _number(row.get(name))) is not None]
 

@@ -1,12 +1,11 @@
-"""What a run is doing, told to whoever watches it.
+"""Progress messages of a run, from any of its processes to the watcher of its driver.
 
     engine actor, training worker --(a marked line in its log, which Ray forwards)--> driver --> watcher
 
-Code that works calls `tell`. In the driver, a watcher such as the live status listens. A process of the cluster that
-was told to forward prints each message as a marked line, and the driver's watcher reads it there. Without a watcher
-nothing happens, so libraries and tests need none.
+Code calls `tell`. In the driver, the live status watches. Another process forwards: it prints each message as a marked
+line, and the driver's watcher finds it among the lines that Ray forwards. Without a watcher, `tell` does nothing.
 
-Not covered: the truth of a run. Messages may be lost with a process; files in the output say what was done.
+Not covered: the truth of a run. Messages may be lost with a process; files in the output are the record.
 """
 
 import json

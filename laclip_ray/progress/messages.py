@@ -14,7 +14,7 @@ class WorkBegan:
 
 @dataclass(frozen=True)
 class Phase:
-    """A step before or between the work that is counted, such as listing data."""
+    """A step before or between counted work, such as listing data."""
 
     key: str
     """Tells phases apart that run at the same time."""
@@ -53,16 +53,16 @@ class EngineWork:
     units: Mapping[str, UnitDrawn]
     """Units in flight, by `prompt set/shard`."""
     slots: int
-    """Rewrites wanted, of captions that are done."""
+    """Rewrites wanted for finished captions."""
     accepted: int
-    """Of these, the ones that the checks beside the engine accept."""
+    """How many of them the checks beside the engine accept."""
     prompt_tokens: int
     cached_tokens: int
 
 
 @dataclass(frozen=True)
 class Rewriting:
-    """What the driver knows of rewriting."""
+    """The driver's counts of rewriting."""
 
     units: int
     """Shards x prompt sets."""
@@ -73,7 +73,7 @@ class Rewriting:
     sets: int
     """Number of prompt sets."""
     unit: str | None = None
-    """The unit that was committed or given up just now."""
+    """The unit just committed or given up."""
     spent: str = ""
     """GPU-hours or money spent, and the budget; empty without a budget."""
     failed: int = 0
