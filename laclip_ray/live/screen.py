@@ -61,7 +61,7 @@ class Screen:
         """Show the board while the body runs. Inside a capture: it uses the streams of `terminal`."""
         if self._is_quiet:
             yield
-        elif terminal.err().isatty() and not self._is_plain:
+        elif not self._is_plain and _moves(terminal.err()):
             with self._live():
                 yield
         else:
@@ -129,6 +129,11 @@ class Screen:
     def _print(self, line: str) -> None:
         if not self._is_quiet:
             print(line, file=terminal.err(), flush=True)
+
+
+def _moves(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and not Console(file=stream).is_dumb_terminal
 
 
 _SPINNER = Spinner("dots")

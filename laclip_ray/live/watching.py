@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from laclip_ray import progress
+from laclip_ray.errors import UserError
 from laclip_ray.live.capture import Capture
 from laclip_ray.live.screen import Screen
 from laclip_ray.progress.messages import Message, WorkBegan
@@ -31,7 +32,7 @@ def watch(verb: str, output: str | None, is_quiet: bool = False, shows_all: bool
     Args:
         verb: names the log file.
         output: directory or URL whose `logs/` gets the log once work has begun. None: the log stays in the temporary
-            directory, and only if the verb fails.
+            directory, and only after an error other than bad input.
         is_quiet: show no status.
         shows_all: the lines of libraries also reach the terminal.
     """
@@ -48,19 +49,23 @@ def watch(verb: str, output: str | None, is_quiet: bool = False, shows_all: bool
 
     capture = _last.capture = Capture(verb, take, shows_all)
     was_connected = _is_connected()
-    has_failed = True
+    keeps = False
     try:
         with capture.open(), screen.open(), progress.watched_by(take):
             try:
                 yield
-                has_failed = False
             finally:
                 if not was_connected and _is_connected():
                     import ray
 
                     ray.shutdown()
+    except UserError:
+        raise  # nothing was started
+    except Exception:
+        keeps = True
+        raise
     finally:
-        capture.close(keeps=has_failed)
+        capture.close(keeps)
 
 
 def _is_connected() -> bool:
