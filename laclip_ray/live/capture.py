@@ -201,7 +201,7 @@ class Capture:
 
     def _take(self, line: str) -> None:
         """Sort one line."""
-        text = clean(_ESCAPES.sub("", line.rstrip("\r")))
+        text = clean(_ESCAPES.sub("", line.replace("\r", "")))  # progress bars return to the line's start
         if (message := message_in(text)) is not None:
             self._on_message(message)
             return
