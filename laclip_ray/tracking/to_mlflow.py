@@ -138,10 +138,12 @@ def _local_address(store: str | None) -> str:
 
 def _load() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)  # else a new store tells each step of its making
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else a server that is away, each retry
     return mlflow
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from laclip_ray.config import Experiment
+from laclip_ray.config import Experiment, TrackConfig, with_overrides
 from laclip_ray.tracking.choice import begin_trackers
 from laclip_ray.tracking.tracker import Cell, Outcome, Table
 from laclip_ray.tuning.comparison import best_point
@@ -14,10 +14,22 @@ from laclip_ray.tuning.stages import Stage
 _FIXED = ("point", "seed", "epoch", "p_effective", "images", "gpu_hours")
 
 
-def names_of_run(experiment: Experiment, point: str, seed: int) -> dict[str, Any]:
-    """Settings that name a run of a sweep in trackers, and group it with the others."""
-    name = experiment.track.name or experiment.name
-    return {"track.name": f"{name}-{point}-seed{seed}", "track.group": experiment.track.group or f"{name}-tune"}
+def names_of_run(track: TrackConfig, experiment: str, point: str, seed: int) -> dict[str, Any]:
+    """Settings that name a run of a sweep in trackers, and group it with the others.
+
+    Args:
+        track: of the sweep.
+        experiment: its name.
+        point: the point's name.
+        seed: of the run.
+    """
+    name = track.name or experiment
+    return {"track.name": f"{name}-{point}-seed{seed}", "track.group": group_of_sweep(track, experiment)}
+
+
+def group_of_sweep(track: TrackConfig, experiment: str) -> str:
+    """The group of a sweep's runs in trackers."""
+    return track.group or f"{track.name or experiment}-tune"
 
 
 def track_stages(experiment: Experiment, stages: Sequence[Stage]) -> None:
@@ -38,9 +50,11 @@ def track_stages(experiment: Experiment, stages: Sequence[Stage]) -> None:
 
 def track_sweep(sweep: Sweep) -> None:
     """Tell trackers all runs of a sweep so far, and its best point."""
-    experiment = sweep.experiment
-    if not experiment.track.report_to or not sweep.stages:
+    if not sweep.experiment.track.report_to or not sweep.stages:
         return
+    experiment = with_overrides(
+        sweep.experiment, {"track.group": group_of_sweep(sweep.experiment.track, sweep.experiment.name)}
+    )
     trackers = begin_trackers(experiment, "tune", experiment.tune_output, {"rewrites": sweep.rewrites})
     trackers.table(lambda: stages_table(sweep.stages))
     trackers.summary({f"best/{metric}": value for metric, value in best_means(sweep).items()})

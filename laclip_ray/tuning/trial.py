@@ -38,7 +38,7 @@ def run_experiment(experiment: Experiment, point: Point, seed: int) -> Experimen
         "train.export_every_epochs": tune.evaluate_every_epochs if tune.halving is None else None,
         # Rewrites do not depend on the run's seed: all runs read those of the experiment.
         "rewrite.output": experiment.rewrite_output,
-        **names_of_run(experiment, point.name, seed),
+        **names_of_run(experiment.track, experiment.name, point.name, seed),
     }
     return with_overrides(experiment, changes)
 

@@ -55,6 +55,7 @@ def test_the_evaluations_of_a_run_join_its_training(sweep: Sweep, recorder: Reco
 
 def test_the_sweep_is_a_run_with_a_row_for_each_stage(sweep: Sweep, recorder: Recorder) -> None:
     track_sweep(sweep)
+    assert (recorder.calls[0][1].label, recorder.calls[0][1].group) == ("stored-tune", "stored-tune")
     table = recorder.calls[1][1]
     assert len(table.rows) == len(sweep.stages) == 6
     assert table.columns[-1] == "zero-shot/world/mean_per_class"
