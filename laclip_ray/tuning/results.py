@@ -186,12 +186,14 @@ def sweep_page(sweep: Sweep) -> Page:
 
 
 def result_of(sweep: Sweep) -> str:
-    """The best complete point; empty without one."""
+    """The best complete point, beside those it is compared with; empty without one."""
     values = sweep.values(sweep.metric) if sweep.metrics else {}
     if not values:
         return ""
     best = best_point(values)
-    return f"{full_name(sweep.metric)} {_percent(mean_interval([*values[best].values()]))} % at {best}"
+    points = [best, *(baseline for baseline in sweep.baselines if baseline != best)]
+    shown = (f"{_percent(mean_interval([*values[point].values()]))} % at {point}" for point in points)
+    return f"{full_name(sweep.metric)} {', '.join(shown)}"
 
 
 def sweep_sections(sweep: Sweep) -> list[Section]:
@@ -267,8 +269,11 @@ def _differences_table(sweep: Sweep, baseline: str) -> Table:
 
 
 def _rankings_table(sweep: Sweep) -> Table:
+    """The rankings by epoch; without rows if only the final epoch was measured, whose order agrees with itself."""
     by_metric = {full_name(metric): rankings(sweep, metric) for metric in sweep.shown_metrics}
-    lines = zip(*by_metric.values(), strict=True)
+    lines = [*zip(*by_metric.values(), strict=True)]
+    if len(lines) < 2:
+        lines = []
     return Table(
         "How well the order of the points agrees with the final one (Kendall's tau: 1 is the same order, 0 is chance)",
         ("epoch", "images a run", *by_metric),

@@ -10,7 +10,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, load_experiment, parse_experiment
 from laclip_ray.errors import UserError
 from laclip_ray.tuning.paths import SweepPaths
-from laclip_ray.tuning.results import Sweep, objective_metric, pairing, write_sweep
+from laclip_ray.tuning.results import Sweep, objective_metric, pairing, sweep_sections, write_sweep
 from laclip_ray.tuning.space import Point
 from laclip_ray.tuning.stages import Stage, read_stages
 
@@ -73,6 +73,12 @@ def test_clip_and_the_paper_s_choice_are_the_baselines(sweep: Sweep) -> None:
     against_clip, against_paper = sweep.verdicts()
     assert "p0.8 is best" in against_clip
     assert "no point is better than p0.8" in against_paper
+
+
+def test_only_several_measured_epochs_are_ranked(sweep: Sweep) -> None:
+    assert any(table.caption.startswith("How well") for table in sweep_sections(sweep)[0].tables)
+    last = Sweep(sweep.experiment, tuple(sweep.finished), rewrites=4)
+    assert not any(table.caption.startswith("How well") for table in sweep_sections(last)[0].tables)
 
 
 def test_pairs_have_less_variance_if_seeds_differ_more_than_points(sweep: Sweep) -> None:
