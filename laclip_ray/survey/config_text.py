@@ -110,6 +110,7 @@ def _rewrite_lines(gpus: int) -> Sequence[tuple[str, str]]:
 
 def _training_lines(facts: Facts, settings: Settings, gpus: int) -> Sequence[tuple[str, str]]:
     steps = f"about {settings.steps_per_epoch:,} steps an epoch"
+    end = "; a worker a GPU" if gpus else "; few epochs, for a CPU" if settings.has_few_epochs else ""
     model = ("ViT-B-32", "the paper's: laclip_vit_s16, laclip_vit_b16")
     if not gpus:
         model = (CPU_CLIP, "small, for a CPU; on a GPU ViT-B-32")
@@ -118,7 +119,7 @@ def _training_lines(facts: Facts, settings: Settings, gpus: int) -> Sequence[tup
     intervals = f"log_every_steps: {settings.log_every_steps}, checkpoint: {{every_steps: {settings.checkpoint_steps}}}"
     return [
         (f"model: {{name: {model[0]}}}", model[1]),
-        (f"train: {{{sizes},", f"{steps}; {'a worker a GPU' if gpus else 'few epochs, for a CPU'}"),
+        (f"train: {{{sizes},", f"{steps}{end}"),
         (f"  {rates},", ""),
         (f"  {intervals}}}", ""),
         *_evaluation_lines(facts, settings),

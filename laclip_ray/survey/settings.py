@@ -41,6 +41,8 @@ class Settings:
     batch_size: int
     workers: int
     epochs: int
+    has_few_epochs: bool
+    """Fewer than the paper's, for a try on a CPU."""
     learning_rate: float
     warmup_epochs: float
     log_every_steps: int
@@ -84,6 +86,7 @@ def settings_for(samples: int, gpus: int, has_split: bool = False) -> Settings:
         batch_size=batch,
         workers=workers,
         epochs=epochs,
+        has_few_epochs=epochs < _epochs(samples),
         learning_rate=5e-4 if batch <= SMALL_BATCH else 1e-3,
         warmup_epochs=round(warmup, 1),
         log_every_steps=max(1, min(10, steps // 4)),
