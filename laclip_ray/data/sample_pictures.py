@@ -1,6 +1,7 @@
 """Small copies of the pictures of chosen samples, read from the data.
 
-Guarantees: at most `ROWS` rows of each shard are read. No picture is fetched from a host on the web.
+Guarantees: at most `ROWS` rows of each shard are read, unless the caller asks for more. No picture is fetched from a
+host on the web.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ _MOST_SHARDS = 5_000
 
 
 def pictures_of(
-    data: DataConfig, output: str, wanted: Sequence[PlacedKey], shards: int
+    data: DataConfig, output: str, wanted: Sequence[PlacedKey], shards: int, rows: int = ROWS
 ) -> tuple[dict[PlacedKey, bytes], list[str]]:
     """Small copies of the pictures of samples.
 
@@ -36,6 +37,7 @@ def pictures_of(
         output: `output` of the experiment; the dataset index may be there.
         wanted: the samples.
         shards: of the dataset, about.
+        rows: of each shard that are read, at most.
 
     Returns:
         The pictures found, as JPEG files, empty for one that cannot be decoded; and notes on what is missing.
@@ -57,7 +59,7 @@ def pictures_of(
             continue
         keys = {(key[1], key[2]): key for key in wanted if key[0] == name}
         try:
-            remote += _read(shard, data, keys, found)
+            remote += _read(shard, data, keys, found, rows)
         except (ShardUnreadableError, UserError, OSError) as error:
             notes.append(f"The pictures of {name} are not shown: {_text_of(error)}")
     if remote:
@@ -70,11 +72,11 @@ def _text_of(error: Exception) -> str:
 
 
 def _read(
-    shard: Shard, data: DataConfig, keys: Mapping[tuple[str, str], PlacedKey], found: dict[PlacedKey, bytes]
+    shard: Shard, data: DataConfig, keys: Mapping[tuple[str, str], PlacedKey], found: dict[PlacedKey, bytes], rows: int
 ) -> int:
     """Read the pictures of one shard into `found`; the number of those on other hosts."""
     remote, left = 0, len(keys)
-    for sample in islice(read_samples(shard, data, with_images=True), ROWS):
+    for sample in islice(read_samples(shard, data, with_images=True), rows):
         key = keys.get((sample.id, sample.caption_hash))
         if key is None:
             continue

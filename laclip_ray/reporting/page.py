@@ -102,11 +102,18 @@ class Page:
 def render_page(page: Page) -> str:
     """Render a page as a complete HTML document."""
     sections = [section for section in page.sections if not section.is_empty]
-    text = source("gallery.js") if any(section.gallery is not None for section in sections) else ""
-    script, policy = Markup(text), Markup(_policy(text))  # noqa: S704 - a file of this package
+    script, policy = gallery_script(any(section.gallery is not None for section in sections))
     return render("page.html.jinja", page=page, sections=sections, script=script, script_policy=policy)
 
 
-def _policy(script: str) -> str:
-    """What the content policy lets run: the script, by its hash; nothing without one."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" if script else "'none'"
+def gallery_script(is_needed: bool) -> tuple[Markup, Markup]:
+    """The script of a gallery's filter, and what the content policy lets run: the script, by its hash.
+
+    Args:
+        is_needed: whether the page has a gallery. If not, there is no script, and nothing may run.
+    """
+    if not is_needed:
+        return Markup(""), Markup("'none'")
+    text = source("gallery.js")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Markup(text), Markup(f"'sha256-{digest}'")  # noqa: S704 - a file of this package

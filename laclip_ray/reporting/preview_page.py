@@ -7,29 +7,9 @@ Not covered: choosing the captions, or computing the numbers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from laclip_ray.reporting.page import Table
+from laclip_ray.reporting.gallery import Gallery
+from laclip_ray.reporting.page import Table, gallery_script
 from laclip_ray.reporting.templates import render
-
-
-@dataclass(frozen=True)
-class ShownDraw:
-    """A text that the model wrote, and what became of it."""
-
-    text: str | None
-    """None: the model wrote none."""
-    reason: str | None
-    """Why it was refused. None: accepted."""
-    about: tuple[str, ...] = ()
-    """Further facts, such as its scores."""
-
-
-@dataclass(frozen=True)
-class ShownCaption:
-    """A caption, and its draws by prompt set."""
-
-    id: str
-    caption: str
-    draws: Mapping[str, Sequence[ShownDraw]]
 
 
 @dataclass(frozen=True)
@@ -60,11 +40,13 @@ class PreviewPage:
     tables: Sequence[Table]
     notes: Sequence[str]
     """What the numbers do not say."""
-    captions: Sequence[ShownCaption]
+    gallery: Gallery
+    """The captions with all draws."""
     settings: Sequence[tuple[str, str]]
     versions: Mapping[str, str]
 
 
 def render_preview(page: PreviewPage) -> str:
     """Render a page as a complete HTML document. Characters that UTF-8 cannot encode become `?`."""
-    return render("preview.html.jinja", page=page)
+    script, policy = gallery_script(bool(page.gallery.cards))
+    return render("preview.html.jinja", page=page, script=script, script_policy=policy)

@@ -26,7 +26,8 @@ from laclip_ray import cluster, storage
 from laclip_ray.config import Experiment, RewriteConfig
 from laclip_ray.data.dataset_index import beside
 from laclip_ray.data.preview import check_first_rows
-from laclip_ray.data.records import Sample, Shard
+from laclip_ray.data.records import Sample, Shard, hash_caption
+from laclip_ray.data.sample_pictures import PlacedKey
 from laclip_ray.data.shard_table import ShardsByName, ShardTable
 from laclip_ray.data.shards import list_shards
 from laclip_ray.errors import IncompleteError, UserError
@@ -83,8 +84,15 @@ class PreviewedCaption:
 
     id: str
     caption: str
+    shard: str
+    """The name of the shard that it was drawn from."""
     draws: Mapping[str, tuple[PreviewDraw, ...]]
     """By prompt set, in the order of slot and attempt."""
+
+    @property
+    def key(self) -> PlacedKey:
+        """What tells its sample from all others."""
+        return self.shard, self.id, hash_caption(self.caption)
 
 
 @dataclass(frozen=True)
@@ -272,8 +280,8 @@ def _captions_of(sample: CaptionSample, made: Mapping[str, pa.Table]) -> tuple[P
             scores = {key: row[key] for key in (*MEANING_SCORES, LOG_PROBABILITY) if row[key] is not None}
             draws[row["row"]][name].append(PreviewDraw(row["draw"], row["attempt"], row["text"], row["reason"], scores))
     return tuple(
-        PreviewedCaption(key, caption, {name: tuple(of_set) for name, of_set in of_caption.items()})
-        for (key, caption), of_caption in zip(sample.captions, draws, strict=True)
+        PreviewedCaption(key, caption, shard, {name: tuple(of_set) for name, of_set in of_caption.items()})
+        for (key, caption), shard, of_caption in zip(sample.captions, sample.shard_names, draws, strict=True)
     )
 
 

@@ -2,12 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from laclip_ray.data.sample_pictures import PlacedKey
 from laclip_ray.redaction import redact
+from laclip_ray.reporting.gallery import Gallery, Rewrite, RewrittenSample
 from laclip_ray.reporting.page import Table
-from laclip_ray.reporting.preview_page import PreviewPage, ShownCaption, ShownDraw, ShownShare
+from laclip_ray.reporting.preview_page import PreviewPage, ShownShare
 from laclip_ray.rewriting.engines.work import EngineWork
 from laclip_ray.rewriting.forecasting.estimate import Cost
-from laclip_ray.rewriting.forecasting.preview import Preview, PreviewDraw, PreviewedCaption, PreviewPlan
+from laclip_ray.rewriting.forecasting.preview import (
+    Preview,
+    PreviewDraw,
+    PreviewedCaption,
+    PreviewPlan,
+)
 from laclip_ray.rewriting.forecasting.preview_forecast import Forecast, total_work
 from laclip_ray.rewriting.forecasting.preview_outcome import Outcome, advice, outcome_of, outcomes_of
 from laclip_ray.rewriting.prices import Spending, cost_per_thousand
@@ -21,7 +28,14 @@ ALL = "all"
 """The row of all prompt sets together."""
 
 
-def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forecast) -> PreviewPage:
+def preview_page(
+    name: str,
+    plan: PreviewPlan,
+    preview: Preview,
+    expected: Forecast,
+    pictures: Mapping[PlacedKey, bytes] | None = None,
+    notes: Sequence[str] = (),
+) -> PreviewPage:
     """The content of a preview's page.
 
     Args:
@@ -29,8 +43,11 @@ def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forec
         plan: of the preview.
         preview: its outcome.
         expected: for the whole dataset.
+        pictures: of the captions, by their keys. None: the captions have none.
+        notes: on missing pictures.
     """
     outcomes = all_outcomes(preview)
+    pictures = pictures or {}
     return PreviewPage(
         title=f"Preview of {name}",
         introduction=[sample_sentence(plan, preview), left_out_sentence(preview), _model_sentence(plan, preview)],
@@ -39,8 +56,8 @@ def preview_page(name: str, plan: PreviewPlan, preview: Preview, expected: Forec
         refusals=[_refusals(outcomes)] if outcomes[ALL].refused else [],
         figures=[*figures(plan, preview, expected).items()],
         tables=[_tokens(preview, expected), *([_costs(expected)] if has_cost_table(expected) else [])],
-        notes=[note.replace("`", "") for note in expected.notes],
-        captions=[_caption(caption) for caption in preview.captions],
+        notes=[note.replace("`", "") for note in (*expected.notes, *notes)],
+        gallery=Gallery.of([_sample(caption, pictures) for caption in preview.captions]),
         settings=[(key, redact(value)) for key, value in _settings(plan, preview).items()],
         versions=package_versions(),
     )
@@ -215,13 +232,15 @@ def _money(amount: float | None) -> str:
     return "no price set" if amount is None else f"{amount:,.2f}"
 
 
-def _caption(caption: PreviewedCaption) -> ShownCaption:
-    return ShownCaption(caption.id, caption.caption, {name: _draws(draws) for name, draws in caption.draws.items()})
-
-
-def _draws(draws: Sequence[PreviewDraw]) -> list[ShownDraw]:
-    slots = len({draw.slot for draw in draws})
-    return [ShownDraw(draw.text, draw.reason, (*_label(draw, slots), *score_texts(draw))) for draw in draws]
+def _sample(caption: PreviewedCaption, pictures: Mapping[PlacedKey, bytes]) -> RewrittenSample:
+    rewrites = tuple(
+        Rewrite(
+            name, draw.text or "", draw.reason, (*_label(draw, len({each.slot for each in draws})), *score_texts(draw))
+        )
+        for name, draws in caption.draws.items()
+        for draw in draws
+    )
+    return RewrittenSample(caption.id, pictures.get(caption.key), caption.caption, rewrites)
 
 
 def _label(draw: PreviewDraw, slots: int) -> list[str]:

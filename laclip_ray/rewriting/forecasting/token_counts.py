@@ -45,6 +45,8 @@ class CaptionSample:
     """Usable captions, each counted once per shard."""
     captions: tuple[tuple[str, str], ...]
     """(id, caption) of some of the distinct captions."""
+    shard_names: tuple[str, ...] = ()
+    """The shard of each of `captions`."""
     listed_rows: int | None = None
     """Rows of these shards as they are listed; None if the list does not tell. A row with a list of captions is several
     samples (`data.captions: all`)."""
@@ -91,7 +93,7 @@ def sample_captions(
     readable = (shard for shard in shards if not shard.defect)
     chosen = heapq.nsmallest(shard_count, readable, key=lambda shard: hash64("estimate_shard", seed, shard.name))
 
-    def read(shard: Shard) -> tuple[Counter[str], list[tuple[int, str, str]]]:
+    def read(shard: Shard) -> tuple[Counter[str], list[tuple[int, str, str, str]]]:
         try:
             samples = list(read_samples(shard, data, with_images=False))
         except ShardUnreadableError:
@@ -104,7 +106,7 @@ def sample_captions(
             if outcome == DRAWN:
                 first_ids.setdefault(sample.caption, sample.id)
         return Counter(described["outcome"]), [
-            (hash64("estimate_caption", seed, shard.name, sample_id), sample_id, caption)
+            (hash64("estimate_caption", seed, shard.name, sample_id), sample_id, caption, shard.name)
             for caption, sample_id in first_ids.items()
         ]
 
@@ -117,7 +119,8 @@ def sample_captions(
         shards=len(chosen),
         rows=outcomes.total(),
         distinct=sum(len(entries) for _, entries in parts),
-        captions=tuple((sample_id, caption) for _, sample_id, caption in drawn),
+        captions=tuple((sample_id, caption) for _, sample_id, caption, _ in drawn),
+        shard_names=tuple(shard for *_, shard in drawn),
         listed_rows=sum(listed) if len(listed) == len(chosen) else None,
         not_rewritten={reason: count for reason, count in outcomes.items() if reason != DRAWN},
     )
