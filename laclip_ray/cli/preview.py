@@ -15,7 +15,7 @@ from laclip_ray.cli.working import working
 from laclip_ray.printable import printable_line
 
 if TYPE_CHECKING:
-    from laclip_ray.config import Experiment
+    from laclip_ray.config import DataConfig
     from laclip_ray.data.sample_pictures import PlacedKey
     from laclip_ray.rewriting.forecasting.preview import Preview, PreviewPlan
     from laclip_ray.rewriting.forecasting.preview_forecast import Forecast
@@ -45,7 +45,7 @@ def preview_rewrites(
         plan = plan_preview(experiment, captions, seed)
         preview = run_preview(plan)
         expected = forecast(plan, preview)
-        pictures, notes = _pictures(experiment, plan, preview)
+        pictures, notes = _pictures(experiment.data, experiment.output, plan, preview)
         content = preview_page(experiment.name, plan, preview, expected, pictures, notes)
         storage.write_bytes(url, render_preview(content).encode())
         rest_s = time.monotonic() - preview.started_at_s
@@ -58,7 +58,7 @@ def preview_rewrites(
 
 
 def _pictures(
-    experiment: "Experiment", plan: "PreviewPlan", preview: "Preview"
+    data: "DataConfig", output: str, plan: "PreviewPlan", preview: "Preview"
 ) -> "tuple[dict[PlacedKey, bytes], list[str]]":
     """The pictures of the captions, as far as they lie on this machine or at the beginning of their shards."""
     from laclip_ray import storage
@@ -66,8 +66,8 @@ def _pictures(
 
     keys = [caption.key for caption in preview.captions]
     are_here = all(storage.is_local(shard.url) for shard in plan.shards)
-    rows = experiment.data.max_rows_per_shard if are_here else ROWS
-    return pictures_of(experiment.data, experiment.output, keys, len(plan.shards), rows)
+    rows = data.max_rows_per_shard if are_here else ROWS
+    return pictures_of(data, output, keys, len(plan.shards), rows)
 
 
 def print_preview(to: Console, plan: "PreviewPlan", preview: "Preview", expected: "Forecast") -> None:
