@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-import fsspec
 from pydantic import Field, field_validator
 
 from laclip_ray.config.fields import CaptionChoice, Format, PositiveInt, Quoting, Section
 from laclip_ray.config.markers import InputPath, MayChangeOnResume
+
+_WEB = ("http", "https")
+"""Schemes that are always readable. To ask fsspec for them imports aiohttp, which takes a quarter of a second."""
 
 
 class DataConfig(Section):
@@ -63,6 +65,10 @@ class DataConfig(Section):
     @classmethod
     def _readable(cls, schemes: list[str]) -> list[str]:
         for scheme in schemes:
+            if scheme.lower() in _WEB:
+                continue
+            import fsspec
+
             try:
                 fsspec.get_filesystem_class(scheme.lower())
             except (ValueError, ImportError) as error:  # an unknown scheme, or a package that is not installed

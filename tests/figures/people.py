@@ -8,6 +8,7 @@ from tests.figures.people_log import log
 from tests.figures.people_pages import pages
 from tests.figures.people_start import starts
 from tests.figures.people_trackers import trackers
+from tests.figures.people_words import words
 
 
 def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
@@ -17,6 +18,7 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (2, log),
         (3, pages),
         (4, starts),
+        (5, words),
         (7, trackers),
     )
     for show, measure in areas:
