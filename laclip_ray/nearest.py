@@ -5,6 +5,9 @@ from difflib import get_close_matches
 
 _CUTOFF = 0.6
 """Similarity from which a name counts as near, by `difflib`."""
+_CUTOFF_OF_SIMILAR = 0.4
+_MOST_CHARACTERS = 200
+"""Longer names are no typing errors, and comparing them is slow."""
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = _CUTOFF) -> str | None:
@@ -13,9 +16,20 @@ def nearest(name: str, known: Iterable[str], cutoff: float = _CUTOFF) -> str | N
     >>> nearest("clened", ["cleaned", "terse"]), nearest("l4", ["h100"])
     ('cleaned', None)
     """
+    if len(name) > _MOST_CHARACTERS:
+        return None
     by_lower = {each.lower(): each for each in known}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else None
+
+
+def similar(name: str, known: Iterable[str], most: int = 6) -> list[str]:
+    """Names that are a little like a name, the nearest first: for messages about long lists.
+
+    >>> similar("ViT-B32", ["ViT-B-32", "ViT-B-16", "RN50"], most=1)
+    ['ViT-B-32']
+    """
+    return get_close_matches(name, list(known), n=most, cutoff=_CUTOFF_OF_SIMILAR)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

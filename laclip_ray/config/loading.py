@@ -15,6 +15,7 @@ from laclip_ray.config.markers import DIRECTORY_PREFIX, InputPath, OutputPath, a
 from laclip_ray.config.problems import describe_problems
 from laclip_ray.config.yaml_text import dump_yaml, parse_yaml
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.redaction import is_secret_name, redacted, register_secrets
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -52,7 +53,8 @@ def read_config(path: str) -> tuple[str, Any]:
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"{path}: there is no such config file")
+        beside = [each.name for each in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise UserError(f"{path}: there is no such config file{did_you_mean(file.name, beside)}")
     try:
         text = file.read_text(encoding="utf-8-sig")
         return text, parse_yaml(text)

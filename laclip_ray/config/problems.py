@@ -1,15 +1,17 @@
 """What is wrong with a config, one line for each key: the value, where it came from, and the nearest known key."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
 from laclip_ray.config.facts import ITEM
+from laclip_ray.nearest import did_you_mean, nearest
 
 _SHOWN_CHARACTERS = 200
 """Of a refused value."""
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 def describe_problems(error: ValidationError, known_keys: Sequence[str], overridden: Collection[str]) -> list[str]:
@@ -38,8 +40,8 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 
 def _explain(issue: dict[str, Any], key: str, known_keys: Sequence[str]) -> str:
     if issue["type"] == "extra_forbidden":
-        nearest = nearest_key(key, known_keys)
-        return "unknown key" + (f"; the nearest key is {nearest}" if nearest else "")
+        found = nearest_key(key, known_keys)
+        return "unknown key" + (f"; the nearest key is {found}" if found else "")
     if issue["type"] == "missing":
         return "missing, a value is required"
     message = str(issue["msg"])
@@ -50,7 +52,11 @@ def _explain(issue: dict[str, Any], key: str, known_keys: Sequence[str]) -> str:
         value = repr(issue["input"])
     except ValueError:  # a whole number of too many digits
         value = "a very large number"
-    return f"{message}, got {value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + '...'}"
+    shown = value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}..."
+    near = ""
+    if issue["type"] == "literal_error" and isinstance(issue["input"], str):
+        near = did_you_mean(issue["input"], _QUOTED.findall(issue["ctx"]["expected"]))
+    return f"{message}, got {shown}{near}"
 
 
 def _origin(key: str, overridden: Collection[str]) -> str:
@@ -73,12 +79,12 @@ def nearest_key(key: str, known_keys: Sequence[str]) -> str | None:
     plain = {known.replace(ITEM, ""): known.replace(ITEM, "") for known in known_keys}
     section, _, name = _without_numbers(key).rpartition(".")
     siblings = {known.rpartition(".")[2]: known for known in plain if known.rpartition(".")[0] == section}
-    if matches := get_close_matches(name, siblings, n=1):
-        return siblings[matches[0]]
+    if (sibling := nearest(name, siblings)) is not None:
+        return siblings[sibling]
     namesakes = [known for known in plain if known.rpartition(".")[2] == name]
     if namesakes:
         return min(namesakes, key=lambda known: known.count("."))
-    return next(iter(get_close_matches(_without_numbers(key), plain, n=1, cutoff=0.75)), None)
+    return nearest(_without_numbers(key), plain, cutoff=0.75)
 
 
 def _without_numbers(key: str) -> str:

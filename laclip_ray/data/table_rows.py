@@ -19,6 +19,7 @@ from laclip_ray.data.records import (
     select_captions,
 )
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.tally import first_names
 
 _SHOWN_NAMES = 20
@@ -63,7 +64,8 @@ def check_columns(
         if column in present:
             raise UserError(f"{key}: {url} has {present.count(column)} columns {column!r}; give each a name of its own")
         remedy = f". If its first row holds data, name the columns in {setting}.columns" if may_lack_header else ""
-        raise UserError(f"{key}: {url} has no column {column!r}; it has {_list_names(present)}{remedy}")
+        near = did_you_mean(column, (name for name in present if name.isprintable()))
+        raise UserError(f"{key}: {url} has no column {column!r}; it has {_list_names(present)}{near}{remedy}")
 
 
 def _list_names(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from laclip_ray.evaluation.run import evaluate_on_cluster, measure_without_featu
 from laclip_ray.evaluation.tasks import flatten, metric_names
 from laclip_ray.evaluation.tracked import begin_epochs, evaluation_table
 from laclip_ray.models.files import CONFIG_FILE
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.tracking.tracker import Outcome
 from laclip_ray.tracking.trackers import Trackers
 from laclip_ray.training.paths import RunPaths
@@ -55,7 +56,8 @@ def evaluation_during(experiment: Experiment) -> Iterator[Experiment]:
     open_sets(experiment)
     metric = experiment.train.checkpoint.keep_best
     if metric is not None and metric not in (names := metric_names(experiment.evaluate)):
-        raise UserError(f"train.checkpoint.keep_best: there is no {metric}; there are {', '.join(names)}")
+        near = did_you_mean(metric, names)
+        raise UserError(f"train.checkpoint.keep_best: there is no {metric}; there are {', '.join(names)}{near}")
     if experiment.train.export_every_epochs is None:
         experiment = with_overrides(experiment, {"train.export_every_epochs": during.every_epochs})
     follower = _Follower(experiment, during.every_epochs)

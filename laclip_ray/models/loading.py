@@ -19,7 +19,6 @@ downloaded.
 """
 
 import contextlib
-import difflib
 import logging
 import posixpath
 import tempfile
@@ -34,6 +33,7 @@ from laclip_ray.config.markers import DIRECTORY_PREFIX, HUB_PREFIX, WEIGHTS_SUFF
 from laclip_ray.errors import UserError
 from laclip_ray.models.fetching import is_checkpoint_file, local_file, model_files
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, TRANSFORMERS_CONFIG, TRANSFORMERS_WEIGHTS
+from laclip_ray.nearest import similar
 
 if TYPE_CHECKING:
     import torch
@@ -200,7 +200,7 @@ def _in_short(error: Exception) -> str:
 def _similar_names(model: str) -> str:
     import open_clip
 
-    names = difflib.get_close_matches(model, open_clip.list_models(), n=6, cutoff=0.4)
+    names = similar(model, open_clip.list_models())
     return f" (similar: {', '.join(names)})" if names else ""
 
 

@@ -6,7 +6,6 @@ publishes with weights.
 """
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from laclip_ray import storage
 from laclip_ray.config import LossKind
 from laclip_ray.data.images import ImageSpec
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import similar
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _read_config(name: str, setting: str) -> Any:
     config = open_clip.get_model_config(name)
     if config is None:
         names = [*paper_models.NAMES, *open_clip.list_models()]
-        close = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
+        close = similar(name, names)
         raise UserError(
             f"{setting}: open_clip knows no model {name!r}, and it is not a .json file"
             + (f"; similar: {', '.join(close)}" if close else "")

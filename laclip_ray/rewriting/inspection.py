@@ -18,6 +18,7 @@ from laclip_ray.data.shard_table import ShardsByName
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.text_choice import renamed_samples
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting import tables
 from laclip_ray.rewriting.judging.gate import Rejection
@@ -100,7 +101,8 @@ class _Selection:
 def check_reasons(reasons: Collection[str], known: Collection[str]) -> None:
     """Raise UserError unless all reasons are known."""
     if unknown := [reason for reason in reasons if reason not in known]:
-        raise UserError(f"--reason: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise UserError(f"--reason: unknown {', '.join(unknown)}; known are {', '.join(known)}{near}")
 
 
 def inspect_rewrites(

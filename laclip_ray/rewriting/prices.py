@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, PositiveFloat, RewriteConfig, Section
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 
 BUILT_IN_PRICES = Path(__file__).parent / "prices.yaml"
 
@@ -69,7 +70,8 @@ class PriceList(Section):
             UserError: the list has no such price; the message names the prices in it.
         """
         if name not in self.prices:
-            raise UserError(f"{setting}: {name!r} is not in the price list; it has {', '.join(self.prices)}")
+            near = did_you_mean(name, self.prices)
+            raise UserError(f"{setting}: {name!r} is not in the price list; it has {', '.join(self.prices)}{near}")
         return self.prices[name]
 
 

@@ -11,6 +11,7 @@ from laclip_ray import __version__
 from laclip_ray.config import local_paths, named_variables, parse_experiment
 from laclip_ray.config.loading import read_config
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.redaction import redact, redacted
 from laclip_ray.submitting.identity import Attempt, choose_attempt, fingerprint_of, first_id
 from laclip_ray.submitting.package import (
@@ -88,7 +89,8 @@ def prepare(
         UserError: the config is wrong, or something does not travel.
     """
     if verb not in SECTIONS:
-        raise UserError(f"{verb}: not a verb that can be submitted; these can: {', '.join(SECTIONS)}")
+        near = did_you_mean(verb, SECTIONS)
+        raise UserError(f"{verb}: not a verb that can be submitted; these can: {', '.join(SECTIONS)}{near}")
     text, content = read_config(config)
     names = list(dict.fromkeys([*named_variables(content), *variables]))
     chosen = choose_variables(names, os.environ)

@@ -16,6 +16,7 @@ from laclip_ray.config import EvaluateConfig, Experiment, TuneConfig, to_config,
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.tasks import metric_names
 from laclip_ray.intervals import Interval, mean_interval
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.reporting.names import full_name
 from laclip_ray.reporting.page import MISSING, Page, Plot, Section, Table, render_page
 from laclip_ray.reporting.plots import metric_against_p, metrics_against_p, on_ground
@@ -152,7 +153,8 @@ def objective_metric(tune: TuneConfig, evaluate: EvaluateConfig) -> str:
     if tune.metric is None:
         return names[0]
     if tune.metric not in names:
-        raise UserError(f"tune.metric: there is no {tune.metric}; there are {', '.join(names)}")
+        near = did_you_mean(tune.metric, names)
+        raise UserError(f"tune.metric: there is no {tune.metric}; there are {', '.join(names)}{near}")
     return tune.metric
 
 

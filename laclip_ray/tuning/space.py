@@ -21,8 +21,10 @@ from laclip_ray.config import (
     SpaceConfig,
     TuneConfig,
     marked_keys,
+    walk,
     with_overrides,
 )
+from laclip_ray.config.problems import nearest_key
 from laclip_ray.errors import UserError
 from laclip_ray.randomness import uniform
 
@@ -110,6 +112,9 @@ class Space:
             keys = {P_KEY: SpaceConfig(grid=tune.model_dump(mode="json")["p"]), **keys}
         sections, fixed = marked_keys(Experiment, CanBeSwept), marked_keys(Experiment, FixedInSweep)
         for key in keys:
+            if key.partition(".")[0] not in Experiment.model_fields:
+                found = nearest_key(key, [facts.key for facts in walk(Experiment)])
+                raise UserError(f"tune.space.{key}: unknown key" + (f"; the nearest key is {found}" if found else ""))
             if key.partition(".")[0] not in sections or key in fixed:
                 raise UserError(
                     f"tune.space.{key}: is the same for all runs of a sweep; keys of text, stream, model and train can "

@@ -113,7 +113,9 @@ def test_prompt_set_that_is_not_there(refused: Refused) -> None:
 
 def test_engine_argument_that_vllm_does_not_know(refused: Refused) -> None:
     message = refused("rewrite", rewrite={"engine": {"args": {"max_model_length": 512}}})
-    assert "rewrite.engine.args.max_model_length: vLLM has no such engine argument" in message
+    assert (
+        "rewrite.engine.args.max_model_length: vLLM has no such engine argument; did you mean max_model_len?" in message
+    )
 
 
 def test_rewrites_that_do_not_exist(refused: Refused) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from laclip_ray.data.parquet_types import is_text
 from laclip_ray.data.tar_groups import IMAGE_MEMBERS
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.tally import first_names
 
 LABEL_COLUMNS = ("label", "cls", "fine_label")
@@ -63,7 +64,8 @@ def choose_columns(
     for key, column in (("image_column", image), ("label_column", label)):
         if (count := list(names).count(column)) != 1:
             what = f"has {count} columns {column!r}" if count else f"has no column {column!r}; it has {_list(names)}"
-            raise UserError(f"{where}: {key}: {url} {what}")
+            near = "" if count else did_you_mean(column, names)
+            raise UserError(f"{where}: {key}: {url} {what}{near}")
     split = SPLIT_COLUMN if list(names).count(SPLIT_COLUMN) == 1 and SPLIT_COLUMN not in (image, label) else ""
     return Columns(image, label, split)
 

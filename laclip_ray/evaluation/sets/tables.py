@@ -37,6 +37,7 @@ from laclip_ray.evaluation.sets.table_columns import (
 )
 from laclip_ray.evaluation.sets.table_reading import read_rows, split_of_row
 from laclip_ray.evaluation.sets.table_splits import example_names, files_by_split
+from laclip_ray.nearest import did_you_mean
 
 _ROWS_OF_SHARD = 1_000
 _MOST_ROWS_OF_SHARD = 10_000
@@ -230,8 +231,11 @@ def _with_classes(
         if is_by_column:
             shards[split] = [shard for shard in of_split if shard.stop is None or (shard.name, split) in scan.rows_of]
             if not shards[split]:
-                splits = list_names({value for _, value in scan.rows_of})
-                raise UserError(f"{files.where}: {files.path} has no rows of split {split!r}; its splits are {splits}")
+                splits = {value for _, value in scan.rows_of}
+                raise UserError(
+                    f"{files.where}: {files.path} has no rows of split {split!r}; its splits are {list_names(splits)}"
+                    f"{did_you_mean(split, splits)}"
+                )
     opened = OpenedLayout(shards, described) if has_names else _by_labels(config, shards, scan.labels, files)
     return _checked(opened, files)
 

@@ -10,6 +10,7 @@ from typing import Any
 from laclip_ray import storage
 from laclip_ray.data.hub_addresses import resolve_hub_address
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.tally import first_names
 
 
@@ -64,7 +65,10 @@ def read_list(spec: str, where: str, named: Sequence[str]) -> list[Any]:
     """
     url, key = _split_key(resolve_hub_address(spec))
     if not storage.exists(url) or storage.is_directory(url):
-        raise UserError(f"{where}: there is no file {url}; give a file, or the name of a list: {', '.join(named)}")
+        near = did_you_mean(storage.name_of(url), named)
+        raise UserError(
+            f"{where}: there is no file {url}; give a file, or the name of a list: {', '.join(named)}{near}"
+        )
     if not url.lower().endswith(".json"):
         return read_lines(url, where)
     try:

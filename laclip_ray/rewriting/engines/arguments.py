@@ -11,6 +11,7 @@ from laclip_ray import storage
 from laclip_ray.config import EngineConfig, RewriteConfig
 from laclip_ray.config.rewriting import required_model
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.rewriting.recipe import model_directory
 
 GPU_BLOCK_TOKENS = 16
@@ -78,7 +79,7 @@ def engine_arguments(rewrite: RewriteConfig, seed: int) -> Any:
     types = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
     for key, value in rewrite.engine.args.items():
         if key not in types:
-            raise UserError(f"rewrite.engine.args.{key}: vLLM has no such engine argument")
+            raise UserError(f"rewrite.engine.args.{key}: vLLM has no such engine argument{did_you_mean(key, types)}")
         if key in decided:
             raise UserError(f"rewrite.engine.args.{key}: decided by other settings; remove it")
         _check_type(key, value, types[key])

@@ -24,6 +24,7 @@ import yaml
 
 from laclip_ray.config import PromptMode, Template
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.randomness import hash64
 from laclip_ray.rewriting.prompting.thinking import closing_tag
 
@@ -126,6 +127,7 @@ def load_prompt_set(name_or_path: str) -> PromptSet:
             raise UserError(
                 f"rewrite.prompt_sets: {name_or_path!r} is neither a built-in prompt set "
                 f"({', '.join(built_in_prompt_sets())}) nor a YAML file"
+                f"{did_you_mean(name_or_path, built_in_prompt_sets())}"
             )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, RefusedShare
 from laclip_ray.data.text_choice import Rewrites, SampleKey, ShardRewrites, renamed_samples
 from laclip_ray.errors import UserError
+from laclip_ray.nearest import did_you_mean
 from laclip_ray.redaction import redact
 from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from laclip_ray.rewriting.recipe import fingerprint_of, gate_fingerprint
@@ -205,6 +206,7 @@ def check_weights(selection: SetSelection) -> None:
     if unknown := selection.weights.keys() - {*selection.names}:
         raise UserError(
             f"text.weights: there is no rewrite set {min(unknown)!r}; the sets are {', '.join(selection.names)}"
+            f"{did_you_mean(min(unknown), selection.names)}"
         )
     if not any(selection.weight(name) for name in selection.names):
         raise UserError("text.weights: every rewrite set has weight 0, so no rewrite would be shown; set text.p=0")
@@ -253,7 +255,10 @@ def readable_sets(selection: SetSelection, names: Collection[str] = ()) -> tuple
     """
     sets = configured_sets(selection).sets
     if unknown := [name for name in names if name not in selection.names]:
-        raise UserError(f"there is no rewrite set {', '.join(unknown)} here; the sets are {', '.join(selection.names)}")
+        raise UserError(
+            f"there is no rewrite set {', '.join(unknown)} here; the sets are {', '.join(selection.names)}"
+            f"{did_you_mean(unknown[0], selection.names)}"
+        )
     if repeated := sorted(name for name, count in Counter(selection.names).items() if count > 1):
         raise UserError(f"text.rewrites: more than one set is named {', '.join(repeated)}")
     chosen = tuple(rewrite_set for rewrite_set in sets if not names or rewrite_set.name in names)

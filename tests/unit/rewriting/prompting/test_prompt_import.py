@@ -288,7 +288,9 @@ def test_the_command_writes_a_set_where_it_stands(
     write(tmp_path, AUTHORS_LAYOUT.replace("a red mug", r"a red\nmug"))
     monkeypatch.chdir(tmp_path)
     main(["prompts", "import", "utils.py", "--groups", "coco_caption_list"])
-    assert capsys.readouterr().out == "coco.yaml: 3 pairs; use it with 'rewrite.prompt_sets=[coco.yaml]'\n"
+    first, _, following = capsys.readouterr().out.splitlines()
+    assert first == "coco.yaml: 3 pairs; use it with 'rewrite.prompt_sets=[coco.yaml]'"
+    assert following.startswith("  laclip rewrites preview CONFIG 'rewrite.prompt_sets=[coco.yaml]'  #")
     assert load_prompt_set("coco.yaml") == read_prompt_set("utils.py", COCO).prompt_set
     main(["prompts", "import", "utils.py", "--groups", "coco_caption_list", "--all-pairs", "--name", "mscoco"])
     assert capsys.readouterr().out.startswith("mscoco.yaml: 20 pairs")
