@@ -70,9 +70,8 @@ def test_both_marks_of_the_name_are_taken(tmp_path: Path) -> None:
 
 @case("Evaluation", "a list of class names or templates that does not exist", "refused with the named lists", 2)
 def test_a_missing_list_is_refused_with_the_named_ones(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"^here: there is no file .*imagnet; .* name of a list: imagenet; did you mean imagenet\\?$"
-    ):
+    message = r"^here: there is no file .*imagnet; .* name of a list: imagenet; did you mean imagenet\?$"
+    with pytest.raises(UserError, match=message):
         load_class_names(str(tmp_path / "imagnet"), "here")
     with pytest.raises(
         UserError, match=r"^here: there is no file .*; give a file, or the name of a list: openai, simple$"

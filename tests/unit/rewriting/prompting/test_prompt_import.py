@@ -303,4 +303,4 @@ def test_the_command_writes_a_set_where_it_stands(
     with pytest.raises(SystemExit) as stopped:
         main(["prompts", "import", "utils.py"])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("error: utils.py: holds 3 prompt sets; choose one:")
+    assert capsys.readouterr().err.splitlines()[1].startswith("error: utils.py: holds 3 prompt sets; choose one:")
