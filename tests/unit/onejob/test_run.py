@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from laclip_ray import storage
+from laclip_ray import cluster, storage
 from laclip_ray.config import parse_experiment
 from laclip_ray.errors import IncompleteError
+from laclip_ray.onejob import run
 from laclip_ray.onejob.run import RUN_FILE, RewritingThread, _run_ahead
 from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
@@ -83,6 +84,19 @@ def test_a_timeline_is_kept_only_with_the_training_that_it_describes(
     monkeypatch.setattr("laclip_ray.onejob.run.run_training", trained(8))
     events = [event["event"] for event in _run_ahead(backlog, no_engine).timeline]
     assert events == ["rewriting has ended", "training has ended"]
+
+
+def test_a_finished_job_joins_no_cluster(backlog: Backlog, monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog.to_draw.clear()
+    finished = TrainingResult({"steps": 7}, "export", was_finished=True)
+    monkeypatch.setattr(run, "find_backlog", lambda _: backlog)
+    monkeypatch.setattr(run, "finish_rewriting", lambda *_: RewritingResult(shards=2))
+    monkeypatch.setattr(run, "check_training", lambda _: None)
+    monkeypatch.setattr(run, "finished_result", lambda _: finished)
+    monkeypatch.setattr(run, "run_training", lambda _: finished)
+    monkeypatch.setattr(cluster, "connect", lambda *_: pytest.fail("a cluster was joined"))
+    storage.write_json(storage.join(backlog.experiment.rewrite_output, "summary.json"), {})
+    assert run.run_one_job(backlog.experiment, no_engine).training == finished
 
 
 @case(
