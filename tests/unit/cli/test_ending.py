@@ -115,12 +115,13 @@ def test_a_command_says_nothing_of_the_one_before(
     ends(Ending("made it", {"model": "/runs/a"}, {"steps": 3}, STEPS))
     main(["version", "--json"])
     capsys.readouterr()
-    assert exit_code("rewrite", f"{config}.none", "--json") == 2
+    missing = f"{Path(config).parent}/pictures.yaml"
+    assert exit_code("rewrite", missing, "--json") == 2
     assert json.loads(capsys.readouterr().out) == {
         "verb": "rewrite",
         "exit_code": 2,
         "outcome": "bad input",
-        "error": f"{config}.none: there is no such config file",
+        "error": f"{missing}: there is no such config file",
     }
 
 

@@ -167,4 +167,7 @@ def test_the_command_line_refuses_bad_input_in_one_line(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as ended:
         main(["checkpoint", "import", "missing.pt", "imported"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: there is no file missing.pt\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "laclip checkpoint import: missing.pt -> imported",
+        "error: there is no file missing.pt",
+    ]
