@@ -18,8 +18,11 @@ demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small ren
 	$(BIN)/laclip demo
 
 test: check models object-store trackers ## All tests but the longest
-	$(UNIT) -q -m "not long"
-	$(BIN)/python -m pytest tests/integration -q -m "not long" --durations=25
+	rm -rf build/messages
+	$(UNIT) -q -m "not long" --message-record build/messages/unit
+	$(BIN)/python -m pytest tests/integration -q -m "not long" --durations=25 \
+		--message-record build/messages/integration
+	$(BIN)/python -m tests.messages build/messages/unit build/messages/integration
 
 test-full: check models object-store trackers ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q

@@ -37,7 +37,10 @@ def calibrate(
     gate = GateConfig() if experiment is None else experiment.rewrite.gate
     rewrites = read_labelled(labelled)
     if not rewrites:
-        raise UserError(f"{printable_line(labelled)}: no labelled rewrite in this file")
+        raise UserError(
+            f"{printable_line(labelled)}: no labelled rewrite in this file; give JSON lines with the keys caption, "
+            "rewrite and faithful"
+        )
     quality = measure_gate(rewrites, gate, precision)
     settings = _settings(quality)
     done = f"thresholds with a precision of {precision:g}: {' '.join(settings)}"

@@ -115,7 +115,7 @@ def evaluate(
     """Measure a model: zero-shot, probes, few-shot, retrieval, robustness to wording."""
     if compare is not None:
         if config is not None:
-            raise UserError("--compare takes two outputs and no config")
+            raise UserError("--compare takes two outputs and no config; leave out one of them")
         _compare(*compare)
         return
     if config is None:

@@ -138,8 +138,10 @@ class LabelledConfig(Section):
         if not (self.zero_shot or self.linear_probe or self.few_shot or self.k_shot or self.neighbours or self.wording):
             raise ValueError(f"{self.name}: nothing to measure; set zero_shot, linear_probe, few_shot or another")
         if self.metric == "map" and (self.few_shot or self.k_shot or self.neighbours or self.wording):
-            raise ValueError("metric: map is for images with several labels; few_shot, k_shot, neighbours and wording "
-                             "need one label an image")  # fmt: skip
+            raise ValueError(
+                "metric: map is for images with several labels; few_shot, k_shot, neighbours and wording need one "
+                "label an image. Remove these, or choose another metric"
+            )
         return self
 
 

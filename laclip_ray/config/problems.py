@@ -26,7 +26,11 @@ def describe_problems(error: ValidationError, known_keys: Sequence[str], overrid
     for issue in error.errors():
         key = _dotted(issue["loc"])
         issues.setdefault(key, []).append(_explain(dict(issue), key, known_keys))
-    return [f"  {key}: {'; or '.join(explanations)}{_origin(key, overridden)}" for key, explanations in issues.items()]
+    # Without a key, sections contradict each other, and the message names the keys.
+    return [
+        f"  {key}{': ' if key else ''}{'; or '.join(explanations)}{_origin(key, overridden) if key else ''}"
+        for key, explanations in issues.items()
+    ]
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -44,7 +48,7 @@ def _explain(issue: dict[str, Any], key: str, known_keys: Sequence[str]) -> str:
         return "unknown key" + (f"; the nearest key is {found}" if found else "")
     if issue["type"] == "missing":
         return "missing, a value is required"
-    message = str(issue["msg"])
+    message = str(issue["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(issue["input"], Mapping):
         return message

@@ -282,7 +282,10 @@ class TrainConfig(Section):
         if isinstance(self.workers, int) and self.batch_size % self.workers:
             raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of workers ({self.workers})")
         if self.batch_size < self.worker_range.max:
-            raise ValueError(f"batch_size ({self.batch_size}) is less than workers ({self.worker_range.max})")
+            raise ValueError(
+                f"batch_size ({self.batch_size}) is less than workers ({self.worker_range.max}); lower train.workers, "
+                "or raise batch_size"
+            )
         return self
 
     @model_validator(mode="after")

@@ -205,7 +205,9 @@ def _matches(target: _Target, setting: str, left_out: Tally) -> Iterator[DataFil
     try:
         is_match = re.compile(glob_translate(pattern)).match
     except ValueError as error:
-        raise UserError(f"{setting}.path: {target.given!r}: {error}") from error
+        raise UserError(
+            f"{setting}.path: {target.given!r} is no glob ({error}); write ** alone between slashes, or * within a name"
+        ) from error
 
     def leave_out(reason: str, name: str) -> None:
         if is_match(name):

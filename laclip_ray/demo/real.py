@@ -119,7 +119,7 @@ def run_real_demo(
         IncompleteError: see `run_rewriting`.
     """
     if not storage.is_local(output):
-        raise UserError(f"--output: {output!r} is a URL; the demo needs a local directory")
+        raise UserError(f"--output: {output!r} is a URL, and the demo writes to a directory; give a local one")
     experiment = real_experiment(str(Path(output).absolute()), _absolute(model), _absolute(encoder), captions)
     started_s = time.monotonic()
     result = run_rewriting(experiment, build_engine)

@@ -166,7 +166,7 @@ def run_demo(
         UserError: `output` is not a local directory.
     """
     if not storage.is_local(output):
-        raise UserError(f"--output: {output!r} is a URL; the demo needs a local directory")
+        raise UserError(f"--output: {output!r} is a URL, and the demo writes to a directory; give a local one")
     output = str(Path(output).absolute())
     size = size or Size()
     experiment = demo_experiment(output, model, chat, size)

@@ -47,7 +47,9 @@ def look_up(model: str, revision: str | None, section: str = "rewrite") -> None:
     try:
         hf_hub_download(model, "config.json", revision=revision)
     except GatedRepoError as error:
-        raise UserError(f"{section}.model: {model!r} may not be read; accept its conditions, set HF_TOKEN") from error
+        raise UserError(
+            f"{section}.model: {model!r} may not be read; accept its conditions on the hub, and set HF_TOKEN"
+        ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(f"{section}.model: the hub has no model {model!r}; a private one needs HF_TOKEN") from error
     except RevisionNotFoundError as error:
@@ -57,7 +59,10 @@ def look_up(model: str, revision: str | None, section: str = "rewrite") -> None:
     except EntryNotFoundError:
         return  # vLLM knows layouts without this file
     except OSError as error:
-        raise UserError(f"{section}.model: {model!r} cannot be looked up ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{section}.model: {model!r} cannot be looked up ({type(error).__name__}: {error}); download it and give a "
+            "directory"
+        ) from error
 
 
 def check_encoder(meaning: MeaningGateConfig) -> None:

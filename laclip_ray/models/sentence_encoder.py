@@ -47,7 +47,7 @@ class SentenceEncoder:
         except Exception as error:  # the libraries raise many types
             raise UserError(f"{setting}.model: {model!r} cannot be loaded as a sentence encoder: {error}") from error
         if not np.isfinite(vectors).all():
-            raise UserError(f"{setting}.model: {model!r} gives vectors that are not numbers")
+            raise UserError(f"{setting}.model: {model!r} gives vectors that are not numbers; choose another model")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode N texts as unit vectors [N, D]. Text beyond the model's context is cut off."""

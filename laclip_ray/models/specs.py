@@ -61,12 +61,17 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
     if isinstance(model_cfg, dict) and "model_cfg" in model_cfg:
         model_cfg, preprocess_cfg = model_cfg["model_cfg"], model_cfg.get("preprocess_cfg", {})
     if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_cfg.keys():
-        raise UserError(f"{setting}: {name!r} is not an open_clip model config (embed_dim, vision_cfg, text_cfg)")
+        raise UserError(
+            f"{setting}: {name!r} is not an open_clip model config; it needs embed_dim, vision_cfg and text_cfg"
+        )
     if "multimodal_cfg" in model_cfg:
         raise UserError(f"{setting}: {name!r} also writes captions (CoCa); only models of two towers are trained")
     size = model_cfg["vision_cfg"].get("image_size", 224)
     if not isinstance(size, int):
-        raise UserError(f"{setting}: {name!r} has images of {size}; only square ones are supported")
+        raise UserError(
+            f"{setting}: {name!r} has images of {size} pixels; only square ones are supported, so give image_size as "
+            "one number"
+        )
     preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**preprocess_cfg, "size": size})
     # Through JSON: tuples become lists, as in a specification read from a file.
     return ModelSpec(name, json.loads(json.dumps(model_cfg)), json.loads(json.dumps(preprocess)))
@@ -106,7 +111,9 @@ def _read_config(name: str, setting: str) -> Any:
 
     if name.endswith(".json"):
         if not storage.exists(name):
-            raise UserError(f"{setting}: {name!r} does not exist")
+            raise UserError(
+                f"{setting}: {name!r} does not exist; give an open_clip config file, or a name that open_clip knows"
+            )
         try:
             return storage.read_json(name)
         except ValueError as error:

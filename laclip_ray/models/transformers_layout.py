@@ -10,6 +10,7 @@ Not covered: pixels differ slightly, because the processor resizes tensors and o
 
 import dataclasses
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from laclip_ray.errors import UserError
+from laclip_ray.models.files import CONFIG_FILE
 from laclip_ray.models.specs import ModelSpec
 
 _TRANSFORMERS_NAMES = (
@@ -71,7 +73,8 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
     try:
         model.load_state_dict(_transformers_weights(weights), assign=True)
     except RuntimeError as error:
-        raise UserError(f"{source}: weights and configuration do not fit: {error}") from error
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise UserError(f"{source}: weights and {CONFIG_FILE} do not fit: {reason}; export the model again") from error
     model.save_pretrained(directory)
     image = spec.image
     CLIPProcessor(

@@ -116,7 +116,7 @@ def _check_input(experiment: Experiment, points: Sequence[Point]) -> list[Experi
     """
     tune = experiment.tune
     if len(set(tune.seeds)) < len(tune.seeds):
-        raise UserError("tune.seeds: the same seed is given twice")
+        raise UserError(f"tune.seeds: the same seed is given twice, in {tune.seeds}; remove one")
     edge = check_space(experiment, Space.of(tune), points)
     open_sets(experiment)
     objective_metric(tune, experiment.evaluate)

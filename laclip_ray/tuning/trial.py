@@ -62,14 +62,14 @@ def run_stages(experiment: Experiment, point: Point, seed: int, epochs: Sequence
     for epoch in epochs:
         if epoch in stages:
             continue
-        model = training.export if epoch == epochs[-1] else RunPaths(variant.train_output).epoch_export(epoch)
-        metrics = flatten(evaluate_on_cluster(with_overrides(variant, {"evaluate.checkpoint": model})))
         until_epoch = _until_epoch(lines, epoch)
         if not until_epoch:
             raise UserError(
                 f"{RunPaths(variant.train_output).metrics} has no whole line, so what this run has cost is not known. "
                 f"Remove {variant.train_output}, and the same command trains it again"
             )
+        model = training.export if epoch == epochs[-1] else RunPaths(variant.train_output).epoch_export(epoch)
+        metrics = flatten(evaluate_on_cluster(with_overrides(variant, {"evaluate.checkpoint": model})))
         gpu_hours = _gpu_hours(until_epoch, variant.train)
         price = training_price(variant.train, variant.rewrite)
         stages[epoch] = Stage(

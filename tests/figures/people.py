@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from tests.figures.figure import Figure
 from tests.figures.people_diaries import diaries
 from tests.figures.people_log import log
+from tests.figures.people_messages import messages
 from tests.figures.people_pages import pages
 from tests.figures.people_start import starts
 from tests.figures.people_trackers import trackers
@@ -19,6 +20,7 @@ def figures(shows: Collection[int] = ()) -> Iterator[Figure]:
         (3, pages),
         (4, starts),
         (5, words),
+        (6, messages),
         (7, trackers),
     )
     for show, measure in areas:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from laclip_ray.config import Experiment, parse_experiment
+from laclip_ray.config import Experiment, parse_experiment, with_overrides
 from laclip_ray.evaluation.during import evaluation_during
-from laclip_ray.evaluation.run import run_evaluation
+from laclip_ray.evaluation.results import IncompleteEvaluationError
+from laclip_ray.evaluation.run import evaluate_on_cluster, run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
@@ -85,6 +86,17 @@ def test_a_pool_gives_what_one_process_gives_also_if_an_actor_is_killed(
     assert len(killed) == 1
     assert results["results"] == expected["results"]
     assert (tmp_path / "evaluate" / "two" / "results.json").exists()
+
+
+def test_a_set_without_a_result_is_told_by_a_task_of_the_cluster_with_all_results(
+    local_ray: Any, evaluated: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    experiment = with_overrides(evaluated(tmp_path, encoders=1), {"evaluate.max_skipped": 0.0})
+    with pytest.raises(
+        IncompleteEvaluationError, match=r"(?s)^no result for 3 of 3.*animals: .*max_skipped is"
+    ) as incomplete:
+        evaluate_on_cluster(experiment)
+    assert {result["dataset"] for result in incomplete.value.results["results"]} == {"animals", "things"}
 
 
 def test_epochs_are_evaluated_beside_training(

@@ -315,3 +315,21 @@ def test_retry_passes_only_known_reasons(
     assert "unknown rude; known are nothing_to_rewrite, empty, truncated, refusal" in capsys.readouterr().err
     assert exit_code(["rewrites", "retry", config]) == 2
     assert len(calls) == 1
+
+
+def test_an_evaluation_takes_a_config_or_two_outputs(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["evaluate"]) == 2
+    assert capsys.readouterr().err == (
+        "error: CONFIG is missing; give the YAML file of the experiment, or --compare A B\n"
+    )
+    assert exit_code(["evaluate", config, "--compare", "a", "b"]) == 2
+    assert capsys.readouterr().err == "error: --compare takes two outputs and no config; leave out one of them\n"
+
+
+def test_labels_without_a_line_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels.jsonl").write_text("\n")
+    assert exit_code(["gate", "calibrate", "labels.jsonl"]) == 2
+    assert capsys.readouterr().err == (
+        "error: labels.jsonl: no labelled rewrite in this file; give JSON lines with the keys caption, rewrite and "
+        "faithful\n"
+    )

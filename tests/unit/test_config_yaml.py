@@ -22,9 +22,23 @@ def alias_bomb(levels: int = 12) -> str:
     return "\n".join(lines)
 
 
+def merged_without_end(segments: int = 24, depth: int = 45) -> str:
+    """Merge keys, each nested within the limit, that an alias joins to one chain of a thousand."""
+    texts = [
+        f"&s{number} " + "{<<: " * depth + (f"*s{number - 1}" if number else "{a: 1}") + "}" * depth
+        for number in range(segments)
+    ]
+    return f"list: [{', '.join(texts)}]\nlast: {{<<: *s{segments - 1}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        pytest.param(
+            merged_without_end(),
+            "nested too deep",
+            marks=case(SECTION, "a config of merge keys that merge merge keys, a thousand deep", "refused", 2),
+        ),
         pytest.param(
             alias_bomb(),
             "its aliases expand to more than",
@@ -101,10 +115,13 @@ def test_a_trap_in_an_override_is_refused() -> None:
 @case(SECTION, "a binary file, or one of 4 million characters", "refused", 2)
 def test_files_that_are_no_config_are_refused(tmp_path: Any) -> None:
     path = tmp_path / "experiment.yaml"
-    for content in (b"\xff\xfe\x00\x01", b"\x00\x01\x02", b"a: \xc3\x28", b"x" * (MAX_CHARACTERS + 1)):
+    for content in (b"\xff\xfe\x00\x01", b"\x00\x01\x02", b"a: \xc3\x28"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="not readable as YAML"):
             load_experiment(str(path))
+    path.write_bytes(b"x" * (MAX_CHARACTERS + 1))
+    with pytest.raises(UserError, match="not readable as YAML: more than 4,000,000 characters"):
+        load_experiment(str(path))
 
 
 def test_anchors_and_merge_keys_work() -> None:

@@ -57,8 +57,7 @@ def class_labels(
             of_texts = [[text.replace("_", " ")] for text in class_texts]
             return ClassLabels(of_texts, {text: label for label, text in enumerate(class_texts)})
         return ClassLabels(names, _labels_of_texts(names, class_texts, where))
-    if names is None:
-        raise UserError(f"{where}: the set has no class names of its own; {_REMEDY}")
+    assert names is not None, "a set without class names was opened"
     texts = _unique_names(names)
     if len(names) == IMAGENET_CLASSES and given is not None:
         texts = {wordnet_id: label for label, wordnet_id in enumerate(imagenet_ids())} | texts

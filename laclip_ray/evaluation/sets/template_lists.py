@@ -50,5 +50,5 @@ def check_templates(lines: list[str], where: str) -> list[str]:
         if NAME_PLACE not in template:
             raise UserError(f"{where}: the template {template!r} has no {NAME_PLACE}")
     if not templates:
-        raise UserError(f"{where}: all templates are blank")
+        raise UserError(f"{where}: all templates are blank; give texts with {NAME_PLACE} for the class name")
     return templates

@@ -270,7 +270,10 @@ def _rewrite(plan: PreviewPlan, generator: ShardGenerator) -> dict[str, pa.Table
             "caption kills it, another --seed draws others, and `laclip rewrite` finds it and goes on without it"
         ) from error
     except EncoderError as error:
-        raise IncompleteError(f"rewrite.gate.meaning: the encoder gave no scores ({error})") from error
+        raise IncompleteError(
+            f"rewrite.gate.meaning: the encoder gave no scores ({error}). Look at its messages above; the same command "
+            "starts again"
+        ) from error
 
 
 def _captions_of(sample: CaptionSample, made: Mapping[str, pa.Table]) -> tuple[PreviewedCaption, ...]:

@@ -155,7 +155,10 @@ def run_probe(
     shards = list_shards(experiment.data, index=beside(experiment.output))
     sample = sample_captions(shards, experiment.data, rewrite, seed, caption_count=PROBED_CAPTIONS)
     if not sample.captions:
-        raise UserError("data.path: no caption of the shards read can be rewritten, so there is nothing to probe with")
+        raise UserError(
+            "data.path: no caption of the shards read can be rewritten, so there is nothing to probe with; look at "
+            "them with `laclip data check`"
+        )
     with lease.hold(output, "rewrite.output", "rewrites probe"):
         kill_children_when_gone()
         search = _Search(rewrite, seed, heads, sample.captions, build_engine, on_trial)

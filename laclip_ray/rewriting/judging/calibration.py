@@ -78,7 +78,7 @@ def read_labelled(url: str) -> list[LabelledRewrite]:
     except FileNotFoundError as error:
         raise UserError(f"{url}: there is no such file of labelled rewrites") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{url}: not UTF-8") from error
+        raise UserError(f"{url} is not UTF-8; save it as UTF-8") from error
     rewrites = []
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():

@@ -144,7 +144,9 @@ def load_prompt_sets(names: Collection[str]) -> dict[str, PromptSet]:
 def _check_picture_gate(picture: PictureGateConfig, has_pictures: bool) -> None:
     check_model(picture.model, picture.pretrained, "rewrite.gate.picture.model")
     if not has_pictures:
-        raise UserError("rewrite.gate.picture: needs pictures, and data.image_column is not set")
+        raise UserError(
+            "rewrite.gate.picture: needs pictures, and data.image_column is not set; set it, or turn the gate off"
+        )
 
 
 def check_prompts(backlog: Backlog) -> None:

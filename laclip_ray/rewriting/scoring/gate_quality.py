@@ -57,7 +57,10 @@ def measure_gate(
     copies = [rewrite for rewrite in rewrites if plain_text(rewrite.rewrite) == plain_text(rewrite.caption)]
     rewrites = [rewrite for rewrite in rewrites if rewrite not in copies]
     if not rewrites:
-        raise UserError("all labelled rewrites are copies of their captions, so there is nothing to measure")
+        raise UserError(
+            "all labelled rewrites are copies of their captions, so there is nothing to measure; label rewrites that "
+            "differ"
+        )
     faithful = np.array([rewrite.faithful for rewrite in rewrites])
     by_text = np.array(accepted_by_text(rewrites, config))
     scores = np.array(encoders.score_now([(rewrite.caption, rewrite.rewrite) for rewrite in rewrites]), np.float32)

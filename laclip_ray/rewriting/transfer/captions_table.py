@@ -138,7 +138,7 @@ def _digest_lines(url: str) -> tuple[str, str]:
         UserError: there is no such file.
     """
     if not storage.exists(url) or storage.is_directory(url):
-        raise UserError(f"there is no file {url}")
+        raise UserError(f"there is no file {url}; give the captions that the texts were made from")
     digest = hashlib.sha256()
     first_line = ""
     for offset, line in storage.iterate_lines(url):

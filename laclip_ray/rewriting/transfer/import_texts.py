@@ -210,7 +210,10 @@ def _import_shards(
         commit(shard, samples, index.find(samples))
     if failures:
         reasons = first_names((f"{name}: {reason}" for name, reason in failures.items()), separator="; ")
-        raise IncompleteError(f"{len(failures)} shards could not be read, all others are committed: {reasons}")
+        raise IncompleteError(
+            f"{len(failures)} shards could not be read, all others are committed: {reasons}; mend or remove them, and "
+            "import again"
+        )
 
 
 class _ImportedSet:

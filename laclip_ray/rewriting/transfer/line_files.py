@@ -15,6 +15,7 @@ import mmap
 import posixpath
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def group_files(urls: Sequence[str], names: Sequence[str] = ()) -> dict[str, lis
         url_of_slot[slot] = url
     if names and len(names) != len(urls_by_stem):
         raise UserError(f"--name: {len(names)} names for {len(urls_by_stem)} sets ({', '.join(urls_by_stem)})")
-    if len(set(names)) < len(names):
-        raise UserError("--name: two sets have the same name")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"--name: two sets would be called {repeated[0]!r}; give each a name of its own")
     files = {}
     for name, (stem, url_of_slot) in zip(names or urls_by_stem, urls_by_stem.items(), strict=True):
         if not _SET_NAME.fullmatch(name):

@@ -123,6 +123,16 @@ def test_a_directory_of_a_glob_is_taken_literally_if_it_exists(root: str) -> Non
     assert names(storage.join(root, "[a]/*.tar")) == ["a/1.tar"]
 
 
+@case(SECTION, "** as a part of a name", "refused, with the form that works", exit_code=2)
+def test_two_asterisks_in_a_name_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "a/0.tar")
+    message = refused(f"{tmp_path}/**a/*.tar")
+    assert message == (
+        f"data.path: '{tmp_path}/**a/*.tar' is no glob (Invalid pattern: '**' can only be an entire path component); "
+        "write ** alone between slashes, or * within a name"
+    )
+
+
 def test_names_longer_than_a_file_systems_limit_are_patterns(tmp_path: Path) -> None:
     make(tmp_path, "a.tar", "b.tar")
     listed = ",".join(["a", "b"] * 80)

@@ -63,6 +63,16 @@ def test_without_a_network_the_demo_ends_with_one_sentence(
     assert "give a local directory" in printed
 
 
+@pytest.mark.parametrize("option", [[], ["--real"]])
+def test_an_output_that_is_a_url_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["demo", *option, "--output", "s3://bucket/demo"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --output: 's3://bucket/demo' is a URL, and the demo writes to a directory; give a local one\n"
+    )
+
+
 @pytest.mark.parametrize("option", [["--sweep"], ["--seeds", "2"]])
 def test_options_of_training_are_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -294,3 +294,20 @@ def test_a_reason_repeats_no_secret(
     (result,) = results_of(experiment_with(labelled=[], retrieval=[retrieval]), "the storage refuses 0.tar")
     assert "denied" in result["no_result"]
     assert "5e1f0000a7" not in json.dumps(result)
+
+
+def test_two_outputs_are_compared_by_their_images(
+    experiment_with: Experiments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_evaluation(experiment_with())
+    output = str(tmp_path / "out" / "evaluate")
+    main(["evaluate", "--compare", output, output])
+    printed = capsys.readouterr().out
+    assert "animals" in printed
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--compare", output, str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/out/results.json does not exist; give the output of a `laclip evaluate`, such as "
+        "RUN/evaluate\n"
+    )

@@ -7,14 +7,17 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
+from laclip_ray.config import MeaningGateConfig
 from laclip_ray.endings.report import report_of
 from laclip_ray.errors import UserError
-from laclip_ray.models.hub import check_hub_model
+from laclip_ray.models.hub import check_encoder, check_hub_model
 from tests.cases import case
 
 
@@ -52,6 +55,7 @@ def test_a_model_that_the_hub_knows_passes(monkeypatch: pytest.MonkeyPatch) -> N
     ("kind", "message"),
     [
         (RepositoryNotFoundError, "rewrite.model: the hub has no model 'org/model'; a private one needs HF_TOKEN"),
+        (HFValidationError, "rewrite.model: the hub has no model 'org/model'; a private one needs HF_TOKEN"),
         (RevisionNotFoundError, "rewrite.revision: 'org/model' has no revision 'v2'"),
     ],
 )
@@ -75,6 +79,31 @@ def test_a_hub_out_of_reach_is_a_problem_of_the_surroundings(monkeypatch: pytest
     report = report_of(refused.value, {"rewrite.model": "org/model"})
     assert report.exit_code == 4
     assert report.message.startswith("rewrite.model: org/model: the Hugging Face hub cannot be reached. Connect this")
+
+
+def test_a_model_behind_conditions_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_of_hub(monkeypatch, without_answer(GatedRepoError))
+    message = r"^rewrite\.model: 'org/model' may not be read; accept its conditions on the hub, and set HF_TOKEN$"
+    with pytest.raises(UserError, match=message):
+        check_hub_model("org/model", None)
+
+
+def test_another_failure_of_the_lookup_is_told_with_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_of_hub(monkeypatch, PermissionError("the cache is not writable"))
+    message = (
+        r"^rewrite\.model: 'org/model' cannot be looked up \(PermissionError: the cache is not writable\); .*give a"
+    )
+    with pytest.raises(UserError, match=message):
+        check_hub_model("org/model", None)
+
+
+def test_an_encoder_that_is_a_path_has_to_be_a_directory_of_sentence_transformers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^rewrite\.gate\.meaning\.model: .* has no modules\.json, so it is no "):
+        check_encoder(MeaningGateConfig(model=str(tmp_path)))
+    with pytest.raises(UserError, match=r"^rewrite\.gate\.meaning\.model: there is no directory \./nowhere"):
+        check_encoder(MeaningGateConfig(model="./nowhere"))
+    (tmp_path / "modules.json").write_text("[]")
+    check_encoder(MeaningGateConfig(model=str(tmp_path)))
 
 
 def test_directories_and_models_for_another_machine_are_not_looked_up(

@@ -19,6 +19,7 @@ from laclip_ray.models.building import create_model
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE
 from laclip_ray.models.loading import check_model, load_model
 from laclip_ray.models.specs import load_model_spec
+from tests.unit.dead_endpoint import use_dead_endpoint
 from tests.unit.models.authors import Released
 from tests.unit.models.examples import TEXTS, assert_same_features
 
@@ -163,6 +164,12 @@ def test_a_model_that_does_not_exist_is_refused_with_its_key(model: str, pretrai
         check_model(model, pretrained, "evaluate.checkpoint")
     with pytest.raises(UserError, match=message):
         load_model(model, pretrained, CPU, "evaluate.checkpoint")
+
+
+def test_a_model_in_a_store_that_does_not_answer_is_refused_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_dead_endpoint(monkeypatch)
+    with pytest.raises(UserError, match=r"^a\.model: s3://bucket/model/\S+ cannot be looked up: Could not connect"):
+        check_model("s3://bucket/model", None, "a.model")
 
 
 def test_a_directory_without_weights_is_refused(vit: Path, tmp_path: Path) -> None:

@@ -87,3 +87,14 @@ def test_transformers_is_refused_settings_it_does_not_have(
     (tmp_path / "model" / MODEL_FILE).write_bytes((vit / MODEL_FILE).read_bytes())
     with pytest.raises(UserError, match=f"no place for .*{next(iter(change))}"):
         export_checkpoint(str(tmp_path / "model"), str(tmp_path / "export"), "hugging_face")
+
+
+def test_weights_of_another_configuration_are_refused(vit: Path, tmp_path: Path) -> None:
+    config = json.loads((vit / CONFIG_FILE).read_text())
+    config["model_cfg"]["text_cfg"]["width"] = 64
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "model" / MODEL_FILE).write_bytes((vit / MODEL_FILE).read_bytes())
+    message = rf"^{tmp_path}/model: weights and {CONFIG_FILE} do not fit: .*size mismatch for text_model"
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        export_checkpoint(str(tmp_path / "model"), str(tmp_path / "export"), "hugging_face")

@@ -202,6 +202,19 @@ def test_a_directory_without_weights_is_refused_before_loading(saved: Path, tmp_
         check_model(str(tmp_path), None, "a.model")
 
 
+def test_a_model_of_the_hub_without_weights_is_refused_when_it_is_loaded(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(_: str, name: str) -> str:
+        if name != "config.json":
+            raise EntryNotFoundError(name)
+        return str(saved / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(UserError, match=r"^a\.model: .*org/clip has no model\.safetensors or pytorch_model\.bin; save"):
+        load("hf-hub:org/clip")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

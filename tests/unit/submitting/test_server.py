@@ -141,3 +141,15 @@ def test_a_refused_submission_is_told(code: int, body: str, kind: type[Exception
         server = JobServer(address)
         with pytest.raises(kind, match=message):
             server.submit("mine", "true", {"env_vars": {}}, {})
+
+
+def test_a_cluster_without_an_agent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_START_S", 0.0)
+    answer = (500, "Traceback\nException: No available agent to submit job, please try again later.")
+    with serving({"/api/version": VERSION, "/api/jobs/": answer}) as address:
+        server = JobServer(address)
+        message = (
+            rf"cluster at {address} has no agent that takes jobs; given up after 0 s\. Look at dashboard_agent\.log"
+        )
+        with pytest.raises(SurroundingsError, match=message):
+            server.submit("mine", "true", {"env_vars": {}}, {})

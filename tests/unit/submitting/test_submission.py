@@ -201,6 +201,14 @@ def test_templates_under_a_key_of_a_json_file_travel(project: Path) -> None:
     assert {*submission.files} == {"mine.yaml", "slip.json"}
 
 
+def test_a_settings_file_with_a_secret_is_refused(project: Path) -> None:
+    (project / "sets" / "dogs.yaml").write_text("name: dogs\n# https://host/x?sig=0123\n")
+    with pytest.raises(
+        UserError, match=r"^sets/dogs\.yaml: the file holds a secret, which does not travel\. Remove it"
+    ):
+        prepare("rewrite", "mine.yaml")
+
+
 def test_a_large_settings_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "MAX_FILE_BYTES", 5)
     with pytest.raises(UserError, match=r"sets/dogs\.yaml: 11 bytes are too many for a settings file"):

@@ -59,6 +59,30 @@ def test_tars_of_labels_are_refused_with_their_members(tmp_path: Path) -> None:
     assert "evaluate.labelled" in message
 
 
+def test_tars_without_a_caption_are_refused_with_the_reasons(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", [("a.jpg", picture("JPEG")), ("a.txt", b" "), ("b.jpg", b"x"), ("b.txt", b"")])
+    message = refusal(path, tmp_path)
+    assert message == (
+        "data: none of the 2 rows looked at has a caption (2 caption_empty, 1 image_unreadable); give data with "
+        "captions"
+    )
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_a_table_without_rows_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"caption": pa.array([], pa.string())}), path)
+    else:
+        path.write_text("url,caption\n" if path.suffix == ".csv" else "\n")
+    assert f"data.path: {path} holds no rows; give a table with a row for each picture" in refusal(path, tmp_path)
+
+
+def test_a_broken_parquet_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
+    assert "rows.parquet is not readable as Parquet" in refusal(tmp_path / "rows.parquet", tmp_path)
+
+
 def test_a_table_without_texts_is_refused_with_its_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"width": [1, 2], "height": [3, 4]}), tmp_path / "a.parquet")
     assert "no column of texts (columns: width, height)" in refusal(tmp_path / "a.parquet", tmp_path)

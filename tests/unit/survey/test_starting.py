@@ -20,6 +20,13 @@ def test_an_existing_config_stays_without_force(tmp_path: Path) -> None:
     assert (tmp_path / "mine.yaml").read_text() != "mine"
 
 
+def test_a_config_needs_an_existing_directory(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^--output: the directory .*/none does not exist; make it, or choose another$"
+    ):
+        start(layouts.webdataset(tmp_path / "tars"), str(tmp_path / "none" / "mine.yaml"), overwrite=False)
+
+
 def test_a_refusal_writes_nothing_and_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.json").write_text("[]")

@@ -231,3 +231,11 @@ def test_a_batch_larger_than_the_data_is_refused_while_planning(begun: Experimen
     check_training(with_overrides(fresh, {"train.batch_size": 6}))
     with pytest.raises(UserError, match=r"train\.batch_size: 8 is more than the 6 samples of 3 epochs"):
         check_training(with_overrides(fresh, {"train.batch_size": 8}))
+
+
+def test_captions_without_images_are_refused(begun: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"caption": "a cup"}\n')
+    with pytest.raises(
+        UserError, match=r"^data\.image_column: not set, so these are captions without images; training"
+    ):
+        check_training(with_overrides(begun, {"data.path": str(tmp_path / "captions.jsonl")}))

@@ -8,7 +8,7 @@ from laclip_ray import cluster
 from laclip_ray.config import RayConfig, TrainConfig, TuneConfig
 from laclip_ray.errors import UserError
 from laclip_ray.tuning import capacity
-from laclip_ray.tuning.capacity import Capacity, find_capacity
+from laclip_ray.tuning.capacity import Capacity, _largest_resources, find_capacity
 
 ONE_RUN_CPUS = 4  # two workers, the point and Ray Data
 
@@ -62,3 +62,14 @@ def test_a_cluster_too_small_for_one_run_is_refused(machine: Any) -> None:
     machine(ONE_RUN_CPUS - 1)
     with pytest.raises(UserError, match="at its largest"):
         capacity_of(seeds=1, points=1)
+
+
+def test_a_cluster_that_grows_without_saying_how_far_needs_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.state import state
+
+    growing = RayConfig(autoscaling=True)
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
+    assert _largest_resources(growing, max_concurrent_runs=3) is None
+    message = r"^ray\.autoscaling: true, and this cluster does not say how far it grows; set tune\.max_concurrent_runs"
+    with pytest.raises(UserError, match=message):
+        _largest_resources(growing, max_concurrent_runs=None)

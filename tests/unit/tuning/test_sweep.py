@@ -1,6 +1,7 @@
 """What a sweep checks before its first run, and when it has nothing to do."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,9 @@ from laclip_ray.tuning.comparison import best_point
 from laclip_ray.tuning.paths import SweepPaths
 from laclip_ray.tuning.space import Point, listed_points
 from laclip_ray.tuning.stages import Stage
-from laclip_ray.tuning.sweep import _finished_sweep, _make_rewrites, _readers
+from laclip_ray.tuning.sweep import _finished_sweep, _make_rewrites, _readers, run_sweep
 from laclip_ray.tuning.trial import run_experiment
+from tests.unit.conftest import picture, write_tar
 
 
 def test_a_point_by_a_score_that_no_rewrite_has_is_refused(tmp_path: Path) -> None:
@@ -91,3 +93,28 @@ def test_a_sweep_without_all_its_rewrites_is_not_finished(tmp_path: Path) -> Non
     points = listed_points(experiment.tune, experiment.seed)
     store_stage(experiment, 0.5, 2)
     assert _finished_sweep(experiment, points, [run_experiment(experiment, points[0], 0)]) is None
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        ({"seeds": [0, 1, 0]}, r"^tune\.seeds: the same seed is given twice, in \[0, 1, 0\]; remove one$"),
+        ({"budget": {"money": 5.0}}, r"^tune\.budget\.money needs train\.price, a name of the price list \(\w.*\)$"),
+    ],
+)
+def test_seeds_and_a_budget_that_mean_nothing_are_refused(tune: dict[str, Any], message: str, tmp_path: Path) -> None:
+    members = [
+        (f"{n}.{kind}", content) for n in range(4) for kind, content in (("jpg", picture("JPEG")), ("txt", b"a"))
+    ]
+    path = str(write_tar(tmp_path / "data" / "0.tar", members))
+    content = {
+        "name": "sweep",
+        "output": str(tmp_path / "out"),
+        "data": {"path": path},
+        "train": {"batch_size": 2, "workers": 1},
+        "evaluate": {"retrieval": [{"name": "itself", "data": {"path": path}}]},
+        "tune": {"p": [0.0], **tune},
+    }
+    with pytest.raises(UserError, match=message):
+        run_sweep(parse_experiment(content))
+    assert not (tmp_path / "out").exists()

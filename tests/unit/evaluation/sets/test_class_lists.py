@@ -114,3 +114,8 @@ def test_a_template_without_a_place_for_the_name_is_refused(tmp_path: Path) -> N
 def test_prompts_of_single_classes_are_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a template is a text\. Prompts of single classes are given as class_names"):
         load_templates(json_file(tmp_path, [{"tench": ["a fish"]}]), "here")
+
+
+def test_templates_that_are_all_blank_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^here: all templates are blank; give texts with \{c\} for the class name$"):
+        load_templates(json_file(tmp_path, ["", " "]), "here")

@@ -151,6 +151,23 @@ def test_numbers_without_names_are_refused(tmp_path: Path) -> None:
         open_labelled_set(config_of(tmp_path))
 
 
+def test_more_labels_than_a_set_has_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MOST_CLASSES", 3)
+    make_csv(tmp_path / "test.csv", [(f"{number}.png", f"word {number}") for number in range(5)])
+    with pytest.raises(
+        UserError, match=r"test\.csv has more than 3 different labels; set label_column|has more than 3 "
+    ):
+        open_labelled_set(config_of(tmp_path))
+
+
+def test_a_number_too_large_for_a_class_is_refused(tmp_path: Path) -> None:
+    make_csv(tmp_path / "test.csv", [("0.png", "0"), ("1.png", "7000000")])
+    make_csv(tmp_path / "train.csv", [("2.png", "1")])
+    config = config_of(tmp_path, train_split="train", neighbours={}, zero_shot=False, templates=None)
+    with pytest.raises(UserError, match=r"has the label 7,000,000; labels count from 0\. Set label_column"):
+        open_labelled_set(config)
+
+
 def test_numbers_without_names_are_classes_if_there_are_no_prompts(tmp_path: Path) -> None:
     make_parquet(tmp_path / "test.parquet", [1, 0], names=None)
     make_parquet(tmp_path / "train.parquet", [3, 0], names=None)

@@ -85,3 +85,18 @@ def test_the_hardware_is_named_without_a_gpu() -> None:
 def test_an_argument_decided_by_other_settings_is_refused() -> None:
     with pytest.raises(UserError, match=r"engine\.args\.seed: decided by other settings"):
         arguments(args={"seed": 1})
+
+
+def test_an_argument_that_vllm_does_not_know_is_refused_with_the_nearest() -> None:
+    message = r"^rewrite\.engine\.args\.blocksize: vLLM has no such engine argument; did you mean block_size\?$"
+    with pytest.raises(UserError, match=message):
+        arguments(args={"blocksize": 32})
+    with pytest.raises(UserError, match=r"^rewrite\.engine\.args\.zzz: vLLM has no such engine argument$"):
+        arguments(args={"zzz": 32})
+
+
+def test_a_value_of_another_type_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        UserError, match=r"^rewrite\.engine\.args\.max_model_len: 'long' is not what vLLM takes: .*integer"
+    ):
+        arguments(args={"max_model_len": "long"})

@@ -24,6 +24,7 @@ from laclip_ray.rewriting.forecasting.token_counts import SetTokens
 from laclip_ray.rewriting.judging.meaning import MeaningScores, Pair
 from laclip_ray.rewriting.running.generator import useful_redraws
 from laclip_ray.rewriting.scoring.meaning_batches import BatchedEncoders
+from laclip_ray.rewriting.scoring.meaning_verdicts import MeaningGate
 from tests.cases import case
 from tests.unit.rewriting.meaning_fakes import FakeEncoders, meaning_gate
 from tests.unit.rewriting.priced_data import experiment, write_captions, write_prices
@@ -159,12 +160,37 @@ def test_scores_of_the_meaning_gate_are_kept_with_the_draws(tmp_path: Path, monk
     assert {"meaning_lost"} <= {draw.reason for draw in draws}
 
 
+def test_an_encoder_that_fails_leaves_the_preview_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(FakeEncoders):
+        async def score(self, pairs: Sequence[Pair]) -> list[MeaningScores]:
+            raise RuntimeError("no memory")
+
+    gate = meaning_gate()
+    monkeypatch.setattr(
+        preview_module, "local_meaning_gate", lambda _: MeaningGate(gate.config, gate.scorers, Failing())
+    )
+    plan = planned(tmp_path)
+    monkeypatch.setattr(preview_module, "_start_encoder", lambda _: MeaningGate(gate.config, gate.scorers, Failing()))
+    with pytest.raises(IncompleteError, match=r"^rewrite\.gate\.meaning: the encoder gave no scores \(.*no memory\)"):
+        previewed(plan)
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     previewed(planned(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize(("kind", "error"), [(ClosingEngine, IncompleteError), (InterruptedEngine, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (
+            ClosingEngine,
+            IncompleteError,
+            r"^the engine died while it rewrote the sample \(.*another --seed draws others",
+        ),
+        (InterruptedEngine, KeyboardInterrupt, ""),
+    ],
+)
 @case(
     "How a run ends",
     "an engine that dies in `laclip rewrites preview`, or Ctrl-C",
@@ -172,13 +198,13 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     "3; 130",
 )
 def test_the_engine_is_closed_however_the_preview_ends(
-    tmp_path: Path, kind: type[ClosingEngine], error: type[BaseException]
+    tmp_path: Path, kind: type[ClosingEngine], error: type[BaseException], message: str
 ) -> None:
     write_lines(tmp_path, ["a red dog", DEADLY])
     plan, engine = planned(tmp_path), kind(Random(0))
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
     try:
-        with pytest.raises(error):
+        with pytest.raises(error, match=message):
             previewed(plan, engine)
     finally:
         signal.signal(signal.SIGINT, handler)

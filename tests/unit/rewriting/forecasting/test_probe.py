@@ -217,6 +217,14 @@ def test_ctrl_c_stops_the_engine(tmp_path: Path) -> None:
     assert not storage.exists(storage.join(settings.rewrite_output, "lease.json"))
 
 
+def test_captions_without_text_are_nothing_to_probe_with(tmp_path: Path) -> None:
+    settings = experiment(tmp_path)
+    (tmp_path / "data.jsonl").write_text('{"caption": " "}\n' * 9)
+    message = r"^data\.path: no caption of the shards read can be rewritten, so there is nothing to probe with; look at"
+    with pytest.raises(UserError, match=message):
+        run_probe(settings, SECONDS)
+
+
 def test_a_configuration_for_gpus_is_refused_without_one(tmp_path: Path) -> None:
     for engine in ({"gpus_per_actor": 1.0}, {"tensor_parallel_size": 2}, {"accelerator_type": "H100"}):
         with pytest.raises(UserError, match=r"rewrite\.engine: asks for GPUs"):

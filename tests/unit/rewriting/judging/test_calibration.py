@@ -102,6 +102,19 @@ def test_a_missing_file_is_refused() -> None:
         read_labelled("memory://nowhere/labels.jsonl")
 
 
+def test_a_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"^.*labels\.jsonl is not UTF-8; save it as UTF-8$"):
+        read_labelled(str(tmp_path / "labels.jsonl"))
+
+
+def test_labels_of_copies_alone_are_refused() -> None:
+    copies = [LabelledRewrite("a red dog", "A red dog.", True)]
+    message = "^all labelled rewrites are copies of their captions, so there is nothing to measure; label rewrites that"
+    with pytest.raises(UserError, match=message):
+        measure_gate(copies, GateConfig(meaning=None), 0.9, FakeEncoders())
+
+
 def test_the_gate_is_measured_with_and_without_meaning() -> None:
     rewrites = [
         LabelledRewrite("a red dog runs", text, faithful)

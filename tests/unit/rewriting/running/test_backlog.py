@@ -16,7 +16,7 @@ from laclip_ray.data.reading import reading_of
 from laclip_ray.data.shards import read_samples
 from laclip_ray.errors import UserError
 from laclip_ray.rewriting.recipe import build_recipe
-from laclip_ray.rewriting.running.backlog import Backlog, find_backlog
+from laclip_ray.rewriting.running.backlog import Backlog, check_prompts, find_backlog
 from laclip_ray.rewriting.storing.committed import digest_inputs
 from laclip_ray.rewriting.storing.store import (
     commit_verdicts,
@@ -338,6 +338,10 @@ def test_two_sets_of_one_name_are_refused(experiment: Experiment, tmp_path: Path
         ({"rewrite.model": "/nosuch"}, r"rewrite\.model: '/nosuch'"),
         ({"rewrite.budget.money": 1.0}, r"rewrite\.budget\.money needs rewrite\.price"),
         ({"data.path": "nosuch"}, r"data\.path: 'nosuch' does not exist"),
+        (
+            {"rewrite.gate.picture": {"model": "ViT-B-32", "pretrained": "openai"}, "data.image_column": None},
+            r"^rewrite\.gate\.picture: needs pictures, and data\.image_column is not set; set it, or turn the gate off",
+        ),
     ],
 )
 def test_unusable_settings_are_refused_before_a_file_is_written(
@@ -346,3 +350,13 @@ def test_unusable_settings_are_refused_before_a_file_is_written(
     with pytest.raises(UserError, match=message):
         find_backlog(with_overrides(experiment, change))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_tokeniser_is_refused_before_engines_start(experiment: Experiment, tmp_path: Path) -> None:
+    text = {"context_length": 16, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
+    model = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {**text, "hf_tokenizer_name": str(tmp_path / "none")}}
+    storage.write_json(str(tmp_path / "model.json"), model)
+    backlog = find_backlog(with_overrides(experiment, {"model.name": str(tmp_path / "model.json")}))
+    with pytest.raises(UserError, match=rf"^model\.name: no tokeniser for '{tmp_path}/model\.json': \S"):
+        check_prompts(backlog)

@@ -449,3 +449,13 @@ def test_the_scorer_is_known_by_its_model_and_the_decoding_of_pictures() -> None
     assert picture_scorer_id(picture.model_copy(update={"margin": 0.5, "batch_size": 1}), data) == first
     assert picture_scorer_id(picture.model_copy(update={"pretrained": "laion2b"}), data) != first
     assert picture_scorer_id(picture, data.model_copy(update={"exif": False})) != first
+
+
+def test_a_model_whose_tokens_are_not_its_tokenisers_is_refused(tmp_path: Path) -> None:
+    few = {**MODEL, "text_cfg": {**MODEL["text_cfg"], "vocab_size": 64}}  # type: ignore[dict-item]
+    (tmp_path / "few-words.json").write_text(json.dumps(few))
+    spec = load_model_spec(str(tmp_path / "few-words.json"))
+    (tmp_path / "export").mkdir()
+    save_model(tmp_path / "export", create_model(spec, seed=3), spec)
+    with pytest.raises(UserError, match=rf"^a\.model: {tmp_path}/export cannot be used: index out of range"):
+        PictureScorer(str(tmp_path / "export"), None, 2, "cpu", setting="a")

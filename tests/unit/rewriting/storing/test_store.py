@@ -143,6 +143,17 @@ def test_a_damaged_file_is_named_with_a_remedy(rewrite_set: RewriteSet, kind: st
         rewrite_set.origin("0.tar", 0) if kind == "draws" else rewrite_set.describe({"0.tar": 0})
 
 
+def test_verdicts_of_other_draws_are_named_with_a_remedy(rewrite_set: RewriteSet) -> None:
+    commit(rewrite_set, "0.tar", DRAWS)
+    write_draws(rewrite_set, "0.tar", 0, table_of(one("other")), replace(ORIGIN, draws_id="of another run"))
+    message = (
+        rf"^{rewrite_set.verdicts_url('0.tar', 0)} belongs to other draws than those in storage: two runs wrote this "
+        r"shard at once\. Remove the file and run `laclip rewrite` again$"
+    )
+    with pytest.raises(UserError, match=message):
+        rewrite_set.read("0.tar", 0)
+
+
 def test_verdicts_without_draws_commit_nothing(rewrite_set: RewriteSet) -> None:
     commit_verdicts(rewrite_set, "0.tar", 0, table_of(DRAWS), reasons_of(DRAWS), ORIGIN)
     assert (rewrite_set.drawn_revisions(), rewrite_set.committed_revisions()) == ({}, {})

@@ -327,3 +327,11 @@ def test_import_export_import_gives_equal_rewrites(dataset: tuple[Rows, list[lis
         }
         assert counts == exported.sets
         assert imported_again.unused_lines == 0
+
+
+def test_a_parquet_export_is_one_file(tars: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path}/export is a directory; one Parquet file is written, give its name$"
+    ):
+        export_rewrites(tars, str(tmp_path / "export"), "parquet")

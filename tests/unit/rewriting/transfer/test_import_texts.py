@@ -9,7 +9,7 @@ from laclip_ray import storage
 from laclip_ray.config import Experiment, with_overrides
 from laclip_ray.data.records import DUPLICATE_ID, hash_caption
 from laclip_ray.data.shards import list_shards
-from laclip_ray.errors import UserError
+from laclip_ray.errors import IncompleteError, UserError
 from laclip_ray.rewriting.judging.gate import Rejection
 from laclip_ray.rewriting.recipe import gate_fingerprint
 from laclip_ray.rewriting.storing.sets import SetSelection, committed_sets
@@ -257,3 +257,28 @@ def test_imports_come_from_urls(tmp_path: Path) -> None:
     imported = import_rewrites(experiment, f"{url}/c.csv", [f"{url}/human.txt"])
     (accepted,) = accepted_by_set(reading(experiment, imported)).values()
     assert list(accepted.values()) == [["rewrite b"], ["rewrite a"]]
+
+
+def test_pictures_are_not_looked_at(tmp_path: Path) -> None:
+    experiment = jsonl_experiment(tmp_path, ROWS, picture={"model": "ViT-B-32", "pretrained": "openai"})
+    texts = [write_lines(tmp_path / "human.txt", ["text"] * len(ROWS))]
+    message = r"^rewrite\.gate\.picture: an import does not look at pictures; import with rewrite\.gate\.picture=null$"
+    with pytest.raises(UserError, match=message):
+        import_rewrites(experiment, write_csv(tmp_path / "c.csv", ROWS), texts)
+
+
+def test_a_shard_that_cannot_be_read_is_named_and_the_others_are_imported(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tar(tmp_path / "data" / f"{name}.tar", [(f"{name}.jpg", b"?"), (f"{name}.txt", b"a dog")])
+    (tmp_path / "data" / "b.tar").write_bytes(b"no tar" * 200)
+    experiment = experiment_of(tmp_path, {"path": str(tmp_path / "data")})
+    texts = [write_lines(tmp_path / "human.txt", ["the dog", "the dog"])]
+    captions = write_csv(tmp_path / "c.csv", [("a.jpg", "a dog"), ("b.jpg", "a dog")])
+    message = (
+        r"^1 shards could not be read, all others are committed: b\.tar: .*; mend or remove them, and import again$"
+    )
+    with pytest.raises(IncompleteError, match=message):
+        import_rewrites(experiment, captions, texts)
+    location = str(tmp_path / "out" / "rewrites" / "human")
+    gate = gate_fingerprint(experiment.rewrite.gate, experiment.model.name)
+    assert RewriteSet(location, gate).committed_revisions() == {"a.tar": 0}

@@ -46,3 +46,8 @@ def test_a_line_is_cleaned_of_marks_line_breaks_and_white_space(tmp_path: Path) 
     path.write_bytes(b"\xef\xbb\xbf first \r\n\nbad \xff byte")
     with open_lines(str(path)) as opened:
         assert [opened[number] for number in range(len(opened))] == ["first", "", "bad \ufffd byte"]
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(UserError, match=r"^--name: two sets would be called 'mine'; give each a name of its own$"):
+        group_files(["a.txt", "b.txt"], ["mine", "mine"])
