@@ -27,4 +27,4 @@ def check_inputs(experiment: Experiment, sections: Collection[str]) -> None:
     for each in local_paths(experiment):
         is_checked = each.key in _CHECKED and each.key.partition(".")[0] in sections
         if is_checked and not _PATTERN.search(each.path) and not os.path.lexists(each.path):
-            raise UserError(f"{each.key.replace('[]', '')}: {each.path!r} does not exist")
+            raise UserError(f"{each.key.replace('[]', '')}: {each.path!r} does not exist; correct the path")

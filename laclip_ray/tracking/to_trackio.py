@@ -86,7 +86,10 @@ def _load(store: str | None) -> Any:
     import trackio
 
     if wanted and Path(wanted) != trackio.utils.TRACKIO_DIR:
-        raise UserError(f"this process has runs in {trackio.utils.TRACKIO_DIR} already, so none go to {wanted}")
+        raise UserError(
+            f"track.report_to: this process has runs of trackio in {trackio.utils.TRACKIO_DIR} already, so none can go "
+            f"to {wanted}; start another process, or set {_DIRECTORY} to one directory for all runs"
+        )
     for module in (trackio, trackio.utils, trackio.run):
         module.print = _log  # it prints on each start; threads share standard output, so that is not redirected
     return trackio

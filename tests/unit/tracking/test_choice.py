@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from laclip_ray.config import Experiment, parse_experiment
 from laclip_ray.errors import UserError
-from laclip_ray.tracking import choice
+from laclip_ray.tracking import choice, to_trackio
 from laclip_ray.tracking.choice import begin_trackers, check_trackers
 from laclip_ray.tracking.identity import IDENTITY_FILE, run_id
 from laclip_ray.tracking.tracker import Outcome, TrackedRun
@@ -49,6 +50,38 @@ def test_a_tracker_without_a_place_for_its_files_is_refused(
         check("s3://bucket/out", name)
     monkeypatch.setenv(variable, "/data/tracking")
     check("s3://bucket/out", name)
+
+
+def stand_in(name: str, monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
+    """A package that this environment lacks."""
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**parts))
+    monkeypatch.setattr(choice, "find_spec", lambda name: importlib.util.find_spec("json"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("online", r"wandb has no credentials here; set WANDB_API_KEY or run `wandb login`, or set WANDB_MODE=offline"),
+        ("offline", r"wandb is offline and keeps its runs in files, but output is a URL; set WANDB_DIR to a directory"),
+    ],
+)
+def test_wandb_without_credentials_or_a_directory_is_refused(
+    mode: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    setup = SimpleNamespace(settings=SimpleNamespace(mode=mode))
+    stand_in("wandb", monkeypatch, setup=lambda: setup, login=lambda **_: False)
+    with pytest.raises(UserError, match=rf"^track\.report_to: {message}"):
+        check("s3://bucket/out", "wandb")
+
+
+def test_a_process_keeps_the_runs_of_trackio_in_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "second"))
+    utils = SimpleNamespace(TRACKIO_DIR=tmp_path / "first")
+    stand_in("trackio", monkeypatch, utils=utils, run=SimpleNamespace())
+    message = rf"^track\.report_to: this process has runs of trackio in {tmp_path}/first already, so none can go to "
+    with pytest.raises(UserError, match=message):
+        to_trackio._load(None)
 
 
 def test_without_a_choice_tensorboard_alone_is_told() -> None:
