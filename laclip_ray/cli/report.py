@@ -60,10 +60,11 @@ def _target(run: str, experiment: "Experiment | None") -> "Target":
     """
     from laclip_ray import storage
     from laclip_ray.run_report.reading import Target
+    from laclip_ray.run_report.report import name_of_output
     from laclip_ray.status.outputs import Locations, find_locations
 
     if experiment is not None:
         return Target(experiment.name, Locations.of(experiment), experiment)
     # Absolute, as configs record outputs: so runs that share rewrites are seen to.
     output = str(Path(run).absolute()) if storage.is_local(run) else run
-    return Target(storage.name_of(output.rstrip("/")) or run, find_locations(output))
+    return Target(name_of_output(output), find_locations(output))

@@ -38,6 +38,15 @@ def metric_name(metric: str) -> str:
     return re.sub(r"(R@\d+) (\w+)$", r"\1, \2", text)
 
 
+def order_of(key: str) -> tuple[str | int, ...]:
+    """A key that sorts metrics as a reader counts.
+
+    >>> sorted(["recall_r10", "recall_r1", "recall_r5"], key=order_of)
+    ['recall_r1', 'recall_r5', 'recall_r10']
+    """
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key))
+
+
 def full_name(key: str) -> str:
     """The readable name of `task/dataset/metric`.
 

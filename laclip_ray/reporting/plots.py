@@ -155,6 +155,7 @@ def metric_against_p(
     as_share: bool = True,
     marked: tuple[float, str] | None = None,
     is_wide: bool = False,
+    has_legend: bool = True,
 ) -> str:
     """Plot a metric over the augmentation probability: each seed's value, their mean, and the mean's 95 % interval.
 
@@ -165,6 +166,7 @@ def metric_against_p(
         as_share: whether values are shares and shown in per cent.
         marked: a p to mark, and what it is.
         is_wide: whether the plot takes the page's width.
+        has_legend: whether it says what the marks are. Another plot beside it may.
 
     Returns:
         An `<svg>` element. A p with one seed has no interval.
@@ -175,9 +177,9 @@ def metric_against_p(
         if marked is not None:
             shown.append(axes.axvline(marked[0], color=SERIES_COLOURS[2], linestyle=DASHES[1], linewidth=1.4, zorder=1))
             names.append(marked[1])
-        if len(names) > 2:
+        if len(names) > 2 and has_legend:
             _legend(figure, shown, names)
-        described = (points, metric, as_share, marked, is_wide)
+        described = (points, metric, as_share, marked, is_wide, has_legend)
         return _svg(figure, f"{metric} against the augmentation probability p", described)
 
 

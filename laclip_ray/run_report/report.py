@@ -15,6 +15,8 @@ from laclip_ray.versions import package_versions
 
 CAPTIONS = 48
 """Shown by default, of all runs together."""
+_PARTS = ("rewrites", "train", "tune", "evaluate")
+"""Directories of the parts of an experiment."""
 _MOST_BELOW = 64
 """Upper bound on directories of an output that are looked into for runs."""
 
@@ -58,6 +60,17 @@ def _with_rewrites(targets: Sequence[Target]) -> int:
     """How many of the targets have rewrites of their own; at least one."""
     locations = {target.locations.parts.get("rewriting") for target in targets}
     return max(1, sum(location is not None and storage.is_directory(location) for location in locations))
+
+
+def name_of_output(output: str) -> str:
+    """The name of a run on a page: the last part of its path; for a part of an experiment, with the one above it.
+
+    >>> name_of_output("s3://b/runs/pictures/"), name_of_output("/runs/pictures/tune")
+    ('pictures', 'pictures/tune')
+    """
+    parts = [part for part in output.rstrip("/").split("/") if part]
+    is_part = parts[-1:] and parts[-1] in _PARTS and len(parts) > 1
+    return "/".join(parts[-2 if is_part else -1 :]) or output
 
 
 def with_different_names(targets: Sequence[Target]) -> list[Target]:

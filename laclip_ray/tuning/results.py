@@ -17,7 +17,7 @@ from laclip_ray.errors import UserError
 from laclip_ray.evaluation.tasks import metric_names
 from laclip_ray.intervals import Interval, mean_interval
 from laclip_ray.nearest import did_you_mean
-from laclip_ray.reporting.names import full_name
+from laclip_ray.reporting.names import full_name, order_of
 from laclip_ray.reporting.page import MISSING, Page, Plot, Section, Table, render_page
 from laclip_ray.reporting.plots import metric_against_p, metrics_against_p, on_ground
 from laclip_ray.reporting.report import versions_pairs
@@ -59,7 +59,7 @@ class Sweep:
     @property
     def shown_metrics(self) -> list[str]:
         """The metrics in the order of tables and plots: the maximised one first."""
-        return sorted(self.metrics, key=lambda name: (name != self.metric, name))
+        return sorted(self.metrics, key=lambda name: (name != self.metric, order_of(name)))
 
     @cached_property
     def begun(self) -> int:
@@ -227,8 +227,9 @@ def _plots(sweep: Sweep) -> list[Plot]:
         if points := _by_p(sweep, metric):
             is_compared = metric == sweep.metric
             svg = metric_against_p(
-                points, full_name(metric), _half_width, marked=marked if is_compared else None, is_wide=is_compared
-            )
+                points, full_name(metric), _half_width, marked=marked if is_compared else None,
+                is_wide=is_compared, has_legend=is_compared,
+            )  # fmt: skip
             plots.append(Plot(svg, is_compared))
     return plots
 
@@ -250,10 +251,10 @@ def _means_table(sweep: Sweep) -> Table:
         cells = [_percent(mean_interval([*sweep.values(metric)[point].values()])) for metric in sweep.shown_metrics]
         p_effective = statistics.fmean(stage.p_effective for stage in stages)
         rows.append((point, *cells, f"{p_effective:.3f}", f"{sum(stage.gpu_hours for stage in stages):.2f}"))
-    return Table(
+    return _by_fewer(
         "Complete points: mean over the seeds and its 95 % interval, in %",
         ("point", *map(full_name, sweep.shown_metrics), "effective p", "GPU-hours"),
-        tuple(rows),
+        rows,
     )
 
 
@@ -263,11 +264,20 @@ def _differences_table(sweep: Sweep, baseline: str) -> Table:
         for metric in sweep.shown_metrics
     }
     points = [point for point in sweep.values(sweep.metric) if point != baseline]
-    return Table(
+    return _by_fewer(
         f"Differences from {baseline}, seed by seed, in percentage points; with 95 % intervals for all points together",
         ("point", *map(full_name, sweep.shown_metrics)),
-        tuple((point, *(_percent(by_metric[metric][point]) for metric in sweep.shown_metrics)) for point in points),
+        [(point, *(_percent(by_metric[metric][point]) for metric in sweep.shown_metrics)) for point in points],
     )
+
+
+def _by_fewer(caption: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A table of points, or of metrics if the points are fewer: few columns fit a page."""
+    if not rows or len(rows) >= len(headings) - 1:
+        return Table(caption, headings, tuple(rows))
+    columns = [("metric", *headings[1:]), *rows]
+    (first, *others) = zip(*columns, strict=True)
+    return Table(caption, first, tuple(others))
 
 
 def _rankings_table(sweep: Sweep) -> Table:
