@@ -97,9 +97,11 @@ def extend(work: EngineWork, factor: float, expected: SetTokens) -> SetTokens:
     Args:
         work: the engine's, for the sample.
         factor: captions to rewrite for each caption of the sample.
-        expected: the estimate for all captions, which knows what the prefix cache will hold.
+        expected: the estimate for all captions, which knows what the prefix cache will hold. It counts no redraws,
+            which find their whole prompt, so a run of few captions has at least the share of the preview.
     """
-    cached_share = expected.cached_tokens / expected.prompt_tokens if expected.prompt_tokens else 0.0
+    here = work.cached_tokens / work.prompt_tokens if work.prompt_tokens else 0.0
+    cached_share = max(here, expected.cached_tokens / expected.prompt_tokens if expected.prompt_tokens else 0.0)
     prompt_tokens = round(work.prompt_tokens * factor)
     return replace(
         expected,
@@ -127,10 +129,12 @@ def _notes(plan: PreviewPlan, work: Mapping[str, EngineWork], cached_share: floa
     """What the forecast rests on, most important first."""
     rewrite, total = plan.rewrite, total_work(work)
     cached_here = total.cached_tokens / total.prompt_tokens if total.prompt_tokens else 0.0
-    notes = [
-        f"The prefix cache gave {cached_here:.0%} of the prompt tokens here. The forecast takes {cached_share:.0%}: a "
-        "long run finds the whole blocks of every prompt head."
-    ]
+    notes = []
+    if f"{cached_here:.0%}" != f"{cached_share:.0%}":
+        notes.append(
+            f"The prefix cache gave {cached_here:.0%} of the prompt tokens here. The forecast takes "
+            f"{cached_share:.0%}: a long run finds the whole blocks of every prompt head."
+        )
     if gpus:
         notes.append(
             f"The {total.requests:,} requests of this preview do not fill an engine on a GPU, so a run is faster. "

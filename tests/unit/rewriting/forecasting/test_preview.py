@@ -249,6 +249,12 @@ def test_a_prompt_set_is_extended_with_the_cached_share_of_a_long_run() -> None:
     assert extend(work, 100.0, expected) == SetTokens("cleaned", 6_000, 900_000, 675_000, 120_000, 1.5)
 
 
+def test_a_run_of_few_captions_finds_as_much_in_the_cache_as_the_preview() -> None:
+    work = EngineWork("", requests=19, prompt_tokens=3_000, cached_tokens=1_800, output_tokens=200)
+    expected = SetTokens("cleaned", 11, 2_000, 0, 150, 1.5)
+    assert extend(work, 1.0, expected).cached_tokens == 1_800
+
+
 def test_the_notes_say_what_a_preview_does_not_do(tmp_path: Path) -> None:
     plan = planned(tmp_path)
     gate = {"picture": {"model": "RN50"}}
