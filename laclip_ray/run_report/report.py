@@ -46,7 +46,7 @@ def _runs_below(target: Target) -> list[Target]:
     locations = target.locations
     if target.experiment is not None or "training" not in locations.parts:
         return []
-    if any(storage.is_directory(locations.parts[part]) for part in ("training", "sweep", "evaluation")):
+    if storage.is_directory(locations.parts["training"]):
         return []
     found = []
     for name in storage.list_directories(locations.output)[:_MOST_BELOW]:

@@ -145,8 +145,7 @@ def pages(show: int) -> Iterator[Figure]:
         directory = Path(kept or temporary)
         directory.mkdir(parents=True, exist_ok=True)
         runs = made_runs(directory)
-        demo = [runs["demo"], *sorted(runs["demo"].glob("p*-seed*"))]
-        made = {"demo": demo, "emoji": [directory / "emoji.yaml"], "sweep": [runs["sweep"]]}
+        made = {"demo": [runs["demo"]], "emoji": [directory / "emoji.yaml"], "sweep": [runs["sweep"]]}
         with in_progress(directory) as running:
             made["running"] = [running]
             written = {name: _report(directory, name, targets) for name, targets in made.items()}
@@ -157,6 +156,7 @@ def pages(show: int) -> Iterator[Figure]:
         files = {name: directory / f"{name}.html" for name in made} | {"hostile": directory / "hostile.html"}
         files["the demo's own report"] = runs["demo"] / "report.html"
         files["the sweep's own page"] = runs["sweep"] / "sweep.html"
+        files["a preview"] = runs["preview"]
         with browser(path) as new_tab:
             for name, file in files.items():
                 yield from _figures(show, name, file, _look(new_tab, file, directory))

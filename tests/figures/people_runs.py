@@ -26,6 +26,7 @@ from tests.real_models import real_model
 SIZE = Size(train_count=600, test_count=120, retrieval_count=60, samples_per_shard=200, epochs=4, batch_size=100)
 EMOJI = 40
 """Pictures that the real model describes anew: it writes about one text a second."""
+PREVIEWED = 12
 
 
 def demo(directory: Path) -> Path:
@@ -102,6 +103,15 @@ def emoji(directory: Path) -> Path:
     return Path(experiment.output)
 
 
+def preview(directory: Path) -> Path:
+    """A preview of the same pictures; its page."""
+    page = directory / "preview.html"
+    if not page.exists():
+        command = [sys.executable, "-m", "laclip_ray", "rewrites", "preview", str(directory / "emoji.yaml")]
+        subprocess.run([*command, "--captions", str(PREVIEWED), "--page", str(page)], check=True)
+    return page
+
+
 def _first_samples(source: Path, target: Path, count: int) -> None:
     """Copy the first samples of a tar."""
     if target.exists():
@@ -150,7 +160,7 @@ def in_progress(directory: Path) -> Iterator[Path]:
         process.wait(120)
 
 
-RUNS: dict[str, Callable[[Path], Path]] = {"demo": demo, "emoji": emoji, "sweep": sweep}
+RUNS: dict[str, Callable[[Path], Path]] = {"demo": demo, "emoji": emoji, "sweep": sweep, "preview": preview}
 
 
 def made_runs(directory: Path) -> dict[str, Path]:
