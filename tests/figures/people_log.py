@@ -74,9 +74,9 @@ def _slow_run(show: int, directory: Path) -> Iterator[Figure]:
     data.write_text("caption\n" + "".join(f"a picture of number {number}\n" for number in range(captions)))
     config = directory / "slow.yaml"
     config.write_text(
-        f"output: {directory / 'out'}\n"
+        f"name: slow\noutput: {directory / 'out'}\n"
         f"data: {{path: {data}, max_rows_per_shard: 10000}}\n"
-        "rewrite: {model: scripted, prompt_sets: [cleaned], gate: {meaning: null}}\n"
+        "rewrite: {model: demo-rewriter, prompt_sets: [cleaned], gate: {meaning: null}}\n"
     )
     # One shard of 10,000 captions after the other, 1,024 requests at a time.
     delay_s = minutes * 60 / (captions / 1_024)
