@@ -320,8 +320,10 @@ def weighted_by_score(
         return weights
     mean = sum(known) / len(known)
     values = [mean if score is None else sign * score / choice.temperature for score in scores]
-    top = max(value for value, weight in zip(values, weights, strict=True) if weight)
-    raised = [weight * math.exp(value - top) if weight else 0.0 for value, weight in zip(values, weights, strict=True)]
+    # By logarithms: a small weight with a high score would make the others vanish, and the sum with them.
+    logs = [math.log(weight) + value if weight else -math.inf for value, weight in zip(values, weights, strict=True)]
+    top = max(logs)
+    raised = [math.exp(log - top) for log in logs]
     scale = sum(weights) / sum(raised)
     return [scale * weight for weight in raised]
 

@@ -8,7 +8,7 @@ from math import sqrt
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from laclip_ray.config import ScoreChoiceConfig, ScoreRampConfig, TextConfig
@@ -173,6 +173,7 @@ def test_the_requested_p_of_a_run_is_the_mean_over_its_samples() -> None:
     temperature=st.floats(1e-3, 1e3),
     by=st.sampled_from(["meaning", "added"]),
 )
+@example(rewrites=[(1.0, 0.0), (5e-324, 3.0)], temperature=0.004, by="meaning")
 def test_weights_by_score_keep_their_sum_and_follow_the_score(
     rewrites: list[tuple[float, float | None]], temperature: float, by: Literal["meaning", "added"]
 ) -> None:
