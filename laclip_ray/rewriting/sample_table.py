@@ -10,18 +10,25 @@ from laclip_ray.tracking.tracker import Cell, Picture, Table
 
 NAME = "samples"
 ACCEPTED = "accepted"
-_SHARDS_READ = 4
+SHARDS_READ = 4
+"""Shards that draws are taken from."""
 _TEXT_COLUMNS = ("id", "caption", "rewrite", "prompt_set", "outcome")
 
 
 def sample_table(
-    sets: Sequence[RewriteSet], data: DataConfig, output: str, track: TrackConfig, seed: int
+    committed: Mapping[RewriteSet, Mapping[str, int]],
+    data: DataConfig,
+    data_shards: int,
+    output: str,
+    track: TrackConfig,
+    seed: int,
 ) -> Table | None:
     """A table of draws, several of one caption beside each other; None if no shard is committed, or none is wanted.
 
     Args:
-        sets: the rewrite sets.
+        committed: of each rewrite set, the newest revisions of its shards, or of those by `choose_shards`.
         data: where the pictures are.
+        data_shards: how many shards it has, about.
         output: `output` of the experiment.
         track: how many rows, and whether with pictures.
         seed: decides which captions.
@@ -32,20 +39,19 @@ def sample_table(
     """
     if not track.sample_rows:
         return None
-    revisions = {rewrite_set: rewrite_set.committed_revisions() for rewrite_set in sets}
-    shards = {shard for of_set in revisions.values() for shard in of_set}
+    shards = {shard for revisions in committed.values() for shard in revisions}
     captions: dict[PlacedKey, Caption] = {}
-    for shard in choose_shards(shards, _SHARDS_READ, seed):
-        for rewrite_set, of_set in revisions.items():
-            if shard in of_set:
-                add_draws(captions, rewrite_set.read(shard, of_set[shard]), shard, rewrite_set.name, ROWS)
+    for shard in choose_shards(shards, SHARDS_READ, seed):
+        for rewrite_set, revisions in committed.items():
+            if shard in revisions:
+                add_draws(captions, rewrite_set.read(shard, revisions[shard]), shard, rewrite_set.name, ROWS)
     if not captions:
         return None
     draws = sum(len(caption.draws) for caption in captions.values())
     shown = choose([*captions.values()], -(-track.sample_rows * len(captions) // draws), seed)
     pictures: Mapping[PlacedKey, bytes] = {}
     if track.pictures and {*track.report_to} - {"tensorboard"}:
-        pictures, _ = pictures_of(data, output, [caption.key for caption in shown], len(shards))
+        pictures, _ = pictures_of(data, output, [caption.key for caption in shown], data_shards)
     return _table(shown, pictures, track.sample_rows)
 
 

@@ -4,7 +4,8 @@ Half of them are drawn at random. The other half makes every outcome visible: th
 turn, so a rare reason has examples too. All draws are functions of (seed, shard, id).
 """
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,9 @@ class Caption:
     draws: list[Draw]
 
 
-def choose_shards(shards: Collection[str], count: int, seed: int) -> list[str]:
-    """The shards whose draws are read, by their names' hash."""
-    return sorted(shards, key=lambda shard: hash64("report", seed, shard))[:count]
+def choose_shards(shards: Iterable[str], count: int, seed: int) -> list[str]:
+    """The shards whose draws are read, by their names' hash: sets with equal shards get equal choices."""
+    return heapq.nsmallest(count, shards, key=lambda shard: hash64("report", seed, shard))
 
 
 def add_draws(

@@ -152,7 +152,8 @@ class TrainingLoop:
         self._has_judged_mixing = False
         self._metrics: MetricsLog | None = None
         if rank == 0:
-            trackers = track_training(inputs.experiment, inputs.lineage["rewrite_sets"], state.step)
+            rewrite_sets = inputs.lineage["rewrite_sets"]
+            trackers = track_training(inputs.experiment, rewrite_sets, inputs.shard_count, state.step)
             self._metrics = MetricsLog(inputs.paths, state.step, trackers)
         self._position = state.position
         """Of all workers, at the newest checkpoint."""

@@ -11,25 +11,32 @@ from laclip_ray.rewriting.sample_table import sample_table
 from laclip_ray.rewriting.storing.store import RewriteSet
 from laclip_ray.tally import first_names
 from laclip_ray.tracking.choice import NEEDS_NOTHING, begin_trackers, check_trackers
+from laclip_ray.tracking.tracker import Table
 from laclip_ray.tracking.trackers import Trackers
 
 _NODE_TIMEOUT_S = 120.0
 
 
-def track_training(experiment: Experiment, rewrite_sets: Sequence[Mapping[str, Any]], from_step: int) -> Trackers:
+def track_training(
+    experiment: Experiment, rewrite_sets: Sequence[Mapping[str, Any]], shards: int, from_step: int
+) -> Trackers:
     """Begin the run in its trackers, or continue it.
 
     Args:
         experiment: the configuration.
         rewrite_sets: the lineage of the rewrites that the run reads.
+        shards: of the dataset.
         from_step: the step of the checkpoint that it resumes from; 0 at the start.
     """
     trackers = begin_trackers(experiment, "train", experiment.train_output, {"rewrite_sets": rewrite_sets}, from_step)
-    sets = [RewriteSet(each["location"], each["gate"], each["newest_revision"]) for each in rewrite_sets]
-    trackers.table(
-        lambda: sample_table(sets, experiment.data, experiment.output, experiment.track, experiment.seed),
-        only_first=True,
-    )
+    of_data = experiment.data, shards, experiment.output
+
+    def samples() -> Table | None:
+        sets = [RewriteSet(each["location"], each["gate"], each["newest_revision"]) for each in rewrite_sets]
+        committed = {rewrite_set: rewrite_set.committed_revisions() for rewrite_set in sets}
+        return sample_table(committed, *of_data, experiment.track, experiment.seed)
+
+    trackers.table(samples, only_first=True)
     return trackers
 
 

@@ -216,7 +216,8 @@ def _exactly(show: int, name: str, value: float, expected: float) -> Figure:
 def _expected_rows(experiment: Experiment) -> list[tuple[Any, ...]]:
     """Caption, rewrite, set and outcome of the sampled draws, without the signature in a caption."""
     sets = configured_sets(SetSelection.of(experiment)).sets
-    table = sample_table(sets, experiment.data, experiment.output, experiment.track, experiment.seed)
+    committed = {each: each.committed_revisions() for each in sets}
+    table = sample_table(committed, experiment.data, 3, experiment.output, experiment.track, experiment.seed)
     assert table is not None
     columns = [table.columns.index(column) for column in _TEXTS]
     rows = [tuple(row[column] for column in columns) for row in table.rows]

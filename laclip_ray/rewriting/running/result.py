@@ -14,6 +14,8 @@ from laclip_ray.rewriting.engines.work import EngineSpeed
 from laclip_ray.rewriting.prices import cost_per_thousand, spending
 from laclip_ray.rewriting.running.backlog import Backlog
 from laclip_ray.rewriting.running.shortfall import ShortfallError
+from laclip_ray.rewriting.sample_table import SHARDS_READ
+from laclip_ray.rewriting.shown_draws import choose_shards
 from laclip_ray.rewriting.storing import store
 from laclip_ray.rewriting.storing.committed import CommittedTable
 from laclip_ray.rewriting.storing.statistics import Statistics
@@ -57,6 +59,8 @@ class RewritingResult:
     """GPU-hours, money, and the price of a thousand accepted rewrites, over all committed shards."""
     incomplete: IncompleteError | None = None
     """Names the missing units, caused by the error that stopped the run; or names the captions that killed engines."""
+    sampled: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By prompt set, a few committed shards and their revisions: trackers show draws of these."""
 
     @property
     def total(self) -> Statistics:
@@ -94,6 +98,8 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
         for content in committed.values():
             total.add(content.statistics)
         result.statistics[name] = total
+        chosen = choose_shards(committed, SHARDS_READ, backlog.experiment.seed)
+        result.sampled[name] = {shard: committed[shard].revision for shard in chosen}
         storage.write_json(storage.join(rewrite_set.location, "summary.json"), total.to_json())
         for unit in backlog.units:
             is_missing = unit.shard not in committed or committed[unit.shard].revision < unit.revision

@@ -26,9 +26,10 @@ def track_rewriting(backlog: Backlog, result: RewritingResult) -> None:
         for name, prompt_set in backlog.prompt_sets.items()
     ]
     trackers = begin_trackers(experiment, "rewrite", experiment.rewrite_output, {"rewrite_sets": lineage})
-    sets = [*backlog.sets.values()]
+    committed = {backlog.sets[name]: revisions for name, revisions in result.sampled.items()}
+    of_data = experiment.data, len(backlog.shards), experiment.output
     trackers.table(lambda: outcomes(result.statistics))
-    trackers.table(lambda: sample_table(sets, experiment.data, experiment.output, experiment.track, experiment.seed))
+    trackers.table(lambda: sample_table(committed, *of_data, experiment.track, experiment.seed))
     trackers.summary(
         numbers({name: value for name, value in result.to_json().items() if name != "missing"}, "rewrite/")
     )

@@ -25,7 +25,8 @@ def stored(tmp_path: Path) -> Path:
 def table_of(stored: Path, **track: Any) -> Table | None:
     of = experiment(stored / "out", stored / "data")
     sets = [RewriteSet(f"{of.rewrite_output}/{name}", GATE) for name in SETS]
-    return sample_table(sets, of.data, of.output, TrackConfig(report_to=["mlflow"], **track), seed=0)
+    committed = {each: each.committed_revisions() for each in sets}
+    return sample_table(committed, of.data, 1, of.output, TrackConfig(report_to=["mlflow"], **track), seed=0)
 
 
 def column(table: Table, name: str) -> list[Any]:
