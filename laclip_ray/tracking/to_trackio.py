@@ -80,11 +80,14 @@ def _load(store: str | None) -> Any:
     Raises:
         UserError: this process has imported it for another directory.
     """
-    wanted = os.environ.get(_DIRECTORY) or (store and str(Path(store) / "trackio"))
+    given = os.environ.get(_DIRECTORY)
+    wanted = given or (store and str(Path(store) / "trackio"))
     if wanted:
         os.environ[_DIRECTORY] = wanted
     import trackio
 
+    if given is None:  # a later run of this process, or of one that it starts, may be of another experiment
+        os.environ.pop(_DIRECTORY, None)
     if wanted and Path(wanted) != trackio.utils.TRACKIO_DIR:
         raise UserError(
             f"track.report_to: this process has runs of trackio in {trackio.utils.TRACKIO_DIR} already, so none can go "

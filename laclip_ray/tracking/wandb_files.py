@@ -4,11 +4,9 @@ A file is a log of records in blocks of 32 KiB: a header of 7 bytes, then fragme
 length (2), and a kind (1: whole, 2: first, 3: middle, 4: last). A record is a message of `wandb.proto`.
 """
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 _BLOCK_BYTES = 32_768
 _HEADER_BYTES = 7
@@ -26,20 +24,6 @@ def last_step(path: Path) -> int:
         if record.WhichOneof("record_type") == "history":
             step = max(step, record.history.step.num)
     return step
-
-
-def history(path: Path) -> list[dict[str, Any]]:
-    """The rows of history in a run's file, each with `_step`."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    rows = []
-    for content in records(path.read_bytes()):
-        record = Record.FromString(content)
-        if record.WhichOneof("record_type") == "history":
-            rows.append(
-                {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-            )
-    return rows
 
 
 def records(content: bytes) -> Iterator[bytes]:
