@@ -16,6 +16,8 @@ from laclip_ray.redaction import redact
 
 _WIDEST_COMMAND = 80
 """Characters of a command that others wait for in a column."""
+_FOUND = ("done", "nothing_to_do", "outputs", "summary", "next")
+"""What a verb adds to its JSON object, in this order."""
 
 
 @dataclass(frozen=True)
@@ -155,5 +157,5 @@ def _object(exit_code: int) -> dict[str, Any]:
         "exit_code": exit_code,
         "outcome": meaning_of(exit_code),
         **({} if _Now.command.error is None else {"error": _Now.command.error}),
-        **_Now.command.found,
+        **{name: _Now.command.found[name] for name in _FOUND if name in _Now.command.found},
     }
