@@ -63,11 +63,13 @@ class Conclusions:
         summary: dict[str, Any] = {"lines": imported.lines, "unused_lines": imported.unused_lines}
         summary |= {"commits": imported.commits, "commits_before": imported.commits_before}
         summary["ambiguous_samples"] = imported.ambiguous_samples
+        done = f"imported {accepted:,} rewrites; train on them with '{sets}'"
         return Ending(
-            f"imported {accepted:,} rewrites; train on them with '{sets}'",
+            done if imported.commits else f"nothing to do: {done}",
             imported.locations,
             {**summary, "sets": {name: counts.to_json() for name, counts in imported.statistics.items()}},
             next_steps.after_rewrite(given, has_pictures(self.experiment.data)),
+            nothing_to_do=not imported.commits,
         )
 
     def inspected(self, inspection: "Inspection", page: str | None) -> Ending:

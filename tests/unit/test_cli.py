@@ -262,6 +262,8 @@ def test_rewrites_are_imported_inspected_and_exported(
     assert "cleaned: 4 captions, 3 rewrites accepted; refused: empty 1" in printed
     sets = f"text.rewrites=[{tmp_path / 'out' / 'rewrites' / 'cleaned'}]"
     assert sets in printed
+    assert exit_code(["rewrites", "import", config, captions, "cleaned.txt", *data]) == 0
+    assert capsys.readouterr().out.startswith("nothing to do: imported 3 rewrites; train on them with 'text.rewrites=")
 
     assert exit_code(["rewrites", "inspect", config, "--reason", "empty", *data, sets]) == 0
     printed = capsys.readouterr().out
