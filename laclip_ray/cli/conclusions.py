@@ -46,7 +46,7 @@ class Conclusions:
         output = self.experiment.rewrite_output
         done = f"{_rewrites(result)} in {output}"
         if not result.commits:
-            done = f"nothing to do: all {result.shards:,} shards are rewritten; {done}"
+            done = f"nothing to do: every shard is rewritten ({result.shards:,}); {done}"
         return Ending(
             done,
             {"rewrites": output, "summary": storage.join(output, "summary.json")},
