@@ -58,7 +58,13 @@ class Chaos:
 
 
 def run_chaos(
-    experiment: Experiment, victims: list[str], pause_s: float, seed: int, directory: Path, engine: str
+    experiment: Experiment,
+    victims: list[str],
+    pause_s: float,
+    seed: int,
+    directory: Path,
+    engine: str,
+    address: str | None = None,
 ) -> Chaos:
     """Run `experiment` in a process of its own, and kill its parts.
 
@@ -69,6 +75,7 @@ def run_chaos(
         seed: decides the times.
         directory: gets the config and the log.
         engine: `process:PACE_S` or `vllm`.
+        address: of a Ray to use. None: each driver starts one.
     """
     config, log = directory / "chaos.yaml", directory / "chaos.log"
     config.write_text(to_yaml(experiment))
@@ -79,7 +86,7 @@ def run_chaos(
     def start() -> subprocess.Popen[bytes]:
         with log.open("ab") as file:
             command = [sys.executable, "-m", "tests.integration.chaos", str(config), engine]
-            return subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(), cwd=REPOSITORY)
+            return subprocess.Popen(command, stdout=file, stderr=file, env=child_environment(address), cwd=REPOSITORY)
 
     driver = start()
     starts += 1

@@ -1,9 +1,11 @@
 """One local Ray for all tests that need one, and small datasets."""
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,36 +96,44 @@ def good_samples(start: int, count: int) -> list[tuple[str, dict[str, bytes]]]:
     ]
 
 
+def build_experiment(directory: Path, **sections: Any) -> Experiment:
+    """An experiment on `directory/data` with a tiny model; keyword sections replace the defaults."""
+    model = directory / "model.json"
+    model.write_text(json.dumps(MODEL))
+    content: dict[str, Any] = {
+        "name": "test",
+        "output": str(directory / "out"),
+        "data": {"path": str(directory / "data")},
+        "rewrite": {"model": "demo-rewriter", "prompt_sets": ["crowd", "cleaned"]},
+        "model": {"name": str(model)},
+        "stream": {"rows_per_block": 16},
+        "train": {
+            "epochs": 2,
+            "batch_size": 16,
+            "workers": 2,
+            "warmup_epochs": 0.5,
+            "log_every_steps": 2,
+            "checkpoint": {"every_steps": 4},
+        },
+    }
+    for name, section in sections.items():
+        if isinstance(section, dict):
+            content[name] = {**content.get(name, {}), **section}
+        else:
+            content[name] = section
+    return parse_experiment(content)
+
+
 @pytest.fixture
 def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
-    """An experiment on `tmp_path/data` with a tiny model; keyword sections replace the defaults."""
-    import json
+    """`build_experiment` in the test's directory."""
+    return partial(build_experiment, tmp_path)
 
-    model = tmp_path / "model.json"
-    model.write_text(json.dumps(MODEL))
 
-    def make(**sections: Any) -> Experiment:
-        content: dict[str, Any] = {
-            "name": "test",
-            "output": str(tmp_path / "out"),
-            "data": {"path": str(tmp_path / "data")},
-            "rewrite": {"model": "demo-rewriter", "prompt_sets": ["crowd", "cleaned"]},
-            "model": {"name": str(model)},
-            "stream": {"rows_per_block": 16},
-            "train": {
-                "epochs": 2,
-                "batch_size": 16,
-                "workers": 2,
-                "warmup_epochs": 0.5,
-                "log_every_steps": 2,
-                "checkpoint": {"every_steps": 4},
-            },
-        }
-        for name, section in sections.items():
-            if isinstance(section, dict):
-                content[name] = {**content.get(name, {}), **section}
-            else:
-                content[name] = section
-        return parse_experiment(content)
-
-    return make
+@pytest.fixture(scope="module")
+def two_nodes(local_ray: Any) -> Iterator[str]:
+    """The shared Ray with another node; its address."""
+    node = local_ray.add_node(num_cpus=1)
+    local_ray.wait_for_nodes()
+    yield local_ray.address
+    local_ray.remove_node(node)

@@ -98,13 +98,16 @@ def engine_owners(min_age_s: float = 3.0) -> list[psutil.Process]:
     return list(owners.values())
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(address: str | None = None) -> dict[str, str]:
     """The environment of a program that this process starts.
 
     A Ray started here has written a token, which submitting a job then uses: the head must ask for it too.
+
+    Args:
+        address: of the Ray that the program uses. None: it starts one.
     """
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return {**environment, "RAY_AUTH_MODE": "token"}
+    return {**environment, "RAY_AUTH_MODE": "token"} if address is None else {**environment, "RAY_ADDRESS": address}
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """A cluster of two nodes on this machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,15 +14,6 @@ from tests.cases import case
 from tests.integration.conftest import good_samples, write_shard
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture
-def two_nodes(local_ray: Any) -> Iterator[None]:
-    """The shared Ray with another node."""
-    node = local_ray.add_node(num_cpus=1)
-    local_ray.wait_for_nodes()
-    yield
-    local_ray.remove_node(node)
 
 
 @pytest.mark.usefixtures("two_nodes")

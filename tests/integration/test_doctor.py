@@ -1,8 +1,7 @@
 """The doctor on a cluster of two nodes on this machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,16 +14,6 @@ from laclip_ray.onejob.resources import planned_reservations
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture
-def two_nodes(local_ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The shared Ray with another node, as `RAY_ADDRESS` names it."""
-    node = local_ray.add_node(num_cpus=1)
-    local_ray.wait_for_nodes()
-    monkeypatch.setenv("RAY_ADDRESS", local_ray.address)
-    yield
-    local_ray.remove_node(node)
-
-
 def examined(experiment: Experiment) -> dict[str, Result]:
     rewrite, train = experiment.rewrite, experiment.train
     joined = Cluster(
@@ -35,11 +24,12 @@ def examined(experiment: Experiment) -> dict[str, Result]:
     return {result.name: result for result in results}
 
 
-@pytest.mark.usefixtures("two_nodes")
 def test_every_node_is_asked_and_what_does_not_fit_is_named(
-    tmp_path: Path, make_experiment: Callable[..., Experiment]
+    two_nodes: str, tmp_path: Path, make_experiment: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes)
 
     shared = {"shared_paths": [str(tmp_path)]}
     results = examined(make_experiment(ray=shared, train={"workers": 1, "batch_size": 16}))

@@ -9,15 +9,12 @@ from typing import Any
 import pytest
 
 from laclip_ray.config import Experiment, parse_experiment, with_overrides
-from laclip_ray.evaluation.during import evaluation_during
 from laclip_ray.evaluation.results import IncompleteEvaluationError
 from laclip_ray.evaluation.run import evaluate_on_cluster, run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
-from laclip_ray.training.paths import RunPaths
-from laclip_ray.training.run import run_training
-from tests.integration.conftest import MODEL, good_samples, jpeg, write_shard
+from tests.integration.conftest import MODEL, jpeg, write_shard
 from tests.integration.procedures import kill_an_encoder
 
 pytestmark = pytest.mark.ray
@@ -97,21 +94,3 @@ def test_a_set_without_a_result_is_told_by_a_task_of_the_cluster_with_all_result
     ) as incomplete:
         evaluate_on_cluster(experiment)
     assert {result["dataset"] for result in incomplete.value.results["results"]} == {"animals", "things"}
-
-
-def test_epochs_are_evaluated_beside_training(
-    local_ray: Any, make_experiment: Callable[..., Experiment], tmp_path: Path
-) -> None:
-    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 40))
-    metric = "retrieval/own/image_to_text_r1"
-    experiment = make_experiment(
-        text={"p": 0.0},
-        train={"workers": 1, "checkpoint": {"keep_best": metric}},
-        evaluate={"retrieval": [{"name": "own", "data": {"path": str(tmp_path / "data")}}], "during": {}},
-    )
-    with evaluation_during(experiment) as followed:
-        run_training(followed)
-    paths = RunPaths(experiment.train_output)
-    lines = [json.loads(line) for line in Path(paths.evaluations).read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
-    assert json.loads(Path(paths.best).read_text())["value"] == max(line[metric] for line in lines)

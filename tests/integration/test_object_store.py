@@ -42,7 +42,7 @@ def on_store(bucket: str, tmp_path: Path, make_experiment: Callable[..., Experim
         output=f"{location}/out",
         data={"path": f"{location}/data"},
         rewrite={"delivery": "ahead"},
-        text={"p": 0.5},
+        text={"p": "uniform"},
         train={"workers": 1, "epochs": 1},
         evaluate={"retrieval": [{"name": "own", "data": {"path": f"{location}/data"}}]},
     )
@@ -73,6 +73,7 @@ def test_an_experiment_runs_on_an_object_store_and_a_rerun_has_nothing_to_do(
 
     trained = run_one_job(on_store, ScriptedEngine).training
     assert trained.summary["samples"] == SHARDS * SAMPLES
+    assert trained.summary["p"] == pytest.approx(2 / 3)  # two sets with a rewrite each
     timeline = storage.read_json(storage.join(on_store.output, RUN_FILE))["timeline"]
     assert [event["event"] for event in timeline] == ["rewriting has ended", "training has ended"]
     assert read_metrics(on_store.train_output)[-1]["step"] == trained.summary["steps"]

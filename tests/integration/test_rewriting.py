@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,13 +22,12 @@ from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
 from laclip_ray.rewriting.engines.engine import Answer, EngineDiedError
 from laclip_ray.rewriting.running.backlog import find_backlog
-from laclip_ray.rewriting.running.hooks import RunHooks
 from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting, run_rewriting
-from laclip_ray.rewriting.running.result import StoppedError
+from laclip_ray.rewriting.running.result import RewritingResult
 from laclip_ray.rewriting.storing.sets import SetSelection, configured_sets
 from laclip_ray.rewriting.storing.store import RewriteSet
 from tests.cases import case
-from tests.integration.conftest import good_samples, jpeg, write_shard
+from tests.integration.conftest import build_experiment, good_samples, jpeg, write_shard
 from tests.integration.scripted_engine import EMPTY, POISON, TOO_LONG, ScriptedEngine, SeededEngine, seeded_text
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -53,41 +54,74 @@ def all_ids(experiment: Experiment) -> set[str]:
     }
 
 
+SHARDS, ROWS = 3, 6
+"""Of the plain run."""
+
+
+@pytest.fixture(scope="module")
+def plain_run(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RewritingResult]:
+    """A finished run with two prompt sets over ordinary captions: its directory, and its result."""
+    directory = tmp_path_factory.mktemp("plain")
+    for number in range(SHARDS):
+        write_shard(directory / "data" / f"{number}.tar", good_samples(number * ROWS, ROWS))
+    return directory, run_rewriting(build_experiment(directory), ScriptedEngine)
+
+
+@pytest.fixture
+def rewritten(plain_run: tuple[Path, RewritingResult], tmp_path: Path) -> Experiment:
+    """The experiment of the plain run, with data and rewrites of the test's own."""
+    for name in ("data", "out"):
+        shutil.copytree(plain_run[0] / name, tmp_path / name)
+    return build_experiment(tmp_path)
+
+
 def test_every_caption_has_one_outcome_and_a_rerun_starts_no_engine(
-    tmp_path: Path, make_experiment: MakeExperiment
+    plain_run: tuple[Path, RewritingResult], rewritten: Experiment
 ) -> None:
-    for number in range(3):
-        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * 10, 10))
-    experiment = make_experiment()
-    first = run_rewriting(experiment, ScriptedEngine)
-    assert (first.commits, first.shards_done_before) == (6, 0)
-    assert outcomes(experiment) == dict.fromkeys(all_ids(experiment))
-    second = run_rewriting(experiment, ScriptedEngine)
-    assert (second.commits, len(second.engines), second.shards_done_before) == (0, 0, 3)
+    first = plain_run[1]
+    assert (first.commits, first.shards_done_before) == (2 * SHARDS, 0)
+    assert outcomes(rewritten) == dict.fromkeys(all_ids(rewritten))
+    second = run_rewriting(rewritten, NoEngine)
+    assert (second.commits, len(second.engines), second.shards_done_before) == (0, 0, SHARDS)
     assert second.statistics == first.statistics
 
 
-def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    picture = jpeg(0)
-    write_shard(
-        tmp_path / "data" / "0.tar",
-        [
-            ("good", {"jpg": picture, "txt": b"a plain caption"}),
-            ("missing", {"jpg": picture}),
-            ("empty", {"jpg": picture, "txt": b"  \n"}),
-            ("long", {"jpg": picture, "txt": b"word " * 2_000}),
-            ("number", {"jpg": picture, "txt": b"12.5"}),
-            ("bytes", {"jpg": picture, "txt": b"caf\xe9 table"}),
-            ("lines", {"jpg": picture, "txt": b"first line\nsecond line"}),
-            ("separator", {"jpg": picture, "txt": b"before => after"}),
-            ("twice", {"jpg": picture, "txt": b"one of two"}),
-            ("twice", {"jpg": picture, "txt": b"two of two"}),
-            ("refused", {"jpg": picture, "txt": TOO_LONG.encode()}),
-            ("nothing", {"jpg": picture, "txt": EMPTY.encode()}),
+SLOTS = 2
+"""Rewrites of each odd caption."""
+
+
+@pytest.fixture(scope="module")
+def odd(local_ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A finished run over a shard of bad captions, one of a caption of two lines, and one of equal captions."""
+    directory, picture = tmp_path_factory.mktemp("odd"), jpeg(0)
+    captions: dict[str, list[tuple[str, bytes | None]]] = {
+        "bad": [
+            ("good", b"a plain caption"),
+            ("missing", None),
+            ("empty", b"  \n"),
+            ("long", b"word " * 2_000),
+            ("number", b"12.5"),
+            ("bytes", b"caf\xe9 table"),
+            ("lines", b"first line\nsecond line"),
+            ("separator", b"before => after"),
+            ("twice", b"one of two"),
+            ("twice", b"two of two"),
+            ("refused", TOO_LONG.encode()),
+            ("nothing", EMPTY.encode()),
         ],
-    )
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
+        "lines": [("pair", b"one => two\nthree")],
+        "equal": [(f"s{number}", b"the same caption") for number in range(5)],
+    }
+    for name, rows in captions.items():
+        samples = [(key, {"jpg": picture} if text is None else {"jpg": picture, "txt": text}) for key, text in rows]
+        write_shard(directory / "data" / f"{name}.tar", samples)
+    experiment = build_experiment(directory, rewrite={"prompt_sets": ["crowd"], "rewrites_per_set": SLOTS})
+    run_rewriting(experiment, ScriptedEngine)
+    return experiment
+
+
+def test_bad_captions_are_recorded_by_reason_and_named(odd: Experiment) -> None:
+    counts = find_backlog(odd).sets["crowd"].committed()["bad.tar"].statistics
     reasons = {
         "missing": "caption_missing",
         "empty": "caption_empty",
@@ -97,54 +131,48 @@ def test_bad_captions_are_recorded_by_reason_and_named(tmp_path: Path, make_expe
         "nothing": "empty",
     }
     accepted = ["good", "bytes", "lines", "separator", "twice", "twice#2"]
-    assert outcomes(experiment) == {**reasons, **dict.fromkeys(accepted)}
-    assert counts.rejected == {**dict.fromkeys(reasons.values(), 1), "empty": 2}, "a refused draw is drawn again"
-    assert counts.unfilled == dict.fromkeys(reasons.values(), 1)
-    assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (12, 6, 6)
+    found = outcomes(odd)
+    assert {key: found[key] for key in (*reasons, *accepted)} == {**reasons, **dict.fromkeys(accepted)}
+    rejected = {**dict.fromkeys(reasons.values(), SLOTS), "empty": 2 * SLOTS}
+    assert counts.rejected == rejected, "a refused draw is drawn again"
+    assert counts.unfilled == dict.fromkeys(reasons.values(), SLOTS)
+    assert (counts.captions, counts.accepted, counts.captions_without_rewrite) == (12, 6 * SLOTS, 6)
     assert counts.named["caption_too_long"] == ["long"]
     noted = {"bytes": "caption_not_utf8", "lines": "caption_line_break", "twice#2": "duplicate_id"}
     for name, problem in {**noted, "separator": "separator_in_caption"}.items():
         assert counts.problems[problem] == 1
         assert counts.named[problem] == [name]
     # The summary file has the same counts.
-    summary = storage.read_json(storage.join(experiment.rewrite_output, "summary.json"))
+    summary = storage.read_json(storage.join(odd.rewrite_output, "summary.json"))
     assert summary["complete"] is True
-    assert summary["prompt_sets"]["crowd"]["rejected"] == counts.rejected
+    assert summary["prompt_sets"]["crowd"]["rejected"] == rejected
 
 
-def test_a_prompt_with_a_bad_caption_still_has_one_line_a_pair(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    write_shard(tmp_path / "data" / "0.tar", [("lines", {"jpg": jpeg(0), "txt": b"one => two\nthree"})])
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    run_rewriting(experiment, ScriptedEngine)
-    draws = find_backlog(experiment).sets["crowd"].read("0.tar", 0)
-    assert draws.column("text").to_pylist() == ["a picture of one -> two three, number 0"]
-    assert draws.column("caption").to_pylist() == ["one => two\nthree"]
+def test_a_prompt_with_a_bad_caption_still_has_one_line_a_pair(odd: Experiment) -> None:
+    draws = find_backlog(odd).sets["crowd"].read("lines.tar", 0)
+    expected = [f"a picture of one -> two three, number {slot}" for slot in range(SLOTS)]
+    assert draws.column("text").to_pylist() == expected
+    assert draws.column("caption").to_pylist() == ["one => two\nthree"] * SLOTS
 
 
-def test_equal_captions_are_generated_once_and_charged_once(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    picture = jpeg(0)
-    samples = [(f"s{number}", {"jpg": picture, "txt": b"the same caption"}) for number in range(5)]
-    write_shard(tmp_path / "data" / "0.tar", samples)
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "rewrites_per_set": 2})
-    counts = run_rewriting(experiment, ScriptedEngine).statistics["crowd"]
-    draws = find_backlog(experiment).sets["crowd"].read("0.tar", 0).to_pylist()
-    assert (counts.captions, counts.accepted) == (5, 10)
-    assert len({row["text"] for row in draws}) == 2
+def test_equal_captions_are_generated_once_and_charged_once(odd: Experiment) -> None:
+    crowd = find_backlog(odd).sets["crowd"]
+    counts = crowd.committed()["equal.tar"].statistics
+    draws = crowd.read("equal.tar", 0).to_pylist()
+    assert (counts.captions, counts.accepted) == (5, 5 * SLOTS)
+    assert len({row["text"] for row in draws}) == SLOTS
     assert sum(row["prompt_tokens"] > 0 for row in draws) == 1
-    assert sum(row["output_tokens"] > 0 for row in draws) == 2
+    assert sum(row["output_tokens"] > 0 for row in draws) == SLOTS
     assert counts.reused == 4
 
 
-def test_another_gate_judges_again_without_an_engine(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 8))
-    experiment = make_experiment()
-    run_rewriting(experiment, ScriptedEngine)
-    strict = with_overrides(experiment, {"rewrite.gate.min_words": 50})
+def test_another_gate_judges_again_without_an_engine(rewritten: Experiment) -> None:
+    strict = with_overrides(rewritten, {"rewrite.gate.min_words": 50})
     for _ in range(2):  # the second run has no work left
-        with pytest.raises(IncompleteError, match=r"^no rewrite was accepted: too_short 16\."):
+        with pytest.raises(IncompleteError, match=rf"^no rewrite was accepted: too_short {2 * SHARDS * ROWS}\."):
             run_rewriting(strict, NoEngine)
     assert set(outcomes(strict).values()) == {"too_short"}
-    assert outcomes(experiment) == dict.fromkeys(all_ids(experiment)), "the first gate's verdicts are kept"
+    assert outcomes(rewritten) == dict.fromkeys(all_ids(rewritten)), "the first gate's verdicts are kept"
 
 
 class NoEngine(ScriptedEngine):
@@ -230,21 +258,19 @@ def test_a_refused_draw_is_drawn_again_and_the_first_accepted_one_is_read(
     assert counts.accepted + counts.unfilled.total() == 200
 
 
-def test_more_rewrites_draw_only_the_missing_ones(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 6))
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    run_rewriting(experiment, ScriptedEngine)
+def test_more_rewrites_draw_only_the_missing_ones(rewritten: Experiment) -> None:
+    experiment = with_overrides(rewritten, {"rewrite.prompt_sets": ["crowd"]})
     (before,) = configured_sets(SetSelection.of(experiment)).sets
     more = with_overrides(experiment, {"rewrite.rewrites_per_set": 3})
     counts = run_rewriting(more, LaterEngine).statistics["crowd"]
-    assert counts.accepted == 18
+    assert counts.accepted == 3 * SHARDS * ROWS
     (after,) = configured_sets(SetSelection.of(more)).sets
-    texts = [row["text"] for row in after.read("0.tar", 1).to_pylist()]
-    assert sum(text.startswith("later") for text in texts) == 12, "an existing rewrite was drawn again"
+    texts = [row["text"] for n in range(SHARDS) for row in after.read(f"{n}.tar", 1).to_pylist()]
+    assert sum(text.startswith("later") for text in texts) == 2 * SHARDS * ROWS, "an existing rewrite was drawn again"
     kept = before.accepted("0.tar")
     assert kept is not None
     assert all(len(rewrites) == 1 for rewrites in kept.values()), "a reader got a revision made after it began"
-    assert run_rewriting(more, ScriptedEngine).commits == 0
+    assert run_rewriting(more, NoEngine).commits == 0
 
 
 class LaterEngine(ScriptedEngine):
@@ -256,51 +282,20 @@ class LaterEngine(ScriptedEngine):
         return replace(answer, completions=[replace(one, text=f"later {one.text}") for one in answer.completions])
 
 
-def test_changed_captions_are_noticed_and_only_they_are_rewritten(
-    tmp_path: Path, make_experiment: MakeExperiment
-) -> None:
-    shard = tmp_path / "data" / "0.tar"
-    samples = good_samples(0, 6)
-    write_shard(shard, samples)
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
-    run_rewriting(experiment, ScriptedEngine)
+def test_changed_captions_are_noticed_and_only_they_are_rewritten(rewritten: Experiment, tmp_path: Path) -> None:
+    experiment = with_overrides(rewritten, {"rewrite.prompt_sets": ["crowd"]})
+    shard, samples = tmp_path / "data" / "0.tar", good_samples(0, ROWS)
     write_shard(shard, samples)
     os.utime(shard, (1, 1))
-    assert run_rewriting(experiment, ScriptedEngine).commits == 0, "the same captions in a newer file"
+    assert run_rewriting(experiment, NoEngine).commits == 0, "the same captions in a newer file"
     assert not find_backlog(experiment).to_compare, "the new file was not recorded"
     samples[2] = (samples[2][0], {**samples[2][1], "txt": b"an edited caption"})
     write_shard(shard, samples[1:])
     result = run_rewriting(experiment, LaterEngine)
-    assert (result.commits, result.statistics["crowd"].captions) == (1, 5)
+    assert (result.commits, result.statistics["crowd"].captions) == (1, SHARDS * ROWS - 1)
     rows = find_backlog(experiment).sets["crowd"].read("0.tar", 1).to_pylist()
     assert [row["id"] for row in rows] == [key for key, _ in samples[1:]]
     assert [row["text"].startswith("later") for row in rows] == [False, True, False, False, False]
-
-
-@dataclass
-class StuckEngine(ScriptedEngine):
-    """Answers for one shard of three captions, then hangs."""
-
-    asked: int = 0
-
-    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engines.engine.Engine`."""
-        self.asked += 1
-        if self.asked > 3:
-            await asyncio.Event().wait()
-        return await super().generate(prompt, count, request_id)
-
-
-def test_a_stopped_run_is_incomplete_and_continues_later(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    for number in range(3):
-        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(3 * number, 3))
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": {"shards_in_flight": 1}})
-    backlog = find_backlog(experiment)
-    claim_sets(backlog)
-    result = finish_rewriting(backlog, StuckEngine, RunHooks(should_stop=lambda: True))
-    assert result.incomplete is not None
-    assert isinstance(result.incomplete.__cause__, StoppedError)
-    assert run_rewriting(experiment, ScriptedEngine).statistics["crowd"].captions == 9
 
 
 def test_an_unreadable_shard_and_unreadable_rows_are_named_and_the_rest_is_done(
@@ -355,16 +350,14 @@ def test_a_slow_shard_does_not_keep_others_from_being_committed(
     assert len(result.engines) == 1
 
 
-def test_a_new_picture_gate_refuses_rewrites_without_an_engine(tmp_path: Path, make_experiment: MakeExperiment) -> None:
-    write_shard(tmp_path / "data" / "0.tar", good_samples(0, 12))
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"]})
+def test_a_new_picture_gate_refuses_rewrites_without_an_engine(rewritten: Experiment, tmp_path: Path) -> None:
+    experiment = with_overrides(rewritten, {"rewrite.prompt_sets": ["crowd"]})
     spec = load_model_spec(experiment.model.name)
     (tmp_path / "clip").mkdir()
     save_model(tmp_path / "clip", create_model(spec, seed=3), spec)
-    run_rewriting(experiment, ScriptedEngine)
     picture = {"rewrite.gate.picture": {"model": str(tmp_path / "clip"), "margin": 0.0}}
-    result = run_rewriting(with_overrides(experiment, picture), ScriptedEngine)
+    result = run_rewriting(with_overrides(experiment, picture), NoEngine)
     counts = result.statistics["crowd"]
     assert not result.engines
-    assert counts.accepted + counts.unfilled["unlike_picture"] == 12
+    assert counts.accepted + counts.unfilled["unlike_picture"] == SHARDS * ROWS
     assert counts.unfilled["unlike_picture"] > 0

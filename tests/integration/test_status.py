@@ -13,6 +13,7 @@ from laclip_ray.rewriting.engines.engine import Answer
 from laclip_ray.rewriting.running.backlog import find_backlog
 from laclip_ray.rewriting.running.hooks import RunHooks
 from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting, run_rewriting
+from laclip_ray.rewriting.running.result import StoppedError
 from laclip_ray.status.outputs import OutputStatus, find_locations, look_at
 from tests.integration.conftest import good_samples, write_shard
 from tests.integration.scripted_engine import ScriptedEngine
@@ -45,7 +46,7 @@ def status_of(experiment: Experiment) -> OutputStatus:
     return status
 
 
-def test_the_status_follows_rewriting_from_its_first_shard_to_its_last(
+def test_a_stopped_run_is_incomplete_and_continues_later_and_the_status_follows_it(
     tmp_path: Path, make_experiment: Callable[..., Experiment]
 ) -> None:
     for number in range(3):
@@ -60,7 +61,9 @@ def test_the_status_follows_rewriting_from_its_first_shard_to_its_last(
     with lease.hold(experiment.rewrite_output, "rewrite.output", "rewrite"):
         backlog = find_backlog(experiment)
         claim_sets(backlog)
-        finish_rewriting(backlog, StuckEngine, RunHooks(should_stop=look_and_stop))
+        result = finish_rewriting(backlog, StuckEngine, RunHooks(should_stop=look_and_stop))
+    assert result.incomplete is not None
+    assert isinstance(result.incomplete.__cause__, StoppedError)
     running, stopped = seen[0].rewriting, status_of(experiment).rewriting
     assert running is not None
     assert (running.state, running.units_done, running.units, running.failed) == ("running", 1, 3, 0)
@@ -68,6 +71,7 @@ def test_the_status_follows_rewriting_from_its_first_shard_to_its_last(
     assert (stopped.state, stopped.units_done, stopped.units, stopped.failed) == ("incomplete", 1, 3, 2)
 
     result = run_rewriting(experiment, ScriptedEngine)
+    assert (result.commits, result.shards_done_before) == (2, 1)
     rewritten = status_of(experiment).rewriting
     assert rewritten is not None
     assert (rewritten.state, rewritten.units_done, rewritten.failed) == ("finished", 3, 0)
