@@ -13,12 +13,14 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
+from laclip_ray.cli import main
 from laclip_ray.config import DataConfig, LabelledConfig, load_experiment
 from laclip_ray.data.images import ImageSpec, decode_and_crop, random_crop_box
 from laclip_ray.data.shards import list_shards, read_samples
 from laclip_ray.data.tokens import load_clip_tokenizer, tokenizer_spec
 from laclip_ray.evaluation.overlap import files_in_training
 from laclip_ray.evaluation.sets.labelled_set import LabelChecks, open_labelled_set, read_labelled
+from tests import documentation
 from tests.integration.procedures import REPOSITORY, real_data
 
 
@@ -96,3 +98,16 @@ def test_the_example_on_real_pictures_is_measured_on_pictures_that_it_is_not_tra
     assert not files_in_training(held_out, experiment.data)
     training = {shard.url for shard in list_shards(experiment.data)}
     assert {Path(url).name for url in held_out | training} == {f"0000{number}.tar" for number in range(6)}
+
+
+def test_the_quick_start_shows_what_init_prints_and_writes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [block.text for block in documentation.blocks(REPOSITORY / "docs" / "quickstart.md") if not block.is_shell]
+    (tmp_path / "fluent-emoji").symlink_to(data / "fluent-emoji")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    main(["init", "fluent-emoji"])
+    assert capsys.readouterr().out.rstrip() in shown
+    written = Path("fluent-emoji.yaml").read_text().rstrip()
+    assert written.replace(str(tmp_path), "/data").split() in [text.split() for text in shown]

@@ -1,6 +1,9 @@
 """`laclip submit` against a head with token authentication: exit codes, last lines, attaching, stopping."""
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -39,6 +42,17 @@ def test_a_job_ends_with_the_runs_exit_code_and_a_line_that_names_it(place: Plac
         assert line == exit_line(codes[name])
         assert last.startswith(f"{client.job}: {'SUCCEEDED' if name == 'success' else 'FAILED'}, exit code")
     assert "no result for 1 of 1 datasets" in clients["incomplete"].output()
+
+    # Ray's commands, and the server itself, tell the same.
+    job = clients["incomplete"].job
+    with ThreadPoolExecutor() as pool:
+        status, log = pool.map(lambda word: ray_job(place, word, job).stdout, ("status", "logs"))
+    assert "failed with exit code 3" in status
+    assert exit_line(3) in last_lines(log, 6)
+    token = place.environment()["RAY_AUTH_TOKEN"]
+    asked = Request(f"{place.address}/api/jobs/{job}", headers={"Authorization": f"Bearer {token}"})  # noqa: S310
+    with urlopen(asked) as answer:  # noqa: S310 - of a server on this machine
+        assert json.load(answer)["driver_exit_code"] == 3
 
 
 def test_a_second_submission_attaches_and_both_follow_the_job_to_its_stop(place: Place) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from laclip_ray.config import parse_experiment
+from laclip_ray.config import GateConfig, parse_experiment
 from laclip_ray.config.fields import Format
 from laclip_ray.data import records
 from laclip_ray.evaluation import tasks
-from laclip_ray.rewriting.judging.gate import Rejection
+from laclip_ray.rewriting.judging.gate import Gate, Rejection
 from laclip_ray.rewriting.prompting.prompts import load_prompt_set
 from tests import documentation
 from tests.documentation import PAGES, REPOSITORY, Block
@@ -64,6 +64,16 @@ def test_the_page_of_data_has_every_format_and_every_problem_of_a_row() -> None:
 def test_the_page_of_evaluation_has_every_task() -> None:
     names = {value for name, value in vars(tasks).items() if name.isupper() and isinstance(value, str)}
     assert names <= words_in_code("evaluation.md")
+
+
+def test_the_first_change_that_contributing_leads_to_is_one() -> None:
+    case, pattern = (
+        block.text.strip(",") for block in documentation.blocks(REPOSITORY / "CONTRIBUTING.md") if '"' in block.text
+    )
+    refused = re.findall(r'Case\("([^"]+)"\)', case)[0]
+    gate = Gate(GateConfig(), [], len)
+    assert gate.judge(refused, "a dog", truncated=False, head=0) is None, "the gate refuses it already"
+    assert re.match(pattern[2:-1], refused.lower())
 
 
 FRAGMENTS = [block for page in PAGES for block in documentation.blocks(page) if block.language == "yaml"]
