@@ -25,9 +25,9 @@ def test_a_complete_run_is_no_error() -> None:
 
 def test_the_first_missing_units_are_named_with_their_reasons_and_the_file_has_the_rest() -> None:
     missing = {f"crowd/{number:02}.tar": "not done" for number in range(23)}
-    lines = message_of(RewritingResult({"crowd": Statistics(), "cleaned": Statistics()}, 30, missing=missing)).split(
-        "\n"
-    )
+    lines = message_of(
+        RewritingResult({"crowd": Statistics(), "cleaned": Statistics()}, shards=30, missing=missing)
+    ).split("\n")
     assert lines[0] == (
         "rewriting is incomplete: 23 of 60 (prompt set / shard) are not committed; the same command tries them again, "
         "and ends in the same way while their reasons last"
@@ -47,7 +47,7 @@ def test_the_first_missing_units_are_named_with_their_reasons_and_the_file_has_t
     ],
 )
 def test_what_the_same_command_does_depends_on_why_the_run_stopped(error: Exception, continuation: str) -> None:
-    result = RewritingResult({"crowd": Statistics()}, 1, missing={"crowd/0.tar": "not done"})
+    result = RewritingResult({"crowd": Statistics()}, shards=1, missing={"crowd/0.tar": "not done"})
     first, unit, cause = message_of(result, error).split("\n")
     assert f"1 of 1 (prompt set / shard) are not committed; {continuation}" in first
     assert unit == "  crowd/0.tar: not done"
