@@ -10,7 +10,7 @@ from collections.abc import Collection
 from laclip_ray.config import Experiment, local_paths
 from laclip_ray.errors import UserError
 
-_CHECKED = frozenset({"data.path", "model.name", "evaluate.labelled[].path"})
+_CHECKED = frozenset({"data.path", "model.name"})
 _PATTERN = re.compile(r"[*?\[{]|::|^pipe:")
 
 
@@ -24,7 +24,12 @@ def check_inputs(experiment: Experiment, sections: Collection[str]) -> None:
     Raises:
         UserError: with the key and the path.
     """
-    for each in local_paths(experiment):
-        is_checked = each.key in _CHECKED and each.key.partition(".")[0] in sections
-        if is_checked and not _PATTERN.search(each.path) and not os.path.lexists(each.path):
-            raise UserError(f"{each.key.replace('[]', '')}: {each.path!r} does not exist; correct the path")
+    local = list(local_paths(experiment))
+    paths = [(each.key, each.path) for each in local if each.key in _CHECKED]
+    of_sets = {each.path for each in local if each.key == "evaluate.labelled[].path"}
+    sets = experiment.evaluate.labelled
+    paths += [(f"evaluate.labelled[{each.name}].path", each.path) for each in sets if each.path in of_sets]
+    for key, path in paths:
+        is_read = key.partition(".")[0] in sections
+        if is_read and not _PATTERN.search(path) and not os.path.lexists(path):
+            raise UserError(f"{key}: {path!r} does not exist; correct the path")

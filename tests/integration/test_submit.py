@@ -66,7 +66,7 @@ def test_a_second_submission_attaches_and_both_follow_the_job_to_its_stop(place:
         assert client.end() == 143, client.output()[-3000:]
         assert last_lines(client.output(), 1) == [f"{first.job}: STOPPED, exit code 143 (stopped)"]
         assert "stopped by SIGTERM: committed shards are kept" in client.output()
-    assert second.output().startswith(f"{first.job}: runs already at {place.address}; attached to it")
+    assert f"{first.job}: runs already at {place.address}; attached to it" in second.output().splitlines()
 
 
 def test_a_wrong_and_a_missing_token_end_with_4(place: Place) -> None:
