@@ -111,7 +111,7 @@ def _facts(run: RunFacts) -> dict[str, str]:
     if run.rewriting is not None:
         captions = max((each.statistics.captions for each in run.rewriting.sets), default=0)
         facts["captions"] = f"{captions:,}"
-        facts["prompt sets"] = ", ".join(each.name for each in run.rewriting.sets)
+        facts["prompt sets"] = ", ".join(sorted(each.name for each in run.rewriting.sets))
         facts["accepted"] = accepted_sentence(run.rewriting.sets).replace(" rewrites accepted", "")
         if models := _language_models(run):
             facts["language model"] = models
