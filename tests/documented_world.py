@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
         **{"epochs": 1, "batch_size": 8, "workers": 1, "cpus_per_worker": 1, "warmup_epochs": 0.5},
         **{"log_every_steps": 1, "checkpoint": {"every_steps": 100}},
     },
+    "ray": {"autoscaling": False},
 }
 """What every config of the world has: a rewriter that needs no hub, a tiny CLIP, few steps."""
 CLASSES = ("fox", "owl", "hare")
@@ -50,8 +51,6 @@ def write_world(root: Path) -> None:
         write_pictures(root / "datasets" / name, 2)
     write_configs(root)
     write_authors_files(root)
-    write_pictures(root / "demo-output" / "world" / "train", 1)
-    write_labelled(root / "demo-output" / "world")
     labelled = (REPOSITORY / "tests" / "data" / "labelled" / "held_out.jsonl").read_text().splitlines(keepends=True)
     (root / "labelled.jsonl").write_text("".join(labelled[:40]))
 
@@ -101,9 +100,6 @@ def write_configs(root: Path) -> None:
         if path.name == "fluent_emoji.yaml":
             content["evaluate"]["during"] = {}
             content["train"] |= {"epochs": 2, "checkpoint": {"keep_best": "retrieval/fluent-emoji/image_to_text_r1"}}
-        if path.name == "demo_sweep.yaml":
-            content |= {"output": "demo-output", "data": {"path": "demo-output/world/train"}}
-            content["tune"] |= {"p": [0.0], "seeds": [0], "evaluate_every_epochs": 1}
         target = root / path.relative_to(REPOSITORY)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(yaml.safe_dump(content))

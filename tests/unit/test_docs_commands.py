@@ -1,5 +1,6 @@
 """Each documented command has a place where it runs, or a reason; the short ones run here."""
 
+import os
 import re
 import shlex
 import shutil
@@ -15,7 +16,10 @@ from tests.documented_shell import options_of_commands, parse, run
 from tests.documented_world import VARIABLES, write_authors_files, write_configs
 
 FOUND = {command.text: command for page in PAGES for command in documentation.commands(page)}
-TABLES = [*documented_runs.CHAPTERS.values(), documented_runs.SHORT, documented_runs.ELSEWHERE, documented_runs.NOT_RUN]
+TABLES = [
+    *documented_runs.CHAPTERS.values(),
+    *(documented_runs.SHORT, documented_runs.RESOLVED, documented_runs.ELSEWHERE, documented_runs.NOT_RUN),
+]
 
 
 def test_each_command_has_one_place() -> None:
@@ -23,7 +27,7 @@ def test_each_command_has_one_place() -> None:
     assert placed == Counter(FOUND.keys()), "give it a place in tests/documented_runs.py"
 
 
-@pytest.mark.parametrize("name", sorted({*documented_runs.ELSEWHERE.values()}))
+@pytest.mark.parametrize("name", sorted({*documented_runs.ELSEWHERE.values(), *documented_runs.RESOLVED.values()}))
 def test_a_test_that_runs_a_command_exists(name: str) -> None:
     path, _, function = name.partition("::")
     assert f"\ndef {function}(" in (REPOSITORY / path).read_text()
@@ -83,3 +87,16 @@ def test_short_commands_run(world: Path, capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert {path.stem for path in world.glob("*.yaml")} == {"chatgpt", "bard", "mscoco", "human"}
     assert "would be submitted as: python -m laclip_ray run" in printed
+
+
+@pytest.mark.parametrize("documented", documented_runs.RESOLVED)
+def test_the_config_of_a_command_is_resolved(world: Path, documented: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "birds.yaml").write_text("name: birds\noutput: runs/birds\ndata: {path: birds}\n")
+    command = documented_runs.command_to_run(documented, "")
+    run(f"{command} --dry-run")
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    for word in shlex.split(os.path.expandvars(command)):
+        if "=" in word:
+            keys, _, value = word.partition("=")
+            section, key = keys.split(".")
+            assert resolved[section][key] == yaml.safe_load(value)
