@@ -1,7 +1,7 @@
 """The command line: one verb for each stage, `laclip VERB CONFIG [key=value ...]`.
 
-Exit codes: 0 complete, 2 bad input (nothing started, nothing written), 3 incomplete, 4 a store, network, cluster or
-disk refused to work, 130 Ctrl-C, 143 SIGTERM, 1 an error that nobody foresaw. In a submitted job, the last line of the
+Exit codes: 0 complete, 2 bad input (no work started, no file written), 3 incomplete, 4 a store, network, cluster or
+disk refused to work, 130 Ctrl-C, 143 SIGTERM, 1 an unforeseen error. In a submitted job, the last line of the
 log names the code.
 
 This module imports little, so signals are handled from the first moment on.

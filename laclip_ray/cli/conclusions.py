@@ -1,4 +1,4 @@
-"""The ends of the verbs of an experiment: what was done, where it is, and what comes next."""
+"""The ends of an experiment's verbs: results, places and next commands."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conclusions:
-    """The ends of the verbs that take an experiment; each method is named after what was done."""
+    """The ends of the verbs that take an experiment; each method is named after its work."""
 
     given: Given
     experiment: Experiment

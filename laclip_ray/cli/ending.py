@@ -1,4 +1,4 @@
-"""How a verb ends: what was done, where it is, and what comes next, for a person or as one JSON object."""
+"""The end of a verb: result, places and next commands, for a person or as one JSON object."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from laclip_ray.printable import printable_line
 from laclip_ray.redaction import redact
 
 _WIDEST_COMMAND = 80
-"""Characters of a command that others wait for in a column."""
+"""Upper bound on the width of the column of commands, in characters."""
 _FOUND = ("done", "nothing_to_do", "outputs", "summary", "next")
 """What a verb adds to its JSON object, in this order."""
 
@@ -25,7 +25,7 @@ class Ending:
     """The end of a verb whose work is complete."""
 
     done: str
-    """One line: what was done, and where it is."""
+    """One line with the result and its place."""
     outputs: Mapping[str, str | None] = field(default_factory=dict)
     """Paths and URLs that the verb wrote or read, by name. None: not written."""
     summary: Mapping[str, Any] = field(default_factory=dict)

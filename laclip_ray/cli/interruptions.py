@@ -1,4 +1,4 @@
-"""What an interrupted command has saved, and how to continue it."""
+"""The message of an interrupted command: its saved work, and how to continue."""
 
 from collections.abc import Sequence
 from signal import Signals

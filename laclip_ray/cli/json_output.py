@@ -1,4 +1,4 @@
-"""One JSON object on standard output, for machines, and nothing else there."""
+"""One JSON object on standard output, for machines, without any other line."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ class StandardOutput:
     """The standard output of this process, kept for one object."""
 
     def __init__(self) -> None:
-        """Keep nothing yet."""
+        """Leave standard output as it is."""
         self._stream: TextIO | None = None
         self._descriptor: int | None = None
 

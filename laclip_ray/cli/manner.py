@@ -8,7 +8,7 @@ class Manner:
     """The common options of a command."""
 
     json: bool = False
-    """Standard output carries one JSON object and nothing else."""
+    """Standard output carries one JSON object alone."""
     quiet: bool = False
     """Only warnings, errors and the last line are printed."""
     debug: bool = False

@@ -1,4 +1,4 @@
-"""What a person sees while a verb works, as the common options say."""
+"""Show the progress of a verb, as the common options ask."""
 
 from contextlib import AbstractContextManager
 

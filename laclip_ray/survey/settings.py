@@ -37,7 +37,7 @@ class Settings:
     held_out: float
     """`data.held_out`; 0 if the data has a split of its own to measure."""
     measured: int | None
-    """Held-out pictures that are measured. None: all."""
+    """Measured held-out pictures. None: all."""
     batch_size: int
     workers: int
     epochs: int
@@ -71,7 +71,7 @@ def settings_for(samples: int, gpus: int, has_split: bool = False) -> Settings:
     Args:
         samples: its captioned pictures; at least 1.
         gpus: to train on. 0: training is a try on a CPU.
-        has_split: whether the data has a split of its own to measure, so nothing is held out.
+        has_split: whether the data has a split of its own to measure, so no sample is held out.
     """
     held_out = 0.0 if has_split else held_out_share(samples)
     trained = max(1, samples - math.ceil(samples * held_out))
@@ -96,7 +96,7 @@ def settings_for(samples: int, gpus: int, has_split: bool = False) -> Settings:
 
 
 def held_out_share(samples: int) -> float:
-    """The share that is kept for evaluation: enough for `HELD_OUT_PICTURES`, and 20 % of small data at most.
+    """The share kept for evaluation: enough for `HELD_OUT_PICTURES`, and 20 % of small data at most.
 
     >>> held_out_share(12_000_000), held_out_share(200_000), held_out_share(1_000), held_out_share(12)
     (0.01, 0.025, 0.1, 0.2)
@@ -121,5 +121,5 @@ def _batch(samples: int, workers: int, most_per_worker: int) -> tuple[int, int]:
 
 
 def _power_of_two(number: int) -> int:
-    """The largest power of two that is not above a number; 1 for 0."""
+    """The largest power of two up to a number; 1 for 0."""
     return 1 << max(number.bit_length() - 1, 0)
