@@ -78,8 +78,8 @@ def _slow_run(show: int, directory: Path) -> Iterator[Figure]:
         f"data: {{path: {data}, max_rows_per_shard: 10000}}\n"
         "rewrite: {model: demo-rewriter, prompt_sets: [cleaned], gate: {meaning: null}}\n"
     )
-    # One shard of 10,000 captions after the other, 1,024 requests at a time.
-    delay_s = minutes * 60 / (captions / 1_024)
+    # Both shards at a time, each with 1,024 requests in flight.
+    delay_s = minutes * 60 / (captions / 2_048)
     program = _SLOW_RUN.format(delay_s=delay_s, config=str(config))
     times_s, code = _run_on_terminal([sys.executable, "-c", program])
     silences_s = [later - earlier for earlier, later in itertools.pairwise(times_s)]
