@@ -96,14 +96,6 @@ PAPER: Chapter = {
     ),
     "laclip estimate configs/cc12m.yaml": "",
     "laclip estimate configs/cc12m.yaml rewrite.price=l4 rewrite.engine.actors.max=4": "",
-    "laclip checkpoint import cc12m_laclip.pt cc12m_laclip": "",
-    "laclip evaluate configs/paper/cc12m.yaml evaluate.checkpoint=cc12m_laclip": "",
-    "laclip checkpoint export cc12m_laclip my_model --home hf-hub:ORGANISATION/NAME": (
-        "laclip checkpoint export cc12m_laclip at_home --home hf-hub:ORGANISATION/NAME"
-    ),
-    "laclip checkpoint export cc12m_laclip /models/my_model --home local-dir:/models/my_model": (
-        "laclip checkpoint export cc12m_laclip models/my_model --home local-dir:/models/my_model"
-    ),
     "mkdir prompts": "",
     "laclip prompts import utils.py --source chatgpt_source_caption_list --target chatgpt_target_caption_list "
     "--output prompts/chatgpt.yaml": "",
@@ -117,6 +109,9 @@ PAPER: Chapter = {
     "cc12m_mscoco.txt cc12m_human.txt --name chatgpt --name bard --name mscoco --name human --join caption": "",
     "laclip train configs/paper/cc12m.yaml": "",
     "laclip evaluate configs/paper/cc12m.yaml": "",
+    "laclip evaluate configs/paper/cc12m.yaml evaluate.checkpoint=cc12m_laclip": (
+        "laclip evaluate configs/paper/cc12m.yaml evaluate.checkpoint=$LACLIP_OUTPUT/paper/cc12m/train/export"
+    ),
     "laclip plan configs/paper/laion400m.yaml": "",
     "laclip estimate configs/paper/laion400m.yaml": "",
     "laclip rewrite configs/paper/laion400m.yaml rewrite.budget.gpu_hours=2": "",
@@ -168,6 +163,7 @@ RESOLVED = {
 _JOBS = "tests/integration/test_submit.py::"
 _ENDS = f"{_JOBS}test_a_job_ends_with_the_runs_exit_code_and_a_line_that_names_it"
 _STOPS = f"{_JOBS}test_a_second_submission_attaches_and_both_follow_the_job_to_its_stop"
+_AT_HOME = "tests/unit/models/test_exporting.py::test_an_export_that_knows_its_home_needs_open_clip_alone"
 ELSEWHERE = {
     "make demo": "tests/integration/test_demo.py::test_the_demo_prints_a_table_and_writes_a_report",
     "laclip report demo-output demo-output/p0-seed0 demo-output/p0.8-seed0": "tests/integration/test_demo.py::"
@@ -179,6 +175,10 @@ ELSEWHERE = {
     "laclip tune CONFIG [key=value ...]": _SWEEPS,
     "laclip run CONFIG 'track.report_to=[tensorboard, wandb]'": "tests/integration/test_trackers.py::"
     "test_every_tracker_has_one_run_with_each_step_once_its_config_and_its_table_across_a_kill",
+    "laclip checkpoint import cc12m_laclip.pt cc12m_laclip": "tests/unit/models/test_importing.py::"
+    "test_the_command_line_imports_and_exports",
+    "laclip checkpoint export cc12m_laclip my_model --home hf-hub:ORGANISATION/NAME": _AT_HOME,
+    "laclip checkpoint export cc12m_laclip /models/my_model --home local-dir:/models/my_model": _AT_HOME,
     "laclip submit VERB CONFIG --address URL": _ENDS,
     "laclip submit VERB CONFIG [key=value ...] --address http://HEAD:8265 --follow": _ENDS,
     "laclip submit run mine.yaml --address http://HEAD:8265 --follow": _ENDS,

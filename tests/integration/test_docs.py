@@ -20,7 +20,6 @@ from tests.documented_shell import run
 from tests.documented_world import VARIABLES, shrink, write_world
 from tests.integration.scripted_engine import ScriptedEngine
 from tests.real_models import real_model
-from tests.unit.models.authors import released_file, released_weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -31,7 +30,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, bucket: str, local_ray: Any)
     root = tmp_path_factory.mktemp("world")
     write_world(root)
     fsspec.filesystem("s3").put(str(root / "birds"), f"{bucket}/docs/birds", recursive=True)
-    released_file(root / "cc12m_laclip.pt", released_weights(512, 12))
     encoder = {"gate": {"meaning": {"model": str(real_model("all-minilm-l6-v2"))}}}
     calibrated = {"name": "calibrated", "output": "calibrated", "data": {"path": "birds"}, "rewrite": encoder}
     (root / "calibrated.yaml").write_text(yaml.safe_dump(calibrated))
