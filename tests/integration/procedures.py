@@ -276,7 +276,10 @@ def export_differences(experiment: Experiment, checkpoint: str, export: str, dir
     picture = np.random.Generator(np.random.Philox(5)).integers(0, 256, (size, size, 3), np.uint8)
     Image.fromarray(picture).save(directory / "picture.png")
     arguments = [export, str(directory / "picture.png"), str(directory / "theirs.npz")]
-    subprocess.run([sys.executable, "-c", _STRANGER, *arguments], check=True, cwd=directory, timeout=300)
+    stranger = [sys.executable, "-c", _STRANGER, *arguments]
+    # A record of messages puts this package into each process by PYTHONPATH.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(stranger, check=True, cwd=directory, env=environment, timeout=300)
     theirs = np.load(directory / "theirs.npz")
     model: Any = create_model(spec, seed=0).eval()
     model.load_state_dict(load_file(f"{checkpoint}/open_clip_model.safetensors"))

@@ -3,7 +3,7 @@
 import io
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import settings
 from PIL import Image
 
 from laclip_ray.data.images import ImageSpec
+from laclip_ray.endings import signals
 from laclip_ray.rewriting.engines.orphan_guard import OWNER_VARIABLE
 
 # Before torch is imported. Small models do not gain from more threads, and on busy cores threads wait for each other.
@@ -26,13 +27,16 @@ SMALL = ImageSpec(16, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(autouse=True)
-def _hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the caller's Ray or an earlier test's guard, nor leaves files outside its directory."""
+def _hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees the caller's Ray or an earlier test's guards, nor leaves files outside its directory."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # Set and removed: a test that sets it leaves nothing behind then.
     monkeypatch.setenv(OWNER_VARIABLE, "")
     monkeypatch.delenv(OWNER_VARIABLE)
     monkeypatch.chdir(tmp_path)
+    yield
+    if signals._active is not None:  # an interrupted command keeps its watch until its process ends
+        signals._active.stop()
 
 
 def tar_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
