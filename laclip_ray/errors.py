@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     COMPLETE = 0
     """Every caption or sample has an outcome."""
     FAILED = 1
-    """An error that nobody foresaw; a log file has its traceback."""
+    """An unforeseen error; a log file has its traceback."""
     BAD_INPUT = 2
     """Input was refused before anything was started or written."""
     INCOMPLETE = 3

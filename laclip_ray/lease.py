@@ -41,7 +41,7 @@ RENEW_S = 10.0
 """Time between two renewals."""
 
 STALE_S = 60.0
-"""A lease that was not renewed for this long is taken over."""
+"""A lease unrenewed for this long is taken over."""
 
 _SETTLE_S = 2.0
 """On a store without conditional puts, a new lease counts if it is still there after this time."""
@@ -317,7 +317,7 @@ def _try(lease: Lease) -> bool:
 
 
 def _is_settled(lease: Lease) -> bool:
-    """Whether a lease that was just written is this run's.
+    """Whether the lease just written is this run's.
 
     On a store without conditional puts, the last of several writers wins, and all others see it after a while.
     """
@@ -339,7 +339,7 @@ def _is_abandoned(url: str, content: bytes) -> bool:
 
 
 def _read(url: str) -> bytes | None:
-    """The content of a lease; None if there is none."""
+    """The content of a lease; None without a lease."""
     try:
         return storage.read_bytes(url)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ _MOST_CHARACTERS = 200
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = _CUTOFF) -> str | None:
-    """The nearest of some names; None if none is near.
+    """The nearest of some names; None if all are far.
 
     >>> nearest("clened", ["cleaned", "terse"]), nearest("l4", ["h100"])
     ('cleaned', None)
@@ -33,7 +33,7 @@ def similar(name: str, known: Iterable[str], most: int = 6) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: a question if a known one is near, else nothing.
+    """The end of a message about an unknown name: a question if a known one is near, else empty.
 
     >>> did_you_mean("evalute", ["evaluate", "estimate"])
     '; did you mean evaluate?'

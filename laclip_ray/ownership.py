@@ -20,7 +20,7 @@ def check_owner(
             run's.
         setting: the config key of `location`, for messages.
         content: the kind of run, for messages: `training run`.
-        remedy: what the user can do if the record is damaged.
+        remedy: the user's way out of a damaged record.
 
     Returns:
         True if the directory holds this run, False if it is empty or missing.

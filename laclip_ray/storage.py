@@ -143,7 +143,7 @@ def read_state(url: str, what: str, remedy: str, parse: Callable[[Any], T]) -> T
     Args:
         url: the file.
         what: names the content, for the message: `the record of this training run`.
-        remedy: what the user can do if the file is damaged.
+        remedy: the user's way out of a damaged file.
         parse: turns the JSON value into the state.
 
     Raises:

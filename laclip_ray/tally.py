@@ -24,7 +24,7 @@ class Tally:
         self.add_names(reason, (name,))
 
     def add_names(self, reason: str, names: Iterable[str]) -> None:
-        """Keep names for a reason that is counted elsewhere, up to `NAMES_KEPT`."""
+        """Keep names for a reason counted elsewhere, up to `NAMES_KEPT`."""
         kept = self.names.setdefault(reason, [])
         for name in names:
             if len(kept) == NAMES_KEPT:

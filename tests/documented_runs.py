@@ -250,6 +250,7 @@ NOT_RUN = {
             "make test-full",
             "make models",
             "make object-store",
+            "make trackers",
             "make figures AREA=path",
             ".venv/bin/python -m pytest -q tests/unit/rewriting/judging",
             ".venv/bin/python -m pytest -q tests/unit/rewriting/judging tests/unit/rewriting/test_recipe.py",

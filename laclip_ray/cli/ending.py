@@ -17,7 +17,7 @@ from laclip_ray.redaction import redact
 _WIDEST_COMMAND = 80
 """Upper bound on the width of the column of commands, in characters."""
 _FOUND = ("done", "nothing_to_do", "outputs", "summary", "next")
-"""What a verb adds to its JSON object, in this order."""
+"""The fields that a verb adds to its JSON object, in this order."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def announce(text: str, **outputs: str) -> None:
     """Print the first words of a verb on standard error, before it imports its libraries: for people.
 
     Args:
-        text: what it works on, such as `pictures.yaml -> /runs/pictures`.
+        text: its input and output, such as `pictures.yaml -> /runs/pictures`.
         outputs: where it writes, for its JSON object, if it does not end well.
     """
     record(outputs=outputs)

@@ -17,7 +17,7 @@ def init(
     output: Annotated[str | None, typer.Option(help="The config to write. Default: NAME.yaml, by the data.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing config.")] = False,
 ) -> None:
-    """Look at data, say what is found, and write a config that reads it."""
+    """Look at data, report on it, and write a config that reads it."""
     remember({"data": data})
     announce(f"looking at {data}")
     from laclip_ray.survey.describing import describe

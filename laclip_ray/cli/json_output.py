@@ -48,7 +48,7 @@ class StandardOutput:
     """The standard output of this process, kept for one object."""
 
     def __init__(self) -> None:
-        """Leave standard output as it is."""
+        """Leave standard output unchanged."""
         self._stream: TextIO | None = None
         self._descriptor: int | None = None
 

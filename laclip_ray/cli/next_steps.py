@@ -12,7 +12,7 @@ class Step:
     command: str
     """Ready for a shell."""
     why: str
-    """What it gives, in a few words."""
+    """Its result, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def after_probe(given: Given, overrides: Sequence[str]) -> list[Step]:
 
     Args:
         given: the config.
-        overrides: settings that are faster than the configured ones.
+        overrides: settings faster than the configured ones.
     """
     return [Given(given.config, [*given.overrides, *overrides]).rewrite()]
 

@@ -60,7 +60,7 @@ def preview_rewrites(
 def _pictures(
     data: "DataConfig", output: str, plan: "PreviewPlan", preview: "Preview"
 ) -> "tuple[dict[PlacedKey, bytes], list[str]]":
-    """The pictures of the captions, as far as they lie on this machine or at the beginning of their shards."""
+    """The pictures of the captions, if they lie on this machine or at the beginning of their shards."""
     from laclip_ray import storage
     from laclip_ray.data.sample_pictures import ROWS, pictures_of
 

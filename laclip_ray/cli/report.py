@@ -48,7 +48,7 @@ def report(
 
 
 def _experiment(run: str) -> "Experiment | None":
-    """The experiment of an argument that is a config; None for an output."""
+    """The experiment if the argument names a config; None for an output."""
     return read_experiment(run, None) if run.endswith((".yaml", ".yml")) or Path(run).is_file() else None
 
 

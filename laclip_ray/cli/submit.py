@@ -159,7 +159,7 @@ def _package_json(submission: "Submission") -> dict[str, Any]:
 
 
 def _print_package(submission: "Submission", heading: str = "") -> None:
-    """Say what travels, and what the cluster must have."""
+    """Say which files travel, and which the cluster must have."""
     if heading:
         say(heading)
     directory, variables = submission.directory, submission.variables

@@ -8,7 +8,7 @@ from laclip_ray.config.fields import CaptionChoice, Format, PositiveInt, Quoting
 from laclip_ray.config.markers import InputPath, MayChangeOnResume
 
 _WEB = ("http", "https")
-"""Schemes that are always readable. To ask fsspec for them imports aiohttp, which takes a quarter of a second."""
+"""Schemes readable on every machine. To ask fsspec for them imports aiohttp, which takes a quarter of a second."""
 
 
 class DataConfig(Section):

@@ -10,7 +10,7 @@ from laclip_ray.config.fields import Section
 
 
 def with_defaults(section: type[Section], content: Mapping[str, Any]) -> dict[str, Any]:
-    """A section as an earlier version wrote it, with every key that was added since at its default.
+    """A section as an earlier version wrote it, with every later key at its default.
 
     A new key's default is what earlier versions did. Keys that no longer exist stay.
 

@@ -111,7 +111,7 @@ class LabelledConfig(Section):
 
     @property
     def splits(self) -> list[str]:
-        """The splits that are read, each once."""
+        """The splits to read, each once."""
         wanted = [self.split]
         if self.train_split and (self.linear_probe or self.k_shot or self.neighbours or self.few_shot):
             wanted.append(self.train_split)

@@ -158,7 +158,7 @@ _Change = Callable[[KeyPath, str, FieldFacts], str]
 
 
 def _change_paths(content: dict[str, Any], change: _Change) -> None:
-    """Change every local path of an experiment as JSON, those of swept values too."""
+    """Change every local path of an experiment as JSON, also in swept values."""
     for facts in walk(Experiment):
         marker = facts.marker(InputPath)
         if marker is None and facts.marker(OutputPath) is None:

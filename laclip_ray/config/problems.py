@@ -1,4 +1,4 @@
-"""What is wrong with a config, one line for each key: the value, where it came from, and the nearest known key."""
+"""The problems of a config, one line for each key: the value, where it came from, and the nearest known key."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence

@@ -28,7 +28,7 @@ _SPOOL_BYTES = 64 * 2**20
 
 
 class DamagedError(tarfile.ReadError):
-    """The content of a tar ends early or cannot be what it claims."""
+    """The content of a tar ends early or contradicts its header."""
 
 
 class ByteSource(Protocol):

@@ -90,7 +90,7 @@ class FileTable(PackedSequence[DataFile]):
         return len(self._places) == 1 and self.is_distinct
 
     def drained_by_name(self) -> Iterator[DataFile]:
-        """The files sorted by name, dropped as far as they are in this order already."""
+        """The files sorted by name, without the ones already in this order."""
         order = self._rows.order_by("name")
         return self.drained() if order is None else map(self._of_row, self._rows.taken(order.tolist()))
 

@@ -58,7 +58,7 @@ def walk(
     Args:
         fs: the fsspec file system.
         root: the directory.
-        leave_out: called with the reason and the name of what is left out, relative to the root.
+        leave_out: called with the reason and the name of each left-out entry, relative to the root.
         levels: how deep files may lie; 1 are the files in the root. None: at any depth.
         hides: whether a file or directory of a name is left out.
 
@@ -103,7 +103,7 @@ class _LocalWalk:
         self._hides = hides
         real_root = Path(os.path.realpath(root))
         self._seen = {_key(directory.stat()) for directory in (real_root, *real_root.parents)}
-        """Directories that are read, and those that hold the root."""
+        """Directories to read, and the ones that hold the root."""
         self._waiting = deque([root])
         self._linked: deque[str] = deque()
 
@@ -114,7 +114,7 @@ class _LocalWalk:
                 yield from self._visit(entry)
 
     def _scan(self, directory: str) -> list[os.DirEntry[str]]:
-        """The entries of a directory, sorted; none if it is left out."""
+        """The entries of a directory, sorted; empty if it is left out."""
         below = path_below(directory, self._root)
         try:
             key = _key(Path(directory).stat())

@@ -1,4 +1,4 @@
-"""What a file holds, by its first bytes, in words for messages."""
+"""The kind of a file by its first bytes, in words for messages."""
 
 _MARKS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer; `git lfs pull` fetches the file"),

@@ -2,7 +2,7 @@
 
 The choice is a pure function of (`data.held_out_seed`, id): it does not depend on workers, shards, the experiment's
 seed or the other samples, so runs with other seeds are measured on the same pictures, and a dataset that grows keeps
-them. It is nested: the samples of a share are among those of any larger share.
+them. It is nested: a larger share holds every sample of a smaller one.
 
 All captions of a picture are on one side: rows that name one file have one draw, and so have rows of one id, whatever
 number a repeated id or a further caption got.

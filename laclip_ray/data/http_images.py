@@ -301,7 +301,7 @@ def _pause_s(retry_after: str) -> float:
 
 
 async def _body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    """The body of a response, decompressed. Stops reading as soon as it is too large."""
+    """The body of a response, decompressed. Stops reading at the size limit."""
     declared_bytes = response.content_length
     if declared_bytes is not None and declared_bytes > most_bytes:
         raise TooLargeError(declared_bytes)

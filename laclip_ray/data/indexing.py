@@ -85,7 +85,7 @@ def with_counts(shards: Iterable[Shard]) -> Iterator[Shard]:
 
 
 def _counted(waiting: Iterator[Shard], indexed: Indexed) -> Iterator[Shard]:
-    """The shards, tars with their number of samples where it is known."""
+    """The shards, tars with their number of samples if known."""
     misses: Counter[str] = Counter()
     """By directory, tars without a `_stats.json`."""
     have_stats: set[str] = set()

@@ -91,7 +91,7 @@ def _files_of(target: _Target, info: Info | None, setting: str, left_out: Tally)
 
 
 def urls_of(path: str) -> list[str]:
-    """The files that a path names, sorted; empty if there are none."""
+    """The files that a path names, sorted; may be empty."""
     try:
         (files,) = find_files([path], "data", Tally()).values()
     except UserError:

@@ -65,7 +65,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Width and height of the upright image, from those of the stored one."""
+    """Width and height of the upright image, from the stored image's."""
     return (height, width) if _STEPS[orientation][0] else (width, height)
 
 

@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 
 class Footer(NamedTuple):
-    """What the footer of a Parquet file says."""
+    """The facts in the footer of a Parquet file."""
 
     row_count: int
     group_rows: tuple[int, ...]

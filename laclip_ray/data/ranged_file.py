@@ -77,7 +77,7 @@ class RangedFile:
         self._most_ahead_bytes = most_ahead_bytes
         self._ahead_bytes = 0
         self._start, self._content = 0, b""
-        """The last range, and where it starts."""
+        """The last range, and its start."""
         self.position = 0
         self._last_end = 0
         """Where the last read ended."""
@@ -147,7 +147,7 @@ class SparseFile(io.RawIOBase):
             self._add(start, end)
 
     def _add(self, start: int, end: int) -> None:
-        """Fetch a range, without the parts at both ends that are in memory."""
+        """Fetch a range, without the parts at both ends already in memory."""
         for known_start, content in self._ranges:
             known_end = known_start + len(content)
             if known_start <= start < known_end:

@@ -40,7 +40,7 @@ def pictures_of(
         rows: of each shard that are read, at most.
 
     Returns:
-        The pictures found, as JPEG files, empty for one that cannot be decoded; and notes on what is missing.
+        The pictures found, as JPEG files, empty for one that cannot be decoded; and notes on missing ones.
     """
     try:
         index = beside(output)

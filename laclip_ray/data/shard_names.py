@@ -1,7 +1,7 @@
 """Names of shards: each file's path below the directory that its configured path gives.
 
 Where two directories hold a file of one name, all names below them begin with the end of their directory's path: the
-shortest one that tells them apart. So a dataset that is read alone has the plain names.
+shortest one that tells them apart. So a dataset read alone has the plain names.
 """
 
 from collections import Counter

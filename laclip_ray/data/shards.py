@@ -84,7 +84,7 @@ class Listing:
     shards: ShardTable
     """Sorted by the names of their files."""
     left_out: Tally
-    """Files and directories below the configured paths that are not read, by reason and extension."""
+    """Unread files and directories below the configured paths, by reason and extension."""
     format: Format
     index: IndexUse | None = None
     """How the dataset index compares with the listing. None: no index."""
@@ -101,7 +101,7 @@ class _FoundFiles:
 
 
 def list_shards(data: DataConfig, setting: str = "data", index: str | None = None) -> ShardTable:
-    """List all shards of a dataset, sorted by name, and log what is left out; arguments as in `list_dataset`."""
+    """List all shards of a dataset, sorted by name, and log the left-out files; arguments as in `list_dataset`."""
     listing = list_dataset(data, setting, index)
     log_left_out(listing.left_out, setting, len(listing.shards))
     return listing.shards

@@ -8,7 +8,7 @@ from laclip_ray.data.image_formats import ImageError, ImageLimits
 from laclip_ray.data.pictures import open_rgb
 
 SIDE_PX = 240
-"""Of the longer side, twice what the page shows."""
+"""Of the longer side: twice the size on the page."""
 _QUALITY = 72
 
 

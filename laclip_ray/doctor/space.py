@@ -10,7 +10,7 @@ _SHARE_OF_SHARED_MEMORY = 0.95
 """Ray 2.60's rule for the size of an object store (`resolve_object_store_memory`)."""
 
 _FULL = 0.95
-"""Ray spills no objects to a disk that is fuller than this share (`local_fs_capacity_threshold`)."""
+"""Ray spills no objects to a disk fuller than this share (`local_fs_capacity_threshold`)."""
 
 
 def expected_store_bytes(machine: Machine) -> int:

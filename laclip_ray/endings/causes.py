@@ -26,7 +26,7 @@ _PACKAGE = "laclip_ray."
 _LONGEST_TEXT = 500
 """Characters of a foreign error's text that a message repeats."""
 _DEEPEST = 50
-"""Errors of a chain that are looked at."""
+"""At most this many errors of a chain are examined."""
 
 _SEPARATOR = re.compile(
     r"^(?:The above exception was (?P<direct>the direct cause) of the following exception:"
@@ -44,7 +44,7 @@ class Cause:
     """One error of a chain."""
 
     kind: str
-    """The error's type with its module, as far as they are known."""
+    """The error's type with its module, if known."""
     text: str
     error: BaseException | None = field(default=None, compare=False)
     """None if only a traceback's text names it."""

@@ -1,4 +1,4 @@
-"""What the surroundings refuse, and what to do about it: a pair of texts by type, code or number of an error."""
+"""Refusals of the surroundings, and their remedies: a pair of texts by type, code or number of an error."""
 
 import errno
 

@@ -30,12 +30,12 @@ from laclip_ray.endings.remedies import (
 
 @dataclass(frozen=True)
 class Problem:
-    """What the surroundings refuse, and what to do about it."""
+    """A refusal of the surroundings, and its remedy."""
 
     what: str
     remedy: str
     location: str = ""
-    """The file, URL or bucket, as far as it is known."""
+    """The file, URL or bucket, if known."""
     schemes: tuple[str, ...] = ()
     """URL schemes of the settings that may be concerned, where no location is known."""
 

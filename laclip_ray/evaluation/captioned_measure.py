@@ -88,7 +88,7 @@ class CaptionedMeasure(SetMeasure):
         return self.config.max_samples is not None
 
     def later_texts(self, reader: FeatureReader) -> list[str]:
-        """The captions, and the texts that are compared with them."""
+        """The captions, and the texts to compare them with."""
         found = self._collect(reader)
         rewrites = [rewrite for rewrite in rewrites_of(found.captions, self.rewrites) if rewrite is not None]
         wrong = [negative.text for _, negative in self._hard_negatives(found)]

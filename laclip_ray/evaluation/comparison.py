@@ -150,7 +150,7 @@ def _sentence(a: float | None, b: float | None, found: Estimate | None, unit: st
         a: the metric of A. None: A lacks it.
         b: the metric of B.
         found: their difference.
-        unit: what is paired.
+        unit: the paired things.
 
     >>> _sentence(0.40, 0.48, Estimate(0.08, 0.05, 0.11, 5_000))
     'B is higher by 8.0 points (95 % interval +5.0 to +11.0): larger than chance.'

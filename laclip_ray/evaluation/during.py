@@ -1,4 +1,4 @@
-"""Evaluate the models that training exports after its epochs, while training goes on.
+"""Evaluate the models that training exports after its epochs, while training continues.
 
     OUTPUT/evaluate/epochs/epoch-00003/results.json    the results after an epoch
     TRAIN/evaluations.jsonl                            one line an epoch: the metrics
@@ -161,7 +161,7 @@ class _Follower:
         self._write(self._measured())
 
     def _measured(self) -> dict[int, dict[str, Any]]:
-        """The results of the epochs that are measured."""
+        """The results of the measured epochs."""
         remedy = "Remove it, and the same command measures the epoch again."
         return {
             epoch: storage.read_state(self._results(epoch), "the results of this epoch", remedy, dict)

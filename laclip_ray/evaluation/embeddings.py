@@ -70,7 +70,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         empty = tokenizer([""])[0].tolist()
         self._end = -1 if empty[-1] == empty[-2] else 0
-        """The end of a row that is padded."""
+        """The end of a padded row."""
         self._padding = empty[self._end]
 
     def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:

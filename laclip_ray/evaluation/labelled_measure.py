@@ -58,7 +58,7 @@ class LabelledMeasure(SetMeasure):
 
     @cached_property
     def sources(self) -> list[LabelledSource]:
-        """The shards of all splits that are read."""
+        """The shards of all read splits."""
         return [source for split in self.config.splits for source in self._sources_of(split)]
 
     def _sources_of(self, split: str) -> list[LabelledSource]:

@@ -1,4 +1,4 @@
-"""A split of a labelled set as features: which images are used, their labels, and what is skipped."""
+"""A split of a labelled set as features: the used images, their labels, and the skipped ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class LabelledSource:
 
     @property
     def limits(self) -> ImageLimits:
-        """Sizes of images that are refused."""
+        """Images of these sizes are refused."""
         return DEFAULT_LIMITS
 
     def rows(self) -> Iterator[Row]:

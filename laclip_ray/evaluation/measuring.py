@@ -1,4 +1,4 @@
-"""Measure models on sets: encode what is missing, then measure every set with every model from the stored features."""
+"""Measure models on sets: encode missing features, then measure every set with every model from the stored features."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Encode = Callable[[Sequence[Work]], Iterator[Done]]
 
 @dataclass
 class Encoding:
-    """The feature stores of the models that are measured, and how they are filled."""
+    """The feature stores of the measured models, and how they are filled."""
 
     stores: Mapping[str, FeatureStore]
     """By the model's name."""
@@ -83,7 +83,7 @@ def measure_sets(
 
 
 def _encode_images(sets: Sequence[SetMeasure], encoding: Encoding) -> None:
-    """Encode the images of sets; of a set that is cut short, no more shards than it needs."""
+    """Encode the images of sets; only the needed shards of a shortened set."""
     encoding.images(source for each in sets if not each.is_cut_short for source in each.sources)
     for each in sets:
         shards = 1

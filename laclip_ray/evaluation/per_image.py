@@ -110,7 +110,7 @@ class PerImage:
     metrics: Mapping[str, Values]
     """By name of the metric, N values each."""
     unit: str = "image"
-    """What has an id: `image` or `episode`."""
+    """The kind of thing that has an id: `image` or `episode`."""
 
 
 def unique_ids(ids: Sequence[str]) -> list[str]:

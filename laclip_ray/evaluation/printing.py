@@ -11,11 +11,11 @@ from laclip_ray.evaluation.comparison import Row, summary
 from laclip_ray.printable import printable_line
 
 _NO_SHARES = frozenset({"c"})
-"""Metrics that are no share of images: the strength of a probe's penalty."""
+"""Metrics other than shares of images: the strength of a probe's penalty."""
 
 
 def print_evaluation(console: Console, results: Mapping[str, Any]) -> None:
-    """Print one row for each metric, and one for each dataset without a result; then what the numbers say."""
+    """Print one row for each metric, and one for each dataset without a result; then the numbers in words."""
     table = Table(title=escape(f"evaluation of {results['checkpoint']}"), title_justify="left")
     for heading in ("task", "dataset", "metric", "value", "95 % interval"):
         table.add_column(heading, justify="right" if heading in ("value", "95 % interval") else "left", no_wrap=True)
@@ -43,7 +43,7 @@ def print_evaluation(console: Console, results: Mapping[str, Any]) -> None:
 
 
 def print_comparison(console: Console, first: str, second: str, rows: Sequence[Row]) -> None:
-    """Print one row for each metric of two evaluations, and what the differences say."""
+    """Print one row for each metric of two evaluations, and the differences in words."""
     table = Table(title=escape(f"A: {first}\nB: {second}"), title_justify="left")
     for heading in ("task", "dataset", "metric", "A", "B", "B - A, 95 % interval"):
         table.add_column(heading, justify="left" if heading in ("task", "dataset", "metric") else "right")

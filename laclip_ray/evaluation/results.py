@@ -1,4 +1,4 @@
-"""What an evaluation writes: results set by set, a table with a row a metric, and values of single images.
+"""The files of an evaluation: results set by set, a table with a row a metric, and values of single images.
 
 OUTPUT/results.json             all sets so far, written again after each
 OUTPUT/metrics.csv              a row for each metric of each set

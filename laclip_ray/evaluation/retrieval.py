@@ -46,7 +46,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What was measured on a retrieval set."""
+    """The result of a retrieval set."""
 
     metrics: dict[str, Any]
     """JSON: the recalls as shares, and counts."""

@@ -9,7 +9,7 @@ from laclip_ray.evaluation.results import TaskResult
 
 
 class SetMeasure(ABC):
-    """A set, opened, and what is measured on it."""
+    """An open set, and its measurement."""
 
     @property
     @abstractmethod
@@ -22,7 +22,7 @@ class SetMeasure(ABC):
         """The shards to encode."""
 
     def are_enough(self, reader: FeatureReader, sources: Sequence[Source]) -> bool:
-        """Whether some of the shards, which are encoded, are all that is measured."""
+        """Whether only some shards are measured; these are encoded."""
         return False
 
     @property
@@ -31,11 +31,11 @@ class SetMeasure(ABC):
         return False
 
     def first_texts(self) -> list[str]:
-        """Texts to encode that are known before the images are read."""
+        """Texts to encode, known before the images are read."""
         return []
 
     def later_texts(self, reader: FeatureReader) -> list[str]:
-        """Texts to encode that are read with the images."""
+        """Texts to encode, read with the images."""
         return []
 
     @abstractmethod

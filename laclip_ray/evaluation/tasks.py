@@ -1,4 +1,4 @@
-"""The names of what is measured: tasks, and the metrics of each that a sweep can compare."""
+"""The names of measurements: tasks, and the metrics of each that a sweep can compare."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 """Bring a model's files to this machine: a checkpoint file, or single files of a directory or a Hub repository.
 
-Guarantees: nothing is copied that is on this machine already, and copies are removed at the end of their context. The
+Guarantees: files on this machine are not copied, and copies are removed at the end of their context. The
 Hub's files stay in its cache.
 """
 

@@ -211,7 +211,7 @@ def _files_in(directory: str) -> list[str]:
 
 
 def _directory_of(model: str, setting: str) -> str:
-    """The directory of a weights file that lies beside the config of its model; other models as they are.
+    """The directory of a weights file beside the config of its model; other models unchanged.
 
     The config says what weights do not tell, such as the activation.
     """

@@ -20,7 +20,7 @@ _TO_TENSOR = ("MaybeToTensor", "ToTensor")
 
 @dataclass(frozen=True)
 class PixelTransform:
-    """Turns images into arrays, and arrays into what the model takes."""
+    """Turns images into arrays, and arrays into the model's input."""
 
     digest: str
     """16 hexadecimal digits. Transforms of the same digest give the same pixels."""
@@ -34,7 +34,7 @@ class PixelTransform:
         return np.asarray(self._first(image))
 
     def finish(self, pixels: np.ndarray, device: "torch.device") -> "torch.Tensor":
-        """What the model takes for B arrays of `pixels`: float32 [B, 3, H, W] on a device."""
+        """The model's input for B arrays of `pixels`: float32 [B, 3, H, W] on a device."""
         import torch
 
         images = torch.from_numpy(pixels).to(device)

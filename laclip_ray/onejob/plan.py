@@ -52,7 +52,7 @@ class RunPlan:
     forecasts: tuple[Forecast, ...]
     """Empty if the training speed is unknown."""
     doubts: tuple[str, ...] = ()
-    """Settings that are hardly meant, each with a remedy."""
+    """Settings hardly meant, each with a remedy."""
 
     @property
     def cheapest(self) -> Forecast | None:

@@ -134,7 +134,7 @@ class Count:
 
 
 def workers_key(output: str) -> str:
-    """The key of the phase in which a run's workers start. `TrainingStart` ends it."""
+    """The key of the phase that starts a run's workers. `TrainingStart` ends it."""
     return f"workers of {output}"
 
 

@@ -66,7 +66,7 @@ class LongText:
 
     @property
     def left_out(self) -> int:
-        """Characters that are not on the page."""
+        """Characters missing on the page."""
         return self.characters - len(self.text)
 
 
@@ -97,7 +97,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards, and what they can be filtered by."""
+    """Cards, and the values of their filters."""
 
     cards: Sequence[Card]
     sets: Sequence[str]

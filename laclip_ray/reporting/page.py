@@ -79,7 +79,7 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to show."""
+        """Whether the page is empty."""
         has_cards = self.gallery is not None and bool(self.gallery.cards)
         parts = (self.paragraphs, self.figures, self.plots, self.tables, self.pairs, self.notes, self.details)
         return not has_cards and not any(parts)

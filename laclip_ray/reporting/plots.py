@@ -164,9 +164,9 @@ def metric_against_p(
         metric: the metric's name.
         half_width: computes the intervals. None: the plot has no intervals.
         as_share: whether values are shares and shown in per cent.
-        marked: a p to mark, and what it is.
+        marked: a p to mark, and its name.
         is_wide: whether the plot takes the page's width.
-        has_legend: whether it says what the marks are. Another plot beside it may.
+        has_legend: whether it explains the marks. Another plot beside it may.
 
     Returns:
         An `<svg>` element. A p with one seed has no interval.

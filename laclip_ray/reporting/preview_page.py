@@ -39,7 +39,7 @@ class PreviewPage:
     """(name, value) of the most important numbers."""
     tables: Sequence[Table]
     notes: Sequence[str]
-    """What the numbers do not say."""
+    """The limits of the numbers."""
     gallery: Gallery
     """The captions with all draws."""
     settings: Sequence[tuple[str, str]]

@@ -35,7 +35,7 @@ def _environment() -> Environment:
 
 
 def source(name: str) -> str:
-    """A file of this package as it is."""
+    """The text of a file of this package."""
     return (Path(__file__).parent / name).read_text()
 
 

@@ -131,7 +131,7 @@ def check_budget(rewrite: RewriteConfig) -> None:
 
 
 def budget_reached(spent: Spending, budget: BudgetConfig) -> str | None:
-    """Name the limit that is reached and the spending, or return None while some budget remains."""
+    """Name the reached limit and the spending, or return None while some budget remains."""
     if budget.gpu_hours is not None and spent.gpu_hours >= budget.gpu_hours:
         return f"rewrite.budget.gpu_hours is reached: {spent.gpu_hours:.2f} of {budget.gpu_hours:g} GPU-hours are spent"
     if budget.money is not None:

@@ -99,7 +99,7 @@ MEANING_SCORES = ("meaning", "added")
 """The scores of the meaning gate."""
 
 SCORED_DRAWS_SCHEMA = pa.schema([*DRAWS_SCHEMA, *(VERDICTS_SCHEMA.field(name) for name in MEANING_SCORES)])
-"""Draws in memory, with the scores that are known.
+"""Draws in memory, with the known scores.
 
     id, caption_hash, caption, problems, draw, attempt, head, outcome, text, truncated, prompt_tokens, cached_tokens,
     output_tokens, log_probability  as in `DRAWS_SCHEMA`

@@ -10,7 +10,7 @@ from laclip_ray.reporting.page import MISSING, Section, Table
 from laclip_ray.run_report.facts import RunFacts
 
 _WORDING = (HARD_NEGATIVES, PARAPHRASES, TEMPLATES, SUGAR_CREPE)
-"""In the order in which their sentences belong together."""
+"""In the order of their sentences."""
 _NO_SHARES = frozenset({"c"})
 _COUNTS = ("skipped", "captions_cut", "counted_wrong")
 _PREFERRED = ((ZERO_SHOT, "top1"), (RETRIEVAL, "image_to_text_r1"))
@@ -20,7 +20,7 @@ Key = tuple[str, str, str]
 
 
 def evaluation_sections(runs: Sequence[RunFacts]) -> list[Section]:
-    """The metrics of all runs, and those of wording."""
+    """The metrics of all runs, and the metrics of wording."""
     values = {run.name: dict(_values(run.evaluation)) for run in runs if run.evaluation}
     if not values:
         return []
@@ -85,7 +85,7 @@ def _values(results: Mapping[str, Any]) -> Iterator[tuple[Key, str]]:
 def _table(
     caption: str, keys: Sequence[Key], values: Mapping[str, Mapping[Key, str]], runs: Sequence[RunFacts]
 ) -> Table | None:
-    """The metrics of runs, with what guessing would give and the number of pictures, where they are known."""
+    """The metrics of runs, with the value of guessing and the number of pictures, if known."""
     if not keys:
         return None
     headings = ("metric", *values) if len(values) > 1 else ("metric", "value (95 % interval)")
@@ -104,7 +104,7 @@ def _table(
 
 
 def _measured_on(key: Key, runs: Sequence[RunFacts], of: Callable[[Mapping[str, Any], str], str]) -> list[str]:
-    """What a metric was measured on: one text, or those of runs that differ."""
+    """The data of a metric: one text, or one for each run if they differ."""
     task, dataset, metric = key
     entries = [entry for run in runs for entry in run.evaluation.get("results", ())]
     texts = [of(entry, metric) for entry in entries if (entry["task"], entry["dataset"]) == (task, dataset)]
@@ -148,7 +148,7 @@ def _averages(runs: Sequence[RunFacts]) -> Table | None:
 
 
 def _remarks(runs: Sequence[RunFacts], of_wording: bool) -> list[str]:
-    """What results say in words, and what they leave out."""
+    """Results in words, and their gaps."""
     found = []
     for run in runs:
         for entry in run.evaluation.get("results", ()):

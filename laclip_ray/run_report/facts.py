@@ -1,4 +1,4 @@
-"""What a report knows of a run: facts, read once from storage, from which the page is made."""
+"""The facts of a report on a run, read once from storage, from which the page is made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ MetricsLine = Mapping[str, Any]
 
 
 def counts_in(line: MetricsLine, key: str) -> dict[str, int]:
-    """The counts by reason in a line; empty if it has none."""
+    """The counts by reason in a line; may be empty."""
     found = line.get(key)
     if not isinstance(found, Mapping):
         return {}
@@ -57,7 +57,7 @@ class RewritingFacts:
     summary: Mapping[str, Any]
     """The content of `summary.json`, with the cost; empty without one."""
     notes: Sequence[str] = ()
-    """What was not read, and why."""
+    """The unread parts, with reasons."""
 
 
 @dataclass(frozen=True)

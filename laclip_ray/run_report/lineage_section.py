@@ -110,7 +110,7 @@ def _facts(run: RunFacts) -> list[tuple[str, str]]:
 
 
 def _commands(run: RunFacts) -> str:
-    """The verbs that make the parts that are there."""
+    """The verbs that made the parts of the run."""
     parts = {
         "rewriting": run.status.rewriting,
         "training": run.status.training,

@@ -11,7 +11,7 @@ from laclip_ray.errors import UserError
 def pictures_of_run(
     experiment: Mapping[str, Any], wanted: Sequence[PlacedKey], shards: int
 ) -> tuple[dict[PlacedKey, bytes], list[str]]:
-    """Small copies of the pictures of samples, and notes on what is missing.
+    """Small copies of the pictures of samples, and notes on missing ones.
 
     Args:
         experiment: the run's config as JSON, perhaps of an earlier version; empty: it is not known.

@@ -42,7 +42,7 @@ def read_lines(url: str, damage: Damage) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _parsed(texts: Iterable[str]) -> tuple[list[dict[str, Any]], int]:
-    """The objects among lines, and how many lines are none."""
+    """The objects among lines, and the number of other lines."""
     lines, damaged = [], 0
     for text in texts:
         try:

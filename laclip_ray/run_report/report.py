@@ -74,7 +74,7 @@ def name_of_output(output: str) -> str:
 
 
 def with_different_names(targets: Sequence[Target]) -> list[Target]:
-    """The targets with names that differ: a name that is repeated gets the directories above it, or a number."""
+    """The targets with different names: a repeated name gets the directories above it, or a number."""
     names = [target.name for target in targets]
     parts = [target.locations.output.rstrip("/").split("/") for target in targets]
     depth = 1

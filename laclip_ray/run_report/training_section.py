@@ -84,7 +84,7 @@ def _of_p(lines: Mapping[str, Sequence[MetricsLine]]) -> list[str]:
 
 
 def _evaluated_epochs(runs: Mapping[str, RunFacts]) -> list[str]:
-    """The first metrics of models that were evaluated while their runs trained, by epoch."""
+    """The first metrics of models evaluated during training, by epoch."""
     by_run = {name: run.training.evaluations for name, run in runs.items() if run.training is not None}
     keys = dict.fromkeys(key for lines in by_run.values() for line in lines for key in line if "/" in key)
     return [

@@ -1,4 +1,4 @@
-"""What a reader of a report must know first, each as one sentence. Pure."""
+"""The warnings at the top of a report, each as one sentence. Pure."""
 
 from collections.abc import Iterator
 

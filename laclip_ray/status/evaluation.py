@@ -35,7 +35,7 @@ class EvaluationStatus:
     failures: tuple[tuple[str, str, str], ...] = ()
     """Task, set and reason of each missing result."""
     newest_result_age_s: float | None = None
-    """Since the results were written. None if no run holds the lease, or it has none yet."""
+    """Since the results were written. None if no run holds the lease, or before its first results."""
     left_s: float | None = None
     """While it runs, if all sets take equally long."""
 

@@ -23,7 +23,7 @@ _TRIES = 4
 
 
 class Logs(Protocol):
-    """What a follower needs of a job server."""
+    """The calls of a job server that a follower needs."""
 
     def job(self, submission_id: str) -> Job: ...
 
@@ -81,7 +81,7 @@ def follow(
 
 
 def _catch_up(server: Logs, submission_id: str, seen: SeenLog, write: Callable[[str], None]) -> bool:
-    """Write what the log has more than a broken connection gave.
+    """Write the part of the log that a broken connection did not give.
 
     Returns:
         False if the log cannot be read. Ray keeps it on the node of the driver, and the node may be lost.

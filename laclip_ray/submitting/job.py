@@ -12,7 +12,7 @@ _BY_SIGNAL = 128
 
 @dataclass(frozen=True)
 class Job:
-    """What the job server says about a job."""
+    """A job as the job server describes it."""
 
     status: str
     """`PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`."""

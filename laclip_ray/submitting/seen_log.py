@@ -11,7 +11,7 @@ class SeenLog:
         self._seen = 0
         self._position = 0
         self.tail = ""
-        """The last characters that were let through."""
+        """The last characters let through."""
 
     def rewind(self) -> None:
         """The next chunk is the first of the log."""

@@ -36,7 +36,7 @@ class UnreachableError(SurroundingsError):
 
 
 def check_address(address: str) -> None:
-    """Refuse an address that is none of a job server.
+    """Refuse an address that cannot be a job server's.
 
     Raises:
         UserError: with the form of a right one.
@@ -128,7 +128,7 @@ class JobServer:
         return {job.submission_id: str(job.status) for job in jobs if job.submission_id}
 
     def job(self, submission_id: str) -> Job:
-        """What the server says about a job.
+        """A job as the server describes it.
 
         Raises:
             SurroundingsError: it knows no such job, as after the loss of its head, or does not answer.

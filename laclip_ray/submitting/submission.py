@@ -33,7 +33,7 @@ class JobExistsError(RuntimeError):
 
 
 class Submitter(Protocol):
-    """What a submission needs of a job server."""
+    """The calls of a job server that a submission needs."""
 
     def statuses(self) -> dict[str, str]: ...
 

@@ -13,7 +13,7 @@ from laclip_ray.rewriting.judging.text import words_of
 SHORT_WORDS = 3
 """A caption of fewer words says little."""
 MOST_COMPARED = 2_000_000
-"""Different captions that are remembered: each takes about 150 bytes."""
+"""Upper bound on remembered captions: each takes about 150 bytes."""
 _NO_SCRIPT = "none"
 """Of a caption without letters."""
 
@@ -72,7 +72,7 @@ class CaptionCounts:
 
     @property
     def repeated_share(self) -> float:
-        """The share of captions that another sample has too, of those that are remembered."""
+        """The share of remembered captions that another sample has too."""
         remembered = self._seen.total()
         return sum(count for count in self._seen.values() if count > 1) / remembered if remembered else 0.0
 

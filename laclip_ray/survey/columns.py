@@ -32,7 +32,7 @@ _MOST_NAME_CHARACTERS = 40
 
 
 class Kind(StrEnum):
-    """What the values of a column are."""
+    """The kind of a column's values."""
 
     IMAGES = "encoded images"
     PATHS = "image paths"
@@ -89,7 +89,7 @@ def choose_columns(columns: Sequence[Column]) -> Columns:
 
 
 def kind_of(column: Column) -> Kind:
-    """What the values of a column are."""
+    """The kind of a column's values."""
     values = column.present
     tests: tuple[tuple[Kind, Callable[[Any], bool]], ...] = (
         (Kind.IMAGES, _is_image),

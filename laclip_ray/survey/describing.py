@@ -1,4 +1,4 @@
-"""What a look has found, in a few lines. Texts from data have their control characters escaped."""
+"""The findings of a look, in a few lines. Texts from data have their control characters escaped."""
 
 from collections.abc import Iterator
 

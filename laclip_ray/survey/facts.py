@@ -25,7 +25,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the rows of a sample showed."""
+    """Facts about the rows of a sample."""
 
     rows: int
     captions: CaptionCounts
@@ -38,7 +38,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class EvaluatedSplit:
-    """A split of the data that is not trained on, and measured."""
+    """A split of the data, measured and not trained on."""
 
     name: str
     data: DataConfig
@@ -47,7 +47,7 @@ class EvaluatedSplit:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a look at a dataset has found."""
+    """The findings of a look at a dataset."""
 
     data: DataConfig
     """How it is read."""
@@ -65,4 +65,4 @@ class Facts:
     evaluated: EvaluatedSplit | None = None
     """None: the files name no splits, and some of the samples are held out."""
     notes: Sequence[str] = field(default_factory=tuple)
-    """What a user should know: other formats, files that are left out, captions beside tars."""
+    """Notes for the user: other formats, left-out files, captions beside tars."""

@@ -40,7 +40,7 @@ _ROOT_ROWS = 8
 
 @dataclass
 class _Content:
-    """The files at a path, by what they can be."""
+    """The files at a path, by possible format."""
 
     root: str = ""
     bytes_by_format: Counter[Format] = field(default_factory=Counter)
@@ -311,7 +311,7 @@ def _look_at_pairs(path: str, content: _Content, pairs: Pairs, table: str) -> Fa
 
 
 def _refusal(path: str, content: _Content, pictures: int) -> str:
-    """Why there is nothing to train on, and what to do."""
+    """Why no sample can be trained on, and the remedy."""
     if pictures:
         return (
             f"data.path: {path!r} holds pictures ({pictures:,}) without captions; put a text file beside each "

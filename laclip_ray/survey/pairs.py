@@ -1,7 +1,7 @@
 """Pictures with text files beside them (`0001.jpg`, `0001.txt`): found in a listing, and written as one table.
 
 A file for each caption is slow to read and has no order, so `laclip init` reads the texts once and writes a table of
-paths and captions. The pictures stay where they are.
+paths and captions. The pictures are not copied.
 """
 
 import json

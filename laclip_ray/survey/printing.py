@@ -9,7 +9,7 @@ from laclip_ray.survey.checking import DataCheck, figures
 from laclip_ray.tally import first_names
 
 _NAMES, _SHARDS = 3, 10
-"""Names of a reason, and unreadable shards, that are printed; `--json` has more."""
+"""Printed names of a reason, and unreadable shards; `--json` has more."""
 
 
 def print_check(console: Console, check: DataCheck) -> None:

@@ -13,7 +13,7 @@ LEAST_BATCH, MOST_BATCH = 32, 8_192
 MOST_ON_GPU, MOST_ON_CPU = 1_024, 128
 """Samples of a batch for each worker. `train.micro_batch_size` allows more on a GPU."""
 LEAST_STEPS = 4
-"""Steps an epoch, where there are so many samples: batches of small data are below `LEAST_BATCH`."""
+"""Least steps an epoch, if there are enough samples: batches of small data are below `LEAST_BATCH`."""
 WARMUP_STEPS = 500
 _LEAST_CHECKPOINT_STEPS = 50
 """Steps between checkpoints, at least: epochs of small data take seconds."""

@@ -1,6 +1,6 @@
 """Experiment trackers: TensorBoard, W&B, Trackio and MLflow.
 
-    tracker.py        what a tracker is told, and the calls that each one answers
+    tracker.py        the facts a tracker gets, and the calls that each one answers
     trackers.py       the trackers of one run, each in a thread of its own
     choice.py         checks before a run, and one tracker by its name
     identity.py       the id by which a resumed run finds its run in each tracker

@@ -53,7 +53,7 @@ class EventFiles:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
-        """Write everything that was added."""
+        """Write every added point."""
         self._writer.flush()
         if self._scratch is not None:
             for file in sorted(Path(self._scratch.name).iterdir()):

@@ -1,4 +1,4 @@
-"""What a tracker is told, and the calls that each one answers."""
+"""The facts a tracker gets, and the calls that each one answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ class Tracker(Protocol):
         """Set values of the whole run."""
 
     def flush(self) -> None:
-        """Write what is buffered, as far as the tracker allows."""
+        """Write buffered points, if the tracker allows it."""
 
     def end(self, outcome: Outcome) -> None:
         """End the run. A later start may continue it."""

@@ -71,7 +71,7 @@ class Trackers:
         self._tell(lambda channel: channel.tracker.summary(values))
 
     def flush(self) -> None:
-        """Ask each tracker to write what it buffers; returns at once."""
+        """Ask each tracker to write its buffer; returns at once."""
         self._tell(lambda channel: channel.tracker.flush())
 
     def end(self, outcome: Outcome) -> None:
@@ -158,7 +158,7 @@ class _Once:
         self._lock = threading.Lock()
 
     def get(self) -> Table | None:
-        """The table, without secrets. If it cannot be made, the first call says so, and there is none."""
+        """The table, without secrets. None if it cannot be made; the first call says so."""
         with self._lock:
             make, self._make = self._make, None
             if make is not None:

@@ -13,7 +13,7 @@ _STEPS_AN_EPOCH, _LEAST_STEPS, _LEAST_BATCH = 64, 4, 32
 
 
 def doubts(samples_per_epoch: int, train: TrainConfig, evaluate: EvaluateConfig) -> Iterator[str]:
-    """What is doubtful about a run, each as one sentence with the setting and the remedy.
+    """Doubts about a run, each as one sentence with the setting and the remedy.
 
     Args:
         samples_per_epoch: about; without the held-out ones.

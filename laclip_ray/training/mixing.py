@@ -32,7 +32,7 @@ _COMMON_SHARE = 0.5
 """A token in more than this share of the texts is ignored: padding, the start of a text, an article. The share is
 the mean of the shards' shares: in a batch of few shards, the words of the largest one are not common."""
 _TRIES = 8
-"""The number of batches in which resemblance is measured."""
+"""The number of batches to measure resemblance in."""
 _STANDARD_ERRORS = 5.0
 _EXCESS = 1.5
 """The captions of a shard resemble each other if they share this many times the words of other pairs, and by so many

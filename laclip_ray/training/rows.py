@@ -31,7 +31,7 @@ _SHARDS_AT_ONCE = 8
 _MAX_SHARDS_PER_TASK = 64
 """If a task is lost, Ray repeats all of its shards."""
 _UNUSABLE = frozenset({*NO_CAPTION, IMAGE_MISSING, IMAGE_TOO_LARGE})
-"""Problems of rows that training skips, as far as they are known without the images."""
+"""Problems of rows that training skips, known without the images."""
 _FIRST_RANGE = ".000000000"
 """Earlier versions added this to the name of a table's first range if there were more ranges."""
 
@@ -50,11 +50,11 @@ class ShardRows:
 
     @property
     def is_of_index(self) -> bool:
-        """Whether the dataset index gave the number, so that no row was looked at."""
+        """Whether the dataset index gave the number, without a look at rows."""
         return self.digest is None and self.source is not None
 
     def is_equal(self, other: "ShardRows") -> bool:
-        """Whether two shards have the same rows, as far as both are known."""
+        """Whether two shards have the same rows, if both are known."""
         digests = {self.digest, other.digest} - {None}
         return self.usable == other.usable and len(digests) < 2
 

@@ -1,6 +1,6 @@
 """A training run as a user starts it: check, count rows, describe the stream, train, export.
 
-The same command resumes an interrupted run from its newest checkpoint. A finished run stays as it is.
+The same command resumes an interrupted run from its newest checkpoint. A finished run does not change.
 """
 
 import logging

@@ -132,7 +132,7 @@ def _check_record(paths: SweepPaths, changed: Callable[[Any], list[str]]) -> Non
 
 
 def _complete(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded values, with keys that were added to their sections since at their defaults."""
+    """Recorded values, with later keys of their sections at their defaults."""
     sections: dict[str, dict[str, Any]] = {}
     for key, value in recorded.items():
         section, _, name = key.partition(".")

@@ -24,7 +24,7 @@ from laclip_ray.progress.messages import Count
 logger = logging.getLogger(__name__)
 
 TEXTS_OF_UNIT = 4_096
-"""Texts that are committed together."""
+"""Texts of one commit."""
 
 _LOG_EVERY_S = 30.0
 

@@ -1,6 +1,6 @@
 """A shard in parts: rows, and the pixels of their images. A part is the unit of commit.
 
-Part K holds rows [256 K, 256 (K + 1)), so a run that continues finds the same parts, and decodes only what is missing.
+Part K holds rows [256 K, 256 (K + 1)), so a run that continues finds the same parts, and decodes only the missing ones.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -38,8 +38,8 @@ def read_parts(source: Source, transforms: Collection[PixelTransform], done: Col
 
     Args:
         source: the shard.
-        transforms: those of all models; each is applied to every image.
-        done: numbers of parts that are not needed. They are read, but neither decoded nor given.
+        transforms: one of each model; each is applied to every image.
+        done: numbers of parts to leave out. They are read, but neither decoded nor given.
 
     Raises:
         OSError: the storage failed.

@@ -1,7 +1,7 @@
 """Encoding on a Ray cluster: CPU tasks read and decode, a pool of actors encodes and commits.
 
 A row of the stream is one part, pickled; Ray keeps it in memory and never on the storage. An actor that dies is
-started again, and its parts are encoded again. A killed driver loses the parts that were not committed.
+started again, and its parts are encoded again. A killed driver loses uncommitted parts.
 """
 
 import pickle

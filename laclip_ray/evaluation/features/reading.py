@@ -95,7 +95,7 @@ def until_damage(rows: Iterable[FeatureRow]) -> Iterator[FeatureRow]:
 
 
 def _with_features_of(first: FeatureRow, row: FeatureRow) -> FeatureRow:
-    """A row with the features of the first row of its picture, or the reason why there are none."""
+    """A row with the features of the first row of its picture, or the reason why it has no features."""
     problem = first.problem or row.problem
     return replace(row, problem=problem, embedding=first.embedding, backbone=first.backbone)
 

@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def limits(self) -> ImageLimits:
-        """Sizes of images that are refused before they are decoded."""
+        """Images of these sizes are refused before decoding."""
 
     def rows(self) -> Iterator[Row]:
         """The rows in the shard's order. A damaged shard ends with a row whose `problem` says so.

@@ -1,4 +1,4 @@
-"""What a protocol measured, and the accuracies of class scores."""
+"""The result of a protocol, and the accuracies of class scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Measured:
 def accuracies(
     scores: np.ndarray, classes: np.ndarray, labels: np.ndarray, unreadable: np.ndarray | None = None
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Measure how often the highest score is that of an image's label.
+    """Measure how often an image's label has the highest score.
 
     Among equal scores the class with the smaller label comes first. An image whose label is not in `classes` is
     wrong, and so is one whose own class has the score -inf.

@@ -186,7 +186,7 @@ def _notes(pools: Pools, config: FewShotConfig, names: Sequence[str]) -> list[st
 
 
 def _rows_by_label(features: Features) -> dict[int, np.ndarray]:
-    """Rows of each class. Their order is that of the ids, so that episodes do not depend on the order of files."""
+    """Rows of each class, in the order of ids: episodes do not depend on the order of files."""
     order = np.array(sorted(range(len(features)), key=lambda row: features.ids[row]), np.int64)
     order = order[np.argsort(features.labels[order], kind="stable")]
     labels, starts = np.unique(features.labels[order], return_index=True)

@@ -204,7 +204,7 @@ class _Problem:
         """The problem of telling the classes of `train` apart.
 
         Raises:
-            NoResultError: there is nothing to tell apart.
+            NoResultError: fewer than two classes.
         """
         if train.is_multilabel:
             counts = train.labels.sum(axis=0)
@@ -273,7 +273,7 @@ class Probe:
         """The probe of training images, fitted from zero.
 
         Raises:
-            NoResultError: there is nothing to tell apart.
+            NoResultError: fewer than two classes.
         """
         problem = _Problem.of(train, scale)
         return cls(problem.fit(c, penalty), scale, problem)

@@ -10,7 +10,7 @@ from laclip_ray.progress.messages import Count
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
-"""Time between two lines. A protocol that takes less has none."""
+"""Time between two lines. A shorter protocol has no line."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Progress:
     steps: int = 0
     """All steps."""
     part: str = ""
-    """The part that is running, before each step in a line: `4 shots, draw 2 of 3, `."""
+    """The running part, before each step in a line: `4 shots, draw 2 of 3, `."""
     _done: int = 0
     _started_s: float = field(default_factory=time.monotonic)
     _logged_s: float = field(default_factory=time.monotonic)
@@ -36,10 +36,10 @@ class Progress:
         self._started_s = self._logged_s = time.monotonic()
 
     def add(self, doing: str, steps: int = 1) -> None:
-        """Count steps that are done.
+        """Count finished steps.
 
         Args:
-            doing: what was done: `value 12 of 45 of C`.
+            doing: the finished work: `value 12 of 45 of C`.
             steps: their number.
         """
         self._done += steps

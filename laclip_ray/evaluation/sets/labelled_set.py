@@ -300,7 +300,7 @@ class LabelChecks:
 
 
 def check_expected(config: LabelledConfig, split: str, count: int) -> None:
-    """Refuse a split that was read with no image, or with another number of images than configured.
+    """Refuse a split without images, or with another number of images than configured.
 
     Args:
         config: the set.

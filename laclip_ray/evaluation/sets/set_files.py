@@ -85,7 +85,7 @@ class SetFiles:
         return storage.join(self.path, name)
 
     def describe(self) -> str:
-        """How many files of which kinds there are, for messages."""
+        """The number of files of each kind, for messages."""
         if not self.all:
             return "no files, except hidden ones"
         counts = Counter(_extension(file.name) for file in self.all)
@@ -110,7 +110,7 @@ def find_layout(files: SetFiles, splits: Collection[str]) -> Layout:
 
     Args:
         files: the set's.
-        splits: those that are read.
+        splits: the splits to read.
 
     Raises:
         UserError: the files have no layout, or more than one.

@@ -16,7 +16,7 @@ def files_by_split(names: Collection[str], splits: Sequence[str], where: str) ->
 
     Args:
         names: paths of the files, below the set's directory.
-        splits: those that are read.
+        splits: the splits to read.
         where: begins a message.
 
     Raises:

@@ -199,7 +199,7 @@ def _class_names(tables: Mapping[str, _Table], files: SetFiles) -> list[list[str
 
 @dataclass
 class _Scan:
-    """What the rows say of labels and splits."""
+    """The labels and splits that the rows name."""
 
     labels: set[str] = field(default_factory=set)
     rows_of: dict[tuple[str, str], int] = field(default_factory=dict)

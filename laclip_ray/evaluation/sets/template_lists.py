@@ -40,7 +40,7 @@ def load_templates(spec: str, where: str) -> list[str]:
 
 
 def check_templates(lines: list[str], where: str) -> list[str]:
-    """The templates of lines that are not blank, with `{c}` for the class name.
+    """The templates of non-blank lines, with `{c}` for the class name.
 
     Raises:
         UserError: a template has no place for the name, or all lines are blank.

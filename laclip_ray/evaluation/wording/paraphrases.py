@@ -213,7 +213,7 @@ def _of_owners(values: torch.Tensor, owners: torch.Tensor) -> NDArray[np.float64
 
 
 def _scattered(values: NDArray[np.float64], images: torch.Tensor, count: int, missing: float) -> NDArray[np.float64]:
-    """Values of some images among those of all: [I] to [count]."""
+    """Values of some images among all values: [I] to [count]."""
     scattered = np.full(count, missing)
     scattered[images.numpy()] = values
     return scattered

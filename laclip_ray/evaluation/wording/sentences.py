@@ -1,4 +1,4 @@
-"""What the numbers on wording say, in one sentence each.
+"""The numbers on wording in words, a sentence each.
 
 The three results belong together. A model may keep its predictions under other words because it understands them, or
 because it ignores words. Hard negatives tell the two apart, so their sentence comes first, and the other sentences say

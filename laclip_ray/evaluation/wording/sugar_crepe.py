@@ -32,7 +32,7 @@ _REMEDY = "give a data directory of SugarCrepe or SugarCrepe++, unchanged"
 
 @dataclass(frozen=True)
 class Example:
-    """An image with what is right and what is wrong about it."""
+    """An image with its right and its wrong caption."""
 
     kind: str
     """The name of its file: `swap_obj`."""

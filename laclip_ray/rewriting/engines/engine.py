@@ -228,7 +228,7 @@ class VllmEngine:
 
     @property
     def batching(self) -> dict[str, int]:
-        """What the engine decided about its batches: values of the engine arguments of the same names."""
+        """The engine's choices for its batches: values of the engine arguments of the same names."""
         scheduler = self._engine.vllm_config.scheduler_config
         return {name: int(getattr(scheduler, name)) for name in ("max_num_seqs", "max_num_batched_tokens")}
 

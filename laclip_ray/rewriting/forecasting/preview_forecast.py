@@ -126,7 +126,7 @@ def measured(preview: Preview, gpus: float) -> Measured:
 
 
 def _notes(plan: PreviewPlan, work: Mapping[str, EngineWork], cached_share: float, gpus: float) -> Sequence[str]:
-    """What the forecast rests on, most important first."""
+    """The grounds of the forecast, most important first."""
     rewrite, total = plan.rewrite, total_work(work)
     cached_here = total.cached_tokens / total.prompt_tokens if total.prompt_tokens else 0.0
     notes = []

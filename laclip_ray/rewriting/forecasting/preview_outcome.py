@@ -1,4 +1,4 @@
-"""What the gate made of a preview's draws: shares of accepted rewrites, reasons, and what to do about few of them."""
+"""The gate's verdicts on a preview's draws: shares of accepted rewrites, reasons, and remedies for few of them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

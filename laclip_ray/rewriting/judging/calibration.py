@@ -24,7 +24,7 @@ from laclip_ray.intervals import Proportion, proportion_interval
 from laclip_ray.randomness import hash64
 
 WEIGHTS = tuple(round(0.02 * step, 2) for step in range(31))
-"""Values of `added_weight` that are tried."""
+"""The tried values of `added_weight`."""
 FOLDS = 10
 LEAST_LABELS = 50
 """Of each kind. With fewer, an interval of precision is wider than a fifth."""
@@ -101,7 +101,7 @@ def _parse_labelled(line: str, where: str) -> LabelledRewrite:
 def find_thresholds(
     scores: NDArray[np.float32], faithful: NDArray[np.bool_], precision: float, weights: Sequence[float] = WEIGHTS
 ) -> Thresholds | None:
-    """The thresholds with the most recall among those with the wanted precision; None if there are none.
+    """The thresholds with the most recall among those with the wanted precision; None if all have less.
 
     Args:
         scores: [N, 2], meaning and added.

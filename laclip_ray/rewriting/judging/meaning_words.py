@@ -79,7 +79,7 @@ def words_of(text: str) -> list[str]:
 
 
 def content_words(words: Iterable[str]) -> list[str]:
-    """The distinct words that are not function words, in order."""
+    """The distinct words other than function words, in order."""
     return [word for word in dict.fromkeys(words) if word not in _FUNCTION_WORDS]
 
 

@@ -1,1 +1,1 @@
-"""From a caption to a prompt, and from what the model wrote to a rewrite."""
+"""From a caption to a prompt, and from a completion to a rewrite."""

@@ -27,7 +27,7 @@ _OTHER_OPEN_TAG = re.compile(r"<([\w:-]*(?:think|thought|reason)[\w:-]*)>\s*$", 
 
 
 def after_thinking(text: str) -> str:
-    """The text behind the last block of thoughts that is closed; the whole text without one."""
+    """The text behind the last closed block of thoughts; the whole text without one."""
     if not any(sign in text for sign in _SIGNS):
         return text
     end = 0

@@ -1,1 +1,1 @@
-"""A rewriting run: what is to do, who does it, and what came of it."""
+"""A rewriting run: its work, its workers, and its result."""

@@ -209,7 +209,7 @@ class RewritingActor:
         self._signed_s = now_s
 
     def _count(self, row: dict[str, Any], made: pa.Table | None) -> None:
-        """Record what the engine did for a signed row."""
+        """Record the engine's work for a signed row."""
         work = replace(self._work, engine_s=row["engine_s"])
         row["engine_work"] = (work if made is None else work.with_tokens_of(made)).to_json()
         self._work = replace(self._work, start_s=0.0)

@@ -56,7 +56,7 @@ class Backlog:
     committed: dict[str, CommittedTable]
     """By prompt set and shard: everything committed before the backlog was found."""
     listed: dict[str, Listed]
-    """By prompt set: the files from which that was read."""
+    """By prompt set: the files it was read from."""
     spent_gpu_s: float = 0.0
     """GPU-seconds of all draws in this output, including other prompt sets. Known only if there is a budget."""
     to_draw: list[WorkUnit] = field(default_factory=list)

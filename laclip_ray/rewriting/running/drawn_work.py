@@ -1,4 +1,4 @@
-"""What one engine has drawn, for people who watch the run. It decides nothing."""
+"""The draws of one engine, for people who watch the run. It decides nothing."""
 
 import threading
 

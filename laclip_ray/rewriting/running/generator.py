@@ -172,7 +172,7 @@ class ShardGenerator:
     completions: CompletionRule = "normalised"
     """How a rewrite is taken from a completion (`RewriteConfig.completions`)."""
     work: DrawnWork = field(default_factory=DrawnWork)
-    """Counts what is drawn, for people who watch."""
+    """Counts draws, for people who watch."""
     _turns: _Turns = field(default_factory=_Turns, init=False, repr=False)
     _errors: FirstErrors = field(default_factory=FirstErrors, init=False, repr=False)
 

@@ -37,7 +37,7 @@ most so many footers to read."""
 
 @dataclass
 class Progress:
-    """What a run has committed and spent, over all its rounds, and the units left in the current round."""
+    """The commits and spending of a run over all its rounds, and the units left in the current round."""
 
     backlog: Backlog
     result: RewritingResult

@@ -110,7 +110,7 @@ def count_committed(backlog: Backlog, result: RewritingResult) -> None:
 
 
 def register_committed(rewrite_set: RewriteSet, shard_names: Collection[str]) -> CommittedTable:
-    """The metadata of the shards of a dataset that are committed now, which goes to the set's register, too."""
+    """The metadata of the committed shards of a dataset, which goes to the set's register, too."""
     listed = rewrite_set.listed()
     committed = rewrite_set.committed(listed, store.of_shards(listed.committed, shard_names))
     rewrite_set.save_register(committed, listed)

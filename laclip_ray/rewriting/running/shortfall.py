@@ -76,7 +76,7 @@ def nothing_accepted_error(statistics: Mapping[str, Statistics]) -> ShortfallErr
 
 
 def few_accepted_warning(statistics: Mapping[str, Statistics]) -> str | None:
-    """A line about the sets with fewer than half of their rewrites accepted; None if there is none."""
+    """A line about the sets with fewer than half of their rewrites accepted; None without such a set."""
     poor = []
     for name, counts in statistics.items():
         slots = counts.accepted + counts.unfilled.total()

@@ -117,7 +117,7 @@ class MeaningPool:
         return [scores for batch in ray.get(futures) for scores in batch]
 
     async def _send(self, place: int) -> None:
-        """Send waiting requests to one encoder until there are none."""
+        """Send all waiting requests to one encoder."""
         await asyncio.sleep(0)  # requests of the same moment go together
         actor = self.actors[place % len(self.actors)]
         try:

@@ -87,7 +87,7 @@ def registered_files(url: str, identities: Mapping[StoredFile, str]) -> set[Stor
 
 
 def registered_gpu_s(url: str, identities: Mapping[StoredFile, str]) -> dict[StoredFile, float]:
-    """The GPU-seconds of the draws of files, as far as the register knows them.
+    """The GPU-seconds of the draws of files, if the register knows them.
 
     Args:
         url: of the register.

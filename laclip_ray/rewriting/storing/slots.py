@@ -16,7 +16,7 @@ class Accepted(NamedTuple):
 
     text: str
     scores: tuple[float | None, ...] = ()
-    """The scores that were asked for, in order."""
+    """The wanted scores, in order."""
 
 
 Slots = dict[int, Accepted | None]

@@ -94,7 +94,7 @@ class CsvTable:
 
 @dataclass(frozen=True)
 class PlainCaptions:
-    """A file with a caption on each line and nothing else."""
+    """A file with only a caption on each line."""
 
     url: str
     digest: str

@@ -85,7 +85,7 @@ class CaptionsFile:
     caption_field: int = 2
     """Number of the field with the captions, from 1."""
     captions_only: bool = False
-    """The file has a caption on each line and nothing else; needs `join: caption`."""
+    """The file has only a caption on each line; needs `join: caption`."""
 
     def open(self) -> CaptionsTable:
         """Open the file.

@@ -167,7 +167,7 @@ class LineIndex:
         return list(zip(first, np.searchsorted(self._digests, digests, "right").tolist(), strict=True))
 
     def _take(self, first: int, end: int, sample: Sample) -> int | None:
-        """The next line of one key that is the sample's."""
+        """The sample's next line of one key."""
         if first == end:
             return None
         second = np.uint64(self._keys.second(sample.caption))
