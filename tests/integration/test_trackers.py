@@ -32,19 +32,26 @@ def only(runs: dict[str, StoredRun]) -> StoredRun:
     return run
 
 
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run that was killed, and that its next start ended."""
+    directory = tmp_path_factory.mktemp("tracked")
+    assert told(directory, 0, 8, "kill") == -9
+    assert told(directory, 5, 12, "end") == 0
+    return directory
+
+
 @needs_packages
 def test_every_tracker_has_one_run_with_each_step_once_its_config_and_its_table_across_a_kill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(DIRECTORY))
-    assert told(tmp_path, 0, 8, "kill") == -9
-    assert told(tmp_path, 5, 12, "end") == 0
-    store = tmp_path / "tracking"
+    store = output / "tracking"
     runs = {
         "wandb": only(wandb_runs(store)),
         "trackio": only(trackio_runs(store / "trackio", "laclip-ray")),
         "mlflow": only(mlflow_runs(store)),
-        "tensorboard": tensorboard_run(tmp_path / "train"),
+        "tensorboard": tensorboard_run(output / "train"),
     }
     for name, run in runs.items():
         assert run.steps == [*range(1, 13)], name
@@ -62,9 +69,8 @@ def test_every_tracker_has_one_run_with_each_step_once_its_config_and_its_table_
 
 
 @needs_packages
-def test_no_file_of_a_tracker_holds_a_secret(tmp_path: Path) -> None:
-    assert told(tmp_path, 0, 3, "end") == 0
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+def test_no_file_of_a_tracker_holds_a_secret(output: Path) -> None:
+    files = [path for path in output.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
