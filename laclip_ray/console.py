@@ -12,7 +12,7 @@ from laclip_ray import storage
 from laclip_ray.intervals import Interval
 from laclip_ray.onejob.plan import RunPlan
 from laclip_ray.onejob.run import OneJobResult
-from laclip_ray.printable import printable_line
+from laclip_ray.printable import counted, printable_line
 from laclip_ray.rewriting.forecasting.estimate import Estimate
 from laclip_ray.rewriting.forecasting.probe import ProbeResult, Trial
 from laclip_ray.rewriting.inspection import Inspection
@@ -68,7 +68,7 @@ def print_rewriting(console: Console, result: RewritingResult, output: str) -> N
                 _print_data(console, f"  {name}: {kind} {reason} {count:,} ({examples})", highlight=True)
     console.print(
         f"{result.shards} shards, {result.shards_done_before} done before, {result.commits} committed now by "
-        f"{len(result.engines)} engine(s) in {result.elapsed_s:.0f} s"
+        f"{counted(len(result.engines), 'engine')} in {result.elapsed_s:.0f} s"
     )
     if costs := result.costs:
         money = f", {costs['money']:,.2f} {costs['currency']}" if costs["money"] is not None else ""

@@ -1,4 +1,4 @@
-"""Text from data, made safe for terminals and logs."""
+"""Text for terminals and logs: made safe if it comes from data; counts with their nouns."""
 
 import re
 
@@ -16,6 +16,15 @@ def printable(text: str) -> str:
     'red\\x1b[31m'
     """
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the singular or plural.
+
+    >>> counted(1, "task"), counted(1_200, "task")
+    ('1 task', '1,200 tasks')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def printable_line(text: str) -> str:

@@ -9,6 +9,7 @@ from laclip_ray.cli import next_steps
 from laclip_ray.cli.ending import Ending
 from laclip_ray.cli.next_steps import Given, Step
 from laclip_ray.config import DataConfig, Experiment
+from laclip_ray.printable import counted
 
 if TYPE_CHECKING:
     from laclip_ray.onejob.plan import RunPlan
@@ -185,9 +186,9 @@ class Conclusions:
 
     def evaluated(self, results: Mapping[str, Any]) -> Ending:
         """The end of `laclip evaluate`."""
-        tasks = len({(result["task"], result["dataset"]) for result in results["results"]})
+        tasks = counted(len({(result["task"], result["dataset"]) for result in results["results"]}), "task")
         return Ending(
-            f"evaluated {results['checkpoint']} on {tasks} tasks; results: {self.experiment.evaluate_output}",
+            f"evaluated {results['checkpoint']} on {tasks}; results: {self.experiment.evaluate_output}",
             self.evaluation_outputs,
             results,
             next_steps.after_evaluate(self.given, self.experiment.output, self.experiment.evaluate_output),

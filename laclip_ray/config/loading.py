@@ -16,6 +16,7 @@ from laclip_ray.config.problems import describe_problems
 from laclip_ray.config.yaml_text import dump_yaml, parse_yaml
 from laclip_ray.errors import UserError
 from laclip_ray.nearest import did_you_mean
+from laclip_ray.printable import counted
 from laclip_ray.redaction import is_secret_name, redacted, register_secrets
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -214,7 +215,7 @@ def _validate(content: dict[str, Any], where: str, overridden: Collection[str] =
         return Experiment.model_validate(content)
     except ValidationError as error:
         problems = describe_problems(error, [facts.key for facts in walk(Experiment)], overridden)
-        raise UserError("\n".join([f"{where}: {len(problems)} invalid value(s)", *problems])) from error
+        raise UserError("\n".join([f"{where}: {counted(len(problems), 'invalid value')}", *problems])) from error
 
 
 def _expand_environment(value: Any, where: str, path: KeyPath, templates: dict[KeyPath, str]) -> Any:

@@ -13,6 +13,7 @@ from laclip_ray import storage
 from laclip_ray.config import BudgetConfig, PositiveFloat, RewriteConfig, Section
 from laclip_ray.errors import UserError
 from laclip_ray.nearest import did_you_mean
+from laclip_ray.printable import counted
 
 BUILT_IN_PRICES = Path(__file__).parent / "prices.yaml"
 
@@ -96,7 +97,9 @@ def load_prices(path: str | None) -> PriceList:
             f"  {'.'.join(map(str, issue['loc']))}{': ' if issue['loc'] else ''}{issue['msg']}"
             for issue in error.errors()
         ]
-        raise UserError("\n".join([f"rewrite.prices: {where}: {len(lines)} invalid value(s)", *lines])) from error
+        raise UserError(
+            "\n".join([f"rewrite.prices: {where}: {counted(len(lines), 'invalid value')}", *lines])
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from laclip_ray.data.stream import build_stream, read_ahead_bytes, warm_up
 from laclip_ray.endings.causes import describe
 from laclip_ray.endings.surroundings import continuation
 from laclip_ray.errors import IncompleteError
+from laclip_ray.printable import counted
 from laclip_ray.progress.messages import Phase, TrainingEnd, workers_key
 from laclip_ray.tally import first_names
 from laclip_ray.training.checkpoint import newest_checkpoint, read_position
@@ -73,8 +74,8 @@ def fit(inputs: LoopInput, spec: StreamSpec, should_stop: Callable[[], bool]) ->
 def _workers(train: TrainConfig) -> str:
     """The workers in words."""
     workers = train.worker_range
-    number = f"{workers.max}" if workers.min == workers.max else f"{workers.min} to {workers.max}"
-    return "1 worker" if number == "1" else f"{number} workers"
+    most = counted(workers.max, "worker")
+    return most if workers.min == workers.max else f"{workers.min} to {most}"
 
 
 def _check_finite(paths: RunPaths) -> None:

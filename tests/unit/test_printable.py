@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laclip_ray.printable import printable, printable_line
+from laclip_ray.printable import counted, printable, printable_line
 
 
 def test_ordinary_text_of_any_script_is_unchanged() -> None:
@@ -23,3 +23,8 @@ def test_no_control_character_is_left(text: str) -> None:
 
 def test_terminal_sequences_and_reordering_marks_become_visible() -> None:
     assert printable("\x1b]0;title\x07 \u202egpj.exe\r") == r"\x1b]0;title\x07 \u202egpj.exe\r"
+
+
+@given(st.integers(0, 10**7))
+def test_one_thing_alone_is_named_in_the_singular(number: int) -> None:
+    assert counted(number, "shard").endswith(" shard") is (number == 1)

@@ -46,7 +46,7 @@ def summary(**more: Any) -> dict[str, Any]:
         ),
         (
             lambda of: of.evaluated({"checkpoint": "m", "results": [{"task": "retrieval", "dataset": "a"}]}),
-            "evaluated m on 1 tasks; results: OUT/evaluate",
+            "evaluated m on 1 task; results: OUT/evaluate",
         ),
     ],
     ids=["rewrite", "train", "run", "evaluate"],
