@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,17 +11,19 @@ from rich.text import Text
 
 from laclip_ray import storage
 from laclip_ray.intervals import Interval
-from laclip_ray.onejob.plan import RunPlan
-from laclip_ray.onejob.run import OneJobResult
 from laclip_ray.printable import counted, printable_line
-from laclip_ray.rewriting.forecasting.estimate import Estimate
-from laclip_ray.rewriting.forecasting.probe import ProbeResult, Trial
-from laclip_ray.rewriting.inspection import Inspection
-from laclip_ray.rewriting.running.result import RewritingResult
-from laclip_ray.rewriting.storing.score_columns import ScoreRange
-from laclip_ray.training.summary import TrainingResult
 from laclip_ray.tuning.comparison import differences
-from laclip_ray.tuning.results import Sweep
+
+if TYPE_CHECKING:  # the verb has imported what it needs; the others cost seconds at its end
+    from laclip_ray.onejob.plan import RunPlan
+    from laclip_ray.onejob.run import OneJobResult
+    from laclip_ray.rewriting.forecasting.estimate import Estimate
+    from laclip_ray.rewriting.forecasting.probe import ProbeResult, Trial
+    from laclip_ray.rewriting.inspection import Inspection
+    from laclip_ray.rewriting.running.result import RewritingResult
+    from laclip_ray.rewriting.storing.score_columns import ScoreRange
+    from laclip_ray.training.summary import TrainingResult
+    from laclip_ray.tuning.results import Sweep
 
 
 def _table(title: str, *headings: str, left: Collection[str] = ()) -> Table:
@@ -40,7 +43,7 @@ def _print_data(console: Console, line: str, highlight: bool = False) -> None:
     console.print(printable_line(line), markup=False, emoji=False, highlight=highlight)
 
 
-def print_rewriting(console: Console, result: RewritingResult, output: str) -> None:
+def print_rewriting(console: Console, result: "RewritingResult", output: str) -> None:
     """Print the outcomes of captions by prompt set, every reason for a missing rewrite, and the costs.
 
     Args:
@@ -87,14 +90,14 @@ def print_rewriting(console: Console, result: RewritingResult, output: str) -> N
         console.print(f"this run: {speed:,.0f} output tokens/s an engine{share}")
 
 
-def print_trial(console: Console, trial: Trial) -> None:
+def print_trial(console: Console, trial: "Trial") -> None:
     """Print a setting of the engine as soon as it is measured."""
     settings = ", ".join(f"{name} {value:,}" for name, value in trial.settings.items()) or "as configured"
     outcome = f"{trial.tokens_per_s:,.0f} tokens/s" if trial.problem is None else trial.problem
     _print_data(console, f"{settings}: {outcome} (started in {trial.start_s:.0f} s)")
 
 
-def print_probe(console: Console, result: ProbeResult) -> None:
+def print_probe(console: Console, result: "ProbeResult") -> None:
     """Print the trials of a probe, and how to use the best setting."""
     names = list(result.trials[0].settings)
     table = _table(
@@ -115,7 +118,7 @@ def print_probe(console: Console, result: ProbeResult) -> None:
     )
 
 
-def print_inspection(console: Console, inspection: Inspection) -> None:
+def print_inspection(console: Console, inspection: "Inspection") -> None:
     """Print counts by reason and set, and the chosen examples."""
     console.print(_inspection_table(inspection))
     if any(inspection.scores.values()):
@@ -140,7 +143,7 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
     )
 
 
-def _scores_table(scores: Mapping[str, Mapping[str, ScoreRange]]) -> Table:
+def _scores_table(scores: Mapping[str, Mapping[str, "ScoreRange"]]) -> Table:
     names = dict.fromkeys(name for ranges in scores.values() for name in ranges)
     table = _table("scores of accepted draws (10 %, median, 90 %), of the shards read", "", *scores, left=("",))
     for name in names:
@@ -150,7 +153,7 @@ def _scores_table(scores: Mapping[str, Mapping[str, ScoreRange]]) -> Table:
     return table
 
 
-def _inspection_table(inspection: Inspection) -> Table:
+def _inspection_table(inspection: "Inspection") -> Table:
     statistics = inspection.statistics
     table = _table("rewrites by outcome", "", *statistics, left=("",))
     table.add_row("shards", *(f"{inspection.shards[name]:,}" for name in statistics))
@@ -162,7 +165,7 @@ def _inspection_table(inspection: Inspection) -> Table:
     return table
 
 
-def print_estimate(console: Console, estimate: Estimate) -> None:
+def print_estimate(console: Console, estimate: "Estimate") -> None:
     """Print tokens by prompt set, GPU-hours and money by price, and the assumptions."""
     about = "" if estimate.captions_are_counted else "about "
     size = f" ({estimate.billion_parameters:.2g} billion parameters)" if estimate.billion_parameters else ""
@@ -181,7 +184,7 @@ def print_estimate(console: Console, estimate: Estimate) -> None:
         console.print(f"  {note}", markup=False)
 
 
-def _tokens_table(estimate: Estimate) -> Table:
+def _tokens_table(estimate: "Estimate") -> Table:
     headings = ("prompt set", "requests", "prompt", "of it cached", "computed", "output")
     table = _table("tokens", *headings, left=("prompt set",))
     rows = {
@@ -195,7 +198,7 @@ def _tokens_table(estimate: Estimate) -> Table:
     return table
 
 
-def _costs_table(estimate: Estimate) -> Table:
+def _costs_table(estimate: "Estimate") -> Table:
     title = f"cost, throughput {'measured' if estimate.measured else 'assumed'}"
     table = _table(title, "price", "GPU", "GPU-hours", estimate.currency, left=("price", "GPU"))
     for cost in estimate.costs:
@@ -204,7 +207,7 @@ def _costs_table(estimate: Estimate) -> Table:
     return table
 
 
-def print_training(console: Console, result: TrainingResult) -> None:
+def print_training(console: Console, result: "TrainingResult") -> None:
     """Print the model's location, the requested and the shown p, and skipped samples."""
     summary = result.summary
     console.print(
@@ -225,7 +228,7 @@ def print_training(console: Console, result: TrainingResult) -> None:
     console.print(note, markup=False, soft_wrap=True)
 
 
-def print_one_job(console: Console, result: OneJobResult, output: str) -> None:
+def print_one_job(console: Console, result: "OneJobResult", output: str) -> None:
     """Print the results of rewriting and training, the share of rewrites by epoch, and the timeline."""
     print_rewriting(console, result.rewriting, output)
     print_training(console, result.training)
@@ -237,7 +240,7 @@ def print_one_job(console: Console, result: OneJobResult, output: str) -> None:
         console.print(f"  {event['s']:8.1f} s  {event['event']}", markup=False, highlight=False)
 
 
-def print_plan(console: Console, plan: RunPlan) -> None:
+def print_plan(console: Console, plan: "RunPlan") -> None:
     """Print the stages, the remaining work, and a forecast for each delivery."""
     console.print(_stages_table(plan))
     _print_remaining_work(console, plan)
@@ -253,7 +256,7 @@ def print_plan(console: Console, plan: RunPlan) -> None:
     console.print(f"cheapest: {plan.cheapest.delivery}")
 
 
-def _stages_table(plan: RunPlan) -> Table:
+def _stages_table(plan: "RunPlan") -> Table:
     title = f"laclip run, rewrite.delivery: {plan.delivery}"
     table = _table(title, "stage", "processes", "CPUs each", "GPUs each", "nodes", left=("stage", "nodes"))
     for stage, group, minimum in (
@@ -269,7 +272,7 @@ def _stages_table(plan: RunPlan) -> Table:
     return table
 
 
-def _print_remaining_work(console: Console, plan: RunPlan) -> None:
+def _print_remaining_work(console: Console, plan: "RunPlan") -> None:
     about = "" if plan.estimate.captions_are_counted else "about "
     console.print(
         f"{plan.shards_done:,} of {plan.shards:,} shards are rewritten; {plan.left_share:.0%} of all shards and prompt "
@@ -284,7 +287,7 @@ def _print_remaining_work(console: Console, plan: RunPlan) -> None:
     console.print(f"Rewriting takes {cost.gpu_hours * plan.left_share:,.2f} GPU-hours{money}")
 
 
-def _forecasts_table(plan: RunPlan) -> Table:
+def _forecasts_table(plan: "RunPlan") -> Table:
     title = (
         f"at {plan.images_per_s:,.0f} images/s ({'measured' if plan.is_measured else 'as expected'}) and "
         f"{plan.estimate.costs[0].name} ({'measured' if plan.estimate.measured else 'assumed'})"
@@ -298,7 +301,7 @@ def _forecasts_table(plan: RunPlan) -> Table:
     return table
 
 
-def print_sweep(console: Console, sweep: Sweep) -> None:
+def print_sweep(console: Console, sweep: "Sweep") -> None:
     """Print the compared metric of each complete point, its differences from the baselines, and the verdicts."""
     values = sweep.values(sweep.metric)
     table = Table(title=f"sweep in {sweep.experiment.tune_output}", title_justify="left")

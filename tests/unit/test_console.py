@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from laclip_ray.cli import rewrites
+from laclip_ray.cli import options, rewrites
 from laclip_ray.console import print_inspection, print_rewriting
 from laclip_ray.rewriting.inspection import Inspection, ShownDraw
 from laclip_ray.rewriting.running.result import RewritingResult
@@ -52,6 +52,9 @@ def test_examples_of_reasons_are_escaped() -> None:
     assert not {*"\x1b\x07\r\u202e"} & {*printed(to)}
 
 
-def test_names_of_exported_shards_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_exported_shards_are_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options.console, "quiet", False)  # an earlier command of this process may have been quiet
     rewrites._print_exported(ExportResult("out", {}, not_committed=[HOSTILE]))
     assert ESCAPED in capsys.readouterr().out
