@@ -37,6 +37,8 @@ def on_hard_negatives(estimates: Mapping[str, Estimate]) -> str:
     seeing = [name for name in _READ if name in estimates and name not in blind]
     shares = "; ".join(f"{_READ[name]}: {_percent(estimates[name])}" for name in _READ if name in estimates)
     start = f"Images prefer their caption to {_percent(overall)} of the wrong captions ({shares}; a guess: 50 %)"
+    if overall.low is None:
+        return f"{start}: that does not tell whether the model reads the words."
     if not seeing:
         return f"{start}: the model hardly reads the words, so a small change under other words says nothing."
     if blind:
@@ -73,8 +75,8 @@ def on_paraphrases(
         change = f"{start} falls by {100 * drop.value:.1f} points {interval}: the model depends on the wording"
     else:
         change = f"{start} rises by {-100 * drop.value:.1f} points {interval}: the rewrites say it better"
-    if hard_negatives is None:
-        return f"{change}; without hard negatives, a small change may also mean that the model ignores words."
+    if hard_negatives is None or hard_negatives["preferred"].low is None:
+        return f"{change}; without enough hard negatives, a small change may also mean that the model ignores words."
     if is_blind(hard_negatives["preferred"]):
         return f"{change}; the model hardly reads the words (see the hard negatives), so this says nothing."
     return f"{change}."

@@ -37,6 +37,12 @@ def test_a_blind_model_is_called_so() -> None:
     assert sentence.endswith("the model hardly reads the words, so a small change under other words says nothing.")
 
 
+def test_too_few_images_do_not_tell_whether_a_model_reads() -> None:
+    few = {name: Estimate(0.0, None, None, 1) for name in ("preferred", "other_words")}
+    assert on_hard_negatives(few).endswith("a guess: 50 %): that does not tell whether the model reads the words.")
+    assert "without enough hard negatives" in on_paraphrases(around(0.6), around(0.01), few, 0.01)
+
+
 def test_a_model_that_reads_words_but_not_their_order_is_called_so() -> None:
     sentence = on_hard_negatives({**SEEING, "other_order": around(0.5)})
     assert sentence.endswith("the model reads words but hardly word order, so robustness holds for the former only.")
