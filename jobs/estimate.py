@@ -2,7 +2,7 @@
 
 import sys
 
-from laclip_ray.cli import main
+from laclip_ray.cli.process import run_process
 
 if __name__ == "__main__":
-    main(["estimate", *sys.argv[1:]])
+    run_process(["estimate", *sys.argv[1:]])

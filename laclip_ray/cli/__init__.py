@@ -7,8 +7,6 @@ log names the code.
 This module imports little, so signals are handled from the first moment on.
 """
 
-import atexit
-import gc
 import shlex
 import sys
 import threading
@@ -21,10 +19,6 @@ from laclip_ray.cli.manner import begin_command, take_option
 from laclip_ray.endings.job_log import JobLog, open_job_log
 from laclip_ray.endings.signals import EXIT_CODES, SignalWatch
 from laclip_ray.errors import ExitCode
-
-# Else Python looks for garbage among the objects of torch, Ray and all others before it ends: seconds of silence after
-# the last line.
-atexit.register(gc.freeze)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,12 +25,12 @@ _ERROR_LEVEL = re.compile(r" E \d+ \d+\]|\bERROR\b|\bCRITICAL\b|\bFATAL\b|Traceb
 _SLOW_RUN = """
 import sys
 from functools import partial
-from laclip_ray.cli import main
+from laclip_ray.cli.process import run_process
 from laclip_ray.rewriting.running import pipeline
 from tests.integration.scripted_engine import ScriptedEngine
 
 pipeline.run_rewriting.__defaults__ = (partial(ScriptedEngine, delay_s={delay_s}), ())
-main(["rewrite", {config!r}])
+run_process(["rewrite", {config!r}])
 """
 
 
