@@ -59,7 +59,7 @@ def test_each_job_runs_the_verb_of_its_name() -> None:
         *("rewrite", "estimate", "train", "plan", "run", "evaluate", "tune", "doctor"),
     }
     for path in jobs.glob("*.py"):
-        assert f'main(["{path.stem}", *sys.argv[1:]])' in path.read_text()
+        assert f'run_process(["{path.stem}", *sys.argv[1:]])' in path.read_text()
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError("bad"), 2), (IncompleteError("unfinished"), 3)])
