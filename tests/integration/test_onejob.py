@@ -17,7 +17,7 @@ from laclip_ray.config import Experiment, RewriteConfig, with_overrides
 from laclip_ray.data.schedule import Position, Schedule
 from laclip_ray.errors import IncompleteError
 from laclip_ray.onejob.run import RUN_FILE, run_one_job
-from laclip_ray.rewriting.engines.engine import Answer, Engine, EngineStartError
+from laclip_ray.rewriting.engines.engine import Answer, Engine, EngineDiedError, EngineStartError
 from laclip_ray.training.checkpoint import newest_checkpoint
 from laclip_ray.training.metrics import read_metrics
 from tests.integration.chaos import contents
@@ -187,6 +187,52 @@ def test_training_beside_rewriting_that_never_waits_shows_captions_for_late_shar
 def no_engine(rewrite: RewriteConfig, seed: int) -> Engine:
     """An engine that cannot start."""
     raise EngineStartError("no memory on the device")
+
+
+@dataclass
+class LostEngine(ScriptedEngine):
+    """One of two engines. The first dies of its first caption and does not restart; the other is slow until then."""
+
+    place: str = ""
+    is_lost: bool = False
+
+    def __post_init__(self) -> None:
+        import ray
+
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            starts = len(list(Path(self.place).glob("start-*")))
+            Path(self.place, f"start-{starts}").touch()
+            raise EngineStartError("its GPU is gone")
+        try:
+            Path(self.place, "lost").touch(exist_ok=False)
+        except FileExistsError:
+            return
+        self.is_lost = True
+
+    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
+        """See `laclip_ray.rewriting.engines.engine.Engine`."""
+        if self.is_lost:
+            raise EngineDiedError("its process is gone")
+        if not Path(self.place, "start-1").exists():
+            await asyncio.sleep(1.0)
+        return await super().generate(prompt, count, request_id)
+
+
+def test_other_engines_take_the_shards_of_one_that_does_not_restart_and_training_continues(
+    make_job: Callable[[str], Experiment], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = range(SHARDS, 3 * SHARDS)
+    for number in small:
+        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * SAMPLES, 16))
+    engine = {"shards_in_flight": 1, "cpus_per_actor": 0.1, "actors": {"min": 2, "max": 2}, "restart_timeout_s": 1.0}
+    experiment = with_overrides(
+        make_job("inline"), {"train.epochs": 1, "train.checkpoint.every_steps": 100, "rewrite.engine": engine}
+    )
+    result = run_one_job(experiment, partial(LostEngine, place=str(tmp_path)))
+    assert "engine did not restart (its GPU is gone); shard returned to the other engines" in caplog.text
+    assert result.rewriting.commits == SHARDS + len(small)
+    assert result.training.summary["samples"] == SHARDS * SAMPLES + len(small) * 16
+    assert shown(result.training.summary) == {0: 1.0}
 
 
 def alive_actors() -> set[str]:

@@ -20,7 +20,7 @@ from laclip_ray.errors import IncompleteError
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import save_model
 from laclip_ray.models.specs import load_model_spec
-from laclip_ray.rewriting.engines.engine import Answer, EngineDiedError, EngineStartError
+from laclip_ray.rewriting.engines.engine import Answer, EngineDiedError
 from laclip_ray.rewriting.running.backlog import find_backlog
 from laclip_ray.rewriting.running.pipeline import claim_sets, finish_rewriting, run_rewriting
 from laclip_ray.rewriting.running.result import RewritingResult
@@ -348,48 +348,6 @@ def test_a_slow_shard_does_not_keep_others_from_being_committed(
     result = run_rewriting(experiment, held)
     assert (result.commits, result.statistics["crowd"].accepted) == (4, 16)
     assert len(result.engines) == 1
-
-
-@dataclass
-class LostEngine(ScriptedEngine):
-    """One of two engines. The first dies of its first caption and does not restart; the other is slow until then."""
-
-    place: str = ""
-    is_lost: bool = False
-
-    def __post_init__(self) -> None:
-        import ray
-
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            starts = len(list(Path(self.place).glob("start-*")))
-            Path(self.place, f"start-{starts}").touch()
-            raise EngineStartError("its GPU is gone")
-        try:
-            Path(self.place, "lost").touch(exist_ok=False)
-        except FileExistsError:
-            return
-        self.is_lost = True
-
-    async def generate(self, prompt: str, count: int, request_id: str) -> Answer:
-        """See `laclip_ray.rewriting.engines.engine.Engine`."""
-        if self.is_lost:
-            raise EngineDiedError("its process is gone")
-        if not Path(self.place, "start-1").exists():
-            await asyncio.sleep(1.0)
-        return await super().generate(prompt, count, request_id)
-
-
-def test_other_engines_take_the_shards_of_one_that_does_not_restart(
-    tmp_path: Path, make_experiment: MakeExperiment, caplog: pytest.LogCaptureFixture
-) -> None:
-    shards, rows = 15, 16
-    for number in range(shards):
-        write_shard(tmp_path / "data" / f"{number}.tar", good_samples(number * rows, rows))
-    engine = {"shards_in_flight": 1, "cpus_per_actor": 0.1, "actors": {"min": 2, "max": 2}, "restart_timeout_s": 1.0}
-    experiment = make_experiment(rewrite={"prompt_sets": ["crowd"], "engine": engine})
-    result = run_rewriting(experiment, partial(LostEngine, place=str(tmp_path)))
-    assert "engine did not restart (its GPU is gone); shard returned to the other engines" in caplog.text
-    assert (result.commits, result.statistics["crowd"].accepted) == (shards, shards * rows)
 
 
 def test_a_new_picture_gate_refuses_rewrites_without_an_engine(rewritten: Experiment, tmp_path: Path) -> None:
