@@ -13,8 +13,8 @@ LAYERS: dict[str, tuple[frozenset[str], ...]] = {
     package: tuple(frozenset(layer.split()) for layer in layers)
     for package, layers in {
         "": (
-            "choices errors nearest randomness store_pages intervals tally versions safe_import printable redaction "
-            "progress terminal",
+            "choices errors nearest randomness store_pages intervals tally versions safe_import light_open_clip "
+            "printable redaction progress terminal",
             "logs storage reporting",
             "endings creation",
             "config lease ray_start local_outputs node_labels",
@@ -117,18 +117,31 @@ def modules() -> dict[str, Module]:
     return named
 
 
+def imported_names(module: Module) -> set[str]:
+    """The full names of all that a module imports by statements, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def importers_of(library: str) -> list[str]:
+    """The modules that import a library by statements."""
+    return [
+        module.name
+        for module in modules().values()
+        if any(name.partition(".")[0] == library for name in imported_names(module))
+    ]
+
+
 def imports_of(module: Module) -> set[str]:
     """The modules of the package that a module imports, inside functions too."""
     known = modules()
-    targets: set[str] = set()
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Import):
-            targets |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name`: the name may be a module.
-            targets |= {f"{node.module}.{alias.name}" for alias in node.names}
     found: set[str] = set()
-    for target in targets:
+    for target in imported_names(module):  # the last part of a name may be a module, or something inside one
         if not target.startswith(f"{PACKAGE}."):
             continue
         name = target.removeprefix(f"{PACKAGE}.")

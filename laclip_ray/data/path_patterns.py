@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 
 from laclip_ray.data.hub_addresses import resolve_hub_address
 
@@ -62,9 +63,32 @@ def expand_braces(pattern: str) -> list[str]:
         TooManyError: more than `MAX_ALTERNATIVES` paths, or braces nested too deeply.
     """
     try:
-        return _expand(pattern)
+        pieces = [[part] if is_literal else _expand(part) for part, is_literal in _split_strays(pattern)]
     except RecursionError as error:
         raise TooManyError("braces nested too deeply") from error
+    _check_count(prod(map(len, pieces)))
+    return ["".join(choice) for choice in product(*pieces)]
+
+
+def _split_strays(pattern: str) -> list[tuple[str, bool]]:
+    """Split a pattern into texts, each with whether it is literal.
+
+    Where a closing brace stands before the opening one that balances it, webdataset takes all between them literally.
+
+    >>> _split_strays("{a,b}}{c"), _split_strays("a}{1..2}")
+    ([('{a,b}', False), ('}{', True), ('c', False)], [('a}{1..2}', False)])
+    """
+    if pattern.count("{") != pattern.count("}"):
+        return [(pattern, False)]  # webdataset refuses these; a shell expands the braces that have a partner
+    parts: list[tuple[str, bool]] = []
+    depth = start = 0
+    for brace in re.finditer(r"[{}]", pattern):
+        before, depth = depth, depth + (1 if brace[0] == "{" else -1)
+        if min(before, depth) < 0 and 0 in (before, depth):
+            end = brace.start() if before == 0 else brace.end()
+            parts.append((pattern[start:end], before < 0))
+            start = end
+    return [*parts, (pattern[start:], False)]
 
 
 def _expand(pattern: str) -> list[str]:

@@ -65,7 +65,7 @@ def load_clip_tokenizer(spec: TokenizerSpec) -> Any:
 
 def _load(spec: TokenizerSpec) -> Any:
     if spec.model_name is not None:
-        import open_clip
+        from laclip_ray.light_open_clip import open_clip
 
         return open_clip.get_tokenizer(spec.model_name)
     tokenizers, options = _open_clip_tokenizers(), json.loads(spec.options)

@@ -17,8 +17,7 @@ def create_model(spec: ModelSpec, seed: int) -> torch.nn.Module:
     open_clip draws the weights from torch's global generator, which is restored afterwards. The paper's models are
     initialised as in its authors' code.
     """
-    import open_clip
-
+    from laclip_ray.light_open_clip import open_clip
     from laclip_ray.models import paper_models
 
     with torch.random.fork_rng(devices=[]):

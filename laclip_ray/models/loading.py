@@ -105,7 +105,7 @@ def check_model(model: str, pretrained: str | None, setting: str) -> None:
         UserError: open_clip does not know the name or the tag, no weights are named, there is no such file, or a
             directory holds no model.
     """
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     pretrained_setting = f"{setting.rpartition('.')[0]}.pretrained"
     if model in open_clip.list_models():
@@ -131,7 +131,7 @@ def describe_model(model: str, pretrained: str | None) -> str:
 
 def _check_weights(model: str, pretrained: str | None, setting: str) -> None:
     """Refuse weights that an open_clip name does not have."""
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     choices = f"a checkpoint file, or one of {', '.join(tags)}" if tags else "a checkpoint file"
@@ -198,7 +198,7 @@ def _in_short(error: Exception) -> str:
 
 
 def _similar_names(model: str) -> str:
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     names = similar(model, open_clip.list_models())
     return f" (similar: {', '.join(names)})" if names else ""
@@ -224,7 +224,7 @@ def _directory_of(model: str, setting: str) -> str:
 
 def _load(model: str, pretrained: str | None, device: "torch.device") -> LoadedModel:
     """Load a model that `check_model` has accepted."""
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     if model in open_clip.list_models():
         assert pretrained is not None
@@ -246,9 +246,8 @@ def _load(model: str, pretrained: str | None, device: "torch.device") -> LoadedM
 
 def _load_by_open_clip(name: str, pretrained: str | None, device: "torch.device", source: str) -> LoadedModel:
     """Load what open_clip itself loads; `source` names it in messages."""
-    import open_clip
-
     import laclip_ray.models.paper_models  # noqa: F401 - registers the paper's image towers with timm
+    from laclip_ray.light_open_clip import open_clip
     from laclip_ray.models.checkpoint_files import placeholders
 
     with placeholders(source):
@@ -294,16 +293,16 @@ def _build(
         device: the device for them.
         resized_px: the shorter side that images are resized to; None: as `spec` says.
     """
-    import open_clip
-    from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Compose, Resize
 
+    from laclip_ray.light_open_clip import open_clip
     from laclip_ray.models.building import create_model
 
     model: Any = create_model(spec, seed=0)
     model.load_state_dict(weights)
     model.output_dict = False
-    transform = image_transform_v2(PreprocessCfg(**spec.preprocess_cfg), is_train=False)
+    preprocess = open_clip.transform.PreprocessCfg(**spec.preprocess_cfg)
+    transform = open_clip.transform.image_transform_v2(preprocess, is_train=False)
     if resized_px is not None:
         resize, *steps = transform.transforms
         transform = Compose([Resize(resized_px, resize.interpolation), *steps])

@@ -54,7 +54,7 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
     Raises:
         UserError: no model has this name, or the file is not a config of a two-tower model with square images.
     """
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+    from laclip_ray.light_open_clip import open_clip
 
     model_cfg: Any = _read_config(name, setting)
     preprocess_cfg: dict[str, Any] = {}
@@ -72,7 +72,8 @@ def load_model_spec(name: str, setting: str = "model.name") -> ModelSpec:
             f"{setting}: {name!r} has images of {size} pixels; only square ones are supported, so give image_size as "
             "one number"
         )
-    preprocess = merge_preprocess_dict(PreprocessCfg(size=size), {**preprocess_cfg, "size": size})
+    transform = open_clip.transform
+    preprocess = transform.merge_preprocess_dict(transform.PreprocessCfg(size=size), {**preprocess_cfg, "size": size})
     # Through JSON: tuples become lists, as in a specification read from a file.
     return ModelSpec(name, json.loads(json.dumps(model_cfg)), json.loads(json.dumps(preprocess)))
 
@@ -105,8 +106,7 @@ def _read_config(name: str, setting: str) -> Any:
     Raises:
         UserError: no model has this name, or the file is missing or not JSON.
     """
-    import open_clip
-
+    from laclip_ray.light_open_clip import open_clip
     from laclip_ray.models import paper_models
 
     if name.endswith(".json"):

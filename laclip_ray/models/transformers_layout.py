@@ -62,9 +62,10 @@ def write_transformers(directory: Path, spec: ModelSpec, weights: Mapping[str, t
     Raises:
         UserError: transformers lacks a setting of the model, or the weights do not fit its configuration.
     """
-    import open_clip
     from PIL.Image import Resampling
     from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    from laclip_ray.light_open_clip import open_clip
 
     tokenizer = open_clip.SimpleTokenizer()
     config = _transformers_config(spec, tokenizer, source)
@@ -99,11 +100,13 @@ def _transformers_config(spec: ModelSpec, tokenizer: Any, source: str) -> Any:
     Raises:
         UserError: transformers lacks a setting of the model.
     """
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
     from transformers import CLIPConfig
 
+    from laclip_ray.light_open_clip import open_clip
+
     model_cfg = spec.model_cfg
-    vision, text = CLIPVisionCfg(**model_cfg["vision_cfg"]), CLIPTextCfg(**model_cfg["text_cfg"])
+    vision = open_clip.CLIPVisionCfg(**model_cfg["vision_cfg"])
+    text = open_clip.CLIPTextCfg(**model_cfg["text_cfg"])
     foreign = _foreign_settings(spec, vision, text, tokenizer)
     if foreign:
         raise UserError(

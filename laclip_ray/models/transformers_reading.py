@@ -149,7 +149,7 @@ def _tower(config: Any) -> dict[str, Any]:
 
 def _foreign_settings(vision: Any, text: Any) -> list[str]:
     """The settings of a model that open_clip lacks."""
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     tokenizer = open_clip.SimpleTokenizer()
     foreign = []
@@ -172,7 +172,7 @@ def _foreign_settings(vision: Any, text: Any) -> list[str]:
 
 def _check_vocabulary(fetch: Fetch, source: str) -> None:
     """Refuse any other tokeniser than CLIP's."""
-    import open_clip
+    from laclip_ray.light_open_clip import open_clip
 
     for name in ("vocab.json", "tokenizer.json"):
         vocabulary = _read_json(fetch, name, source)
@@ -191,8 +191,9 @@ def _check_vocabulary(fetch: Fetch, source: str) -> None:
 
 def _preprocessing(fetch: Fetch, size_px: int, source: str) -> tuple[dict[str, Any], int | None]:
     """open_clip's image preprocessing, and the shorter side of a resized image, if it is not the crop's."""
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
     from transformers import CLIPImageProcessor
+
+    from laclip_ray.light_open_clip import open_clip
 
     name, content = _processor_config(fetch, source)
     if content is None:
@@ -227,7 +228,8 @@ def _preprocessing(fetch: Fetch, size_px: int, source: str) -> tuple[dict[str, A
         mean, std = [0.0] * 3, [1.0] * 3
     changes = {"mean": mean, "std": std, "interpolation": _INTERPOLATIONS[processor.resample]}
     mode = {"resize_mode": "squash" if shortest is None else "shortest"}
-    preprocess_cfg = merge_preprocess_dict(PreprocessCfg(size=size_px), {**changes, **mode})
+    transform = open_clip.transform
+    preprocess_cfg = transform.merge_preprocess_dict(transform.PreprocessCfg(size=size_px), {**changes, **mode})
     return preprocess_cfg, None if shortest in (None, size_px) else shortest
 
 

@@ -64,7 +64,7 @@ class ContrastiveLoss(torch.nn.Module):
                 less memory. `clip` only: `siglip` never computes other rows.
         """
         super().__init__()
-        from open_clip.loss import ClipLoss, SigLipLoss
+        from laclip_ray.light_open_clip import open_clip
 
         # At each step, open_clip 3.3 calls the gather with gradients by its old name, and torch warns.
         warnings.filterwarnings("ignore", message=".*all_gather is deprecated", category=FutureWarning)
@@ -74,8 +74,8 @@ class ContrastiveLoss(torch.nn.Module):
             "world_size": distributed.get_world_size() if in_group else 1,
         }
         self._mode = mode
-        self._clip = ClipLoss(local_loss=local, gather_with_grad=True, **place)
-        self._siglip = SigLipLoss(**place) if kind == "siglip" else None
+        self._clip = open_clip.ClipLoss(local_loss=local, gather_with_grad=True, **place)
+        self._siglip = open_clip.loss.SigLipLoss(**place) if kind == "siglip" else None
         self._gathers_rows = place["world_size"] > 1 and not local
 
     def forward(self, features: Features, texts: Texts) -> torch.Tensor:

@@ -95,12 +95,12 @@ def _backbone_features(model: Any) -> Iterator[list["torch.Tensor"]]:
     The list stays empty for towers without a projection of their own, such as CLIP's ResNets, whose attention pooling
     contains it.
     """
-    from open_clip.transformer import VisionTransformer
+    from laclip_ray.light_open_clip import open_clip
 
     kept: list[torch.Tensor] = []
     tower = model.visual
     trunk = getattr(tower, "trunk", None)
-    if isinstance(tower, VisionTransformer) and getattr(tower, "proj", None) is not None:
+    if isinstance(tower, open_clip.transformer.VisionTransformer) and getattr(tower, "proj", None) is not None:
         pool = tower._pool
 
         def keep_pooled(tokens: "torch.Tensor") -> Any:

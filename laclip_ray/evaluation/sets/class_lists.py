@@ -25,9 +25,9 @@ def load_class_names(spec: str, where: str) -> list[list[str]]:
         UserError: there is no such list.
     """
     if spec == IMAGENET:
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+        from laclip_ray.light_open_clip import open_clip
 
-        return [[name] for name in IMAGENET_CLASSNAMES]
+        return [[name] for name in open_clip.IMAGENET_CLASSNAMES]
     return [
         _names(entry, number, spec, where) for number, entry in enumerate(read_list(spec, where, NAMED_CLASS_LISTS))
     ]

@@ -25,9 +25,9 @@ def load_templates(spec: str, where: str) -> list[str]:
         UserError: there is no such list, or a template has no place for the name.
     """
     if spec in NAMED_TEMPLATE_LISTS:
-        from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+        from laclip_ray.light_open_clip import open_clip
 
-        functions = OPENAI_IMAGENET_TEMPLATES if spec == OPENAI else SIMPLE_IMAGENET_TEMPLATES
+        functions = open_clip.OPENAI_IMAGENET_TEMPLATES if spec == OPENAI else open_clip.SIMPLE_IMAGENET_TEMPLATES
         return [function(NAME_PLACE) for function in functions]
     entries = read_list(spec, where, NAMED_TEMPLATE_LISTS)
     for entry in entries:

@@ -104,7 +104,8 @@ class Progress:
             StoppedError: `should_stop` said so.
         """
         self._begin_round(to_draw)
-        # An early end stops the engines and waits for running commits, so nothing is committed after the count.
+        # An early end ends the engines and running commits, and waits until they are gone, so none commits after
+        # the count. A commit may be cut between its draws and its verdicts; the next run judges such draws.
         with closing(_iter_rows(reports)) as rows:
             for report in rows:
                 if self.hooks.should_stop():

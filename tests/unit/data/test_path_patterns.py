@@ -29,6 +29,8 @@ def test_braces_expand_as_webdataset_expands_them(pattern: str) -> None:
         ("x{,-small}.tar", ["x.tar", "x-small.tar"]),
         ("{plain}.tar", ["{plain}.tar"]),
         ("a{b.tar", ["a{b.tar"]),
+        ("a}{1..2}.tar", ["a}1.tar", "a}2.tar"]),
+        ("{}}{,}{", ["{}}{,}{"]),
         ("plain.tar", ["plain.tar"]),
     ],
 )

@@ -129,7 +129,7 @@ def steps_in_world(world_size: int, cases: Sequence[Case], directory: Path) -> l
     """The steps of each case, by process."""
     arguments = (world_size, free_port(), write_model(directory), cases, str(directory))
     # The fork server imports torch and open_clip once for all processes.
-    multiprocessing.set_forkserver_preload([__name__, "open_clip"])
+    multiprocessing.set_forkserver_preload([__name__, "laclip_ray.light_open_clip"])
     start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")
     return [
         [Step(**step) for step in torch.load(directory / f"{rank}.pt", weights_only=True)] for rank in range(world_size)

@@ -1,0 +1,41 @@
+"""open_clip, imported without transformers: those take half of the time, and only their own text towers need them.
+
+Guarantees: a model with such a text tower still loads; transformers are imported when it is built.
+
+Not covered: `generate` of CoCa, which asks for transformers in a process that imported open_clip from here first.
+"""
+
+import functools
+import importlib
+import sys
+from typing import Any
+
+
+def _import_open_clip() -> Any:
+    if {"open_clip", "transformers"} & sys.modules.keys():
+        return importlib.import_module("open_clip")
+    sys.modules["transformers"] = None  # type: ignore[assignment]  # Python's way to say that it is not installed
+    try:
+        package: Any = importlib.import_module("open_clip")
+    finally:
+        del sys.modules["transformers"]
+    _complete_later(package.hf_model)
+    return package
+
+
+def _complete_later(hf_model: Any) -> None:
+    """Import transformers into open_clip's module of text towers when the first tower is built."""
+    tower = hf_model.HFTextEncoder
+    build = tower.__init__
+
+    @functools.wraps(build)
+    def import_and_build(self: Any, *args: Any, **options: Any) -> None:
+        if hf_model.transformers is None:
+            importlib.reload(hf_model)  # runs it again in the same namespace, which `build` uses, too
+        build(self, *args, **options)
+
+    tower.__init__ = import_and_build
+
+
+open_clip = _import_open_clip()
+"""The package. All other modules take it from here."""
