@@ -23,9 +23,7 @@ _MAX_LANE_ENTRIES = 64
 """Most entries that one task reads. If a node is lost, Ray restarts its tasks from their first entry."""
 
 _WAITING_TASKS = 4
-_WAITING_CPUS = 0.01
-"""Tasks that wait for rewrites at the same time, and the CPUs each reserves. A waiting task uses no CPU, and must not
-take one from rewriting's own tasks."""
+"""Tasks that wait for rewrites at the same time."""
 
 _MAX_WARMED_PROCESSES = 4
 """The first blocks come from these processes. If reading is the bottleneck, Ray starts more."""
@@ -60,7 +58,8 @@ def build_stream(spec: StreamSpec, position: Position, supply: TextSupply | None
         # Waits in schedule order, which is also rewriting's order, so a restarted task waits for the same shards.
         wait: Any = ByReference(ray.put(WaitForText(spec, remaining, lanes, blocking_supply)))
         pool = ray.data.TaskPoolStrategy(size=_WAITING_TASKS)
-        dataset = dataset.map_batches(wait, batch_size=1, batch_format="numpy", num_cpus=_WAITING_CPUS, compute=pool)
+        # A waiting task reserves no CPU: Ray Data may grant this stream a single one, which reading needs whole.
+        dataset = dataset.map_batches(wait, batch_size=1, batch_format="numpy", num_cpus=0, compute=pool)
     read: Any = ByReference(ray.put(ReadEntries(spec, remaining, lanes, position.rows, supply)))
     pool = ray.data.TaskPoolStrategy(size=cluster.tasks_at_once())
     dataset = dataset.map_batches(read, batch_size=1, batch_format="numpy", num_cpus=1, compute=pool)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ray._private import state
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import DefaultAutoscalingCoordinator
 
 from laclip_ray import storage
 from laclip_ray.config import Experiment, RewriteConfig, with_overrides
@@ -157,6 +158,16 @@ def finish(experiment: Experiment, shards: int, samples: int, incomplete: str | 
 # Delivery `ahead` is one of the tests of an object store.
 
 
+@pytest.fixture
+def another_user(local_ray: Any) -> Iterator[None]:
+    """Another program for which Ray Data keeps half of the CPUs. The streams of a job get one CPU each."""
+    program = DefaultAutoscalingCoordinator("another-user")
+    program.request_resources([{"CPU": 3.0}], expire_after_s=900)
+    yield
+    program.cancel_request()
+
+
+@pytest.mark.usefixtures("another_user")
 def test_training_beside_rewriting_waits_for_texts_and_reads_each_sample_in_spite_of_a_killing_caption(
     make_job: Callable[[str], Experiment],
 ) -> None:

@@ -103,12 +103,12 @@ def pipeline_stages(
     experiment, sets, gates = backlog.experiment, backlog.sets, backlog.gates
     rewrite, engine = experiment.rewrite, experiment.rewrite.engine
     gpus_per_engine = cluster.gpus_per_process(configured_gpus(engine))
-    read = Stage(
+    read = _task_stage(
         ReadShard(experiment.data, rewrite, experiment.seed, sets, gates, meaning, queue),
-        # A task mostly waits for storage. Other resources than the actor's keep Ray from fusing the two stages. Tasks
-        # that wait for a turn in the queue reserve no CPU: the commit that they wait for may need it.
-        cpus=0.5 if queue is None else 0,
-        pool=None if queue is None else ray.data.TaskPoolStrategy(size=max(2, engine.actors.max // 4)),
+        # A task mostly waits for storage. Other resources than the actor's keep Ray from fusing the two stages.
+        0.5,
+        engine,
+        queue,
     )
     generate = Stage(
         RewritingActor,
@@ -135,15 +135,31 @@ def pipeline_stages(
         },
         placement=_placement(engine),
     )
-    return read, generate, _commit_stage(backlog, gpus_per_engine, meaning)
+    return read, generate, _commit_stage(backlog, gpus_per_engine, queue, meaning)
 
 
-def _commit_stage(backlog: Backlog, gpus_per_engine: float, meaning: MeaningGate | None) -> Stage:
+def _task_stage(run: Any, cpus: float, engine: EngineConfig, queue: ShardQueue | None) -> Stage:
+    """A stage of tasks. With a queue, they take none of the CPUs that training and rewriting share, and are few.
+
+    Ray Data grants each of the two streams a whole number of CPUs, and keeps tasks that want more waiting as long as
+    others of their stream run. Tasks that wait for a turn in the queue do run, and wait for a commit.
+    """
+    import ray
+
+    if queue is None:
+        return Stage(run, cpus)
+    return Stage(run, 0, pool=ray.data.TaskPoolStrategy(size=max(2, engine.actors.max // 4)))
+
+
+def _commit_stage(
+    backlog: Backlog, gpus_per_engine: float, queue: ShardQueue | None, meaning: MeaningGate | None
+) -> Stage:
     import ray
 
     picture = backlog.experiment.rewrite.gate.picture
     if picture is None:
-        return Stage(CommitShard(backlog.sets, backlog.gates, gpus_per_engine, meaning), cpus=1)
+        commit = CommitShard(backlog.sets, backlog.gates, gpus_per_engine, meaning)
+        return _task_stage(commit, 1, backlog.experiment.rewrite.engine, queue)
     return Stage(
         CommitShardByPicture,
         cpus=1,
@@ -340,7 +356,8 @@ def _execute(backlog: Backlog, build_engine: BuildEngine, result: RewritingResul
         read, generate, commit = pipeline_stages(backlog, build_engine, hooks.queue, meaning, run, is_first_round)
         streams = []
         if to_judge:
-            streams.append(Stage(emit_units, cpus=0.5).apply(_shard_rows(backlog, to_judge)))
+            emit = _task_stage(emit_units, 0.5, experiment.rewrite.engine, hooks.queue)
+            streams.append(emit.apply(_shard_rows(backlog, to_judge)))
         if to_draw:
             streams.append(generate.apply(read.apply(_shard_rows(backlog, to_draw, hooks.queue))))
         reports = commit.apply(streams[0].union(*streams[1:]) if len(streams) > 1 else streams[0])
