@@ -13,6 +13,7 @@ import ast
 import json
 import linecache
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -152,9 +153,16 @@ class MessageRecord:
         if hook not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (hook, os.environ.get("PYTHONPATH"))))
         os.environ[sitecustomize.RECORD] = str(path)
+        self._scratch = tempfile.TemporaryDirectory()
+        self._current_test = Path(self._scratch.name, "test")
+        os.environ[sitecustomize.CURRENT_TEST] = str(self._current_test)
         if changed is not None:
             os.environ[sitecustomize.CHANGED] = changed
         sitecustomize.record_messages(path, changed)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Tell all processes which test runs."""
+        self._current_test.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record a failed test."""

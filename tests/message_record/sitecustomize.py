@@ -15,6 +15,9 @@ from typing import Any
 
 RECORD = "LACLIP_MESSAGE_RECORD"
 """Environment variable: a file that gets one JSON line for each place and test."""
+CURRENT_TEST = "LACLIP_CURRENT_TEST_FILE"
+"""Environment variable: a file with the name of the running test. Ray's workers outlive the test that starts them, so
+the environment tells them an earlier one."""
 CHANGED = "LACLIP_CHANGED_MESSAGES"
 """Environment variable: `ALL`, or a file with a line `FILE:LINE` for each place whose message is replaced. Tests of
 these messages fail."""
@@ -35,7 +38,7 @@ def record_messages(path: Path, changed: str | None) -> None:
     changed_places = {*Path(changed).read_text().split()} if changed not in (None, ALL) else set()
 
     def note(frame_file: str, line: int) -> None:
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        test = _current_test()
         if not frame_file.startswith(package) or (frame_file, line, test) in noted:
             return
         noted.add((frame_file, line, test))
@@ -64,6 +67,12 @@ def record_messages(path: Path, changed: str | None) -> None:
     for kind in (errors.UserError, errors.IncompleteError, errors.SurroundingsError):
         if not hasattr(kind.__init__, "records_messages"):
             kind.__init__ = recording(kind.__init__)  # type: ignore[method-assign]
+
+
+def _current_test() -> str:
+    with suppress(KeyError, OSError):
+        return Path(os.environ[CURRENT_TEST]).read_text()
+    return ""  # no test has begun
 
 
 def _tracebacks(error: BaseException | None, seen: set[int]) -> list[TracebackType]:
