@@ -1,8 +1,11 @@
-"""open_clip, imported without transformers: those take half of the time, and only their own text towers need them.
+"""open_clip, imported without transformers.
 
-Guarantees: a model with such a text tower still loads; transformers are imported when it is built.
+Importing transformers takes half of open_clip's time, and only text towers from transformers need it.
 
-Not covered: `generate` of CoCa, which asks for transformers in a process that imported open_clip from here first.
+Guarantees: a model with such a text tower still loads. Building its tower imports transformers.
+
+Not covered: `generate` of CoCa, which asks for transformers in a process that imported open_clip from here first. A
+thread that imports transformers while this module imports open_clip is told that they are not installed.
 """
 
 import functools

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _STREAM_CPUS = 3
 """CPUs for the training stream beside rewriting. Ray Data gives each half one half of the unreserved CPUs."""
 _REWRITING_CPUS = 1
-"""CPUs for rewriting's own tasks."""
+"""CPUs that are left free for rewriting's own tasks. The tasks reserve none (`pipeline`)."""
 
 
 def runs_beside(backlog: Backlog) -> bool:
