@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(KIND)
 # uv, installed apart: an environment is made with the Python that the locks were resolved for.
 UV := build/uv/bin/uv
 
-.PHONY: demo test test-full unit check format docs figures demo-rewriter models object-store trackers lock clean
+.PHONY: demo test test-full test-beside-ray test-with-ray unit check format docs figures demo-rewriter models object-store trackers lock clean
 # Unit tests share no process, so they run in parallel. Integration tests share one Ray, so they do not.
 UNIT = $(BIN)/python -m pytest tests/unit -n $(JOBS) --dist loadfile
 JOBS ?= $(shell nproc)
@@ -17,19 +17,27 @@ JOBS ?= $(shell nproc)
 demo: $(READY) ## The main job: rewrite, train, evaluate, report, on a small rendered world
 	$(BIN)/laclip demo
 
-test: check models object-store trackers ## All tests but the longest
+# Integration tests leave half of two cores idle: they wait for processes that start one after the other. All else runs
+# in that time, at a lower priority than Ray's workers, and prints when it has ended.
+test: models object-store trackers ## Checks, and all tests but the longest
 	rm -rf build/messages
-	$(UNIT) -q -m "not long" --message-record build/messages/unit
+	@$(MAKE) --no-print-directory --jobs=2 test-with-ray test-beside-ray
+	$(BIN)/python -m tests.messages build/messages/unit build/messages/integration
+
+test-with-ray:
 	$(BIN)/python -m pytest tests/integration -q -m "not long" --durations=25 \
 		--message-record build/messages/integration
-	$(BIN)/python -m tests.messages build/messages/unit build/messages/integration
+
+test-beside-ray:
+	@nice -n 19 $(MAKE) --no-print-directory --jobs=1 check unit UNIT_RECORD="--message-record build/messages/unit" \
+		> build/test-beside-ray.log 2>&1; status=$$?; echo; cat build/test-beside-ray.log; exit $$status
 
 test-full: check models object-store trackers ## All tests, the longest too, with many examples for each property
 	LACLIP_TEST_PROFILE=full $(UNIT) -q
 	$(BIN)/python -m pytest tests/integration
 
 unit: $(READY) ## The unit tests alone
-	$(UNIT) -q -m "not long"
+	$(UNIT) -q -m "not long" $(UNIT_RECORD)
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -43,7 +43,7 @@ def test_a_dead_address_is_given_up_after_the_stated_time(port: int) -> None:
         started_s = time.monotonic()
         with pytest.raises(SurroundingsError, match=rf"no Ray answers at {address}; given up after 1 s \(Connection"):
             check_address(address, timeout_s=1.0)
-        assert time.monotonic() - started_s < 5
+        assert time.monotonic() - started_s < 20  # the default is 30
 
 
 def test_a_cluster_that_starts_late_is_waited_for() -> None:

@@ -31,7 +31,7 @@ def test_the_first_batch_is_made_before_it_is_requested_and_all_arrive_in_order(
         yield from ({"number": number} for number in range(3))
 
     ahead = made_ahead(batches(), 2)
-    assert was_made.wait(timeout=5)
+    assert was_made.wait(timeout=60)
     assert [batch["number"] for batch in ahead] == [0, 1, 2]
 
 

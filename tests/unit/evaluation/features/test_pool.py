@@ -1,5 +1,8 @@
-"""Each encoding actor loads the run's models by their locations, and refuses other weights."""
+"""Each encoding actor loads the run's models by their locations, and refuses other weights; imports are few."""
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
@@ -9,7 +12,7 @@ import torch
 
 from laclip_ray.errors import UserError
 from laclip_ray.evaluation.features.encoder import Encoder
-from laclip_ray.evaluation.features.pool import PooledModel, _EncodingActor
+from laclip_ray.evaluation.features.pool import PooledModel, _EncodingActor, _ReadWork
 from laclip_ray.evaluation.features.store import FeatureStore
 from laclip_ray.models import recognition
 from laclip_ray.models.building import create_model
@@ -51,3 +54,12 @@ def test_an_actor_refuses_a_file_that_was_replaced(location: str, tmp_path: Path
         torch.save(create_model(load_model_spec("pooled-vit"), seed=2).state_dict(), file)
     with pytest.raises(UserError, match=r"weights\.pt has other weights on this node than where the run started"):
         _EncodingActor([pooled], 1, "fp32")
+
+
+def test_a_process_that_gets_the_stream_of_a_pool_does_not_import_transformers(location: str, tmp_path: Path) -> None:
+    transform = Encoder(load_model(location, None, CPU, "a.model"), CPU, 1, "fp32").transform
+    (tmp_path / "work").write_bytes(pickle.dumps(_ReadWork([transform]).__call__))
+    program = f"import pickle, sys; pickle.load(open({str(tmp_path / 'work')!r}, 'rb')); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "open_clip" in modules
+    assert "transformers" not in modules

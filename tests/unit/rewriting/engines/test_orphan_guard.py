@@ -10,19 +10,19 @@ from contextlib import suppress
 import psutil
 import pytest
 
-_OWNER = """
-import subprocess, sys, time
-from laclip_ray.rewriting.engines.orphan_guard import kill_children_when_gone
-kill_children_when_gone()
+_GUARDED = """
+import os, subprocess, sys, time
+from laclip_ray.rewriting.engines import orphan_guard
+orphan_guard.OWNER_VARIABLE = "LACLIP_TESTED_OWNER"  # tests that run beside this one look for engines by the true mark
+orphan_guard.kill_children_when_gone()
+"""
+_OWNER = f"""{_GUARDED}
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
 """
 
-_OWNER_OF_A_CHILD_IN_ITS_START = """
-import os, sys, time
-from laclip_ray.rewriting.engines.orphan_guard import kill_children_when_gone
-kill_children_when_gone()
+_OWNER_OF_A_CHILD_IN_ITS_START = f"""{_GUARDED}
 pid = os.fork()
 if pid == 0:
     os.closerange(3, 256)  # a fork keeps the pipe to the guard open
