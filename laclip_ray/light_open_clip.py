@@ -11,6 +11,7 @@ thread that imports transformers while this module imports open_clip is told tha
 import functools
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -42,3 +43,8 @@ def _complete_later(hf_model: Any) -> None:
 
 open_clip = _import_open_clip()
 """The package. All other modules take it from here."""
+
+
+def build(kind: Callable[..., Any], *arguments: Any) -> Any:
+    """Build an object. A pickle that names this function imports this module before it reads the arguments."""
+    return kind(*arguments)

@@ -29,6 +29,12 @@ class PixelTransform:
     """None: `_first` is the whole transform, and gives float32."""
     _std: tuple[float, ...] | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle so that the steps, which name open_clip, are read after the lighter import of it."""
+        from laclip_ray import light_open_clip
+
+        return light_open_clip.build, (PixelTransform, self.digest, self._first, self._mean, self._std)
+
     def pixels(self, image: "Image.Image") -> np.ndarray:
         """The array of an image: uint8 [H, W, 3], or float32 [3, H, W] of a transform with unknown steps."""
         return np.asarray(self._first(image))

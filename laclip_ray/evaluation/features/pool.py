@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-import laclip_ray.light_open_clip  # noqa: F401 - here, before the transforms that Ray unpickles next import open_clip
 from laclip_ray import cluster
 from laclip_ray.config import EvaluateConfig
 from laclip_ray.errors import UserError
