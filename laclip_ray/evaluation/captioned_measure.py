@@ -193,7 +193,7 @@ class CaptionedMeasure(SetMeasure):
             raise NoResultError(self._problem)
         if not coverage.used:
             assert self.config.data is not None
-            coverage.check(1.0, _remedy(self.config.data, self.setting, coverage))
+            coverage.check(1.0, _remedy(self.config.data, self.setting, coverage, self.config.held_out))
         coverage.check(self.most_skipped)
         assert texts is not None
         rule = "differ" if self.is_benchmark and self.config.equal_captions == "auto" else self.config.equal_captions
@@ -221,9 +221,14 @@ def _per_image(found: CaptionedSet, measured: Retrieval) -> dict[str, MetricValu
     return values
 
 
-def _remedy(data: DataConfig, setting: str, coverage: Coverage) -> str:
-    """A remedy for captioned images that are all skipped; may be empty."""
+def _remedy(data: DataConfig, setting: str, coverage: Coverage, reads_held_out: bool) -> str:
+    """A remedy for captioned images that are all skipped, or for a share that holds none; may be empty."""
     reasons = coverage.skipped.counts.keys()
+    if reads_held_out and not reasons:
+        return (
+            f"data.held_out: {data.held_out:g} of so few samples holds none; raise it, or change data.held_out_seed, "
+            "and train again"
+        )
     if reasons and reasons <= {IMAGE_MISSING} and data.image_column is None:
         return f"tables need {setting}.image_column, the column of the images"
     if reasons and reasons <= {CAPTION_EMPTY, CAPTION_MISSING}:

@@ -26,6 +26,8 @@ CAPTIONS = 4
 """Of a preview."""
 BATCH = 12
 """Fewer than the trained samples, and more than half of them: an epoch is one step."""
+PORT = 23_917
+"""Of the server of pictures. Their URLs are ids, which decide what is held out: 0 to 12 of 24 samples."""
 
 
 def starts(show: int) -> Iterator[Figure]:
@@ -38,7 +40,7 @@ def starts(show: int) -> Iterator[Figure]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_TRAIN_ENABLE_PRINT_PATCH"] = "0"
-    with tempfile.TemporaryDirectory() as name, http_server(_picture) as (host_url, _):
+    with tempfile.TemporaryDirectory() as name, http_server(_picture, PORT) as (host_url, _):
         directory = Path(name)
         (directory / "model.json").write_text(json.dumps(MODEL))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})

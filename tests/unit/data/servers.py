@@ -24,8 +24,8 @@ class Answer:
 
 
 @contextmanager
-def http_server(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """Serve on this machine; gives the server's URL and the list of requested paths."""
+def http_server(answer: Callable[[str], Answer], port: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """Serve on this machine, at a free port unless one is given; gives the URL and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def http_server(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[str
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

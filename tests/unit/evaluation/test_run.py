@@ -18,6 +18,7 @@ from laclip_ray.data.held_out import is_held_out
 from laclip_ray.data.image_formats import IMAGE_UNREADABLE
 from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, Sample
 from laclip_ray.errors import IncompleteError, UserError
+from laclip_ray.evaluation.results import IncompleteEvaluationError
 from laclip_ray.evaluation.run import run_evaluation
 from laclip_ray.models.building import create_model
 from laclip_ray.models.files import CONFIG_FILE, MODEL_FILE, save_model
@@ -90,6 +91,16 @@ def test_held_out_samples_of_the_training_data_are_a_set(experiment_with: Experi
     assert result["dataset"] == "held-out"
     assert result["images"] == sum(name.startswith("k") for name in held_out)
     assert result["skipped"] == sum(name.startswith("broken") for name in held_out)
+
+
+def test_a_share_that_holds_no_sample_is_told(experiment_with: Experiments) -> None:
+    sets = [{"name": "held-out", "held_out": True}]
+    experiment = experiment_with(labelled=[], retrieval=sets, data_held_out=1e-9)
+    message = (
+        r"retrieval, held-out: no sample could be used; data\.held_out: 1e-09 of so few samples holds none; raise it"
+    )
+    with pytest.raises(IncompleteEvaluationError, match=message):
+        run_evaluation(experiment)
 
 
 def test_every_form_of_a_models_name_gives_the_same_metrics(experiment_with: Experiments, tmp_path: Path) -> None:
