@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from laclip_ray.config import DataConfig, EqualCaptions, RetrievalConfig
+from laclip_ray.config import EqualCaptions, RetrievalConfig
 from laclip_ray.data.records import CAPTION_EMPTY, CAPTION_MISSING, IMAGE_MISSING
 from laclip_ray.evaluation.bootstrap import Estimate, estimates
 from laclip_ray.evaluation.captioned import CaptionedSource, captioned_images, captioned_sources, is_benchmark_set
@@ -192,8 +192,7 @@ class CaptionedMeasure(SetMeasure):
         if self._problem:
             raise NoResultError(self._problem)
         if not coverage.used:
-            assert self.config.data is not None
-            coverage.check(1.0, _remedy(self.config.data, self.setting, coverage, self.config.held_out))
+            coverage.check(1.0, _remedy(self.config, self.setting, coverage))
         coverage.check(self.most_skipped)
         assert texts is not None
         rule = "differ" if self.is_benchmark and self.config.equal_captions == "auto" else self.config.equal_captions
@@ -221,10 +220,11 @@ def _per_image(found: CaptionedSet, measured: Retrieval) -> dict[str, MetricValu
     return values
 
 
-def _remedy(data: DataConfig, setting: str, coverage: Coverage, reads_held_out: bool) -> str:
+def _remedy(config: RetrievalConfig, setting: str, coverage: Coverage) -> str:
     """A remedy for captioned images that are all skipped, or for a share that holds none; may be empty."""
-    reasons = coverage.skipped.counts.keys()
-    if reads_held_out and not reasons:
+    data, reasons = config.data, coverage.skipped.counts.keys()
+    assert data is not None
+    if config.held_out and not reasons:
         return (
             f"data.held_out: {data.held_out:g} of so few samples holds none; raise it, or change data.held_out_seed, "
             "and train again"
