@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.figures.figure import Figure, exit_code
@@ -22,6 +23,7 @@ _FOREIGN = re.compile(
 )
 """Lines in the shape that Ray, vLLM, torch and Python's warnings give them."""
 _ERROR_LEVEL = re.compile(r" E \d+ \d+\]|\bERROR\b|\bCRITICAL\b|\bFATAL\b|Traceback", re.IGNORECASE)
+_POLL_S = 0.1
 _SLOW_RUN = """
 import sys
 from functools import partial
@@ -81,32 +83,45 @@ def _slow_run(show: int, directory: Path) -> Iterator[Figure]:
     # Both shards at a time, each with 1,024 requests in flight.
     delay_s = minutes * 60 / (captions / 2_048)
     program = _SLOW_RUN.format(delay_s=delay_s, config=str(config))
-    times_s, code = _run_on_terminal([sys.executable, "-c", program])
-    silence_s, begun_s = max((later - earlier, earlier - times_s[0]) for earlier, later in itertools.pairwise(times_s))
-    print(f"  the longest silence begins after {begun_s:.1f} s")
+    shown, stall_s, code = _run_on_terminal([sys.executable, "-c", program])
+    before, after = max(itertools.pairwise(shown), key=lambda pair: pair[1].at_s - pair[0].at_s)
+    print(f"  the longest silence begins after {before.at_s - shown[0].at_s:.1f} s")
+    print(f"  between {before.text[-200:]!r} and {after.text[:200]!r}")
     yield exit_code(show, "slow run on a terminal: exit code", code)
-    yield Figure(show, "its length", (times_s[-1] - times_s[0]) / 60, "min", at_least=0.9 * minutes)
-    yield Figure(show, "its longest silence", silence_s, "s", at_most=2.0)
+    yield Figure(show, "its length", (shown[-1].at_s - shown[0].at_s) / 60, "min", at_least=0.9 * minutes)
+    yield Figure(show, "its longest silence", after.at_s - before.at_s, "s", at_most=2.0)
+    yield Figure(show, "longest stall of the process that only watches it", stall_s, "s")
 
 
-def _run_on_terminal(command: list[str]) -> tuple[list[float], int]:
+@dataclass(frozen=True)
+class _Shown:
+    """What a command printed at once."""
+
+    at_s: float
+    text: str
+
+
+def _run_on_terminal(command: list[str]) -> tuple[list[_Shown], float, int]:
     """Run a command on a terminal of its own.
 
     Returns:
-        When it was started, printed something, and ended, in seconds; and its exit code.
+        What it showed, from its start (nothing) to its end (nothing); by how many seconds at most this process woke
+        too late, which a machine that stands still does to all processes; and the exit code.
     """
     main, terminal = pty.openpty()
-    times_s = [time.monotonic()]
+    shown, stall_s = [_Shown(time.monotonic(), "")], 0.0
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as process:
         os.close(terminal)
         while process.poll() is None:
-            ready, _, _ = select.select([main], [], [], 0.1)
+            waits_from_s = time.monotonic()
+            ready, _, _ = select.select([main], [], [], _POLL_S)
+            stall_s = max(stall_s, time.monotonic() - waits_from_s - _POLL_S)
             if ready:
                 try:
-                    os.read(main, 65_536)
+                    text = os.read(main, 65_536).decode(errors="replace")
                 except OSError:  # the other end is closed
                     break
-                times_s.append(time.monotonic())
+                shown.append(_Shown(time.monotonic(), text))
         process.wait()
     os.close(main)
-    return [*times_s, time.monotonic()], process.returncode
+    return [*shown, _Shown(time.monotonic(), "")], stall_s, process.returncode
