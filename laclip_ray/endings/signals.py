@@ -4,10 +4,14 @@ The first signal raises KeyboardInterrupt in the main thread, so the work is cle
 It ends the process when the clean-up takes too long, or a second signal comes. The thread hears of a signal through a
 pipe that the C handler writes to, also while the main thread is in a call that Python cannot interrupt.
 
+A signal that comes just before a blocking call, or to another thread, interrupts no call, and Python would run its
+handler after that call. The thread then interrupts the call.
+
 Only the watch knows which signal came: Ray's calls turn any exception of a handler into a plain KeyboardInterrupt.
 """
 
 import os
+import select
 import signal
 import threading
 import time
@@ -27,8 +31,15 @@ _QUIET_S = 2.0
 """When the message is printed if the clean-up still runs. `ray job stop` kills after 3 s."""
 _SAME_KEYSTROKE_S = 0.3
 """Signals within this time count as one: a wrapper may pass on the Ctrl-C that the terminal gave to both."""
+_NUDGE = signal.SIGURG
+"""Makes a blocking call of the main thread return, so that Python runs the handlers that wait. Else it does nothing."""
+_NUDGE_PERIOD_S = 0.5
 
 _active: "SignalWatch | None" = None
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Handle a nudge. A signal without a handler interrupts no call."""
 
 
 class SignalWatch:
@@ -73,7 +84,8 @@ class SignalWatch:
         os.set_blocking(self._pipe[1], False)
         self._pipe_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._interrupt) for number in EXIT_CODES}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT_CODES)
+        self._before[_NUDGE] = signal.signal(_NUDGE, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
         threading.Thread(target=self._watch, args=(self._pipe[0],), daemon=True, name="signals").start()
 
     def take_back(self) -> None:
@@ -123,7 +135,15 @@ class SignalWatch:
     def _watch(self, pipe: int) -> None:
         """Wait for the first signal; then end the process at the second one, or when the clean-up takes too long."""
         with os.fdopen(pipe, "rb", buffering=0) as source:
-            while content := source.read(1):
+            poll = select.poll()
+            poll.register(source, select.POLLIN)
+            while True:
+                if not poll.poll(_NUDGE_PERIOD_S * 1_000 if self._own_raises else None):
+                    _nudge_main_thread()
+                    continue
+                content = source.read(1)
+                if not content:
+                    return  # `stop` was called
                 if content[0] == signal.SIGINT and self._own_bytes:
                     self._own_bytes -= 1
                 elif content[0] in EXIT_CODES:
@@ -133,9 +153,13 @@ class SignalWatch:
         if self.received is None:
             self.received = first
         begun_s = time.monotonic()
+        nudge_at_s = _NUDGE_PERIOD_S
         os.set_blocking(pipe, False)
         while (elapsed_s := time.monotonic() - begun_s) < self._clean_up_s:
             time.sleep(0.05)
+            if elapsed_s > nudge_at_s and not self._has_raised:
+                nudge_at_s = elapsed_s + _NUDGE_PERIOD_S
+                _nudge_main_thread()
             if elapsed_s > _QUIET_S:
                 self.announce()
             try:
@@ -148,6 +172,10 @@ class SignalWatch:
                 break
         self.announce()
         os._exit(EXIT_CODES[self.received])
+
+
+def _nudge_main_thread() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, _NUDGE)
 
 
 def is_watched() -> bool:

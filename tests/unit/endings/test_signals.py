@@ -51,6 +51,41 @@ def test_another_thread_can_interrupt_the_main_one(watch: SignalWatch) -> None:
     assert watch.received is None
 
 
+def sent_to_this_thread(number: int) -> None:
+    """Give a signal to the calling thread, so that it interrupts no call of the main one."""
+    threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), number)).start()
+
+
+@case("How a run ends", "a signal just before a call that waits", "the call ends within a second")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_interrupted_no_call_still_ends_the_one_that_waits(
+    watch: SignalWatch, number: signal.Signals
+) -> None:
+    sent_to_this_thread(number)
+    started_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(60)
+    assert time.monotonic() - started_s < 30
+    assert watch.received == number
+
+
+def test_an_interruption_of_its_own_that_interrupted_no_call_does_so_too(
+    watch: SignalWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = signal.pthread_kill
+
+    def send_elsewhere(thread: int, number: int) -> None:
+        send(threading.get_ident() if number == signal.SIGINT else thread, number)
+
+    monkeypatch.setattr(signal, "pthread_kill", send_elsewhere)
+    threading.Timer(0.1, signals.interrupt_main_thread).start()
+    started_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(60)
+    assert time.monotonic() - started_s < 30
+    assert watch.received is None
+
+
 def test_without_a_watch_there_is_nobody_to_interrupt() -> None:
     assert not signals.interrupt_main_thread()
     with signals.kept():
