@@ -4,8 +4,8 @@ The first signal raises KeyboardInterrupt in the main thread, so the work is cle
 It ends the process when the clean-up takes too long, or a second signal comes. The thread hears of a signal through a
 pipe that the C handler writes to, also while the main thread is in a call that Python cannot interrupt.
 
-A signal that comes just before a blocking call, or to another thread, interrupts no call, and Python would run its
-handler after that call. The thread then interrupts the call.
+A signal interrupts no call if it arrives just before a blocking call, or in another thread. Python would run the
+handler only after that call returns. The watching thread therefore interrupts the call.
 
 Only the watch knows which signal came: Ray's calls turn any exception of a handler into a plain KeyboardInterrupt.
 """
@@ -32,21 +32,21 @@ _QUIET_S = 2.0
 _SAME_KEYSTROKE_S = 0.3
 """Signals within this time count as one: a wrapper may pass on the Ctrl-C that the terminal gave to both."""
 _NUDGE = signal.SIGURG
-"""Makes a blocking call of the main thread return, so that Python runs the handlers that wait. Else it does nothing."""
+"""The signal that interrupts a blocking call of the main thread. Python then runs the handlers of earlier signals."""
 _NUDGE_PERIOD_S = 0.5
 
 _active: "SignalWatch | None" = None
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Handle a nudge. A signal without a handler interrupts no call."""
+    """Handle a nudge: a signal interrupts a call only if it has a handler."""
 
 
 class SignalWatch:
     """Handles SIGINT and SIGTERM of this process from `start` to `stop`. Only one watch at a time, in the main thread.
 
-    A shell makes background commands ignore SIGINT, and a Ray job blocks it. A watch handles it there too: whoever
-    sends it to this process means this run.
+    A shell makes background commands ignore SIGINT, and a Ray job blocks it. A watch handles it there too: its
+    sender means this run.
     """
 
     def __init__(self, announce: Callable[[signal.Signals], None], clean_up_s: float = CLEAN_UP_S) -> None:
@@ -114,7 +114,7 @@ class SignalWatch:
                 self._announce(self.received)
 
     def interrupt_main_thread(self) -> None:
-        """Raise KeyboardInterrupt in the main thread. It does not count as a signal that was received."""
+        """Raise KeyboardInterrupt in the main thread. `received` does not change."""
         self._own_raises += 1
         self._own_bytes += 1
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -105,8 +105,8 @@ def _run_on_terminal(command: list[str]) -> tuple[list[_Shown], float, int]:
     """Run a command on a terminal of its own.
 
     Returns:
-        What it showed, from its start (nothing) to its end (nothing); by how many seconds at most this process woke
-        too late, which a machine that stands still does to all processes; and the exit code.
+        What it printed, with an empty text at its start and at its end; the longest delay of this process's own
+        wake-ups, in seconds (a machine that stands still delays all processes); and the exit code.
     """
     main, terminal = pty.openpty()
     shown, stall_s = [_Shown(time.monotonic(), "")], 0.0

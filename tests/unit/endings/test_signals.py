@@ -29,6 +29,13 @@ def watch() -> Iterator[SignalWatch]:
     assert not signals.is_watched()
 
 
+def assert_sleep_is_interrupted(sleep_s: float, within_s: float) -> None:
+    started_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(sleep_s)
+    assert time.monotonic() - started_s < within_s
+
+
 def test_this_process_can_interrupt_itself_without_a_signal_that_counts(watch: SignalWatch) -> None:
     def interrupt() -> None:
         signals.interrupt_main_thread()
@@ -44,28 +51,22 @@ def test_this_process_can_interrupt_itself_without_a_signal_that_counts(watch: S
 
 def test_another_thread_can_interrupt_the_main_one(watch: SignalWatch) -> None:
     threading.Timer(0.1, signals.interrupt_main_thread).start()
-    started_s = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        time.sleep(30)
-    assert time.monotonic() - started_s < 10
+    assert_sleep_is_interrupted(30, within_s=10)
     assert watch.received is None
 
 
-def sent_to_this_thread(number: int) -> None:
-    """Give a signal to the calling thread, so that it interrupts no call of the main one."""
+def send_to_another_thread(number: int) -> None:
+    """Send a signal to a new thread. It interrupts no call of the main thread."""
     threading.Timer(0.1, lambda: signal.pthread_kill(threading.get_ident(), number)).start()
 
 
-@case("How a run ends", "a signal just before a call that waits", "the call ends within a second")
+@case("How a run ends", "a signal just before a call that waits", "the call is interrupted")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_interrupted_no_call_still_ends_the_one_that_waits(
     watch: SignalWatch, number: signal.Signals
 ) -> None:
-    sent_to_this_thread(number)
-    started_s = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        time.sleep(60)
-    assert time.monotonic() - started_s < 30
+    send_to_another_thread(number)
+    assert_sleep_is_interrupted(60, within_s=30)
     assert watch.received == number
 
 
@@ -79,10 +80,7 @@ def test_an_interruption_of_its_own_that_interrupted_no_call_does_so_too(
 
     monkeypatch.setattr(signal, "pthread_kill", send_elsewhere)
     threading.Timer(0.1, signals.interrupt_main_thread).start()
-    started_s = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        time.sleep(60)
-    assert time.monotonic() - started_s < 30
+    assert_sleep_is_interrupted(60, within_s=30)
     assert watch.received is None
 
 
